@@ -1,0 +1,1 @@
+"""Models: each answers requests, and knows no task."""

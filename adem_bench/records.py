@@ -1,0 +1,185 @@
+"""The plain data types that travel from a task to a model and into a run folder; no torch.
+
+Words as in ARCHITECTURE.md: a *sample* becomes a *request*, a model returns a *response*, the
+task reads a *prediction* out of it, and one *record* per sample is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+ImageNormalization = Literal["imagenet", "clip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item of a benchmark."""
+
+    id: str
+    """Unique within the task and split; stable between runs."""
+    fields: Mapping[str, Any]
+    """What the task needs to render a prompt, in the data set's own field names."""
+    reference: Json
+    """The right answer: an option's index, `Yes`/`No`, or a list of captions."""
+    images: tuple[Path, ...] = ()
+    groups: tuple[str, ...] = ()
+    """Report groups the sample belongs to, for example `NAT`, `IMG`, `G1-6`."""
+    cluster: str | None = None
+    """Samples that share a cluster (the two questions of an MME image) are not independent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a model may see of a sample."""
+
+    prompt: str
+    images: tuple[Path, ...] = ()
+    max_new_tokens: int = 16
+    image_normalization: ImageNormalization = "imagenet"
+    """Pixel mean and deviation that the task's published pipeline uses (methods 1.9, Q14)."""
+    choices: tuple[str, ...] = ()
+    """Continuations of the prompt whose log-probabilities are wanted; usually none."""
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that change with anything the model would see."""
+        seen = asdict(self) | {"images": [path.name for path in self.images]}
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model made of a request."""
+
+    text: str
+    """The new text only, cut at the end-of-sequence token."""
+    error: str | None = None
+    """Why there is no answer (an unreadable image, say); `text` is then empty."""
+    notes: tuple[str, ...] = ()
+    """Quirks met on the way, by the ids of docs/quirks.md, for example `Q9`."""
+    choice_logprobs: tuple[float, ...] | None = None
+    """One log-probability per choice of the request, if it asked for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a task read out of a response."""
+
+    value: Json
+    score: float | None
+    """1 right, 0 wrong; None where only a whole set can be scored (captions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of `samples.jsonl`."""
+
+    sample_id: str
+    request_digest: str
+    response: str
+    prediction: Json
+    reference: Json
+    score: float | None
+    groups: tuple[str, ...] = ()
+    cluster: str | None = None
+    error: str | None = None
+    """Set when the sample has no answer; such records are counted, never scored."""
+    notes: tuple[str, ...] = ()
+    choice_logprobs: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object, keys in declaration order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Record:
+        """Build a record from a JSON object.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        logprobs = line.get("choice_logprobs")
+        lists = {
+            "groups": tuple(line.get("groups", ())),
+            "notes": tuple(line.get("notes", ())),
+            "choice_logprobs": None if logprobs is None else tuple(logprobs),
+        }
+        return cls(**{**line, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure of a result, with what it counts."""
+
+    name: str
+    value: float | None
+    """None when it cannot be computed; `note` then says why and how to get it."""
+    unit: Literal["fraction", "points", "count"]
+    """A fraction lies in [0, 1] (CIDEr may pass 1) and is shown times 100; points as they are."""
+    count: int
+    """How many samples the figure rests on."""
+    note: str = ""
+
+    def shown(self) -> str:
+        """Return the figure as tables print it: `93.85`, `963.61`, `12`, or `n/a`."""
+        if self.value is None:
+            return "n/a"
+        if self.unit == "count":
+            return f"{self.value:.0f}"
+        return f"{self.value * 100 if self.unit == 'fraction' else self.value:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The metrics of one run and how much of the benchmark they cover."""
+
+    task: str
+    task_version: int
+    split: str
+    headline: str
+    """Name of the metric that leaderboards show first."""
+    metrics: tuple[Metric, ...]
+    scored: int
+    failed: int
+    expected: int
+    """Samples of the whole split as published; a smaller `scored` makes the result a subset."""
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected sample was scored."""
+        return self.scored == self.expected and self.failed == 0
+
+    def coverage(self) -> str:
+        """Return `4241` for a whole run, `SUBSET 100/4241` for anything less or else."""
+        return str(self.scored) if self.complete else f"SUBSET {self.scored}/{self.expected}"
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric called `name`.
+
+        Raises:
+            KeyError: the result has no such metric.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as the object that `metrics.json` holds."""
+        return {"schema": 1, "complete": self.complete} | asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """Build a result from the object in `metrics.json`."""
+        names = ("task", "task_version", "split", "headline", "scored", "failed", "expected")
+        return cls(
+            **{name: data[name] for name in names},
+            metrics=tuple(Metric(**metric) for metric in data["metrics"]),
+            warnings=tuple(data.get("warnings", ())),
+        )

@@ -1,0 +1,115 @@
+"""What every task offers to the runner and to `adem-bench score`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adem_bench.cards import TaskCard, load_task_card
+from adem_bench.records import Prediction, Record, Request, Response, Result, Sample
+from adem_bench.registry import TASK_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A malformed row of the data: it is reported and counted, and the run goes on."""
+
+    sample_id: str
+    reason: str
+
+
+class Task(Protocol):
+    """One benchmark on one split. A task works with any model."""
+
+    card: TaskCard
+
+    @property
+    def expected(self) -> int:
+        """Number of samples of the whole split as published (of the data, if none is known)."""
+        ...
+
+    @property
+    def prompt_format(self) -> str:
+        """Name of the format in which `request` renders prompts."""
+        ...
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples of the split in the data set's order; no image is opened.
+
+        Malformed rows are left out and listed by `skipped` once the iterator has ended.
+
+        Raises:
+            DataError: a file is missing or is not in the documented layout.
+        """
+        ...
+
+    def skipped(self) -> Sequence[Skipped]:
+        """Return the malformed rows that `samples` has met so far."""
+        ...
+
+    def request(self, sample: Sample) -> Request:
+        """Render a sample as what a model may see."""
+        ...
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Read the answer out of a response."""
+        ...
+
+    def aggregate(self, records: Sequence[Record]) -> Result:
+        """Score a run; records with an error are counted as failed and not scored."""
+        ...
+
+    def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
+        """Write the predictions in the benchmark's own published formats; return the files."""
+        ...
+
+    def records_from(self, path: Path) -> list[Record]:
+        """Return records of predictions that other code made, in a published format.
+
+        Raises:
+            PredictionsError: the file cannot be read or belongs to other samples.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change when the data does."""
+        ...
+
+
+def build_task(
+    name: str,
+    data_root: Path | None,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    prompt_format: str | None = None,
+) -> Task:
+    """Return the task that a card's name (or path) stands for.
+
+    Args:
+        name: Name or path of a task card, not of a group.
+        data_root: Folder that holds the data; None means `$ADEM_BENCH_DATA` or `./data`, and
+            for generated data its own cache folder.
+        overrides: `key=value` settings for fields of the card.
+        split: Replaces the card's split.
+        prompt_format: Replaces the card's prompt format.
+
+    Raises:
+        CardError: unknown name or a wrong field.
+        DataError: the data is missing.
+    """
+    extra = [f"split={split}"] if split else []
+    extra += [f"prompt_format={prompt_format}"] if prompt_format else []
+    card = load_task_card(name, [*overrides, *extra])
+    task: Task = TASK_KINDS.load(card.kind)(card, resolve_data_root(card, data_root))
+    return task
+
+
+def resolve_data_root(card: TaskCard, data_root: Path | None) -> Path:
+    """Return the folder to read a task's data from, making generated data if need be."""
+    from adem_bench.data.roots import default_data_root, generated_root
+
+    if card.data.generator and data_root is None:
+        return generated_root(card.data.generator, card.split)
+    return data_root or default_data_root()
