@@ -1,0 +1,217 @@
+"""The frozen LLaMA's decoder layers with a fusion branch, and their key-value cache.
+
+Rows are padded on the right: a causal mask then hides the pads from every real token, so
+that neither a padding mask nor the other rows of a batch enter a row's numbers.
+Shapes: B rows, T tokens, D width, H heads, G key-value heads, S head size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.adem.fusion import Fusion, VisualMemory
+
+SUPPORTED_ARCHITECTURES = ("llama", "mistral")
+"""Model types of transformers whose layers have LLaMA's parts and nothing else."""
+
+
+class KeyValueCache:
+    """Keys and values of all layers, each row at its own length."""
+
+    def __init__(self, layers: int, lengths: Tensor, capacity: int) -> None:
+        """Make an empty cache for rows that will be prefilled to `lengths` (B,)."""
+        self.lengths = lengths
+        self._capacity = capacity
+        self._keys: list[Tensor | None] = [None] * layers
+        self._values: list[Tensor | None] = [None] * layers
+
+    def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep the prompt's (B, G, T, S); columns past a row's length are overwritten later."""
+        room = (0, 0, 0, self._capacity - keys.shape[2])
+        self._keys[layer], self._values[layer] = F.pad(keys, room), F.pad(values, room)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write one column (B, G, 1, S) at each row's length; return all up to the longest."""
+        stored_keys, stored_values = self._keys[layer], self._values[layer]
+        assert stored_keys is not None
+        assert stored_values is not None
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        stored_keys[rows, :, self.lengths] = keys[:, :, 0]
+        stored_values[rows, :, self.lengths] = values[:, :, 0]
+        end = int(self.lengths.max()) + 1
+        return stored_keys[:, :, :end], stored_values[:, :, :end]
+
+    def visible(self) -> Tensor:
+        """Return the (B, 1, 1, end) mask of columns that a new token of each row may read."""
+        columns = torch.arange(int(self.lengths.max()) + 1, device=self.lengths.device)
+        return (columns <= self.lengths[:, None])[:, None, None]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row but `rows`: finished ones leave the batch."""
+        self.lengths = self.lengths[rows]
+        self._keys = [None if x is None else x[rows] for x in self._keys]
+        self._values = [None if x is None else x[rows] for x in self._values]
+
+
+class FusedDecoder(nn.Module):
+    """A LlamaForCausalLM whose layers also add a fusion term."""
+
+    def __init__(self, llama: nn.Module, fusion: Fusion) -> None:
+        """Wrap `llama` (frozen here).
+
+        Raises:
+            CheckpointError: its architecture is not LLaMA's.
+        """
+        super().__init__()
+        config = llama.config
+        if config.model_type not in SUPPORTED_ARCHITECTURES:  # type: ignore[union-attr]
+            raise CheckpointError(
+                f"the language model is a {config.model_type!r}; "  # type: ignore[union-attr]
+                f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
+            )
+        self.llama = llama.requires_grad_(False)
+        self.fusion = fusion
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers."""
+        layers: nn.ModuleList = self.llama.model.layers  # type: ignore[union-attr,assignment]
+        return layers
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the (…, D) input embeddings of token ids."""
+        embedded: Tensor = self.llama.model.embed_tokens(ids)  # type: ignore[operator,union-attr]
+        return embedded
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """Return the (…, vocabulary) logits of final hidden states, in their precision."""
+        out: Tensor = self.llama.lm_head(hidden_states)  # type: ignore[operator]
+        return out
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        memory: VisualMemory,
+        cache: KeyValueCache | None = None,
+        last: Tensor | None = None,
+    ) -> Tensor:
+        """Run a whole prompt, right-padded.
+
+        Args:
+            inputs_embeds: (B, T, D).
+            memory: One entry per row, or a single one for all.
+            cache: Filled for later `step` calls, if given.
+            last: (B,) position of each row's last token: only these are computed in the last
+                layer and returned.
+
+        Returns:
+            Normed hidden states, (B, T, D), or (B, 1, D) if `last` is given.
+        """
+        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+        rotary = self._rotary(inputs_embeds, positions)
+        hidden = inputs_embeds
+        for index, layer in enumerate(self.layers):
+            only = last if index == len(self.layers) - 1 else None
+            normed = layer.input_layernorm(hidden)  # type: ignore[operator]
+            if only is not None:
+                hidden = _take(hidden, only)
+            attended = self._prompt_attention(index, normed, rotary, cache, only)
+            hidden = self._feed_forward(index, hidden + attended, memory)
+        return self._norm(hidden)
+
+    def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:
+        """Run one new token per row, (B, 1, D), after what the cache holds; (B, 1, D)."""
+        rotary = self._rotary(inputs_embeds, cache.lengths[:, None])
+        visible = cache.visible()
+        hidden = inputs_embeds
+        for index, layer in enumerate(self.layers):
+            attention = layer.self_attn
+            query, key, value = _project(attention, layer.input_layernorm(hidden), rotary)  # type: ignore[operator]
+            keys, values = cache.append(index, key, value)
+            attended = _attend(attention, query, keys, values, visible)
+            hidden = self._feed_forward(index, hidden + attended, memory)
+        cache.lengths = cache.lengths + 1
+        return self._norm(hidden)
+
+    def _prompt_attention(
+        self,
+        index: int,
+        normed: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None,
+        only: Tensor | None,
+    ) -> Tensor:
+        """Return the attention's output, for every position or for those in `only`."""
+        attention = self.layers[index].self_attn
+        query, key, value = _project(attention, normed, rotary, only)
+        if cache is not None:
+            cache.prefill(index, key, value)
+        if only is None:
+            return _attend(attention, query, key, value, None)
+        columns = torch.arange(normed.shape[1], device=normed.device)
+        return _attend(attention, query, key, value, (columns <= only[:, None])[:, None, None])
+
+    def _feed_forward(self, index: int, hidden: Tensor, memory: VisualMemory) -> Tensor:
+        """Add the MLP's and the fusion's terms, in the published order of additions."""
+        layer = self.layers[index]
+        query = layer.post_attention_layernorm(hidden)  # type: ignore[operator]
+        fed: Tensor = hidden + layer.mlp(query)  # type: ignore[operator]
+        return fed + self.fusion.fuse(index, query, memory)
+
+    def _rotary(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)  # type: ignore[operator,union-attr]
+        return rotary
+
+    def _norm(self, hidden: Tensor) -> Tensor:
+        normed: Tensor = self.llama.model.norm(hidden)  # type: ignore[operator,union-attr]
+        return normed
+
+
+def _take(x: Tensor, positions: Tensor) -> Tensor:
+    """Return (B, 1, D): the token of each row at `positions` (B,)."""
+    return x[torch.arange(len(x), device=x.device), positions][:, None]
+
+
+def _project(
+    attention: nn.Module, x: Tensor, rotary: tuple[Tensor, Tensor], only: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
+
+    With `only` (B,), the query is computed at those positions alone, (B, H, 1, S).
+    """
+    cos, sin = rotary
+    size: int = attention.head_dim  # type: ignore[assignment]
+
+    def heads(linear: nn.Module, states: Tensor) -> Tensor:
+        out: Tensor = linear(states)
+        return out.view(*states.shape[:2], -1, size).transpose(1, 2)
+
+    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)  # type: ignore[arg-type]
+    if only is None:
+        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)  # type: ignore[arg-type]
+        return query, key, value
+    query = heads(attention.q_proj, _take(x, only))  # type: ignore[arg-type]
+    query, _ = apply_rotary_pos_emb(query, query, cos[0, only, None], sin[0, only, None])
+    _, key = apply_rotary_pos_emb(key, key, cos, sin)
+    return query, key, value
+
+
+def _attend(
+    attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+) -> Tensor:
+    """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
+    context = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=visible,
+        is_causal=visible is None,
+        scale=attention.scaling,  # type: ignore[arg-type]
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))  # type: ignore[operator]
+    return out

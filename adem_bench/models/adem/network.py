@@ -1,0 +1,157 @@
+"""The network: vision tower, fusion and language model, with the training loss.
+
+Shapes: B rows, T tokens, N images, S image side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.adem.fusion import AdemFusion, VisualMemory
+from adem_bench.models.adem.language import FusedDecoder
+from adem_bench.models.adem.sequence import IGNORED_LABEL, TrainingRow
+from adem_bench.models.adem.vision import VisionTower
+
+VISION_PREFIX = "backbone.visual.transformer.resblocks."
+"""Where published checkpoints keep the vision adapters: `PREFIX{block}.adapter_mlp.…`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """Rows of one micro-batch, trimmed to the last supervised token."""
+
+    ids: Tensor
+    """(B, T)."""
+    labels: Tensor
+    """(B, T); 0 is ignored."""
+    images: Tensor
+    """(N, 3, S, S), normalized: those of the rows that have one, in order."""
+    indicators: Tensor
+    """(B,) 1 where the row has an image, else 0; N of them are 1."""
+
+
+def collate(
+    rows: Sequence[TrainingRow], images: Sequence[Tensor], indicators: Sequence[int]
+) -> TrainingBatch:
+    """Join rows into a batch cut after the last position with a label (methods 1.5).
+
+    Raises:
+        ValueError: no row has a supervised token (Q25).
+    """
+    labels = torch.tensor([row.labels for row in rows])
+    supervised = (labels > 0).any(dim=0).nonzero()
+    if not len(supervised):
+        raise ValueError("no row of the batch has a supervised token")
+    length = int(supervised.max()) + 1
+    ids = torch.tensor([row.ids for row in rows])
+    stacked = torch.stack(list(images)) if images else torch.empty(0)
+    return TrainingBatch(ids[:, :length], labels[:, :length], stacked, torch.tensor(indicators))
+
+
+class AdemNetwork(nn.Module):
+    """A frozen LLaMA and CLIP joined by ADEM-VL's tuned parameters."""
+
+    def __init__(self, vision: VisionTower, fusion: AdemFusion, llama: nn.Module) -> None:
+        """Join the parts; `llama` is a LlamaForCausalLM."""
+        super().__init__()
+        self.vision = vision
+        self.fusion = fusion
+        self.decoder = FusedDecoder(llama, fusion)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the language model's weights."""
+        weight: Tensor = self.decoder.llama.lm_head.weight  # type: ignore[union-attr,assignment]
+        return weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.fusion.adapter_emb1.device
+
+    def remember(self, images: Tensor) -> VisualMemory:
+        """Return the visual memory of (N, 3, S, S) images."""
+        return self.fusion.prepare(self.vision(images), self.dtype)
+
+    def remember_nothing(self) -> VisualMemory:
+        """Return the memory of rows without image: the learned slots alone (Q18)."""
+        return self.fusion.prepare(None, self.dtype)
+
+    def loss(self, batch: TrainingBatch, class_token_at: int) -> Tensor:
+        """Return the mean cross-entropy over supervised tokens, a float32 scalar.
+
+        Args:
+            batch: From `collate`.
+            class_token_at: Index of the class token in rows with an image.
+
+        Source: ADEM-VL cec09b8 `adem/model.py:268-316`; the cross-entropy is in float32 where
+        the published one is in half precision (Q22).
+        """
+        embeds = self.decoder.embed(batch.ids)
+        memory = self._training_memory(batch)
+        if memory.class_token is not None and class_token_at < embeds.shape[1]:
+            is_class_token = torch.zeros_like(batch.ids, dtype=torch.bool)
+            is_class_token[:, class_token_at] = batch.indicators > 0
+            embeds = torch.where(
+                is_class_token[..., None], memory.class_token[:, None].to(embeds.dtype), embeds
+            )
+        logits = self.decoder.logits(self.decoder(embeds, memory)[:, :-1])
+        return F.cross_entropy(
+            logits.float().flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL
+        )
+
+    def _training_memory(self, batch: TrainingBatch) -> VisualMemory:
+        """Return one memory entry per row; only rows with an image go through CLIP."""
+        if not len(batch.images):
+            return self.remember_nothing()
+        features = self.vision(batch.images)
+        rows = features.new_zeros(len(batch.ids), *features.shape[1:])
+        rows[batch.indicators > 0] = features
+        return self.fusion.prepare(rows, self.dtype, batch.indicators)
+
+    def adapter_tensors(self) -> dict[str, nn.Parameter]:
+        """Return the tuned parameters under their published names, in the published order.
+
+        7B has 58 tensors with 4,530,432 values (methods 1.7).
+        """
+        fusion = dict(self.fusion.named_parameters())
+        vision = {
+            f"{VISION_PREFIX}{index}.adapter_mlp.{name}": parameter
+            for index, adapter in enumerate(self.vision.adapters)
+            for name, parameter in adapter.named_parameters()
+        }
+        slots = {name: fusion.pop(name) for name in ("adapter_emb1", "adapter_emb2")}
+        return slots | vision | fusion
+
+    def load_adapter(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Copy an adapter's tensors into the tuned parameters.
+
+        Raises:
+            CheckpointError: names or shapes differ; all of them are listed.
+        """
+        own = self.adapter_tensors()
+        missing = [name for name in own if name not in tensors]
+        unexpected = [name for name in tensors if name not in own]
+        misshapen = [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in tensors and tensors[name].shape != own[name].shape
+        ]
+        problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+        found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+        if found:
+            raise CheckpointError(f"the adapter {source} does not fit the model; {'; '.join(found)}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(tensors[name])
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

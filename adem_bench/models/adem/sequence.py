@@ -1,0 +1,109 @@
+"""Token sequences as the published code builds them: plain lists in, plain lists out.
+
+A row is `BOS, prefix, [class token], prompt`; the prefix says whether there is an image.
+Source: ADEM-VL cec09b8 `adem/model.py:232-266` (training) and `:318-357` (generation),
+methods 1.5 and 1.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adem_bench.models.adem.tokenizer import Tokenizer
+
+IMAGE_PREFIX = "Image: "
+NO_IMAGE_PREFIX = "Image: N/A"
+PLACEHOLDER_ID = 0
+"""Id that stands where the class token's embedding goes; `<unk>` in LLaMA's vocabulary."""
+IGNORED_LABEL = 0
+"""The published loss ignores this label, a genuine `<unk>` included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt ready for the model."""
+
+    ids: list[int]
+    class_token_at: int | None
+    """Index whose embedding the class token replaces; None where it replaces none."""
+    overflowed: bool = False
+    """Whether the prompt was cut to fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A prompt with its answer, spliced and padded to the recipe's length."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+class SequenceBuilder:
+    """Builds rows for one tokenizer and one setting of the method."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, cls_token: bool, max_length: int = 512, fix_overflow: bool = False
+    ) -> None:
+        """Tokenize the prefixes.
+
+        Args:
+            tokenizer: Of the language model.
+            cls_token: Whether rows carry a prefix and, with an image, the class token.
+            max_length: Most tokens of prompt and answer together (published: 512).
+            fix_overflow: Cut the start of prompts that are too long and keep the class token,
+                instead of the published cut of their end (Q9).
+        """
+        self.tokenizer = tokenizer
+        self.cls_token = cls_token
+        self.max_length = max_length
+        self.fix_overflow = fix_overflow
+        self._image_prefix = [*tokenizer.encode(IMAGE_PREFIX), PLACEHOLDER_ID] if cls_token else []
+        self._no_image_prefix = tokenizer.encode(NO_IMAGE_PREFIX) if cls_token else []
+
+    def prefix(self, has_image: bool) -> list[int]:
+        """Return what follows BOS; with an image its last id is the placeholder."""
+        return self._image_prefix if has_image else self._no_image_prefix
+
+    @property
+    def class_token_at(self) -> int:
+        """Index of the class token in an uncut row with an image."""
+        return len(self._image_prefix)
+
+    def prompt(self, text: str, has_image: bool, max_new_tokens: int) -> PromptRow:
+        """Return the row of a prompt, leaving room for `max_new_tokens`.
+
+        A row that does not fit loses its end, as published. The class token is then written
+        as many places too early as the row is too long, and not at all where that would be
+        at BOS or before (Q9).
+        """
+        head = [self.tokenizer.bos_id, *self.prefix(has_image)]
+        ids = head + self.tokenizer.encode(text)
+        room = self.max_length - max_new_tokens
+        excess = max(0, len(ids) - room)
+        at = self.class_token_at if has_image and self.cls_token else None
+        if excess and self.fix_overflow:
+            ids = head + ids[len(head) + excess :]
+        elif excess:
+            ids = ids[:room]
+            at = None if at is None or at - excess < 1 else at - excess
+        return PromptRow(ids, at, overflowed=excess > 0)
+
+    def training(self, prompt: str, answer: str, has_image: bool) -> TrainingRow:
+        """Return a prompt with its answer as ids and labels, both `max_length` long.
+
+        The label mask covers as many tokens as the prompt alone has, even where the joint
+        text merges across the boundary; long rows lose their end, EOS included.
+        """
+        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
+        masked = 1 + len(self.tokenizer.encode(prompt))
+        ids = [bos, *self.tokenizer.encode(prompt + answer), eos][: self.max_length]
+        return self.splice(ids, [IGNORED_LABEL] * min(masked, len(ids)) + ids[masked:], has_image)
+
+    def splice(self, ids: Sequence[int], labels: Sequence[int], has_image: bool) -> TrainingRow:
+        """Insert the prefix after BOS, cut to `max_length` and pad on the right."""
+        prefix = self.prefix(has_image)
+        new_ids = [*ids[:1], *prefix, *ids[1:]][: self.max_length]
+        new_labels = [*labels[:1], *[IGNORED_LABEL] * len(prefix), *labels[1:]][: self.max_length]
+        padding = [0] * (self.max_length - len(new_ids))
+        return TrainingRow(new_ids + padding, new_labels + padding)
