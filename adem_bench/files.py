@@ -1,0 +1,73 @@
+"""Files written whole or not at all, and cheap digests of large ones."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from adem_bench.errors import ResultsError
+
+WHOLE_FILE_BYTES = 64 << 20
+SAMPLES, SAMPLE_BYTES = 16, 1 << 20
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises:
+        ResultsError: no space is left, or the folder cannot be written.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _explained(path, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _explained(path, error) from error
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically, indented, keys in the order given."""
+    write_atomically(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """Return 16 hexadecimal digits over a file's size and content.
+
+    Of files above 64 MiB, 16 evenly spaced samples of 1 MiB are read: retrained weights
+    differ everywhere, and hashing 13 GB would cost more than many a run.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(stream.read())
+        else:
+            for index in range(SAMPLES):
+                stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _explained(path: Path, error: OSError) -> ResultsError:
+    if error.errno == errno.ENOSPC:
+        return ResultsError(
+            f"no space left to write {path}; free some and run the same command again: "
+            "what was already written is kept"
+        )
+    return ResultsError(f"cannot write {path}: {error.strerror}")

@@ -1,0 +1,53 @@
+"""From an image file to the normalized array that a vision tower reads; no torch."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adem_bench.errors import AdemBenchError
+from adem_bench.records import ImageNormalization
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PIXEL_STATISTICS: dict[ImageNormalization, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and deviation of RGB in [0, 1] (methods 1.9): captions use CLIP's, the rest ImageNet's."""
+
+
+class UnreadableImageError(AdemBenchError):
+    """An image file is missing, broken or absurdly large."""
+
+
+def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDArray[np.float32]:
+    """Return a (3, size, size) float32 array.
+
+    The image becomes RGB and is resized bicubically to the square, its aspect ignored and
+    nothing cropped, as in the published evaluation (methods 1.9).
+
+    Raises:
+        UnreadableImageError: the file is missing, not an image, or a decompression bomb.
+    """
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # A palette image with a transparency entry is still a good RGB image.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as image:
+                square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    except FileNotFoundError as error:
+        raise UnreadableImageError(f"image {path} does not exist") from error
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+        raise UnreadableImageError(f"image {path} cannot be read: {error}") from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise UnreadableImageError(f"image {path} is too large: {error}") from error
+    mean, deviation = (np.array(values, dtype=np.float32) for values in PIXEL_STATISTICS[normalization])
+    pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(((pixels - mean) / deviation).transpose(2, 0, 1))
