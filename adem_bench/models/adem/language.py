@@ -7,6 +7,8 @@ Shapes: B rows, T tokens, D width, H heads, G key-value heads, S head size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,8 +62,15 @@ class KeyValueCache:
 class FusedDecoder(nn.Module):
     """A LlamaForCausalLM whose layers also add a fusion term."""
 
-    def __init__(self, llama: nn.Module, fusion: Fusion) -> None:
+    def __init__(self, llama: nn.Module, fusion: Fusion, eager: bool = False) -> None:
         """Wrap `llama` (frozen here).
+
+        Args:
+            llama: A LlamaForCausalLM or a model of the same parts.
+            fusion: What its layers add.
+            eager: Whether attention is computed step by step in the published order of
+                operations. It rounds as the published code does, where the drop rule can turn
+                a difference of one unit in the last place into one of 1e-3; SDPA is faster.
 
         Raises:
             CheckpointError: its architecture is not LLaMA's.
@@ -75,6 +84,8 @@ class FusedDecoder(nn.Module):
             )
         self.llama = llama.requires_grad_(False)
         self.fusion = fusion
+        self.eager = eager
+        self.attend = _attend_eagerly if eager else _attend_fused
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -132,7 +143,7 @@ class FusedDecoder(nn.Module):
             attention = layer.self_attn
             query, key, value = _project(attention, layer.input_layernorm(hidden), rotary)  # type: ignore[operator]
             keys, values = cache.append(index, key, value)
-            attended = _attend(attention, query, keys, values, visible)
+            attended = self.attend(attention, query, keys, values, visible)
             hidden = self._feed_forward(index, hidden + attended, memory)
         cache.lengths = cache.lengths + 1
         return self._norm(hidden)
@@ -151,9 +162,10 @@ class FusedDecoder(nn.Module):
         if cache is not None:
             cache.prefill(index, key, value)
         if only is None:
-            return _attend(attention, query, key, value, None)
+            return self.attend(attention, query, key, value, None)
         columns = torch.arange(normed.shape[1], device=normed.device)
-        return _attend(attention, query, key, value, (columns <= only[:, None])[:, None, None])
+        visible = (columns <= only[:, None])[:, None, None]
+        return self.attend(attention, query, key, value, visible)
 
     def _feed_forward(self, index: int, hidden: Tensor, memory: VisualMemory) -> Tensor:
         """Add the MLP's and the fusion's terms, in the published order of additions."""
@@ -200,7 +212,7 @@ def _project(
     return query, key, value
 
 
-def _attend(
+def _attend_fused(
     attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
 ) -> Tensor:
     """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
@@ -214,4 +226,19 @@ def _attend(
         enable_gqa=query.shape[1] != key.shape[1],
     )
     out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))  # type: ignore[operator]
+    return out
+
+
+def _attend_eagerly(
+    attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+) -> Tensor:
+    """Return what `_attend_fused` does, by ADEM-VL cec09b8 `adem/model.py:150-166`."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if visible is None:
+        shape = (query.shape[2], key.shape[2])
+        visible = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+    weights = scores.masked_fill(~visible, -math.inf).float().softmax(dim=-1).to(query.dtype)
+    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore[operator]
     return out

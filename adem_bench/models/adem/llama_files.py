@@ -90,7 +90,7 @@ def _load_consolidated(folder: Path, dtype: torch.dtype, device: torch.device) -
     if expected:
         raise CheckpointError(f"{folder}: missing {', '.join(list(expected)[:6])}")
     # The rotary table is a buffer, computed rather than stored: it is still on the meta device.
-    model.model.rotary_emb = LlamaRotaryEmbedding(config, device=device)
+    model.model.rotary_emb = LlamaRotaryEmbedding(config).to(device)
     return model.eval()
 
 

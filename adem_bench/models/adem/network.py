@@ -57,12 +57,14 @@ def collate(
 class AdemNetwork(nn.Module):
     """A frozen LLaMA and CLIP joined by ADEM-VL's tuned parameters."""
 
-    def __init__(self, vision: VisionTower, fusion: AdemFusion, llama: nn.Module) -> None:
-        """Join the parts; `llama` is a LlamaForCausalLM."""
+    def __init__(
+        self, vision: VisionTower, fusion: AdemFusion, llama: nn.Module, eager: bool = False
+    ) -> None:
+        """Join the parts; `llama` and `eager` are as for `FusedDecoder`."""
         super().__init__()
         self.vision = vision
         self.fusion = fusion
-        self.decoder = FusedDecoder(llama, fusion)
+        self.decoder = FusedDecoder(llama, fusion, eager)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -54,8 +54,12 @@ class VisionTower(nn.Module):
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         patch = int(self.visual.conv1.weight.shape[-1])  # type: ignore[union-attr,index]
-        positions = len(self.visual.positional_embedding) - 1  # type: ignore[arg-type]
-        return patch * round(positions**0.5)
+        return patch * round(self.patches**0.5)
+
+    @property
+    def patches(self) -> int:
+        """P, the number of patches of an image."""
+        return len(self.visual.positional_embedding) - 1  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, 1 + P, C) features after `ln_post`, the class token first.
