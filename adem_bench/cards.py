@@ -263,7 +263,9 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             task.append(override)
         else:
             known = {*ModelCard.model_fields, *TaskCard.model_fields} - {"path"}
-            raise CardError(f"--set {override}: no card has a field {first!r}{nearest_hint(first, known)}")
+            raise CardError(
+                f"--set {override}: no card has a field {first!r}{nearest_hint(first, known)}"
+            )
     return model, task
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, direction overrides, and halves of characters."""
 
 
 class AdemBenchError(Exception):
@@ -43,3 +47,14 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean: {', '.join(close)}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line that a terminal only shows: no escape sequence in it can act.
+
+    Answers of models, rows of data sets and cards of strangers end up on terminals; control
+    characters and direction overrides are shown as `\x1b`, line breaks as blanks.
+    """
+    return UNPRINTABLE.sub(
+        lambda found: found.group().encode("unicode_escape").decode(), " ".join(text.split())
+    )

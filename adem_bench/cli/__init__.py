@@ -1,0 +1,129 @@
+"""The command line: one module a verb, imported only when the verb is called.
+
+Exit codes: 0 done, 1 done with more failed samples than allowed, 2 the user's mistake,
+3 interrupted and resumable, 70 our bug.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from adem_bench import __version__
+from adem_bench.cli.options import HintingGroup
+from adem_bench.errors import AdemBenchError, printable
+
+USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+VERBS = {
+    "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
+    "score": ("adem_bench.cli.score:score", "Score predictions that other code made."),
+    "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
+    "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
+    "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
+    "data": ("adem_bench.cli.data:data", "Make the data of the mini benchmark."),
+}
+"""Each verb's `module:command` and its line in `--help`, which must cost no import."""
+
+
+class LazyGroup(HintingGroup):
+    """A group whose commands are named in `VERBS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a verb's command; None for an unknown verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs' lines out of the table instead of out of the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="adem-bench", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks of errors.")
+def group() -> None:
+    """Evaluate vision-language models on ScienceQA, COCO captions and MME."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line, print any error as one line, and exit with its code.
+
+    Args:
+        arguments: What follows the program's name; None means `sys.argv`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Taken out here so that it may also stand after the verb, where people add it.
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A title with an accent must not end a run on an ASCII terminal.
+            stream.reconfigure(errors="replace")
+    sys.exit(_run(given, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        code = group.main(arguments, prog_name="adem-bench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USER_MISTAKE
+    except Exception as error:  # noqa: BLE001 - the last stop, where every error gets its line
+        if debug:
+            traceback.print_exc()
+        line, exit_code = _explain(error)
+        click.echo(printable(line), err=True)
+        return exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code of an error."""
+    if isinstance(error, click.Abort):
+        return "interrupted: the same command resumes where it stopped", INTERRUPTED
+    if isinstance(error, AdemBenchError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, click.UsageError):
+        message = error.format_message().removesuffix(".")
+        path = error.ctx.command_path if error.ctx else "adem-bench"
+        return f"error: {message[:1].lower()}{message[1:]}; see `{path} --help`", USER_MISTAKE
+    if isinstance(error, click.ClickException):
+        return f"error: {error.format_message()}", USER_MISTAKE
+    if isinstance(error, OSError) and error.errno in (*FULL_DISK, *NOT_ALLOWED):
+        return f"error: {_explain_system(error)}", USER_MISTAKE
+    return (
+        f"error: {type(error).__name__}: {error}; this is our bug, please report it; "
+        "the same command with --debug shows the traceback",
+        OUR_BUG,
+    )
+
+
+def _explain_system(error: OSError) -> str:
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in FULL_DISK:
+        return (
+            f"no space left on the disk{where}; free some and run the same command again: "
+            "what was already written is kept"
+        )
+    return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"

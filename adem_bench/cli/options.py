@@ -1,0 +1,58 @@
+"""What several verbs share: options, and a group that proposes the nearest command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from adem_bench.errors import nearest_hint
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HintingGroup(click.Group):
+    """A click group that answers an unknown command with the nearest ones."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names.
+
+        Raises:
+            UsageError: there is none.
+        """
+        name = args[0]
+        # Options are left to click, which knows how to complain about those.
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"unknown command {name!r}{nearest_hint(name, known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def data_root_option(command: F) -> F:
+    """Add `--data-root`."""
+    return click.option(
+        "--data-root",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Folder with data sets and weights/ [default: $ADEM_BENCH_DATA, else ./data].",
+    )(command)
+
+
+def set_option(command: F) -> F:
+    """Add `--set`, any number of times, as `overrides`."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a field of the card, for example options.captions=false; repeatable.",
+    )(command)
+
+
+def split_option(command: F) -> F:
+    """Add `--split`."""
+    return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

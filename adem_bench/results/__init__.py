@@ -1,0 +1,1 @@
+"""Finished runs, and the tables made of them."""

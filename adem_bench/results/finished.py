@@ -1,0 +1,89 @@
+"""Reading run folders back: what was run, how, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adem_bench.errors import ResultsError
+from adem_bench.records import Result
+
+MANIFEST, METRICS = "manifest.json", "metrics.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """One run folder that holds metrics."""
+
+    folder: Path
+    model: str
+    language_model: str
+    trainable_parameters: str
+    fingerprint: str
+    """Of the model's weights and settings."""
+    prompt_format: str
+    options: Mapping[str, Any]
+    """What was asked for on the command line: blind, dtype, adapter, …"""
+    finished: str
+    """ISO 8601 time; the empty string sorts before every other."""
+    result: Result
+
+
+def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
+    """Return the finished runs below a folder, and a warning per folder that cannot be read.
+
+    Folders are visited in the order of their names; a run without metrics is not finished.
+
+    Raises:
+        ResultsError: the folder does not exist.
+    """
+    if not root.is_dir():
+        raise ResultsError(
+            f"{root} is no folder with results; `adem-bench run` makes it, or name another one"
+        )
+    runs: list[FinishedRun] = []
+    warnings: list[str] = []
+    for name, folders, files in os.walk(root):
+        folders.sort()
+        folder = Path(name)
+        if MANIFEST not in files:
+            continue
+        if METRICS not in files:
+            warnings.append(f"{folder}: not finished, so left out; run it again to continue")
+            continue
+        try:
+            runs.append(_read(folder))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.append(f"{folder}: cannot be read, so left out ({reason})")
+    return runs, warnings
+
+
+def _read(folder: Path) -> FinishedRun:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    model = manifest["model"]
+    return FinishedRun(
+        folder=folder,
+        model=str(model["name"]),
+        language_model=str(model.get("language_model") or ""),
+        trainable_parameters=_millions(model.get("trainable_parameters")),
+        fingerprint=str(model["fingerprint"]),
+        prompt_format=str(manifest["task"].get("prompt_format") or ""),
+        options=dict(manifest.get("options", {})),
+        finished=str(manifest.get("run", {}).get("finished") or ""),
+        result=Result.from_json(metrics),
+    )
+
+
+def _millions(parameters: int | None) -> str:
+    """Return a count as papers print it: `4.5M`."""
+    if parameters is None:
+        return ""
+    if parameters < 10**6:
+        return f"{parameters / 1e6:.2f}M"
+    return f"{parameters / 1e6:.1f}M" if parameters < 10**9 else f"{parameters / 1e9:.1f}B"

@@ -1,0 +1,121 @@
+"""Results on a terminal: framed and coloured there, plain aligned columns in a pipe or a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from adem_bench.errors import printable
+from adem_bench.records import Metric, Result
+
+PIPE_WIDTH = 10_000
+"""Wide enough that nothing is cut or folded where a program reads along."""
+
+
+def console(stream: IO[str] | None = None) -> Console:
+    """Return a console for `stream` (None: standard output) that never reads markup in data."""
+    stream = stream or sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def grid(
+    out: Console,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+) -> None:
+    """Print rows of text under a header; escape sequences in cells are shown, not obeyed.
+
+    Args:
+        out: Where to.
+        header: Names of the columns.
+        rows: As many cells each.
+        right: Names of the columns that hold figures.
+    """
+    table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
+    for name in header:
+        justify = "right" if name in right else "left"
+        table.add_column(Text(printable(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    out.print(table)
+
+
+def show_result(result: Result, out: Console, heading: str = "") -> None:
+    """Print one result: its metrics with what they count, its coverage, failures and warnings.
+
+    Args:
+        result: The result.
+        out: Where to.
+        heading: What was evaluated, for example the model's name.
+    """
+    title = f"{heading + ': ' if heading else ''}{result.task}, split {result.split}"
+    out.print(Text(printable(f"{title} (version {result.task_version}, n={result.coverage()})")))
+    headline = [metric for metric in result.metrics if metric.name == result.headline]
+    others = [metric for metric in result.metrics if metric.name != result.headline]
+    rows = [_metric_row(metric, metric.name == result.headline) for metric in headline + others]
+    grid(out, ("metric", "value", "unit", "n", "note"), rows, right=("value", "n"))
+    for line in _remarks(result):
+        out.print(Text(printable(line)))
+
+
+def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
+    """Print the headline figures of several results, one line each, and every warning.
+
+    Args:
+        results: What was evaluated (the model's name, say) and its result.
+        out: Where to.
+    """
+    rows = []
+    for name, result in results:
+        metric = next((m for m in result.metrics if m.name == result.headline), None)
+        shown = _figure(metric) if metric else "n/a"
+        place = f"{result.task}/{result.split}"
+        rows.append((name, place, result.headline, shown, result.coverage(), str(result.failed)))
+    header = ("model", "task", "metric", "value", "n", "failed")
+    grid(out, header, rows, right=("value", "failed"))
+    for name, result in results:
+        for line in _remarks(result):
+            out.print(Text(printable(f"{name}, {result.task}: {line}")))
+
+
+def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
+    name = f"{metric.name} *" if headline else metric.name
+    unit = {"fraction": "%", "points": "points", "count": ""}[metric.unit]
+    return (
+        name,
+        metric.shown(),
+        unit if metric.value is not None else "",
+        str(metric.count),
+        (metric.note),
+    )
+
+
+def _figure(metric: Metric) -> str:
+    return (
+        f"{metric.shown()}%"
+        if metric.unit == "fraction" and metric.value is not None
+        else (metric.shown())
+    )
+
+
+def _remarks(result: Result) -> list[str]:
+    """Return what a reader must know before quoting a figure of the result."""
+    lines = []
+    if not result.complete:
+        lines.append(
+            f"SUBSET: {result.scored} of {result.expected} expected samples were scored; "
+            "not comparable with published figures"
+        )
+    if result.failed:
+        lines.append(f"failed: {result.failed} samples have no answer; samples.jsonl says why")
+    unavailable = [metric for metric in result.metrics if metric.value is None]
+    lines += [f"unavailable: {metric.name}: {metric.note or 'no reason'}" for metric in unavailable]
+    return [*lines, *(f"warning: {warning}" for warning in result.warnings)]
