@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from adem_bench.errors import nearest_hint
+from adem_bench.errors import nearest_hint, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,3 +56,9 @@ def set_option(command: F) -> F:
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)
+
+
+def complain(warnings: Iterable[str]) -> None:
+    """Print warnings to standard error, one line each."""
+    for warning in warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from adem_bench.cards import ModelCard
-from adem_bench.data.roots import default_data_root
+
+NO_ADAPTER = "none"
+"""In place of an adapter's path: the plain language model."""
 
 
 def weights_folder(data_root: Path | None) -> Path:
     """Return the folder for downloaded weights below a data root (None: the default root)."""
+    from adem_bench.data.roots import default_data_root
+
     return (data_root or default_data_root()) / "weights"
 
 

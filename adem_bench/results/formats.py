@@ -9,10 +9,26 @@ from rich.console import Console
 
 from adem_bench.errors import printable
 from adem_bench.results.leaderboard import Cell, Leaderboard, Row
-from adem_bench.results.table import grid
+from adem_bench.results.table import console, grid
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@")
 FIXED = ("model", "language model", "trainable", "origin")
+
+
+def leaderboard_text(board: Leaderboard, form: str) -> str:
+    """Return the leaderboard as text.
+
+    Args:
+        board: The leaderboard.
+        form: `csv`, `md`, or anything else for aligned columns.
+    """
+    if form == "csv":
+        return leaderboard_csv(board)
+    if form == "md":
+        return leaderboard_markdown(board)
+    text = io.StringIO()
+    show_leaderboard(board, console(text))
+    return text.getvalue()
 
 
 def leaderboard_csv(board: Leaderboard) -> str:
@@ -76,6 +92,8 @@ def _starred(cell: Cell | None) -> str:
 
 
 def _inert(text: str) -> str:
+    # Tabs and line breaks, which spreadsheets skip before a formula, are gone after this.
+    text = printable(text)
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 

@@ -1,0 +1,57 @@
+"""`adem-bench leaderboard`: every finished run in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adem_bench.cli.options import complain
+
+
+@click.command()
+@click.argument(
+    "results", type=click.Path(file_okay=False, path_type=Path), default=Path("results")
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "md"]),
+    default="table",
+    show_default=True,
+    help="Terminal table, CSV or Markdown.",
+)
+@click.option("--published", is_flag=True, help="Show figures from papers too, marked as such.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write there instead of to the terminal.",
+)
+def leaderboard(results: Path, form: str, published: bool, output: Path | None) -> None:
+    """Tabulate every finished run below RESULTS (default: ./results).
+
+    One row a model, one column a headline metric, with the samples it rests on. Runs of fewer
+    samples than the split has are marked and ranked after the whole ones.
+    """
+    from adem_bench.files import write_atomically
+    from adem_bench.results.finished import finished_runs
+    from adem_bench.results.formats import leaderboard_text, show_leaderboard
+    from adem_bench.results.leaderboard import build_leaderboard
+    from adem_bench.results.published import published_rows
+    from adem_bench.results.table import console
+
+    # Published figures need no run: without a folder they are still worth a table.
+    missing = published and not results.exists()
+    runs, warnings = ([], []) if missing else finished_runs(results)
+    complain(warnings)
+    if not runs:
+        complain([f"no finished run below {results}"])
+    board = build_leaderboard(runs, published_rows() if published else ())
+    if output is not None:
+        write_atomically(output, leaderboard_text(board, form))
+        click.echo(f"wrote {output}: {len(board.rows)} rows")
+    elif form == "table":
+        show_leaderboard(board, console())
+    else:
+        click.echo(leaderboard_text(board, form), nl=False)

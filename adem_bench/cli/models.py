@@ -1,0 +1,109 @@
+"""`adem-bench models`: list the model cards, show one, fetch its published adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adem_bench.cli.options import HintingGroup, complain, data_root_option, set_option
+
+if TYPE_CHECKING:
+    from adem_bench.cards import ModelCard
+
+
+@click.group(cls=HintingGroup, invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List models, show one, or fetch its adapters."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@models.command("list")
+def list_command() -> None:
+    """List every model card; one that cannot be read is listed with the reason."""
+    from adem_bench.cards import list_cards, load_model_card
+    from adem_bench.errors import CardError
+    from adem_bench.results.table import console, grid
+
+    rows, broken = [], []
+    for name, path in list_cards("models").items():
+        try:
+            card = load_model_card(str(path))
+        except CardError as error:
+            broken.append(str(error))
+            continue
+        adapters = ", ".join(card.adapters)
+        rows.append((name, card.title, card.language_model_name, adapters))
+    grid(console(), ("model", "title", "language model", "adapters for"), rows)
+    complain(broken)
+
+
+@models.command("show")
+@click.argument("name")
+@data_root_option
+@set_option
+def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
+    """Show a model's card and which of its files are on disk."""
+    import yaml
+
+    from adem_bench.cards import as_mapping, load_model_card
+    from adem_bench.errors import printable
+    from adem_bench.results.table import console, grid
+
+    card = load_model_card(name, overrides)
+    click.echo(f"# {printable(str(card.path))}")
+    # Escapes in foreign cards are harmless: YAML quotes control characters itself.
+    text = yaml.safe_dump(as_mapping(card), sort_keys=False, allow_unicode=True, width=100)
+    click.echo(text)
+    grid(console(), ("file", "path", "on disk"), _files(card, data_root))
+
+
+@models.command("pull")
+@click.argument("name")
+@data_root_option
+def pull_command(name: str, data_root: Path | None) -> None:
+    """Fetch the adapters that a model's card publishes into <data root>/weights."""
+    from adem_bench.cards import load_model_card
+    from adem_bench.cli.progress import download_progress
+    from adem_bench.errors import CheckpointError
+    from adem_bench.models.pull import downloads, pull
+    from adem_bench.models.weights import missing_message, weights_path
+
+    card = load_model_card(name)
+    wanted = downloads(card, data_root)
+    failures = []
+    for download in wanted:
+        try:
+            with download_progress(download.target.name) as progress:
+                outcome = pull(download, progress)
+            click.echo(f"{download.target}: {outcome}")
+        except CheckpointError as error:
+            failures.append(str(error))
+    if not wanted:
+        click.echo(f"model {card.name} names no adapter with a URL: nothing to fetch")
+    path = card.language_model.path
+    if weights_path(path, card, data_root) is None:
+        click.echo(f"still needed: {missing_message(path, card, data_root)}")
+    if failures:
+        raise CheckpointError("; ".join(failures))
+
+
+def _files(card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:
+    from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
+
+    named = {
+        "language model": card.language_model.path,
+        "tokenizer": card.language_model.tokenizer,
+        "CLIP tower": card.vision.path,
+    }
+    named |= {f"adapter {task}": source.path for task, source in card.adapters.items()}
+    rows = []
+    for what, path in named.items():
+        if path and path != NO_ADAPTER:
+            found = weights_path(path, card, data_root)
+            shown = f"yes: {found}" if found else f"no: {missing_message(path, card, data_root)}"
+            rows.append((what, path, shown))
+    return rows

@@ -1,0 +1,115 @@
+"""`adem-bench tasks`: list the task cards, or show one and whether its data is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adem_bench.cli.options import (
+    HintingGroup,
+    complain,
+    data_root_option,
+    set_option,
+    split_option,
+)
+
+if TYPE_CHECKING:
+    from adem_bench.cards import TaskCard
+
+
+@click.group(cls=HintingGroup, invoke_without_command=True)
+@click.pass_context
+def tasks(context: click.Context) -> None:
+    """List tasks or show one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@tasks.command("list")
+def list_command() -> None:
+    """List every task card and group; one that cannot be read is named with the reason."""
+    from adem_bench.cards import expand_tasks, list_cards, load_task_card
+    from adem_bench.errors import CardError
+    from adem_bench.results.table import console, grid
+
+    rows: list[tuple[str, ...]] = []
+    groups: list[tuple[str, str]] = []
+    broken = []
+    for name, path in list_cards("tasks").items():
+        try:
+            members = expand_tasks([str(path)])
+            if members != [str(path)]:
+                groups.append((name, ", ".join(members)))
+                continue
+            card = load_task_card(str(path))
+        except CardError as error:
+            broken.append(str(error))
+            continue
+        expected = str(card.expected.get(card.split, ""))
+        rows.append((name, card.title, card.kind, card.split, expected, card.headline))
+    header = ("task", "title", "kind", "split", "samples", "headline")
+    grid(console(), header, rows, right=("samples",))
+    if groups:
+        click.echo()
+        grid(console(), ("group", "tasks"), groups)
+    complain(broken)
+
+
+@tasks.command("show")
+@click.argument("name")
+@data_root_option
+@split_option
+@set_option
+def show_command(
+    name: str, data_root: Path | None, split: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Show a task: its card, where its data is to be had, and whether it is on disk."""
+    from adem_bench.cards import expand_tasks, load_task_card
+    from adem_bench.results.table import console, grid
+
+    members = expand_tasks([name])
+    if members != [name]:
+        click.echo(f"{name} is a group: {', '.join(members)}")
+        return
+    card = load_task_card(name, [*overrides, *([f"split={split}"] if split else [])])
+    rows = [*_facts(card), ("data on disk", _presence(name, card, data_root, overrides))]
+    grid(console(), ("field", "value"), rows)
+
+
+def _facts(card: TaskCard) -> list[tuple[str, str]]:
+    expected = ", ".join(f"{split} {count}" for split, count in card.expected.items())
+    facts = [
+        ("name", card.name),
+        ("title", card.title),
+        ("card", str(card.path)),
+        ("kind", card.kind),
+        ("version", str(card.version)),
+        ("split", card.split),
+        ("expected samples", expected or "as many as the data has"),
+        ("headline", card.headline),
+        ("columns", ", ".join(card.columns)),
+        ("prompt format", card.prompt_format or ""),
+        ("options", ", ".join(f"{key}={value}" for key, value in card.options.items())),
+        ("data layout", card.data.layout),
+        ("data licence", card.data.licence),
+        ("data source", card.data.url),
+    ]
+    return [(field, value) for field, value in facts if value]
+
+
+def _presence(name: str, card: TaskCard, data_root: Path | None, overrides: tuple[str, ...]) -> str:
+    """Return whether the first sample can be read, and from where; makes no data."""
+    from adem_bench.data.roots import default_data_root
+    from adem_bench.errors import DataError
+    from adem_bench.tasks.base import build_task
+
+    if card.data.generator and data_root is None:
+        return f"made by the package when needed (generator {card.data.generator})"
+    root = data_root or default_data_root()
+    try:
+        next(iter(build_task(name, root, overrides, card.split).samples()), None)
+    except DataError as error:
+        return f"no: {error}"
+    return f"yes, below {root}"

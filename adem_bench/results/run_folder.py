@@ -1,0 +1,149 @@
+"""A run on disk: `samples.jsonl` grows while it runs, the rest is written whole at the end.
+
+Records are only ever appended, one JSON object a line, and flushed after every batch. Opening
+a folder again drops a torn last line and gathers what other processes left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from io import BufferedWriter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+
+from adem_bench.errors import ResultsError
+from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.records import Record, Result
+
+SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
+SHARD = "samples.rank{rank}.jsonl"
+
+
+class RunFolder:
+    """The records of one run, open for writing by one process.
+
+    The first process keeps `samples.jsonl`, any other a shard of its own that the first one
+    merges.
+    """
+
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        """Name the folder; nothing is touched before `open`."""
+        self.path = path
+        self._is_first = rank == 0
+        self._file = path / (SAMPLES if rank == 0 else SHARD.format(rank=rank))
+        self._stream: BufferedWriter | None = None
+        self._lock = filelock.FileLock(path / LOCK)
+
+    def gather(self, fresh: bool) -> None:
+        """Lock the folder and join all records in `samples.jsonl`; for the first process.
+
+        Args:
+            fresh: Forget earlier records.
+
+        Raises:
+            ResultsError: another run is writing here, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ResultsError(
+                f"another run is writing to {self.path}; wait for it or stop it"
+            ) from error
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        shards = sorted(self.path.glob(SHARD.format(rank="*")))
+        if fresh:
+            (self.path / SAMPLES).unlink(missing_ok=True)
+        elif (self.path / SAMPLES).exists() or shards:
+            self.rewrite(self.records().values())
+        for shard in shards:
+            shard.unlink()
+
+    def records(self) -> dict[str, Record]:
+        """Return the records of all processes by sample id; of two, the later one.
+
+        Lines that are not whole records (torn by a kill) are left out: their samples are
+        answered again.
+        """
+        found: dict[str, Record] = {}
+        for file in (self.path / SAMPLES, *sorted(self.path.glob(SHARD.format(rank="*")))):
+            if file.exists():
+                found |= {record.sample_id: record for record in _read(file)}
+        return found
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Add records and hand them to the operating system, which outlives this process.
+
+        Raises:
+            ResultsError: no space is left, or the folder cannot be written.
+        """
+        lines = "".join(_line(record) for record in records)
+        try:
+            if self._stream is None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._stream = self._file.open("ab")
+            self._stream.write(lines.encode())
+            self._stream.flush()
+        except OSError as error:
+            raise disk_error(self._file, error) from error
+
+    def rewrite(self, records: Iterable[Record]) -> None:
+        """Replace `samples.jsonl` by these records, in this order."""
+        self._close_stream()
+        write_atomically(self.path / SAMPLES, "".join(_line(record) for record in records))
+
+    def finish(
+        self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
+    ) -> None:
+        """Write the final records, metrics and manifest, and clear the shards away."""
+        self.rewrite(records)
+        for shard in self.path.glob(SHARD.format(rank="*")):
+            shard.unlink()
+        write_json(self.path / METRICS, result.to_json())
+        write_json(self.path / MANIFEST, manifest)
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_stream()
+        self._lock.release()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a run folder holds.
+
+    Raises:
+        ResultsError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from error
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record.to_json(), ensure_ascii=True) + "\n"
+
+
+def _read(file: Path) -> Iterable[Record]:
+    for line in file.read_bytes().splitlines():
+        try:
+            yield Record.from_json(json.loads(line))
+        except (ValueError, TypeError, AttributeError):
+            continue
