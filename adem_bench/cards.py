@@ -95,7 +95,9 @@ class LanguageModelSource(Strict):
     """The frozen language model."""
 
     path: str
-    """A folder in the published layout or the Hugging Face layout, or a hub id."""
+    """A folder in the published layout or the Hugging Face layout, or (`hub: true`) a hub id."""
+    hub: bool = False
+    """Whether transformers may fetch `path` from its hub where no such folder exists."""
     tokenizer: str = ""
     """tokenizer.model; by default looked for in the folder and beside it."""
     source: str = ""
@@ -151,14 +153,16 @@ class ModelCard(Card):
     """One adapter for every task, before `adapters` (`--adapter`)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto` is float16 on a GPU, as published, and float32 on the CPU."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """`eager` rounds as the published code does; `sdpa` is faster."""
     max_sequence_length: int = Field(default=512, ge=16)
     """Prompt and answer together (published: 512)."""
     overflow: Literal["published", "fix"] = "published"
     """What happens to prompts that do not fit (Q9)."""
     image_normalization: Literal["task", "imagenet", "clip"] = "task"
     """`task` follows each benchmark's published pipeline (Q14)."""
-    prompt_formats: dict[str, str] = {}
-    """Task kind to the prompt format the weights were tuned on."""
+    prompts: dict[str, dict[str, Any]] = {}
+    """Task kind to the prompt settings the weights were tuned on, where their file is silent."""
     language_model_name: str = ""
     """For tables, for example `LLaMA-7B`."""
     trainable_parameters: int | None = None

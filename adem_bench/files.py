@@ -27,7 +27,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise _explained(path, error) from error
+        raise disk_error(path, error) from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -38,7 +38,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _explained(path, error) from error
+        raise disk_error(path, error) from error
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -64,7 +64,8 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _explained(path: Path, error: OSError) -> ResultsError:
+def disk_error(path: Path, error: OSError) -> ResultsError:
+    """Return the error for a user whose disk refused a write."""
     if error.errno == errno.ENOSPC:
         return ResultsError(
             f"no space left to write {path}; free some and run the same command again: "

@@ -48,6 +48,8 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
         raise UnreadableImageError(f"image {path} cannot be read: {error}") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
-    mean, deviation = (np.array(values, dtype=np.float32) for values in PIXEL_STATISTICS[normalization])
+    mean, deviation = (
+        np.array(values, dtype=np.float32) for values in PIXEL_STATISTICS[normalization]
+    )
     pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
     return np.ascontiguousarray(((pixels - mean) / deviation).transpose(2, 0, 1))

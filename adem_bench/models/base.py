@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adem_bench.cards import ModelCard
-from adem_bench.records import Request, Response
+from adem_bench.records import Json, Request, Response
 from adem_bench.registry import MODEL_KINDS
 
 
@@ -44,8 +44,11 @@ class Model(Protocol):
         """
         ...
 
-    def prompt_format(self, task_kind: str) -> str | None:
-        """Return the prompt format that the current weights were tuned on, if it is known."""
+    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+        """Return what is known of the prompts that the current weights were tuned on.
+
+        Keys are those of the task kind's `prompt_settings`, `prompt_format` first of all.
+        """
         ...
 
     def length(self, request: Request) -> int:
@@ -70,6 +73,10 @@ class Model(Protocol):
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the weights or their settings."""
+        ...
+
+    def warnings(self) -> Sequence[str]:
+        """Return what a reader of the results must know about the weights in use."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import TaskCard, load_task_card
-from adem_bench.records import Prediction, Record, Request, Response, Result, Sample
+from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.registry import TASK_KINDS
 
 
@@ -33,6 +33,10 @@ class Task(Protocol):
     @property
     def prompt_format(self) -> str:
         """Name of the format in which `request` renders prompts."""
+        ...
+
+    def prompt_settings(self) -> Mapping[str, Json]:
+        """Return all that shapes prompts, `prompt_format` first: manifests compare and keep it."""
         ...
 
     def samples(self) -> Iterator[Sample]:

@@ -9,7 +9,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from adem_bench.cards import FusionSettings
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically, write_json
+from adem_bench.records import Json
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
 PAPER = {"alpha": 0.1, "beta": 0.01, "drop_ratio": 0.1, "scales": (256, 64)}
@@ -41,10 +42,8 @@ class AdapterSettings:
     language_model: str | None = None
     """Name of the base model it was tuned on."""
     vision: str | None = None
-    prompt_formats: Mapping[str, str] | None = None
-    """Task kind to the format that training prompts had."""
-    captions: bool | None = None
-    """Whether ScienceQA training prompts held image captions (Q2)."""
+    prompts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    """Task kind to the `prompt_settings` that training prompts had (Q1, Q2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +143,10 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0] if "Unsupported" not in str(error) else (
-            "it holds pickled objects other than tensors and plain data"
+        reason = (
+            str(error).splitlines()[0]
+            if "Unsupported" not in str(error)
+            else ("it holds pickled objects other than tensors and plain data")
         )
         raise CheckpointError(f"{path} was not loaded: {reason}") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -156,7 +157,11 @@ def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
     """Return what the published trainer's arguments say (`train.py` of ADEM-VL)."""
     scales = found.get("down_sample_num")
     scales = (scales,) if isinstance(scales, int) else scales
-    prompt_format = found.get("prompt_format")
+    prompts: dict[str, Json] = {
+        ours: found[theirs]
+        for ours, theirs in (("prompt_format", "prompt_format"), ("captions", "use_caption"))
+        if isinstance(found.get(theirs), str | bool)
+    }
     return AdapterSettings(
         alpha=_number(found.get("alpha")),
         beta=_number(found.get("beta")),
@@ -164,8 +169,7 @@ def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
         scales=tuple(int(scale) for scale in scales) if scales else None,
         language_model=_text(found.get("llm_model")),
         vision=_text(found.get("clip")),
-        prompt_formats={"scienceqa": prompt_format} if isinstance(prompt_format, str) else None,
-        captions=found.get("use_caption") if isinstance(found.get("use_caption"), bool) else None,
+        prompts={"scienceqa": prompts} if prompts else {},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from adem_bench.cards import FusionSettings
 from adem_bench.errors import CheckpointError
@@ -13,8 +13,8 @@ from adem_bench.models.adem.vision import VisionTower
 
 
 def build_network(
-    llama: nn.Module,
-    visual: nn.Module,
+    llama: Any,
+    visual: Any,
     adapter: AdapterFile,
     fusion: FusionSettings,
     eager: bool = False,
@@ -39,13 +39,13 @@ def build_network(
         tensors = {n: t for n, t in tensors.items() if not n.startswith("adapter_proj_cls.")}
     network.load_adapter(tensors, str(adapter.path))
     weight = llama.lm_head.weight
-    network.fusion.to(weight.device)  # type: ignore[arg-type]
-    network.vision.to(weight.device)  # type: ignore[arg-type]
+    network.fusion.to(weight.device)
+    network.vision.to(weight.device)
     return network.eval()
 
 
 def empty_network(
-    llama: nn.Module, visual: nn.Module, settings: AdapterSettings, eager: bool = False
+    llama: Any, visual: Any, settings: AdapterSettings, eager: bool = False
 ) -> AdemNetwork:
     """Return a network whose tuned parameters are freshly made (methods 1.7).
 
@@ -67,7 +67,7 @@ def empty_network(
                 "scales are square numbers up to that"
             )
     fusion = AdemFusion(
-        (tower.width, llama.config.hidden_size),  # type: ignore[union-attr,arg-type]
+        (tower.width, llama.config.hidden_size),
         scales,
         settings.hidden_proj or 0,
         bool(settings.cls_token),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -155,6 +155,24 @@ class AdemFusion(nn.Module):
             return self.alpha * (adaptive_drop(similarity, self.drop_ratio) @ memory.values[0])
         similarity = query @ memory.keys.transpose(1, 2)
         return self.alpha * (adaptive_drop(similarity, self.drop_ratio) @ memory.values)
+
+
+class NoFusion:
+    """The language model as it is: nothing is remembered, nothing added."""
+
+    def __init__(self, llama: Any) -> None:
+        """Take width and device from the language model."""
+        weight: Tensor = llama.lm_head.weight
+        self._width, self._device = weight.shape[1], weight.device
+
+    def prepare(self, features: Tensor | None, dtype: torch.dtype) -> VisualMemory:
+        """Return an entry without slots."""
+        empty = torch.empty(1, 0, self._width, dtype=dtype, device=self._device)
+        return VisualMemory(empty, empty, None)
+
+    def fuse(self, layer: int, hidden_states: Tensor, memory: VisualMemory) -> Tensor:
+        """Return zero, of no dimension."""
+        return hidden_states.new_zeros(())
 
 
 def adaptive_drop(similarity: Tensor, ratio: float) -> Tensor:

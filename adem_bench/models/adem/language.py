@@ -8,6 +8,8 @@ Shapes: B rows, T tokens, D width, H heads, G key-value heads, S head size.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +64,7 @@ class KeyValueCache:
 class FusedDecoder(nn.Module):
     """A LlamaForCausalLM whose layers also add a fusion term."""
 
-    def __init__(self, llama: nn.Module, fusion: Fusion, eager: bool = False) -> None:
+    def __init__(self, llama: Any, fusion: Fusion, eager: bool = False) -> None:
         """Wrap `llama` (frozen here).
 
         Args:
@@ -77,30 +79,30 @@ class FusedDecoder(nn.Module):
         """
         super().__init__()
         config = llama.config
-        if config.model_type not in SUPPORTED_ARCHITECTURES:  # type: ignore[union-attr]
+        if config.model_type not in SUPPORTED_ARCHITECTURES:
             raise CheckpointError(
-                f"the language model is a {config.model_type!r}; "  # type: ignore[union-attr]
+                f"the language model is a {config.model_type!r}; "
                 f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
             )
-        self.llama = llama.requires_grad_(False)
+        self.llama: Any = llama.requires_grad_(False)
         self.fusion = fusion
         self.eager = eager
         self.attend = _attend_eagerly if eager else _attend_fused
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> Sequence[Any]:
         """The decoder layers."""
-        layers: nn.ModuleList = self.llama.model.layers  # type: ignore[union-attr,assignment]
+        layers: Sequence[Any] = self.llama.model.layers
         return layers
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the (…, D) input embeddings of token ids."""
-        embedded: Tensor = self.llama.model.embed_tokens(ids)  # type: ignore[operator,union-attr]
+        embedded: Tensor = self.llama.model.embed_tokens(ids)
         return embedded
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Return the (…, vocabulary) logits of final hidden states, in their precision."""
-        out: Tensor = self.llama.lm_head(hidden_states)  # type: ignore[operator]
+        out: Tensor = self.llama.lm_head(hidden_states)
         return out
 
     def forward(
@@ -127,7 +129,7 @@ class FusedDecoder(nn.Module):
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
             only = last if index == len(self.layers) - 1 else None
-            normed = layer.input_layernorm(hidden)  # type: ignore[operator]
+            normed = layer.input_layernorm(hidden)
             if only is not None:
                 hidden = _take(hidden, only)
             attended = self._prompt_attention(index, normed, rotary, cache, only)
@@ -141,7 +143,7 @@ class FusedDecoder(nn.Module):
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
             attention = layer.self_attn
-            query, key, value = _project(attention, layer.input_layernorm(hidden), rotary)  # type: ignore[operator]
+            query, key, value = _project(attention, layer.input_layernorm(hidden), rotary)
             keys, values = cache.append(index, key, value)
             attended = self.attend(attention, query, keys, values, visible)
             hidden = self._feed_forward(index, hidden + attended, memory)
@@ -170,16 +172,16 @@ class FusedDecoder(nn.Module):
     def _feed_forward(self, index: int, hidden: Tensor, memory: VisualMemory) -> Tensor:
         """Add the MLP's and the fusion's terms, in the published order of additions."""
         layer = self.layers[index]
-        query = layer.post_attention_layernorm(hidden)  # type: ignore[operator]
-        fed: Tensor = hidden + layer.mlp(query)  # type: ignore[operator]
+        query = layer.post_attention_layernorm(hidden)
+        fed: Tensor = hidden + layer.mlp(query)
         return fed + self.fusion.fuse(index, query, memory)
 
     def _rotary(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)  # type: ignore[operator,union-attr]
+        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)
         return rotary
 
     def _norm(self, hidden: Tensor) -> Tensor:
-        normed: Tensor = self.llama.model.norm(hidden)  # type: ignore[operator,union-attr]
+        normed: Tensor = self.llama.model.norm(hidden)
         return normed
 
 
@@ -189,31 +191,31 @@ def _take(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _project(
-    attention: nn.Module, x: Tensor, rotary: tuple[Tensor, Tensor], only: Tensor | None = None
+    attention: Any, x: Tensor, rotary: tuple[Tensor, Tensor], only: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
 
     With `only` (B,), the query is computed at those positions alone, (B, H, 1, S).
     """
     cos, sin = rotary
-    size: int = attention.head_dim  # type: ignore[assignment]
+    size: int = attention.head_dim
 
-    def heads(linear: nn.Module, states: Tensor) -> Tensor:
+    def heads(linear: Any, states: Tensor) -> Tensor:
         out: Tensor = linear(states)
         return out.view(*states.shape[:2], -1, size).transpose(1, 2)
 
-    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)  # type: ignore[arg-type]
+    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
     if only is None:
-        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)  # type: ignore[arg-type]
+        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
         return query, key, value
-    query = heads(attention.q_proj, _take(x, only))  # type: ignore[arg-type]
+    query = heads(attention.q_proj, _take(x, only))
     query, _ = apply_rotary_pos_emb(query, query, cos[0, only, None], sin[0, only, None])
     _, key = apply_rotary_pos_emb(key, key, cos, sin)
     return query, key, value
 
 
 def _attend_fused(
-    attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
 ) -> Tensor:
     """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
     context = F.scaled_dot_product_attention(
@@ -222,15 +224,15 @@ def _attend_fused(
         value,
         attn_mask=visible,
         is_causal=visible is None,
-        scale=attention.scaling,  # type: ignore[arg-type]
+        scale=attention.scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))  # type: ignore[operator]
+    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))
     return out
 
 
 def _attend_eagerly(
-    attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
 ) -> Tensor:
     """Return what `_attend_fused` does, by ADEM-VL cec09b8 `adem/model.py:150-166`."""
     groups = query.shape[1] // key.shape[1]
@@ -240,5 +242,5 @@ def _attend_eagerly(
         visible = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
     scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
     weights = scores.masked_fill(~visible, -math.inf).float().softmax(dim=-1).to(query.dtype)
-    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore[operator]
+    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))
     return out

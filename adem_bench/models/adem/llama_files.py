@@ -45,7 +45,7 @@ def is_consolidated(folder: Path) -> bool:
     return (folder / "params.json").is_file()
 
 
-def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> Any:
     """Return a LlamaForCausalLM (or a model of its architecture) in evaluation mode.
 
     Args:
@@ -60,14 +60,16 @@ def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.de
         return _load_consolidated(source, dtype, device)
     try:
         AutoConfig.from_pretrained(str(source))
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"no language model could be loaded from {source}: {reason}") from error
+        raise CheckpointError(
+            f"no language model could be loaded from {source}: {reason}"
+        ) from error
     return model.to(device).eval()
 
 
-def _load_consolidated(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def _load_consolidated(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     files = sorted(folder.glob("*.pth"))
     if not files:
         raise CheckpointError(f"{folder} has params.json but no consolidated.00.pth")
@@ -111,7 +113,10 @@ def _config(folder: Path, shards: list[dict[str, Tensor]]) -> LlamaConfig:
         num_attention_heads=heads,
         num_key_value_heads=key_rows // (width // heads),
         rms_norm_eps=float(params["norm_eps"]),
-        rope_parameters={"rope_type": "default", "rope_theta": float(params.get("rope_theta", 1e4))},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(params.get("rope_theta", 1e4)),
+        },
         max_position_embeddings=2048,
         bos_token_id=1,
         eos_token_id=2,
@@ -119,7 +124,9 @@ def _config(folder: Path, shards: list[dict[str, Tensor]]) -> LlamaConfig:
     )
 
 
-def _converted(shards: list[dict[str, Tensor]], config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
+def _converted(
+    shards: list[dict[str, Tensor]], config: LlamaConfig
+) -> Iterator[tuple[str, Tensor]]:
     """Yield transformers' names with their joined tensors, one at a time."""
     for name, (target, dim) in TOP_TENSORS.items():
         yield target, _join(shards, name, dim)

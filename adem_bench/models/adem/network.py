@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class AdemNetwork(nn.Module):
     """A frozen LLaMA and CLIP joined by ADEM-VL's tuned parameters."""
 
     def __init__(
-        self, vision: VisionTower, fusion: AdemFusion, llama: nn.Module, eager: bool = False
+        self, vision: VisionTower, fusion: AdemFusion, llama: Any, eager: bool = False
     ) -> None:
         """Join the parts; `llama` and `eager` are as for `FusedDecoder`."""
         super().__init__()
@@ -69,7 +70,7 @@ class AdemNetwork(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the language model's weights."""
-        weight: Tensor = self.decoder.llama.lm_head.weight  # type: ignore[union-attr,assignment]
+        weight: Tensor = self.decoder.llama.lm_head.weight
         return weight.dtype
 
     @property
@@ -148,7 +149,9 @@ class AdemNetwork(nn.Module):
         problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
         found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
         if found:
-            raise CheckpointError(f"the adapter {source} does not fit the model; {'; '.join(found)}")
+            raise CheckpointError(
+                f"the adapter {source} does not fit the model; {'; '.join(found)}"
+            )
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])

@@ -43,7 +43,11 @@ class SequenceBuilder:
     """Builds rows for one tokenizer and one setting of the method."""
 
     def __init__(
-        self, tokenizer: Tokenizer, cls_token: bool, max_length: int = 512, fix_overflow: bool = False
+        self,
+        tokenizer: Tokenizer,
+        cls_token: bool,
+        max_length: int = 512,
+        fix_overflow: bool = False,
     ) -> None:
         """Tokenize the prefixes.
 

@@ -5,6 +5,8 @@ Shapes: N images, P patches, C width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,29 +39,29 @@ class VisionTower(nn.Module):
     code skips that block (Q21).
     """
 
-    def __init__(self, visual: nn.Module, adapter_dim: int) -> None:
+    def __init__(self, visual: Any, adapter_dim: int) -> None:
         """Wrap `visual` (frozen here) and make untrained adapters of `adapter_dim`."""
         super().__init__()
-        self.visual = visual.requires_grad_(False)
-        width = visual.conv1.weight.shape[0]  # type: ignore[union-attr,index]
-        blocks = len(visual.transformer.resblocks)  # type: ignore[arg-type,union-attr]
+        self.visual: Any = visual.requires_grad_(False)
+        width = visual.conv1.weight.shape[0]
+        blocks = len(visual.transformer.resblocks)
         self.adapters = nn.ModuleList(VisionAdapter(width, adapter_dim) for _ in range(blocks))
 
     @property
     def width(self) -> int:
         """C, the width of the features."""
-        return int(self.visual.conv1.weight.shape[0])  # type: ignore[union-attr,index]
+        return int(self.visual.conv1.weight.shape[0])
 
     @property
     def image_size(self) -> int:
         """Side of the square input in pixels."""
-        patch = int(self.visual.conv1.weight.shape[-1])  # type: ignore[union-attr,index]
+        patch = int(self.visual.conv1.weight.shape[-1])
         return patch * round(self.patches**0.5)
 
     @property
     def patches(self) -> int:
         """P, the number of patches of an image."""
-        return len(self.visual.positional_embedding) - 1  # type: ignore[arg-type]
+        return int(self.visual.positional_embedding.shape[0]) - 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, 1 + P, C) features after `ln_post`, the class token first.
@@ -71,23 +73,21 @@ class VisionTower(nn.Module):
         token, no projection) and `adem/adapter.py:67-70`.
         """
         visual = self.visual
-        x = self._embed(images.to(visual.conv1.weight.dtype))  # type: ignore[union-attr,arg-type]
-        blocks = list(visual.transformer.resblocks)  # type: ignore[union-attr,arg-type]
+        x = self._embed(images.to(visual.conv1.weight.dtype))
+        blocks = list(visual.transformer.resblocks)
         for block, adapter in zip(blocks[:-1], self.adapters, strict=False):
             x = x + _self_attention(block.attn, block.ln_1(x))
             z = block.ln_2(x)
             x = x + block.mlp(z) + ADAPTER_SCALE * adapter(z)
-        features: Tensor = visual.ln_post(x)  # type: ignore[operator]
+        features: Tensor = visual.ln_post(x)
         return features
 
     def _embed(self, images: Tensor) -> Tensor:
         visual = self.visual
-        x = visual.conv1(images).flatten(2).transpose(1, 2)  # type: ignore[operator]
-        first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)  # type: ignore[operator]
+        x = visual.conv1(images).flatten(2).transpose(1, 2)
+        first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1)
-        embedded: Tensor = visual.ln_pre(  # type: ignore[operator]
-            x + visual.positional_embedding.to(x.dtype)  # type: ignore[operator]
-        )
+        embedded: Tensor = visual.ln_pre(x + visual.positional_embedding.to(x.dtype))
         return embedded
 
 

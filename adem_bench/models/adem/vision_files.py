@@ -21,7 +21,7 @@ HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""
 
 
-def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> nn.Module:
+def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> VisionTransformer:
     """Return a VisionTransformer in evaluation mode.
 
     In half precision, norms and embeddings stay float32, as published (methods 1.2).
@@ -39,12 +39,12 @@ def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> 
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
             module.float()
-    visual.class_embedding.data = visual.class_embedding.data.float()  # type: ignore[union-attr,operator]
-    visual.positional_embedding.data = visual.positional_embedding.data.float()  # type: ignore[union-attr,operator]
+    visual.class_embedding.data = visual.class_embedding.data.float()
+    visual.positional_embedding.data = visual.positional_embedding.data.float()
     return visual.eval()
 
 
-def _from_tag(source: VisionSource) -> nn.Module:
+def _from_tag(source: VisionSource) -> VisionTransformer:
     # Without this, open_clip builds plain GELU for OpenAI's weights and merely warns.
     force_quick_gelu = source.pretrained == "openai"
     try:
@@ -55,13 +55,13 @@ def _from_tag(source: VisionSource) -> nn.Module:
         raise CheckpointError(
             f"open_clip has no {source.name} with tag {source.pretrained!r} at hand: {error}"
         ) from error
-    visual: nn.Module = model.visual
+    visual = model.visual
     if not isinstance(visual, VisionTransformer):
         raise CheckpointError(f"{source.name} has no vision transformer")
     return visual
 
 
-def _from_file(file: Path, dtype: torch.dtype) -> nn.Module:
+def _from_file(file: Path, dtype: torch.dtype) -> VisionTransformer:
     tensors = {
         name.removeprefix("visual."): tensor
         for name, tensor in _read(file).items()
@@ -95,7 +95,9 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         return load_file(file)
     if _is_torchscript(file):
         # OpenAI's own files are TorchScript archives, whose loader runs no Python.
-        state: Mapping[str, Tensor] = torch.jit.load(file, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+        state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
+            file, map_location="cpu"
+        ).state_dict()
         return state
     data = load_plain_data(file)
     return data.get("state_dict", data) if isinstance(data, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
     for (prompt, answer, has_image), ids, labels in zip(
         goldens["pairs"], goldens["examples"], goldens["labels"], strict=True
     ):
-        expected = goldens["prefix_img"].tolist() + [0] if has_image else goldens["prefix_nonimg"].tolist()
+        image_prefix = [*goldens["prefix_img"].tolist(), 0]
+        expected = image_prefix if has_image else goldens["prefix_nonimg"].tolist()
         assert builder.prefix(bool(has_image)) == expected
         length = int((ids > 0).sum())
         expected = builder.splice(ids[:length].tolist(), labels[:length].tolist(), bool(has_image))
@@ -90,7 +92,7 @@ def test_generated_texts_and_the_logits_of_every_step(
     builder = SequenceBuilder(tokenizer, cls_token=True)
     for index, prompt in enumerate(golden.get("prompts", goldens["prompts"])):
         steps = []
-        record = lambda states: steps.append(FusedDecoder.logits(network.decoder, states)) or steps[-1]
+        record = partial(_record, network.decoder, steps)
         monkeypatch.setattr(network.decoder, "logits", record)
         has_image = bool(goldens["gen_indicators"][index])
         row = builder.prompt(prompt, has_image, most)
@@ -102,3 +104,8 @@ def test_generated_texts_and_the_logits_of_every_step(
         assert steps
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=TOLERANCE, rtol=0)
+
+
+def _record(decoder, steps, hidden_states):
+    steps.append(FusedDecoder.logits(decoder, hidden_states))
+    return steps[-1]

@@ -1,0 +1,119 @@
+"""`adem-bench run`: evaluate a model on tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adem_bench.cli.options import data_root_option, set_option, split_option
+
+if TYPE_CHECKING:
+    from adem_bench.runner.evaluate import Evaluation
+    from adem_bench.runner.loop import Outcome
+
+FAILED = 1
+
+
+class BatchSize(click.ParamType[int | None]):
+    """A positive number, or `auto` as None."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Return the number, or None for `auto`."""
+        if value == "auto" or value is None:
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a positive number nor auto", param, ctx)
+        return number
+
+
+@click.command()
+@click.option("--model", required=True, metavar="NAME|CARD", help="Model to evaluate.")
+@click.option("--tasks", required=True, metavar="A,B", help="Tasks or groups, comma-separated.")
+@data_root_option
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where runs are kept.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N samples only.")
+@split_option
+@click.option(
+    "--batch-size", type=BatchSize(), default="auto", help="Rows at a time [default: auto]."
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    help="Precision of the frozen weights [default: the card's].",
+)
+@click.option(
+    "--prompt-format", metavar="F", help="A format of the task, or `matched`: the weights' own."
+)
+@click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: the plain language model.")
+@click.option("--blind", is_flag=True, help="Withhold every image from the model.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in the manifest.")
+@click.option("--fresh", is_flag=True, help="Throw earlier records of the same run away.")
+@click.option(
+    "--max-failed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Failed samples per task up to which the exit code is still 0.",
+)
+@set_option
+def run(**given: Any) -> int:
+    """Evaluate a model on tasks; started again, the same command resumes where it stopped."""
+    from adem_bench.cli.progress import run_progress
+    from adem_bench.results.table import console, show_result, show_results
+    from adem_bench.runner.evaluate import evaluate
+
+    evaluation, most_failed = _evaluation(given), given["max_failed"]
+    outcomes: list[Outcome] = []
+    out = console()
+    for outcome in evaluate(evaluation, run_progress):
+        heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
+        show_result(outcome.result, out, heading)
+        if outcome.resumed:
+            click.echo(f"{outcome.resumed} records were kept from before")
+        click.echo()
+        outcomes.append(outcome)
+    if len(outcomes) > 1:
+        show_results([(evaluation.model, outcome.result) for outcome in outcomes], out)
+        click.echo()
+    for outcome in outcomes:
+        click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")
+    if outcomes:
+        click.echo(f"`adem-bench leaderboard {evaluation.results}` tabulates all runs")
+    failed = any(outcome.result.failed > most_failed for outcome in outcomes)
+    return FAILED if failed else 0
+
+
+def _evaluation(given: dict[str, Any]) -> Evaluation:
+    from adem_bench.runner.evaluate import Evaluation
+    from adem_bench.runner.identity import RunOptions
+
+    tasks = tuple(name.strip() for name in given["tasks"].split(",") if name.strip())
+    if not tasks:
+        raise click.UsageError("--tasks names no task")
+    options = {name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh")}
+    passed = ("model", "data_root", "results", "device", "dtype", "adapter", "split")
+    return Evaluation(
+        tasks=tasks,
+        prompt_format=given["prompt_format"],
+        overrides=given["overrides"],
+        options=RunOptions(**options),
+        **{name: given[name] for name in passed},
+    )

@@ -1,0 +1,1 @@
+"""Brings tasks and models together: schedules requests, keeps records, survives interruptions."""

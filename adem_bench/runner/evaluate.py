@@ -1,0 +1,123 @@
+"""A model on several tasks, by their names: what `adem-bench run` does, as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from adem_bench.cards import ModelCard, expand_tasks, load_model_card, split_overrides
+from adem_bench.errors import CardError
+from adem_bench.models.base import Model, ModelOptions, build_model
+from adem_bench.records import Json
+from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.loop import OnProgress, Outcome, run_task
+from adem_bench.runner.processes import Processes
+from adem_bench.tasks.base import Task, build_task
+
+MATCHED = "matched"
+"""Prompt format that stands for the one the weights were tuned on."""
+
+Progress = Callable[[str], AbstractContextManager[OnProgress]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is to be evaluated."""
+
+    model: str
+    """Name or path of a model card."""
+    tasks: tuple[str, ...]
+    """Names or paths of task cards, or names of groups."""
+    data_root: Path | None = None
+    results: Path = Path("results")
+    device: str = "auto"
+    dtype: str | None = None
+    adapter: str | None = None
+    """An adapter's path, or `none` for the language model alone; None leaves it to the card."""
+    split: str | None = None
+    prompt_format: str | None = None
+    """One of the task's formats, or `matched`."""
+    overrides: tuple[str, ...] = ()
+    """`key=value` settings of card fields."""
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+def _no_progress(task: str) -> AbstractContextManager[OnProgress]:
+    return nullcontext(lambda done, total: None)
+
+
+def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Iterator[Outcome]:
+    """Run every task and yield its outcome; nothing is yielded but on the first process.
+
+    All cards and data are checked before the model is loaded.
+
+    Args:
+        evaluation: What to do.
+        progress: Returns, for a task's name, a context whose value is told of every batch.
+
+    Raises:
+        AdemBenchError: a card, the data, the weights or the disk are at fault.
+    """
+    model_settings, task_settings = split_overrides(evaluation.overrides)
+    card = _model_card(evaluation, model_settings)
+    names = expand_tasks(evaluation.tasks)
+    matched = evaluation.prompt_format == MATCHED
+    chosen = None if matched else evaluation.prompt_format
+
+    def build(name: str, settings: list[str], prompt_format: str | None) -> Task:
+        all_settings = [*task_settings, *settings]
+        return build_task(name, evaluation.data_root, all_settings, evaluation.split, prompt_format)
+
+    tasks = [build(name, [], chosen) for name in names]
+    for task in tasks:
+        task.fingerprint()  # reads the annotation files: what is missing shows now
+    processes = Processes()
+    torch.manual_seed(evaluation.options.seed)
+    device = _own_device(evaluation.device, processes)
+    model = build_model(card, ModelOptions(device, evaluation.data_root))
+    for name, task in zip(names, tasks, strict=True):
+        model.use_weights_for(task.card.name, task.card.kind)
+        if matched:
+            task = build(name, *_matched(model, task))
+        with progress(task.card.name) as on_progress:
+            outcome = run_task(
+                model, task, evaluation.options, evaluation.results, processes, on_progress
+            )
+        if outcome is not None:
+            yield outcome
+
+
+def _model_card(evaluation: Evaluation, settings: list[str]) -> ModelCard:
+    if evaluation.dtype:
+        settings = [*settings, f"dtype={evaluation.dtype}"]
+    card = load_model_card(evaluation.model, settings)
+    if evaluation.adapter is None:
+        return card
+    here = Path(evaluation.adapter).expanduser()
+    adapter = str(here.resolve()) if here.exists() else evaluation.adapter
+    return card.model_copy(update={"adapter": adapter})
+
+
+def _matched(model: Model, task: Task) -> tuple[list[str], str | None]:
+    """Return the task's settings and prompt format that the weights were tuned on."""
+    tuned: Mapping[str, Json] = model.tuned_on(task.card.kind)
+    prompt_format = tuned.get("prompt_format")
+    if not tuned:
+        raise CardError(
+            f"--prompt-format matched: neither the adapter nor the card of {model.card.name} "
+            f"says which prompts it was tuned on for {task.card.kind}; name a format instead"
+        )
+    known = {key: value for key, value in tuned.items() if key != "prompt_format"}
+    settings = [f"options.{key}={str(value).lower()}" for key, value in known.items()]
+    return settings, str(prompt_format) if prompt_format else None
+
+
+def _own_device(device: str, processes: Processes) -> str:
+    """Return the GPU of this process where several share a machine."""
+    if device == "auto" and processes.world_size > 1 and torch.cuda.is_available():
+        return f"cuda:{processes.local_rank % torch.cuda.device_count()}"
+    return device

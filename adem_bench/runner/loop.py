@@ -1,0 +1,219 @@
+"""One task on one model: samples in, records on disk, a result out; resumes where it was."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from adem_bench.models.base import Budget, Model
+from adem_bench.records import Json, Record, Request, Response, Result, Sample
+from adem_bench.results.run_folder import RunFolder
+from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.manifest import build_manifest, now
+from adem_bench.runner.processes import Processes, SharedRun
+from adem_bench.runner.schedule import Backoff, Item, Unit, plan
+from adem_bench.tasks.base import Task
+
+OnProgress = Callable[[int, int], None]
+"""Called with the number of samples answered and the number there are to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run."""
+
+    folder: Path
+    result: Result
+    resumed: int
+    """Records that were there before."""
+
+
+def run_task(
+    model: Model,
+    task: Task,
+    options: RunOptions,
+    results: Path,
+    processes: Processes,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Outcome | None:
+    """Answer a task's samples with a model, keep a record of each, score them.
+
+    Args:
+        model: With the task's weights in use.
+        task: The benchmark.
+        options: Limits and switches.
+        results: Folder below which runs are kept.
+        processes: Those that share the work.
+        on_progress: Told after every batch.
+
+    Returns:
+        The outcome; None on every process but the first.
+
+    Raises:
+        AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
+    """
+    identity = run_identity(model, task, options)
+    path = run_folder_path(results, model, identity)
+    shared = processes.new_run()
+    with RunFolder(path, processes.rank) as folder:
+        run = _Run(model, task, options, folder, shared)
+        if processes.is_first:
+            folder.gather(options.fresh)
+        shared.barrier("gathered")
+        started, clock = now(), time.perf_counter()
+        resumed = run.answer(on_progress)
+        shared.barrier("answered")
+        if not processes.is_first:
+            return None
+        seconds = time.perf_counter() - clock
+        records = run.ordered()
+        result = run.score(records)
+        answered = len(records) - resumed
+        manifest = build_manifest(
+            model,
+            task,
+            options,
+            identity,
+            run={"started": started, "finished": now(), "processes": processes.world_size},
+            timing={
+                "seconds": round(seconds, 3),
+                "answered": answered,
+                "resumed": resumed,
+                "samples_per_second": round(answered / seconds, 3) if answered else None,
+            },
+        )
+        folder.finish(records, result, manifest)
+        task.export(records, path)
+    return Outcome(path, result, resumed)
+
+
+class _Run:
+    """The parts of `run_task` that share its arguments."""
+
+    def __init__(
+        self, model: Model, task: Task, options: RunOptions, folder: RunFolder, shared: SharedRun
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.options = options
+        self.folder = folder
+        self.shared = shared
+
+    def samples(self) -> Iterator[Sample]:
+        return islice(self.task.samples(), self.options.limit)
+
+    def request(self, sample: Sample) -> Request:
+        request = self.task.request(sample)
+        return replace(request, images=()) if self.options.blind else request
+
+    def answer(self, on_progress: OnProgress) -> int:
+        """Answer what this process draws; return how many records were there before."""
+        earlier = self.folder.records()
+        # Every process must have read the same records before the first one adds to them.
+        self.shared.barrier("read")
+        kept: list[str] = []
+        units = plan(self._items(earlier, kept), self._budget())
+        backoff = Backoff(self.model.generate)
+        answered = 0
+        on_progress(len(kept), self._total())
+        for unit in _ahead(self.shared.drawn(units), self._prefetch):
+            # A part is appended as soon as it is answered, so that a kill loses no more.
+            for item, response in backoff.answer(unit.items):
+                self.folder.append([self._record(item, response)])
+                answered += 1
+            on_progress(len(kept) + answered, self._total())
+        return len(kept)
+
+    def _budget(self) -> Budget:
+        if self.options.batch_size is None:
+            return self.model.budget()
+        return Budget(tokens=1 << 62, rows=self.options.batch_size)
+
+    def _total(self) -> int:
+        return min(self.task.expected, self.options.limit or self.task.expected)
+
+    def _items(self, earlier: Mapping[str, Record], kept: list[str]) -> Iterator[Item]:
+        """Yield what is still to be answered; a record of another request does not count."""
+        for sample in self.samples():
+            request = self.request(sample)
+            record = earlier.get(sample.id)
+            if record and record.error is None and record.request_digest == request.digest():
+                kept.append(sample.id)
+            else:
+                yield Item(sample, request, self.model.length(request))
+
+    def _prefetch(self, unit: Unit) -> None:
+        self.model.prefetch([item.request for item in unit.items])
+
+    def _record(self, item: Item, response: Response) -> Record:
+        sample = item.sample
+        prediction = None if response.error else self.task.read(sample, response)
+        return Record(
+            sample_id=sample.id,
+            request_digest=item.request.digest(),
+            response=response.text,
+            prediction=prediction.value if prediction else None,
+            reference=sample.reference,
+            score=prediction.score if prediction else None,
+            groups=sample.groups,
+            cluster=sample.cluster,
+            error=response.error,
+            notes=response.notes,
+            choice_logprobs=response.choice_logprobs,
+        )
+
+    def ordered(self) -> list[Record]:
+        """Return one record per sample, in the samples' order, then the malformed rows."""
+        found = self.folder.records()
+        records = [found[sample.id] for sample in self.samples() if sample.id in found]
+        taken = {record.sample_id for record in records}
+        malformed = {row.sample_id: row for row in self.task.skipped()}
+        return records + [
+            Record(row.sample_id, "", "", None, None, None, error=row.reason)
+            for row in malformed.values()
+            if row.sample_id not in taken
+        ]
+
+    def score(self, records: Sequence[Record]) -> Result:
+        """Aggregate, and add what a reader must know."""
+        result = self.task.aggregate(records)
+        notes = [*self.model.warnings(), *self._prompt_warnings(), *_note_warnings(records)]
+        return replace(result, warnings=(*result.warnings, *notes))
+
+    def _prompt_warnings(self) -> Iterator[str]:
+        used = self.task.prompt_settings()
+        for name, tuned in self.model.tuned_on(self.task.card.kind).items():
+            if name in used and used[name] != tuned:
+                yield (
+                    f"{name} is {_shown(used[name])} here, but the weights were tuned on "
+                    f"{_shown(tuned)} (--prompt-format matched uses that)"
+                )
+
+
+def _ahead(units: Iterator[Unit], prefetch: Callable[[Unit], None]) -> Iterator[Unit]:
+    """Yield units while the images of the next one are already being read."""
+    current = next(units, None)
+    if current is not None:
+        prefetch(current)
+    while current is not None:
+        following = next(units, None)
+        if following is not None:
+            prefetch(following)
+        yield current
+        current = following
+
+
+def _note_warnings(records: Sequence[Record]) -> Iterator[str]:
+    counts = Counter(note for record in records for note in record.notes)
+    for note, count in sorted(counts.items()):
+        yield f"{count} samples met quirk {note} (docs/quirks.md)"
+
+
+def _shown(value: Json) -> str:
+    return (
+        {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )

@@ -1,0 +1,129 @@
+"""`manifest.json`: what a run was made of, so that it can be judged and repeated."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import adem_bench
+from adem_bench.cards import as_mapping
+from adem_bench.models.base import Model
+from adem_bench.records import Json
+from adem_bench.runner.identity import RunOptions
+from adem_bench.tasks.base import Task
+
+SCHEMA = 1
+PACKAGES = (
+    "torch", "transformers", "open_clip_torch", "sentencepiece", "safetensors",
+    "numpy", "pillow", "pycocoevalcap", "pandas",
+)  # fmt: skip
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def build_manifest(
+    model: Model,
+    task: Task,
+    options: RunOptions,
+    identity: Mapping[str, Json],
+    run: Mapping[str, Json],
+    timing: Mapping[str, Json],
+) -> dict[str, Any]:
+    """Return the manifest of a run.
+
+    Args:
+        model: With the weights that answered.
+        task: As it was scored.
+        options: As given.
+        identity: From `run_identity`.
+        run: When it started and finished, and on how many processes.
+        timing: Seconds, samples answered, rate.
+    """
+    return {
+        "schema": SCHEMA,
+        "adem_bench_version": adem_bench.__version__,
+        "model": {
+            **model.describe(),
+            "card": as_mapping(model.card),
+            "card_digest": model.card.digest(),
+            "tuned_on": dict(model.tuned_on(task.card.kind)),
+        },
+        "task": {
+            "name": task.card.name,
+            "kind": task.card.kind,
+            "version": task.card.version,
+            "split": task.card.split,
+            "prompt_format": task.prompt_format,
+            "prompt_settings": dict(task.prompt_settings()),
+            "data_fingerprint": identity["data"],
+            "card": as_mapping(task.card),
+            "card_digest": task.card.digest(),
+        },
+        "options": {
+            "limit": options.limit,
+            "blind": options.blind,
+            "batch_size": options.batch_size or "auto",
+            "seed": options.seed,
+        },
+        "identity": dict(identity),
+        "run": dict(run),
+        "timing": dict(timing),
+        "memory": peak_memory(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every package that can change an answer."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Json]:
+    """Return the machine in words and numbers."""
+    gpus: list[Json] = [
+        torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+    ]
+    return {
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def peak_memory() -> dict[str, Json]:
+    """Return this process's peak memory in bytes, on the host and on its GPU."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak: dict[str, Json] = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,105 @@
+"""Which requests are answered together: ordered by length, images kept together, sized to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from adem_bench.errors import AdemBenchError, OutOfMemoryError
+from adem_bench.models.base import Budget
+from adem_bench.records import Request, Response, Sample
+
+WINDOW = 4096
+"""Samples that are ordered at a time, so that a data set of any size streams through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A sample on its way to the model."""
+
+    sample: Sample
+    request: Request
+    length: int
+    """Tokens of prompt and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Requests answered together, the same on every process that plans the same samples."""
+
+    index: int
+    items: tuple[Item, ...]
+
+
+def plan(items: Iterable[Item], budget: Budget) -> Iterator[Unit]:
+    """Yield units of at most `budget`; planning is deterministic and streams."""
+    stream, index = iter(items), 0
+    while window := list(islice(stream, WINDOW)):
+        for batch in _batches(_ordered(window), budget):
+            yield Unit(index, tuple(batch))
+            index += 1
+
+
+def _ordered(window: Sequence[Item]) -> list[Item]:
+    """Order by length, longest first: padding is least, and memory runs out at once or never.
+
+    Requests on the same image stay together, so that its memory is still at hand; those
+    without image come last.
+    """
+    groups: dict[object, list[Item]] = {}
+    for position, item in enumerate(window):
+        groups.setdefault(item.request.images or position, []).append(item)
+
+    def rank(group: list[Item]) -> tuple[bool, int]:
+        return (not group[0].request.images, -max(item.length for item in group))
+
+    return [item for group in sorted(groups.values(), key=rank) for item in group]
+
+
+def _batches(items: Sequence[Item], budget: Budget) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    longest = 0
+    for item in items:
+        wider = max(longest, item.length)
+        full = len(batch) == budget.rows or wider * (len(batch) + 1) > budget.tokens
+        mixed = bool(batch) and bool(batch[0].request.images) != bool(item.request.images)
+        if batch and (full or mixed):
+            yield batch
+            batch, wider = [], item.length
+        batch.append(item)
+        longest = wider
+    if batch:
+        yield batch
+
+
+class Backoff:
+    """Answers units, in smaller parts once memory has run out."""
+
+    def __init__(self, generate: Callable[[Sequence[Request]], list[Response]]) -> None:
+        """Wrap a model's `generate`."""
+        self._generate = generate
+        self.most_rows: int | None = None
+        """Rows that fit, once known; None while everything has fitted."""
+
+    def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Response]]:
+        """Yield every item with its response, in order, part by part.
+
+        Raises:
+            AdemBenchError: not even one request fits.
+        """
+        done = 0
+        while done < len(items):
+            part = items[done : done + (self.most_rows or len(items))]
+            try:
+                responses = self._generate([item.request for item in part])
+            except OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise AdemBenchError(
+                        f"sample {part[0].sample.id} alone does not fit in memory; use a smaller "
+                        "--dtype (bfloat16) or a device with more memory"
+                    ) from error
+                self.most_rows = len(part) // 2
+                continue
+            yield from zip(part, responses, strict=True)
+            done += len(part)
