@@ -12,9 +12,11 @@ NO_ADAPTER = "none"
 
 def weights_folder(data_root: Path | None) -> Path:
     """Return the folder for downloaded weights below a data root (None: the default root)."""
-    from adem_bench.data.roots import default_data_root
+    if data_root is None:
+        from adem_bench.data.roots import default_data_root
 
-    return (data_root or default_data_root()) / "weights"
+        data_root = default_data_root()
+    return data_root / "weights"
 
 
 def candidate_paths(path: str, card: ModelCard, data_root: Path | None) -> list[Path]:

@@ -39,6 +39,7 @@ class Cell:
 
     shown: str
     value: float | None
+    """In the unit that is shown, so that measured and published figures rank together."""
     complete: bool
 
 
@@ -159,7 +160,9 @@ def _row(
         for column in columns:
             if (column.task, column.split) == place and column.metric in metrics:
                 metric = metrics[column.metric]
-                row.cells[column] = Cell(metric.shown(), metric.value, run.result.complete)
+                shown = metric.shown()
+                value = None if metric.value is None else float(shown)
+                row.cells[column] = Cell(shown, value, run.result.complete)
     return row
 
 

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+import adem_bench.cli as adem_bench_cli
+from adem_bench import __version__
+from adem_bench.cli import VERBS, group
+from adem_bench.errors import DataError, printable
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes `adem-bench tasks` raise a given exception."""
+
+    def arrange(error):
+        @click.command()
+        def broken():
+            raise error
+
+        monkeypatch.setattr(
+            adem_bench_cli.LazyGroup, "get_command", lambda self, context, name: broken
+        )
+
+    return arrange
+
+
+def test_help_lists_every_verb_and_the_version_is_printed(adem_bench):
+    shown = adem_bench("--help")
+    assert shown.code == 0
+    assert [verb for verb in VERBS if f"\n  {verb} " in shown.out] == list(VERBS)
+    assert adem_bench("--version").out == f"adem-bench {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "run"])
+def test_every_verb_of_the_table_is_there_and_has_help(adem_bench, verb):
+    assert isinstance(group.get_command(click.Context(group), verb), click.Command)
+    assert f"Usage: adem-bench {verb}" in adem_bench(verb, "--help").out
+
+
+def test_no_command_shows_the_help_as_a_mistake(adem_bench):
+    shown = adem_bench()
+    assert shown.code == 2
+    assert shown.err.startswith("Usage: adem-bench")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("leaderbord",),
+            "error: unknown command 'leaderbord'; did you mean: leaderboard?; "
+            "see `adem-bench --help`\n",
+        ),
+        (
+            ("models", "shw", "adem-7b"),
+            "error: unknown command 'shw'; did you mean: show?; see `adem-bench models --help`\n",
+        ),
+        (
+            ("models", "show", "adem-7"),
+            "error: unknown model 'adem-7'; did you mean: adem-7b, adem-13b, adem?\n",
+        ),
+        (
+            ("score", "--task", "sqa"),
+            "error: missing option '--predictions'; see `adem-bench score --help`\n",
+        ),
+        (
+            ("data", "mini", "--output", "d", "--splits", "tset"),
+            "error: unknown split 'tset'; did you mean: test?; see `adem-bench data mini --help`\n",
+        ),
+        (
+            ("leaderboard", "nowhere"),
+            "error: nowhere is no folder with results; `adem-bench run` makes it, "
+            "or name another one\n",
+        ),
+    ],
+)
+def test_a_users_mistake_is_one_line_with_the_remedy_and_exit_code_2(
+    adem_bench, arguments, message
+):
+    shown = adem_bench(*arguments)
+    assert (shown.code, shown.out) == (2, "")
+    if "models show" in " ".join(arguments):
+        # The packaged cards may grow: the nearest one is what matters.
+        assert shown.err.startswith("error: unknown model 'adem-7'; did you mean: adem-7b")
+    else:
+        assert shown.err == message
+
+
+def test_a_misspelt_option_proposes_the_right_one(adem_bench):
+    shown = adem_bench("leaderboard", "--publish")
+    assert shown.code == 2
+    assert "--published" in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DataError("no\nproblems.json"), 2, "error: no problems.json"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/r/samples.jsonl"),
+            2,
+            "error: no space left on the disk at /r/samples.jsonl; free some and run the same "
+            "command again: what was already written is kept",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/r"),
+            2,
+            "error: permission denied at /r; check its permissions",
+        ),
+        (KeyboardInterrupt(), 3, "interrupted: the same command resumes where it stopped"),
+        (
+            KeyError("x"),
+            70,
+            "error: KeyError: 'x'; this is our bug, please report it; the same command with "
+            "--debug shows the traceback",
+        ),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code_and_one_line(adem_bench, failing, error, code, line):
+    failing(error)
+    shown = adem_bench("tasks")
+    assert (shown.code, shown.err.strip()) == (code, line)
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "tasks"), ("tasks", "--debug")])
+def test_debug_shows_the_traceback_wherever_it_stands(adem_bench, failing, arguments):
+    failing(DataError("no data"))
+    shown = adem_bench(*arguments)
+    assert shown.code == 2
+    assert "Traceback" in shown.err
+    assert shown.err.endswith("error: no data\n")
+
+
+def test_a_verbs_exit_code_is_the_programs(adem_bench, monkeypatch):
+    @click.command()
+    def some_failed():
+        click.get_current_context().exit(1)
+
+    monkeypatch.setattr(
+        adem_bench_cli.LazyGroup, "get_command", lambda self, context, name: some_failed
+    )
+    assert adem_bench("run").code == 1
+
+
+def test_escape_sequences_in_an_error_are_shown_instead_of_obeyed(adem_bench, failing):
+    failing(DataError("bad row \x1b]0;owned\x07 \u202etxt"))
+    shown = adem_bench("tasks")
+    assert shown.err == "error: bad row \\x1b]0;owned\\x07 \\u202etxt\n"
+    assert printable("Ünï ✓\n\tok") == "Ünï ✓ ok"
+
+
+def test_ctrl_c_in_a_real_process_exits_3():
+    code = (
+        "import click, time, adem_bench.cli as c\n"
+        "@click.command()\n"
+        "def slow():\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+        "c.LazyGroup.get_command = lambda *a: slow\n"
+        "c.main(['run'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert err.strip() == "interrupted: the same command resumes where it stopped"
+
+
+def test_an_ascii_terminal_does_not_end_a_listing(tmp_path):
+    (tmp_path / "models").mkdir()
+    card = "title: Modèle ✓\nlanguage_model: {path: x}\n"
+    (tmp_path / "models" / "mine.yaml").write_text(card, encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "ADEM_BENCH_CARDS": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "adem_bench", "models"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0
+    assert "Mod?le ?" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["models"], ["tasks"], ["leaderboard", "--help"]]
+)
+def test_help_and_listings_answer_in_half_a_second(arguments):
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "adem_bench", *arguments], capture_output=True, check=True
+        )
+        return time.perf_counter() - start
+
+    # The best of a few, for other processes may hold the processor.
+    assert min(seconds() for _ in range(5)) < 0.5

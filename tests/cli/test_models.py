@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+CARD = """\
+title: {title}
+language_model: {{path: lm, source: the moon}}
+adapters:
+  sqa: {{path: a.pth, url: {url}}}
+"""
+
+
+@pytest.fixture
+def my_cards(tmp_path, monkeypatch, adem_bench):
+    """Makes cards of one's own known by name."""
+
+    def write(name, text):
+        folder = tmp_path / "cards" / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path / "cards"))
+        return folder
+
+    return write
+
+
+def test_the_list_has_the_packaged_models_and_ones_own(adem_bench, my_cards):
+    my_cards("mine", CARD.format(title=r'"Mine \e[31m"', url="''"))
+    listed = adem_bench("models")
+    assert listed.code == 0
+    for name in ("adem-7b", "adem-13b", "adem", "mine"):
+        assert f"\n{name} " in listed.out
+    assert r"Mine \x1b[31m" in listed.out
+    assert "\x1b" not in listed.out
+    assert listed.out == adem_bench("models", "list").out
+
+
+def test_an_unreadable_card_is_named_and_the_others_are_listed(adem_bench, my_cards):
+    folder = my_cards("torn", "title: [")
+    listed = adem_bench("models")
+    assert listed.code == 0
+    assert "adem-7b" in listed.out
+    assert listed.err.startswith(f"warning: {folder / 'torn.yaml'}, line")
+
+
+def test_show_says_of_every_file_where_it_is_or_where_to_get_it(adem_bench, tmp_path):
+    weights = tmp_path / "data" / "weights"
+    (weights / "7B").mkdir(parents=True)
+    shown = adem_bench("models", "show", "adem-7b")
+    assert shown.code == 0
+    assert "trainable_parameters: 4530432" in shown.out
+    lines = {line.split("  ")[0]: line for line in shown.out.splitlines()}
+    assert "yes: data/weights/7B" in lines["language model"]
+    assert "`adem-bench models pull adem-7b` fetches it" in lines["adapter sqa"]
+
+
+def test_show_applies_overrides(adem_bench):
+    shown = adem_bench("models", "show", "adem-7b", "--set", "fusion.alpha=0.25")
+    assert "alpha: 0.25" in shown.out
+
+
+def test_pull_without_urls_fetches_nothing_and_says_what_else_is_needed(adem_bench, my_cards):
+    my_cards("mine", CARD.format(title="t", url="''"))
+    pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert pulled.code == 0
+    assert "names no adapter with a URL" in pulled.out
+    assert "language model 'lm' of model mine is not on disk" in pulled.out
+    assert "get it from the moon and put it at d/weights/lm" in pulled.out
+
+
+def test_pull_takes_only_web_addresses(adem_bench, my_cards):
+    my_cards("mine", CARD.format(title="t", url="file:///etc/passwd"))
+    pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert pulled.code == 2
+    assert pulled.err.startswith("error: model mine, adapter sqa: url 'file:///etc/passwd' is not")
+
+
+def test_pull_fails_in_a_line_when_the_server_is_not_there(adem_bench, my_cards):
+    my_cards("mine", CARD.format(title="t", url="http://127.0.0.1:9/a.pth"))
+    pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert pulled.code == 2
+    assert "http://127.0.0.1:9/a.pth: broken off after 0 bytes" in pulled.err
+    assert pulled.err.count("\n") == 1

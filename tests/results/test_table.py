@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+
+from adem_bench.records import Metric, Result
+from adem_bench.results.table import PIPE_WIDTH, console, show_result, show_results
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def a_result(**changes):
+    fields = {
+        "task": "sqa",
+        "task_version": 1,
+        "split": "test",
+        "headline": "average",
+        "metrics": (
+            Metric("NAT", 0.9552, "fraction", 2252),
+            Metric("average", 0.9385, "fraction", 4241),
+            Metric("SPICE", None, "fraction", 0, "needs Java; see docs"),
+        ),
+        "scored": 4241,
+        "failed": 0,
+        "expected": 4241,
+    }
+    return Result(**fields | changes)
+
+
+def shown(result, heading="adem-7b"):
+    stream = io.StringIO()
+    show_result(result, console(stream), heading)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_a_result_shows_figures_units_counts_and_the_headline_first():
+    lines = shown(a_result())
+    assert lines[0] == "adem-7b: sqa, split test (version 1, n=4241)"
+    assert lines[1].split() == ["metric", "value", "unit", "n", "note"]
+    assert lines[2].split() == ["average", "*", "93.85", "%", "4241"]
+    assert lines[3].split() == ["NAT", "95.52", "%", "2252"]
+
+
+def test_an_unavailable_metric_is_never_a_number_and_says_why():
+    lines = shown(a_result())
+    assert lines[4].split()[:3] == ["SPICE", "n/a", "0"]
+    assert "unavailable: SPICE: needs Java; see docs" in lines
+
+
+def test_a_subset_failures_and_warnings_are_said_loudly():
+    lines = shown(a_result(scored=98, failed=2, warnings=("trained in another format (Q1)",)))
+    assert "n=SUBSET 98/4241" in lines[0]
+    assert any(line.startswith("SUBSET: 98 of 4241 expected samples") for line in lines)
+    assert any(line.startswith("failed: 2 samples have no answer") for line in lines)
+    assert "warning: trained in another format (Q1)" in lines
+
+
+def test_a_whole_run_has_no_remarks():
+    metrics = (Metric("average", 1.0, "fraction", 4241),)
+    assert len(shown(a_result(metrics=metrics))) == 3
+
+
+def test_several_results_take_a_line_each():
+    stream = io.StringIO()
+    mme = a_result(
+        task="mme",
+        headline="perception",
+        metrics=(Metric("perception", 963.6114, "points", 2114),),
+        scored=10,
+        expected=2374,
+    )
+    show_results([("adem-7b", a_result()), ("adem-7b", mme)], console(stream))
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    assert lines[1] == ["adem-7b", "sqa/test", "average", "93.85%", "4241", "0"]
+    assert lines[2] == ["adem-7b", "mme/test", "perception", "963.61", "SUBSET", "10/2374", "0"]
+    assert "adem-7b, mme: SUBSET: 10 of 2374" in stream.getvalue()
+
+
+def test_a_pipe_gets_plain_lines_that_are_never_folded():
+    lines = shown(a_result(), heading="m" * 300)
+    assert lines[0].startswith("m" * 300 + ": sqa")
+    assert all(ord(character) < 128 for line in lines for character in line)
+    assert console(io.StringIO()).width == PIPE_WIDTH
+
+
+def test_escape_sequences_and_markup_in_data_are_shown_not_obeyed():
+    metric = Metric("x\x1b[2J", None, "count", 0, "[red]\u202enote[/red]")
+    stream = Terminal()
+    show_result(a_result(metrics=(metric,), warnings=("\x1b]0;t\x07",)), console(stream), "\x9b1m")
+    text = stream.getvalue()
+    assert "\x1b[2J" not in text
+    assert "\x1b]0" not in text
+    assert "\x9b" not in text
+    assert "\u202e" not in text
+    assert "[red]" in text
