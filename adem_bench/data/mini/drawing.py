@@ -47,7 +47,10 @@ def paint(scene: Scene) -> NDArray[np.uint8]:
         _paint_thing(canvas, thing, dice)
     if scene.lettering is not None:
         _paint_lettering(canvas, scene.lettering, dice)
-    return np.clip(canvas + _noise(dice.below(1 << 30)), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(canvas + _noise(dice.below(1 << 30)), 0, 255).astype(
+        np.uint8
+    )
+    return image
 
 
 def _background(place: str, dice: Dice) -> Ints:

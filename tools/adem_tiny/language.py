@@ -1,0 +1,161 @@
+"""The language model: a small LLaMA trained on the mini world's text alone.
+
+It learns to answer from a description in words; the adapter later puts the image in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_tiny.log import Log, warm_cosine
+from adem_tiny.texts import Row
+
+PROMPT_WEIGHT = 0.1
+"""Prompts are mostly chance: learning them matters less than learning to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRecipe:
+    """Sizes and training of the language model."""
+
+    width: int = 192
+    layers: int = 6
+    heads: int = 6
+    feed_forward: int = 512
+    steps: int = 2500
+    batch: int = 128
+    rate: float = 2e-3
+    warm_up: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One row as ids with a loss weight for each."""
+
+    ids: list[int]
+    weights: list[float]
+    answer_at: int
+
+
+def tokenize(row: Row, tokenizer: SentencePieceTokenizer) -> Tokens:
+    """Return BOS, context, prompt, answer, EOS; the answer counts in full."""
+    start = [tokenizer.bos_id, *tokenizer.encode(row.context)]
+    body = tokenizer.encode(row.prompt + row.answer)
+    ids = [*start, *body, tokenizer.eos_id]
+    answer_at = len(start) + len(tokenizer.encode(row.prompt))
+    weights = [PROMPT_WEIGHT] * answer_at + [1.0] * (len(ids) - answer_at)
+    return Tokens(ids, weights, answer_at)
+
+
+def new_language_model(recipe: LanguageRecipe, vocabulary: int) -> LlamaForCausalLM:
+    """Return an untrained model; token ids as in the published LLaMA."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=recipe.width,
+        intermediate_size=recipe.feed_forward,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-6,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=None,
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train_language_model(
+    rows: Sequence[Row],
+    held_out: Sequence[Row],
+    tokenizer: SentencePieceTokenizer,
+    recipe: LanguageRecipe,
+    log: Log,
+) -> LlamaForCausalLM:
+    """Train on rows and log the share of held-out answers that are right."""
+    model = new_language_model(recipe, tokenizer.vocab_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.05
+    )
+    tokens = [tokenize(row, tokenizer) for row in rows]
+    batches = _batches(tokens, recipe.batch)
+    model.train()
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * warm_cosine(step, recipe.steps, recipe.warm_up)
+        loss = _loss(model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 50 == 0 or step == recipe.steps - 1:
+            log.write("language", step=step, loss=round(float(loss), 4))
+        if step % 250 == 249 or step == recipe.steps - 1:
+            log.write("language", step=step, **held_out_accuracy(model, held_out, tokenizer))
+    return model.eval()
+
+
+def save_language_model(model: LlamaForCausalLM, folder: Path) -> None:
+    """Write config.json and float16 safetensors."""
+    model.to(torch.float16).save_pretrained(folder)
+
+
+@torch.inference_mode()
+def held_out_accuracy(
+    model: LlamaForCausalLM, rows: Sequence[Row], tokenizer: SentencePieceTokenizer
+) -> dict[str, float]:
+    """Return, for each kind of row, the share whose whole answer is the likeliest."""
+    model.eval()
+    right: dict[str, list[bool]] = {}
+    for start in range(0, len(rows), 100):
+        some = rows[start : start + 100]
+        tokens = [tokenize(row, tokenizer) for row in some]
+        ids, _ = _pad(tokens)
+        guesses = model(ids).logits.argmax(dim=-1)
+        for index, (row, token) in enumerate(zip(some, tokens, strict=True)):
+            span = slice(token.answer_at, len(token.ids))
+            same = guesses[index, span.start - 1 : span.stop - 1] == ids[index, span]
+            right.setdefault(row.kind, []).append(bool(same.all()))
+    model.train()
+    return {kind: round(sum(values) / len(values), 4) for kind, values in sorted(right.items())}
+
+
+def _loss(model: LlamaForCausalLM, batch: tuple[Tensor, Tensor]) -> Tensor:
+    ids, weights = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids).logits
+    losses = F.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+    )
+    weight = weights[:, 1:].flatten()
+    return (losses * weight).sum() / weight.sum()
+
+
+def _batches(tokens: Sequence[Tokens], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of like length for ever, in a new order each time round."""
+    pool = 16 * size
+    while True:
+        order = torch.randperm(len(tokens)).tolist()
+        for start in range(0, len(order) - pool + 1, pool):
+            some = sorted(order[start : start + pool], key=lambda index: len(tokens[index].ids))
+            for batch in torch.randperm(16).tolist():
+                yield _pad([tokens[i] for i in some[batch * size : (batch + 1) * size]])
+
+
+def _pad(tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+    longest = max(len(token.ids) for token in tokens)
+    ids = torch.zeros(len(tokens), longest, dtype=torch.long)
+    weights = torch.zeros(len(tokens), longest)
+    for index, token in enumerate(tokens):
+        ids[index, : len(token.ids)] = torch.tensor(token.ids)
+        weights[index, : len(token.weights)] = torch.tensor(token.weights)
+    return ids, weights
