@@ -5,6 +5,7 @@ Shapes: N images, P patches, C width.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class VisionTower(nn.Module):
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         patch = int(self.visual.conv1.weight.shape[-1])
-        return patch * round(self.patches**0.5)
+        return patch * math.isqrt(self.patches)
 
     @property
     def patches(self) -> int:
