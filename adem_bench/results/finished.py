@@ -11,8 +11,7 @@ from typing import Any
 
 from adem_bench.errors import ResultsError
 from adem_bench.records import Result
-
-MANIFEST, METRICS = "manifest.json", "metrics.json"
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,12 @@ class FinishedRun:
     trainable_parameters: str
     fingerprint: str
     """Of the model's weights and settings."""
-    prompt_format: str
+    prompt: tuple[str, ...]
+    """How prompts were made: the format's name, then `captions=True` and the like."""
     options: Mapping[str, Any]
-    """What was asked for on the command line: blind, dtype, adapter, …"""
+    """How the task was run: blind, limit, seed, …"""
+    card: Mapping[str, Any]
+    """The model's card as it was used, overrides included."""
     finished: str
     """ISO 8601 time; the empty string sorts before every other."""
     result: Result
@@ -50,9 +52,9 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
     for name, folders, files in os.walk(root):
         folders.sort()
         folder = Path(name)
-        if MANIFEST not in files:
+        if not {SAMPLES, MANIFEST, METRICS} & set(files):
             continue
-        if METRICS not in files:
+        if not {MANIFEST, METRICS} <= set(files):
             warnings.append(f"{folder}: not finished, so left out; run it again to continue")
             continue
         try:
@@ -73,11 +75,18 @@ def _read(folder: Path) -> FinishedRun:
         language_model=str(model.get("language_model") or ""),
         trainable_parameters=_millions(model.get("trainable_parameters")),
         fingerprint=str(model["fingerprint"]),
-        prompt_format=str(manifest["task"].get("prompt_format") or ""),
+        prompt=_prompt(manifest["task"]),
         options=dict(manifest.get("options", {})),
+        card=dict(model.get("card", {})),
         finished=str(manifest.get("run", {}).get("finished") or ""),
         result=Result.from_json(metrics),
     )
+
+
+def _prompt(task: Mapping[str, Any]) -> tuple[str, ...]:
+    settings = dict(task.get("prompt_settings", {}))
+    form = settings.pop("prompt_format", None) or task.get("prompt_format") or ""
+    return (str(form), *(f"{name}={value}" for name, value in sorted(settings.items())))
 
 
 def _millions(parameters: int | None) -> str:

@@ -14,9 +14,7 @@ from adem_bench.cards import load_task_card
 from adem_bench.errors import CardError
 from adem_bench.results.finished import FinishedRun
 from adem_bench.results.published import PublishedRow
-
-NEUTRAL_OPTIONS = ("batch_size", "limit")
-"""Options that make no other model: batches change no score, and a limit shows as a subset."""
+from adem_bench.results.variants import Variant, variants_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,7 +90,8 @@ def build_leaderboard(
         for (task, split), headline in sorted(headlines.items())
         for metric in _columns_of(task, headline)
     )
-    rows = [*_measured(runs, columns), *_published(published, columns)]
+    measured = [_measured(variant, columns) for variant in variants_of(runs)]
+    rows = [*measured, *_published(published, columns)]
     rows.sort(key=lambda row: _rank(row, columns))
     return Leaderboard(columns, tuple(rows))
 
@@ -106,55 +105,16 @@ def _columns_of(task: str, headline: str) -> list[str]:
     return list(dict.fromkeys([headline or card.headline, *card.columns]))
 
 
-def _measured(runs: Sequence[FinishedRun], columns: Sequence[Column]) -> list[Row]:
-    """Return one row per variant of a model, weights that differ on one task kept apart."""
-    by_variant: dict[tuple[str, tuple[str, ...]], list[dict[tuple[str, str], FinishedRun]]] = {}
-    newest_first = sorted(runs, key=lambda r: (r.result.complete, r.finished), reverse=True)
-    for run in newest_first:
-        _place(run, by_variant.setdefault((run.model, _variant(run)), []))
-    rows = [
-        _row(group, variant, columns)
-        for (_, variant), groups in by_variant.items()
-        for group in groups
-    ]
-    _tell_apart(rows, [g for groups in by_variant.values() for g in groups])
-    return rows
-
-
-def _variant(run: FinishedRun) -> tuple[str, ...]:
-    """Return the options that make it another entry, as short texts: `blind`, `seed=1`."""
-    texts = []
-    for name, value in sorted(run.options.items()):
-        if name in NEUTRAL_OPTIONS or value in (None, False, "", [], {}):
-            continue
-        texts.append(name if value is True else f"{name}={value}")
-    return tuple(texts)
-
-
-def _place(run: FinishedRun, groups: list[dict[tuple[str, str], FinishedRun]]) -> None:
-    """Put a run into the row of its weights; drop it if the same thing is there already.
-
-    A card may name one adapter a task, so different fingerprints on different tasks share a
-    row; two fingerprints (or prompt formats) on the same task cannot.
-    """
-    place = (run.result.task, run.result.split)
-    same = [g for g in groups if any(r.fingerprint == run.fingerprint for r in g.values())]
-    for group in [*same, *(g for g in groups if g not in same)]:
-        other = group.get(place)
-        if other is None:
-            group[place] = run
-            return
-        if (other.fingerprint, other.prompt_format) == (run.fingerprint, run.prompt_format):
-            return
-    groups.append({place: run})
-
-
-def _row(
-    group: dict[tuple[str, str], FinishedRun], variant: tuple[str, ...], columns: Sequence[Column]
-) -> Row:
-    first = next(iter(group.values()))
-    row = Row(first.model, first.language_model, first.trainable_parameters, "measured", variant)
-    for place, run in group.items():
+def _measured(variant: Variant, columns: Sequence[Column]) -> Row:
+    first = next(iter(variant.runs.values()))
+    row = Row(
+        variant.model,
+        first.language_model,
+        first.trainable_parameters,
+        "measured",
+        variant.tags,
+    )
+    for place, run in variant.runs.items():
         row.counts[place] = _count(run)
         metrics = {metric.name: metric for metric in run.result.metrics}
         for column in columns:
@@ -169,22 +129,6 @@ def _row(
 def _count(run: FinishedRun) -> str:
     failed = f", {run.result.failed} failed" if run.result.failed else ""
     return run.result.coverage() + failed
-
-
-def _tell_apart(rows: Sequence[Row], groups: Sequence[dict[tuple[str, str], FinishedRun]]) -> None:
-    """Drop tags that all rows of a model share, and add what rows with one label differ in."""
-    for model in {row.model for row in rows}:
-        mine = [row for row in rows if row.model == model]
-        shared = set.intersection(*(set(row.tags) for row in mine))
-        for row in mine:
-            # `blind` is never dropped: such a row would pass for a seeing model.
-            row.tags = tuple(tag for tag in row.tags if tag not in shared or tag == "blind")
-    labels = [row.label for row in rows]
-    for row, label, group in zip(rows, labels, groups, strict=True):
-        if labels.count(label) > 1:
-            prints = dict.fromkeys(run.fingerprint[:8] for run in group.values())
-            formats = dict.fromkeys(run.prompt_format for run in group.values())
-            row.tags = (*row.tags, *prints, *(text for text in formats if text))
 
 
 def _published(published: Iterable[PublishedRow], columns: Sequence[Column]) -> list[Row]:

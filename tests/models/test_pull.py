@@ -14,7 +14,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.pull import Download, downloads, pull
 
 BODY = bytes(range(256)) * 1000
-SHA256 = hashlib.sha256(BODY).hexdigest()
+SIZE, SHA256 = len(BODY), hashlib.sha256(BODY).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -86,7 +86,7 @@ def server():
 
 @pytest.fixture
 def wanted(server, tmp_path):
-    def make(path="/a.pth", size=len(BODY), sha256=SHA256):
+    def make(path="/a.pth", size=SIZE, sha256=SHA256):
         source = AdapterSource(path="a.pth", url=server.url + path, size=size, sha256=sha256)
         return Download(source, tmp_path / "weights" / "a.pth")
 

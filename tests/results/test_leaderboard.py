@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from adem_bench.cards import as_mapping, load_model_card
 from adem_bench.errors import ResultsError
 from adem_bench.records import Metric, Result
 from adem_bench.results.finished import finished_runs
@@ -34,6 +35,7 @@ def run(tmp_path):
                 "fingerprint": changes.pop("fingerprint", "f" * 16),
                 "language_model": "LLaMA-7B",
                 "trainable_parameters": 4530432,
+                "card": changes.pop("card", {}),
             },
             "task": {
                 "name": task,
@@ -130,17 +132,32 @@ def test_blind_runs_are_another_row_even_when_alone(run, tmp_path):
 
 
 def test_adapters_of_the_command_line_are_told_apart(run, tmp_path):
-    run(value=0.8, fingerprint="a" * 16, adapter="one.pth")
+    run(value=0.8, fingerprint="a" * 16, card={"adapter": "one.pth"})
     run(value=0.7, fingerprint="b" * 16)
     assert [row["model"] for row in rows(tmp_path)] == ["m [adapter=one.pth]", "m"]
+
+
+def test_an_overridden_card_never_passes_for_the_model_itself(run, tmp_path):
+    card = as_mapping(load_model_card("adem-7b"))
+    run("adem-7b", 0.8, card=card | {"fusion": {"kind": "adem", "alpha": 0.5}})
+    assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]"]
+    run("adem-7b", 0.7, card=card, finished="2026-01-02T00:00:00+00:00")
+    assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]", "adem-7b"]
+
+
+def test_seeds_are_told_apart_only_where_there_are_several(run, tmp_path):
+    run(value=0.8, seed=1)
+    assert [row["model"] for row in rows(tmp_path)] == ["m"]
+    run(value=0.7, seed=2)
+    assert [row["model"] for row in rows(tmp_path)] == ["m [seed=1]", "m [seed=2]"]
 
 
 def test_changed_weights_of_the_same_name_are_told_apart(run, tmp_path):
     run(value=0.8, fingerprint="a" * 16, finished="2026-01-01T00:00:00+00:00")
     run(value=0.7, fingerprint="b" * 16, finished="2026-01-02T00:00:00+00:00")
     assert [row["model"] for row in rows(tmp_path)] == [
-        "m [aaaaaaaa, QCM-A]",
-        "m [bbbbbbbb, QCM-A]",
+        "m [aaaaaaaa]",
+        "m [bbbbbbbb]",
     ]
 
 
@@ -154,7 +171,7 @@ def test_prompt_formats_are_not_mixed(run, tmp_path):
     run(value=0.8, prompt_format="CQM-A")
     run(value=0.7)
     names = [row["model"] for row in rows(tmp_path)]
-    assert names == ["m [ffffffff, CQM-A]", "m [ffffffff, QCM-A]"]
+    assert names == ["m [CQM-A]", "m [QCM-A]"]
 
 
 def published(value=94.0, task=TASK, split="test"):
@@ -222,10 +239,13 @@ def test_an_unreadable_run_is_named_and_the_others_are_shown(run, tmp_path, file
 
 
 def test_a_run_without_metrics_is_not_finished(run, tmp_path):
-    (run("m") / "metrics.json").unlink()
+    folder = run("m")
+    for name in ("metrics.json", "manifest.json"):
+        (folder / name).unlink()
+    (folder / "samples.jsonl").touch()
     runs, warnings = finished_runs(tmp_path)
     assert runs == []
-    assert "not finished" in warnings[0]
+    assert warnings == [f"{folder}: not finished, so left out; run it again to continue"]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

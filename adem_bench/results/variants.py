@@ -1,0 +1,120 @@
+"""Which runs share a row of a leaderboard, and what a row is called.
+
+Nothing that was measured in two ways may pass for one model: a blind run, another adapter, an
+overridden setting, retrained weights or another prompt format each get their own row and name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from adem_bench.cards import as_mapping, load_model_card
+from adem_bench.errors import CardError
+from adem_bench.results.finished import FinishedRun
+
+NEUTRAL_OPTIONS = ("batch_size", "limit")
+"""Options that make no other model: batches change no score, and a limit shows as a subset."""
+CARD_FIELDS = (
+    "adapter",
+    "dtype",
+    "fusion",
+    "image_normalization",
+    "max_sequence_length",
+    "overflow",
+)
+"""Fields of a card that change answers."""
+
+Place = tuple[str, str]
+"""A task and its split."""
+
+
+@dataclass(slots=True)
+class Variant:
+    """One model, run in one way: at most one run of each task and split."""
+
+    model: str
+    tags: tuple[str, ...]
+    """What tells it from other variants of the model, as the table shows it."""
+    runs: dict[Place, FinishedRun] = field(default_factory=dict)
+
+
+def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
+    """Return the variants among runs; of several runs of one thing only the best stays.
+
+    That is the newest of the whole runs, or the newest if none is whole.
+    """
+    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Variant]] = {}
+    best_first = sorted(runs, key=lambda r: (r.result.complete, r.finished), reverse=True)
+    for run in best_first:
+        loud, quiet = _settings(run)
+        _place(run, groups.setdefault((run.model, loud, quiet), []), loud)
+    _tell_apart(groups)
+    return [variant for group in groups.values() for variant in group]
+
+
+def _settings(run: FinishedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return settings that a name must always show, and those that merely tell rows apart."""
+    used_card = {name: run.card.get(name) for name in CARD_FIELDS}
+    # Where an adapter lies is nobody's business but its machine's; its name tells enough.
+    used_card["adapter"] = PurePath(str(used_card["adapter"] or "")).name
+    options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
+    blind = ("blind",) if options.pop("blind", False) else ()
+    used = set(_flat(used_card))
+    try:
+        card = as_mapping(load_model_card(run.model))
+    except CardError:
+        # The card is not at hand: only an adapter from the command line is surely an override.
+        changed = {text for text in used if text.startswith("adapter=")}
+    else:
+        changed = used - set(_flat({name: card.get(name) for name in CARD_FIELDS}))
+    quiet = {*_flat(options), *(used - changed)}
+    return (*blind, *sorted(changed)), tuple(sorted(quiet))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield `fusion.alpha=0.2` for every setting that is not empty."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, False, "", [], {}):
+            yield f"{prefix}{name}={value}"
+
+
+def _place(run: FinishedRun, group: list[Variant], loud: tuple[str, ...]) -> None:
+    """Put a run into the variant of its weights; drop it if a better one is there already.
+
+    A card may name one adapter a task, so different fingerprints on different tasks share a
+    variant; two fingerprints (or ways of prompting) on the same task cannot.
+    """
+    place = (run.result.task, run.result.split)
+    same = [v for v in group if any(r.fingerprint == run.fingerprint for r in v.runs.values())]
+    for variant in [*same, *(v for v in group if v not in same)]:
+        other = variant.runs.get(place)
+        if other is None:
+            variant.runs[place] = run
+            return
+        if (other.fingerprint, other.prompt) == (run.fingerprint, run.prompt):
+            return
+    group.append(Variant(run.model, loud, {place: run}))
+
+
+def _tell_apart(
+    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], list[Variant]],
+) -> None:
+    """Add to variants of one model and one name whatever they do not have in common."""
+    named: dict[tuple[str, tuple[str, ...]], list[tuple[Variant, set[str]]]] = {}
+    for (model, loud, quiet), group in groups.items():
+        for variant in group:
+            facts = set(quiet)
+            for run in variant.runs.values():
+                facts |= {run.fingerprint[:8], *run.prompt}
+            named.setdefault((model, loud), []).append((variant, facts))
+    for alike in named.values():
+        common = set.intersection(*(facts for _, facts in alike))
+        for variant, facts in alike:
+            variant.tags = (
+                (*variant.tags, *sorted(facts - common)) if len(alike) > 1 else variant.tags
+            )

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+
+from adem_bench.cards import (
+    expand_tasks,
+    list_cards,
+    load_model_card,
+    load_task_card,
+    packaged_folder,
+    split_overrides,
+)
+from adem_bench.errors import CardError
+
+MODEL = "language_model: {path: lm}\n"
+TASK = "kind: scienceqa\nsplit: test\nheadline: average\n"
+
+
+@pytest.fixture
+def cards(tmp_path, monkeypatch):
+    """Writes cards into a folder that the environment names."""
+    monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path))
+
+    def write(kind, name, text):
+        path = tmp_path / kind / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", sorted(packaged_folder("models").glob("*.yaml")), ids=str)
+def test_every_packaged_model_card_is_valid(path):
+    card = load_model_card(str(path))
+    assert card.name == path.stem
+    assert card.title
+    for source in card.adapters.values():
+        assert source.url == "" or source.url.startswith("https://")
+
+
+@pytest.mark.parametrize("path", sorted(packaged_folder("tasks").glob("*.yaml")), ids=str)
+def test_every_packaged_task_card_or_group_is_valid(path):
+    for name in expand_tasks([path.stem]):
+        card = load_task_card(name)
+        assert card.title
+        assert card.data.layout
+        assert card.expected[card.split] > 0
+
+
+def test_the_published_model_picks_the_adapter_tuned_for_each_task():
+    adapters = load_model_card("adem-7b").adapters
+    assert {task: source.path for task, source in adapters.items()} == {
+        "sqa": "checkpoint_7B_sqa.pth",
+        "coco_caption": "checkpoint_7B_caption.pth",
+        "mme": "checkpoint_7B_instruction.pth",
+        "default": "checkpoint_7B_instruction.pth",
+    }
+
+
+def test_the_published_model_leaves_fusion_to_its_checkpoints():
+    fusion = load_model_card("adem-7b").fusion
+    stated = fusion.model_dump(exclude={"kind"})
+    assert set(stated.values()) == {None}
+
+
+def test_ones_own_card_is_found_by_name_and_hides_a_packaged_one(cards):
+    path = cards("models", "adem-7b", MODEL)
+    assert list_cards("models")["adem-7b"] == path
+    assert load_model_card("adem-7b").language_model.path == "lm"
+    assert "adem-13b" in list_cards("models")
+
+
+def test_a_card_is_found_by_its_path(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(MODEL)
+    card = load_model_card(str(path))
+    assert (card.name, card.path) == ("x", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "language_model: {path: lm}\nfusoin: {}\n",
+            "line 2: unknown field 'fusoin'; did you mean: fusion",
+        ),
+        (
+            "language_model:\n  path: lm\nfusion:\n  alhpa: 1\n",
+            "line 4: unknown field 'fusion.alhpa'; did you mean: alpha?",
+        ),
+        ("language_model: {path: lm}\ndtype: half\n", "line 2: field 'dtype': input should be"),
+        (
+            "language_model: {path: lm}\nfusion: {drop_ratio: 1}\n",
+            "line 2: field 'fusion.drop_ratio': input should be less than 1, found 1",
+        ),
+        ("title: t\n", ": field 'language_model': field required"),
+        ("title: [\n", "line 2: not YAML: "),
+        ("- a\n", ": expected a mapping of fields, found list"),
+        ("", ": expected a mapping of fields, found NoneType"),
+    ],
+)
+def test_a_wrong_card_is_refused_with_file_line_field_and_the_nearest_name(cards, text, message):
+    path = cards("models", "wrong", text)
+    with pytest.raises(CardError) as caught:
+        load_model_card("wrong")
+    shown = str(caught.value)
+    assert shown.startswith(str(path))
+    assert message in shown
+    assert "\n" not in shown
+
+
+def test_a_card_that_is_not_text_is_refused(cards):
+    path = cards("models", "binary", "")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CardError, match=r"binary\.yaml: cannot be read"):
+        load_model_card("binary")
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "message"),
+    [
+        (load_model_card, "adem-7", "unknown model 'adem-7'; did you mean: adem-7b"),
+        (load_model_card, "none.yaml", "card none.yaml does not exist"),
+        (load_task_card, "zzz", "unknown task 'zzz'"),
+    ],
+)
+def test_an_unknown_name_proposes_the_nearest(load, name, message):
+    with pytest.raises(CardError) as caught:
+        load(name)
+    assert str(caught.value).startswith(message)
+
+
+def test_overrides_reach_nested_fields_and_are_read_as_yaml(cards):
+    cards("models", "m", MODEL)
+    card = load_model_card("m", ["fusion.alpha=0.2", "fusion.scales=[256, 16]", "dtype=bfloat16"])
+    assert (card.fusion.alpha, card.fusion.scales, card.dtype) == (0.2, (256, 16), "bfloat16")
+
+
+def test_overrides_change_the_digest_and_the_place_of_the_file_does_not(cards, tmp_path):
+    cards("models", "m", MODEL)
+    digest = load_model_card("m").digest()
+    assert load_model_card("m", ["fusion.alpha=0.2"]).digest() != digest
+    elsewhere = tmp_path / "elsewhere" / "m.yaml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(MODEL)
+    assert load_model_card(str(elsewhere)).digest() == digest
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("alpha", "--set alpha: expected key=value"),
+        ("=1", "--set =1: expected key=value"),
+        ("fusion.alhpa=1", "unknown field 'fusion.alhpa'; did you mean: alpha?"),
+        ("dtype.x=1", "'dtype' has no fields of its own"),
+        ("title=[", "--set title=[: the value is not YAML"),
+        ("fusion.alpha=much", "field 'fusion.alpha'"),
+    ],
+)
+def test_a_wrong_override_is_refused(cards, override, message):
+    cards("models", "m", MODEL + "dtype: auto\n")
+    with pytest.raises(CardError) as caught:
+        load_model_card("m", [override])
+    assert message in str(caught.value)
+
+
+def test_overrides_go_to_the_card_that_has_the_field():
+    model, task = split_overrides(
+        ["fusion.alpha=1", "options.captions=false", "task.version=2", "model.title=x"]
+    )
+    assert model == ["fusion.alpha=1", "title=x"]
+    assert task == ["options.captions=false", "version=2"]
+    with pytest.raises(CardError, match="no card has a field 'fusoin'; did you mean: fusion"):
+        split_overrides(["fusoin.alpha=1"])
+
+
+def test_groups_expand_in_order_each_task_once(cards):
+    cards("tasks", "one", TASK)
+    cards("tasks", "two", TASK)
+    cards("tasks", "both", "tasks: [two, one]\n")
+    assert expand_tasks(["one", "both"]) == ["one", "two"]
