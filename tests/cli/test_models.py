@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 CARD = """\
@@ -81,3 +85,42 @@ def test_pull_fails_in_a_line_when_the_server_is_not_there(adem_bench, my_cards)
     assert pulled.code == 2
     assert "http://127.0.0.1:9/a.pth: broken off after 0 bytes" in pulled.err
     assert pulled.err.count("\n") == 1
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder of files behind a web address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_pull_puts_the_adapter_where_the_model_looks_for_it(adem_bench, my_cards, served):
+    folder, url = served
+    (folder / "a.pth").write_bytes(b"weights")
+    my_cards("mine", CARD.format(title="t", url=f"{url}/a.pth"))
+    assert (
+        "d/weights/a.pth: fetched\n" in adem_bench("models", "pull", "mine", "--data-root", "d").out
+    )
+    shown = adem_bench("models", "show", "mine", "--data-root", "d").out
+    assert "yes: d/weights/a.pth" in shown
+    again = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert (again.code, again.err) == (0, "")
+    assert "d/weights/a.pth: already there\n" in again.out
+
+
+def test_pull_of_a_file_that_is_gone_says_so(adem_bench, my_cards, served):
+    my_cards("mine", CARD.format(title="t", url=f"{served[1]}/gone.pth"))
+    pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert pulled.code == 2
+    assert pulled.err.startswith(f"error: {served[1]}/gone.pth does not exist (404)")

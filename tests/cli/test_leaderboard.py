@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adem_bench.records import Metric, Result
+
+
+@pytest.fixture
+def one_run(tmp_path, adem_bench):
+    folder = tmp_path / "results" / "m" / "quiz" / "test-1"
+    folder.mkdir(parents=True)
+    result = Result("quiz", 1, "test", "acc", (Metric("acc", 0.5, "fraction", 10),), 10, 0, 10)
+    (folder / "metrics.json").write_text(json.dumps(result.to_json()))
+    manifest = {"model": {"name": "m", "fingerprint": "f" * 16}, "task": {"name": "quiz"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_runs_below_results_are_shown(adem_bench, one_run):
+    shown = adem_bench("leaderboard")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines()[1].split() == ["m", "measured", "50.00", "10"]
+
+
+@pytest.mark.parametrize(
+    ("form", "first"),
+    [("csv", "model,language model,trainable,origin,quiz/test acc"), ("md", "| model |")],
+)
+def test_files_are_written_for_spreadsheets_and_pages(adem_bench, one_run, tmp_path, form, first):
+    printed = adem_bench("leaderboard", "results", "--format", form)
+    assert printed.out.startswith(first)
+    written = adem_bench("leaderboard", "--format", form, "--output", f"out/board.{form}")
+    assert written.out == f"wrote out/board.{form}: 1 rows\n"
+    assert (tmp_path / "out" / f"board.{form}").read_text() == printed.out
+
+
+def test_a_broken_run_is_named_and_the_rest_is_shown(adem_bench, one_run, tmp_path):
+    broken = tmp_path / "results" / "broken"
+    broken.mkdir()
+    (broken / "manifest.json").write_text("{")
+    (broken / "metrics.json").write_text("{")
+    shown = adem_bench("leaderboard")
+    assert shown.code == 0
+    assert shown.err.startswith("warning: results/broken: cannot be read, so left out")
+    assert "\nm " in shown.out
+
+
+def test_published_figures_need_no_run(adem_bench):
+    shown = adem_bench("leaderboard", "--published", "--format", "csv")
+    assert shown.code == 0
+    header, *lines = shown.out.splitlines()
+    assert "sqa/test average" in header
+    assert any(line.startswith("ADEM-VL,LLaMA-7B,4.5M,published") for line in lines)
+    assert shown.err == "warning: no finished run below results\n"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+CARD = """\
+title: Mine
+kind: scienceqa
+split: test
+expected: {test: 4241}
+headline: average
+data: {layout: scienceqa/problems.json, licence: CC, url: "https://example.org"}
+"""
+
+
+@pytest.fixture
+def my_cards(tmp_path, monkeypatch, adem_bench):
+    folder = tmp_path / "cards" / "tasks"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path / "cards"))
+    (folder / "mine.yaml").write_text(CARD)
+    (folder / "pair.yaml").write_text("tasks: [mine, sqa]\n")
+    return folder
+
+
+def test_tasks_and_groups_are_listed(adem_bench, my_cards):
+    listed = adem_bench("tasks")
+    assert (listed.code, listed.err) == (0, "")
+    rows = {line.split()[0]: line.split() for line in listed.out.splitlines() if line}
+    assert rows["mine"] == ["mine", "Mine", "scienceqa", "test", "4241", "average"]
+    assert rows["pair"] == ["pair", "mine,", "sqa"]
+    assert {"sqa", "coco_caption", "mme"} <= set(rows)
+
+
+def test_an_unreadable_card_is_named_and_the_others_are_listed(adem_bench, my_cards):
+    (my_cards / "torn.yaml").write_text(CARD + "splitt: x\n")
+    listed = adem_bench("tasks")
+    assert listed.code == 0
+    assert "mine" in listed.out
+    assert "torn.yaml, line 7: unknown field 'splitt'; did you mean: split?" in listed.err
+
+
+def test_show_says_where_the_data_is_to_be_had_and_what_is_missing(adem_bench, my_cards):
+    shown = adem_bench("tasks", "show", "mine", "--data-root", "d")
+    assert shown.code == 0
+    fields = {line.split("  ")[0]: line for line in shown.out.splitlines()}
+    assert "https://example.org" in fields["data source"]
+    assert "test 4241" in fields["expected samples"]
+    assert "no: " in fields["data on disk"]
+    assert "problems.json" in fields["data on disk"]
+
+
+def test_show_of_a_group_names_its_members(adem_bench, my_cards):
+    assert adem_bench("tasks", "show", "pair").out == "pair is a group: mine, sqa\n"
+
+
+@pytest.mark.parametrize("task", ["sqa", "coco_caption", "mme"])
+def test_every_benchmark_says_what_it_needs(adem_bench, task):
+    shown = adem_bench("tasks", "show", task)
+    assert shown.code == 0
+    for field in ("data layout", "data source", "expected samples", "headline"):
+        assert f"\n{field} " in shown.out
+    assert "no: " in shown.out
+
+
+def test_an_unknown_task_proposes_the_nearest(adem_bench, my_cards):
+    shown = adem_bench("tasks", "show", "mien")
+    assert shown.code == 2
+    assert shown.err.startswith("error: unknown task 'mien'; did you mean: mine")
