@@ -42,13 +42,22 @@ class Registry:
         """Import and return the class that `name` stands for.
 
         Raises:
-            CardError: no such name; the message proposes the nearest ones.
+            CardError: no such name (the message proposes the nearest ones), or a plug-in whose
+                class cannot be imported.
         """
         table = self.table()
         if name not in table:
             raise CardError(f"unknown {self.what} {name!r}{nearest_hint(name, table)}")
         module, _, attribute = table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            if name in self._builtin:
+                raise
+            raise CardError(
+                f"{self.what} {name!r} is the plug-in {table[name]}, which cannot be imported "
+                f"({error}); repair or uninstall it"
+            ) from error
 
 
 TASK_KINDS = Registry(

@@ -50,6 +50,14 @@ def test_the_same_entry_installed_twice_is_no_clash(plugins):
     assert a_registry().load("path").__name__ == "Path"
 
 
+@pytest.mark.parametrize("value", ["no_such_package:Thing", "fractions:Fractoin"])
+def test_a_broken_plugin_is_named(plugins, value):
+    plugins(("broken", value))
+    with pytest.raises(CardError) as caught:
+        a_registry().load("broken")
+    assert str(caught.value).startswith(f"thing 'broken' is the plug-in {value}, which cannot")
+
+
 def test_an_unknown_name_proposes_the_nearest(plugins):
     plugins()
     with pytest.raises(CardError, match="unknown thing 'paht'; did you mean: path"):

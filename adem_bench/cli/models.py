@@ -76,6 +76,10 @@ def pull_command(name: str, data_root: Path | None) -> None:
     wanted = downloads(card, data_root)
     failures = []
     for download in wanted:
+        beside = weights_path(download.source.path, card, data_root)
+        if beside is not None and beside != download.target:
+            click.echo(f"{beside}: already there")
+            continue
         try:
             with download_progress(download.target.name) as progress:
                 outcome = pull(download, progress)
@@ -85,7 +89,7 @@ def pull_command(name: str, data_root: Path | None) -> None:
     if not wanted:
         click.echo(f"model {card.name} names no adapter with a URL: nothing to fetch")
     path = card.language_model.path
-    if weights_path(path, card, data_root) is None:
+    if not card.language_model.hub and weights_path(path, card, data_root) is None:
         click.echo(f"still needed: {missing_message(path, card, data_root)}")
     if failures:
         raise CheckpointError("; ".join(failures))

@@ -124,3 +124,11 @@ def test_pull_of_a_file_that_is_gone_says_so(adem_bench, my_cards, served):
     pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
     assert pulled.code == 2
     assert pulled.err.startswith(f"error: {served[1]}/gone.pth does not exist (404)")
+
+
+def test_pull_leaves_an_adapter_beside_the_card_where_it_is(adem_bench, my_cards, tmp_path):
+    folder = my_cards("mine", CARD.format(title="t", url="http://127.0.0.1:9/a.pth"))
+    (folder / "a.pth").touch()
+    pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
+    assert pulled.code == 0
+    assert f"{folder / 'a.pth'}: already there\n" in pulled.out
