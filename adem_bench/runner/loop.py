@@ -15,7 +15,7 @@ from adem_bench.results.run_folder import RunFolder
 from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
 from adem_bench.runner.manifest import build_manifest, now
 from adem_bench.runner.processes import Processes, SharedRun
-from adem_bench.runner.schedule import Backoff, Item, Unit, plan
+from adem_bench.runner.schedule import Backoff, Item, ahead, plan
 from adem_bench.tasks.base import Task
 
 OnProgress = Callable[[int, int], None]
@@ -120,7 +120,7 @@ class _Run:
         backoff = Backoff(self.model.generate)
         answered = 0
         on_progress(len(kept), self._total())
-        for unit in _ahead(self.shared.drawn(units), self._prefetch):
+        for unit in ahead(self.shared.drawn(units), self.model.prefetch):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             for item, response in backoff.answer(unit.items):
                 self.folder.append([self._record(item, response)])
@@ -145,9 +145,6 @@ class _Run:
                 kept.append(sample.id)
             else:
                 yield Item(sample, request, self.model.length(request))
-
-    def _prefetch(self, unit: Unit) -> None:
-        self.model.prefetch([item.request for item in unit.items])
 
     def _record(self, item: Item, response: Response) -> Record:
         sample = item.sample
@@ -192,19 +189,6 @@ class _Run:
                     f"{name} is {_shown(used[name])} here, but the weights were tuned on "
                     f"{_shown(tuned)} (--prompt-format matched uses that)"
                 )
-
-
-def _ahead(units: Iterator[Unit], prefetch: Callable[[Unit], None]) -> Iterator[Unit]:
-    """Yield units while the images of the next one are already being read."""
-    current = next(units, None)
-    if current is not None:
-        prefetch(current)
-    while current is not None:
-        following = next(units, None)
-        if following is not None:
-            prefetch(following)
-        yield current
-        current = following
 
 
 def _note_warnings(records: Sequence[Record]) -> Iterator[str]:

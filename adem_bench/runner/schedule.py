@@ -73,6 +73,21 @@ def _batches(items: Sequence[Item], budget: Budget) -> Iterator[list[Item]]:
         yield batch
 
 
+def ahead(
+    units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None]
+) -> Iterator[Unit]:
+    """Yield units while `prefetch` already works on the next one's requests."""
+    current = next(units, None)
+    if current is not None:
+        prefetch([item.request for item in current.items])
+    while current is not None:
+        following = next(units, None)
+        if following is not None:
+            prefetch([item.request for item in following.items])
+        yield current
+        current = following
+
+
 class Backoff:
     """Answers units, in smaller parts once memory has run out."""
 

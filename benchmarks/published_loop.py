@@ -1,0 +1,206 @@
+"""The published evaluation loop's work, written anew from its description, as a baseline.
+
+What it does and a good implementation need not: CLIP runs for every question, on zeros for
+those without image; keys and values of the visual memory are made anew in every layer at every
+step; similarities are sorted whole; prompts are padded on the left to the longest of a batch in
+data-set order; attention is computed step by step; images are read between the batches.
+Source: ADEM-VL cec09b8 `adem/model.py`, `adem/adapter.py`, `eval_*.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from random_model import HEADS, LAYERS, WIDTH
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import transforms
+
+from adem_bench.images import PIXEL_STATISTICS
+from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.models.adem.tokenizer import Tokenizer
+from adem_bench.records import Request
+
+MAX_LENGTH = 512
+
+
+class PublishedLoop:
+    """The published model and its `generate`, on the weights of `network`."""
+
+    def __init__(self, network: AdemNetwork, consolidated: Path, tokenizer: Tokenizer) -> None:
+        self.weights = torch.load(consolidated, weights_only=True)
+        self.fusion = network.fusion
+        self.vision = network.vision
+        self.tokenizer = tokenizer
+        size = WIDTH // HEADS
+        angles = 1.0 / 10000.0 ** (torch.arange(0, size, 2).float() / size)
+        positions = torch.arange(2 * MAX_LENGTH).float()
+        turns = torch.outer(positions, angles)
+        self.turns = torch.polar(torch.ones_like(turns), turns)
+        self.cache = [torch.zeros(2, 64, MAX_LENGTH, HEADS, size) for _ in range(LAYERS)]
+
+    def answer(self, requests: Sequence[Request], batch_size: int) -> list[str]:
+        """Answer requests in their order, `batch_size` at a time."""
+        texts: list[str] = []
+        for start in range(0, len(requests), batch_size):
+            batch = requests[start : start + batch_size]
+            images = torch.stack([self._image(request) for request in batch])
+            indicators = torch.tensor([float(bool(request.images)) for request in batch])
+            prompts = [request.prompt for request in batch]
+            texts += self.generate(prompts, images, indicators, batch[0].max_new_tokens)
+        return texts
+
+    def _image(self, request: Request) -> Tensor:
+        side = self.vision.image_size
+        if not request.images:
+            return torch.zeros(3, side, side)
+        process = transforms.Compose(
+            [
+                transforms.Resize((side, side), interpolation=Image.Resampling.BICUBIC),
+                transforms.ToTensor(),
+                transforms.Normalize(*PIXEL_STATISTICS[request.image_normalization]),
+            ]
+        )
+        return process(Image.open(request.images[0]).convert("RGB"))
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[str], images: Tensor, indicators: Tensor, most: int
+    ) -> list[str]:
+        """Answer one batch greedily."""
+        features = self._encode(images)
+        side = math.isqrt(features.shape[1] - 1)
+        grid = features[:, 1:].transpose(1, 2).reshape(len(images), -1, side, side)
+        pooled = [
+            features[:, 1:]
+            if scale == side * side
+            else F.adaptive_avg_pool2d(grid, math.isqrt(scale)).flatten(2).transpose(1, 2)
+            for scale in self.fusion.scales
+        ]
+        visual = self.fusion.adapter_proj(torch.cat(pooled, 1))
+        visual = visual * (self.fusion.beta * indicators.view(-1, 1, 1))
+        class_tokens = self.fusion.adapter_proj_cls(features[:, 0])
+        rows = [self._row(prompt, bool(flag)) for prompt, flag in zip(prompts, indicators)]
+        return self._decode(rows, indicators, visual, class_tokens, most)
+
+    def _row(self, prompt: str, has_image: bool) -> list[int]:
+        encode = self.tokenizer.encode
+        prefix = [*encode("Image: "), 0] if has_image else encode("Image: N/A")
+        return [self.tokenizer.bos_id, *prefix, *encode(prompt)]
+
+    def _decode(
+        self,
+        rows: Sequence[list[int]],
+        indicators: Tensor,
+        visual: Tensor,
+        class_tokens: Tensor,
+        most: int,
+    ) -> list[str]:
+        longest = max(map(len, rows))
+        total = min(MAX_LENGTH, most + longest)
+        tokens = torch.zeros(len(rows), total, dtype=torch.long)
+        mask = torch.full((len(rows), 1, total, total), -math.inf).triu(diagonal=1)
+        for index, row in enumerate(rows):
+            cut = row[: total - most]
+            tokens[index, -len(cut) - most : -most] = torch.tensor(cut)
+            mask[index, :, -len(cut) - most :, : -len(cut) - most] = -math.inf
+        embeds = F.embedding(tokens, self.weights["tok_embeddings.weight"])
+        at = 1 + len(self.tokenizer.encode("Image: "))
+        for index, row in enumerate(rows):
+            column = at - len(row) - most
+            if indicators[index] == 1 and column >= -511:
+                embeds[index, column] = class_tokens[index]
+        running = torch.ones(len(rows), dtype=torch.long)
+        previous = 0
+        for current in range(min(longest, MAX_LENGTH - most), total):
+            hidden = embeds[:, previous:current]
+            part = mask[:, :, previous:current, :current]
+            for layer in range(LAYERS):
+                hidden = self._layer(layer, hidden, previous, part, visual)
+            last = _rms_norm(hidden, self.weights["norm.weight"])[:, -1]
+            following = F.linear(last, self.weights["output.weight"]).float().argmax(-1)
+            running *= (following != self.tokenizer.eos_id).long()
+            tokens[:, current] = following
+            if not running.any():
+                break
+            embeds[:, current] = F.embedding(following, self.weights["tok_embeddings.weight"])
+            previous = current
+        return [self._text(row[-most:]) for row in tokens.tolist()]
+
+    def _text(self, ids: list[int]) -> str:
+        end = self.tokenizer.eos_id
+        return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+
+    def _layer(
+        self, layer: int, x: Tensor, start: int, mask: Tensor, visual: Tensor
+    ) -> Tensor:
+        weight = {
+            name: self.weights[f"layers.{layer}.{name}.weight"]
+            for name in (
+                "attention.wq", "attention.wk", "attention.wv", "attention.wo",
+                "feed_forward.w1", "feed_forward.w2", "feed_forward.w3",
+                "attention_norm", "ffn_norm",
+            )
+        }  # fmt: skip
+        normed = _rms_norm(x, weight["attention_norm"])
+        hidden = x + self._attention(layer, weight, normed, start, mask)
+        query = _rms_norm(hidden, weight["ffn_norm"])
+        gate = F.silu(F.linear(query, weight["feed_forward.w1"]))
+        fed = F.linear(gate * F.linear(query, weight["feed_forward.w3"]), weight["feed_forward.w2"])
+        return hidden + fed + self._fuse(query, visual) * self.fusion.alpha
+
+    def _attention(
+        self, layer: int, weight: dict[str, Tensor], x: Tensor, start: int, mask: Tensor
+    ) -> Tensor:
+        rows, length, _ = x.shape
+        query, key, value = (
+            F.linear(x, weight[f"attention.{name}"]).view(rows, length, HEADS, -1)
+            for name in ("wq", "wk", "wv")
+        )
+        query, key = self._rotate(query, start), self._rotate(key, start)
+        cached = self.cache[layer]
+        cached[0, :rows, start : start + length] = key
+        cached[1, :rows, start : start + length] = value
+        keys = cached[0, :rows, : start + length].transpose(1, 2)
+        values = cached[1, :rows, : start + length].transpose(1, 2)
+        scores = query.transpose(1, 2) @ keys.transpose(2, 3) / math.sqrt(WIDTH // HEADS)
+        scores = F.softmax((scores + mask).float(), dim=-1)
+        context = (scores @ values).transpose(1, 2).contiguous().view(rows, length, -1)
+        return F.linear(context, weight["attention.wo"])
+
+    def _rotate(self, x: Tensor, start: int) -> Tensor:
+        pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        turns = self.turns[start : start + x.shape[1], None]
+        return torch.view_as_real(pairs * turns).flatten(3).type_as(x)
+
+    def _fuse(self, query: Tensor, visual: Tensor) -> Tensor:
+        keys = F.silu(visual + self.fusion.adapter_emb1)
+        scores = F.silu(query) @ keys.permute(0, 2, 1)
+        ordered, _ = scores.sort(dim=2)
+        threshold = ordered[:, :, int(self.fusion.drop_ratio * ordered.size(2))].unsqueeze(2)
+        kept = torch.ones_like(scores)
+        kept[torch.where(scores < threshold.expand_as(scores))] = 0
+        scores *= kept
+        return scores @ (visual + self.fusion.adapter_emb2)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Run CLIP as its own code does: MultiheadAttention, the second norm taken twice."""
+        visual = self.vision.visual
+        x = visual.conv1(images).flatten(2).transpose(1, 2)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
+        x = visual.ln_pre(x + visual.positional_embedding)
+        blocks = list(visual.transformer.resblocks)[:-1]
+        for block, adapter in zip(blocks, self.vision.adapters):
+            normed = block.ln_1(x)
+            x = x + block.attn(normed, normed, normed, need_weights=False)[0]
+            x = x + block.mlp(block.ln_2(x)) + adapter(block.ln_2(x)) * 0.1
+        return visual.ln_post(x)
+
+
+def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    x32 = x.float()
+    return (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + 1e-6)).type_as(x) * weight

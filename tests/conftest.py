@@ -1,0 +1,43 @@
+"""What many tests share: the tiny published model as a card, and a few images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+PARITY = Path(__file__).parent / "fixtures" / "parity"
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """The folder of the tiny model in the published formats, with its goldens."""
+    return PARITY
+
+
+@pytest.fixture(scope="session")
+def parity_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model card for that tiny model."""
+    path = tmp_path_factory.mktemp("cards") / "parity.yaml"
+    card = {
+        "language_model": {"path": str(PARITY / "weights" / "tiny")},
+        "vision": {"path": str(PARITY / "weights" / "clip_tiny.pt"), "pretrained": ""},
+        "adapters": {"default": {"path": str(PARITY / "checkpoint-19.pth")}},
+    }
+    path.write_text(yaml.safe_dump(card))
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three images that differ."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for index, colour in enumerate(("red", "green", "blue")):
+        image = Image.new("RGB", (64, 48), colour)
+        image.paste("white", (8 * index, 4, 30 + 8 * index, 30))
+        paths.append(folder / f"{colour}.png")
+        image.save(paths[-1])
+    return paths
