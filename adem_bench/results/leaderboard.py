@@ -144,13 +144,14 @@ def _published(published: Iterable[PublishedRow], columns: Sequence[Column]) -> 
     return list(rows.values())
 
 
-def _rank(row: Row, columns: Sequence[Column]) -> tuple[tuple[int, float], ...]:
-    """Return a sort key: per column whole figures first, then subsets, then none."""
-    key = []
-    for column in columns:
-        cell = row.cells.get(column)
-        if cell is None or cell.value is None or math.isnan(cell.value):
-            key.append((2, 0.0))
-        else:
-            key.append((0 if cell.complete else 1, -cell.value))
-    return tuple(key)
+def _rank(row: Row, columns: Sequence[Column]) -> list[tuple[int, float]]:
+    """Return a sort key: whole figures, column by column; only then those of subsets."""
+    cells = [row.cells.get(column) for column in columns]
+    whole = [_descending(cell if cell and cell.complete else None) for cell in cells]
+    return whole + [_descending(cell) for cell in cells]
+
+
+def _descending(cell: Cell | None) -> tuple[int, float]:
+    if cell is None or cell.value is None or math.isnan(cell.value):
+        return 1, 0.0
+    return 0, -cell.value

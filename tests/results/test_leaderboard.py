@@ -116,6 +116,12 @@ def test_subsets_and_failed_runs_are_marked_and_never_lead(run, tmp_path):
         assert "40.00*" not in text
 
 
+def test_a_subset_of_the_first_task_does_not_lead_whole_runs_of_another(run, tmp_path):
+    run("lucky", 1.0, task="a quiz", scored=2, limit=2)
+    run("whole", 0.4)
+    assert [row["model"] for row in rows(tmp_path)] == ["whole", "lucky"]
+
+
 def test_the_newest_whole_run_of_the_same_thing_wins(run, tmp_path):
     run(value=0.1, finished="2026-01-01T00:00:00+00:00")
     run(value=0.2, finished="2026-01-03T00:00:00+00:00")
