@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adem_bench.cards import ModelCard
+from adem_bench.data.roots import default_data_root
 
 NO_ADAPTER = "none"
 """In place of an adapter's path: the plain language model."""
@@ -12,11 +13,7 @@ NO_ADAPTER = "none"
 
 def weights_folder(data_root: Path | None) -> Path:
     """Return the folder for downloaded weights below a data root (None: the default root)."""
-    if data_root is None:
-        from adem_bench.data.roots import default_data_root
-
-        data_root = default_data_root()
-    return data_root / "weights"
+    return (data_root or default_data_root()) / "weights"
 
 
 def candidate_paths(path: str, card: ModelCard, data_root: Path | None) -> list[Path]:
