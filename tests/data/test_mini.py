@@ -1,4 +1,4 @@
-"""The mini world: same bytes everywhere, official layouts, balance, and nothing shared by splits."""
+"""The mini world: the same bytes everywhere, official layouts, balance, disjoint splits."""
 
 import hashlib
 import json
@@ -20,7 +20,9 @@ DIGESTS = {
     "scienceqa": "47aa8e442d867a247d10468cf91157ea71a62485d291c121e305882165da6ba7",
     "coco_caption": "771ef6dc160d77cffe549a707bb12493c36d73d3701c3af6864e0f0f912ed6a9",
     "images": "f6875aa5af8a04fadec8907e9f960e5eee2356fed924cb17f94f69e0eba67628",
-    "MME_Benchmark_release_version": "7a52427c53ae8363a7c42c0cd1d242a4797f8ae2f306b2a92b6113059eb6f7cb",
+    "MME_Benchmark_release_version": (
+        "7a52427c53ae8363a7c42c0cd1d242a4797f8ae2f306b2a92b6113059eb6f7cb"
+    ),
 }
 """sha256 over the sorted names and bytes of the test split's files (MINI_VERSION 1)."""
 

@@ -17,9 +17,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 from adem_tiny.log import Log, warm_cosine
 from adem_tiny.texts import Row
+from adem_tiny.tokenizer import RESPONSE
 
 PROMPT_WEIGHT = 0.1
 """Prompts are mostly chance: learning them matters less than learning to answer."""
+
+OPEN = ("caption", "facts", "checks")
+"""Kinds of rows with more than one right answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ def tokenize(row: Row, tokenizer: SentencePieceTokenizer) -> Tokens:
     ids = [*start, *body, tokenizer.eos_id]
     answer_at = len(start) + len(tokenizer.encode(row.prompt))
     weights = [PROMPT_WEIGHT] * answer_at + [1.0] * (len(ids) - answer_at)
+    if row.kind == "checks":
+        answers = {tokenizer.encode(RESPONSE + word)[-1] for word in ("Yes", "No")}
+        weights = [1.0 if token in answers else PROMPT_WEIGHT for token in ids]
     return Tokens(ids, weights, answer_at)
 
 
@@ -70,7 +77,11 @@ def new_language_model(recipe: LanguageRecipe, vocabulary: int) -> LlamaForCausa
         eos_token_id=2,
         pad_token_id=None,
         tie_word_embeddings=False,
+        # Near 1 / sqrt(width): with the usual 0.02, attention stays flat for hundreds of steps.
+        initializer_range=0.06,
     )
+    # Fused attention's backward pass takes thrice as long for rows as short as these.
+    config._attn_implementation = "eager"
     return LlamaForCausalLM(config)
 
 
@@ -97,10 +108,10 @@ def train_language_model(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 50 == 0 or step == recipe.steps - 1:
-            log.write("language", step=step, loss=round(float(loss), 4))
-        if step % 250 == 249 or step == recipe.steps - 1:
-            log.write("language", step=step, **held_out_accuracy(model, held_out, tokenizer))
+        if step % 25 == 0 or step == recipe.steps - 1:
+            log.write(step=step, loss=round(loss.item(), 4))
+        if step % 125 == 124 or step == recipe.steps - 1:
+            log.write(step=step, **held_out_accuracy(model, held_out, tokenizer))
     return model.eval()
 
 
@@ -113,9 +124,9 @@ def save_language_model(model: LlamaForCausalLM, folder: Path) -> None:
 def held_out_accuracy(
     model: LlamaForCausalLM, rows: Sequence[Row], tokenizer: SentencePieceTokenizer
 ) -> dict[str, float]:
-    """Return, for each kind of row, the share whose whole answer is the likeliest."""
+    """Return the share of right answers, and of right tokens where answers are free text."""
     model.eval()
-    right: dict[str, list[bool]] = {}
+    right: dict[str, list[float]] = {}
     for start in range(0, len(rows), 100):
         some = rows[start : start + 100]
         tokens = [tokenize(row, tokenizer) for row in some]
@@ -124,7 +135,8 @@ def held_out_accuracy(
         for index, (row, token) in enumerate(zip(some, tokens, strict=True)):
             span = slice(token.answer_at, len(token.ids))
             same = guesses[index, span.start - 1 : span.stop - 1] == ids[index, span]
-            right.setdefault(row.kind, []).append(bool(same.all()))
+            share = same.float().mean().item()
+            right.setdefault(row.kind, []).append(share if row.kind in OPEN else float(share == 1))
     model.train()
     return {kind: round(sum(values) / len(values), 4) for kind, values in sorted(right.items())}
 

@@ -11,17 +11,17 @@ from pathlib import Path
 class Log:
     """Appends one JSON object per event; a new log replaces the old one."""
 
-    def __init__(self, path: Path) -> None:
-        """Start an empty log."""
-        self._path = path
+    def __init__(self, path: Path, stage: str) -> None:
+        """Start an empty log of a stage."""
+        self._path, self._stage = path, stage
         self._start = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")
 
-    def write(self, stage: str, **values: object) -> None:
-        """Add one line: the stage, seconds since the start, and the values."""
+    def write(self, **values: object) -> None:
+        """Add one line: the stage, seconds since its start, and the values."""
         seconds = round(time.monotonic() - self._start, 1)
-        line = json.dumps({"stage": stage, "seconds": seconds} | values)
+        line = json.dumps({"stage": self._stage, "seconds": seconds} | values)
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         print(line, flush=True)

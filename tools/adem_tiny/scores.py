@@ -1,4 +1,4 @@
-"""Scores of a network on a split of the mini world, for the log; `adem-bench run` has the last word."""
+"""Scores of a network on a split of the mini world, for the log of the training."""
 
 from __future__ import annotations
 
@@ -81,6 +81,23 @@ def score(
         right[f"{question.kind} {question.group}"].append(is_right)
     scores = {name: round(sum(values) / len(values), 4) for name, values in right.items()}
     cider, _ = Cider().compute_score(references, found)
+    return scores | {"CIDEr": round(float(cider), 4)}
+
+
+def majority(questions: Sequence[Question]) -> dict[str, float]:
+    """Return the scores of the most frequent answer, as `score` does."""
+    scores = {}
+    for kind in ("mme", "sqa"):
+        given = [str(question.right) for question in questions if question.kind == kind]
+        scores[kind] = round(max(map(given.count, given)) / len(given), 4)
+    references = {
+        str(index): list(question.right)
+        for index, question in enumerate(questions)
+        if question.kind == "caption"
+    }
+    every = [caption for captions in references.values() for caption in captions]
+    most = max(every, key=every.count)
+    cider, _ = Cider().compute_score(references, {name: [most] for name in references})
     return scores | {"CIDEr": round(float(cider), 4)}
 
 

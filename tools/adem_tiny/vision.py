@@ -17,6 +17,7 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adem_bench.data.mini.drawing import SIDE, paint
 from adem_bench.data.mini.world import CELLS, ROWS, Scene
@@ -104,7 +105,7 @@ def train_visual(
     for step, chosen in zip(range(recipe.steps), _batches(len(scenes), recipe.batch), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * warm_cosine(step, recipe.steps, recipe.warm_up)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             features = tower(normalized(pixels[chosen], NORMALIZATIONS[step % 2]))
         logits = scorer(features.float(), visual.proj)
         # +1 for phrases that are true of the image, -1 for all others.
@@ -115,9 +116,9 @@ def train_visual(
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         if step % 50 == 0 or step == recipe.steps - 1:
-            log.write("vision", step=step, loss=round(loss.item(), 3))
+            log.write(step=step, loss=round(loss.item(), 3))
         if step % 500 == 499 or step == recipe.steps - 1:
-            log.write("vision", step=step, **_held_out(tower, scorer, held_out, vocabulary))
+            log.write(step=step, **_held_out(tower, scorer, held_out, vocabulary))
     return visual.requires_grad_(False)
 
 

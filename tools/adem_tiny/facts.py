@@ -1,0 +1,120 @@
+"""Further texts for the language model alone: what a description implies.
+
+One yes or no teaches little. Statements, and many short questions on one description, make a
+model of this size read descriptions and options in far fewer steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adem_bench.data.mini.items import PROPERTIES, caption_items, yes_no_items
+from adem_bench.data.mini.science import COMPASS
+from adem_bench.data.mini.text import CORNERS, NUMBER_NAMES, article
+from adem_bench.data.mini.world import (
+    CELLS,
+    COLORS,
+    LARGEST_ADDEND,
+    PLACES,
+    RHYMES,
+    SHAPES,
+    WORDS,
+    Dice,
+    Scene,
+    Split,
+)
+from adem_tiny.texts import LETTERS, Row
+
+CHECKS = 5
+"""Short questions in a row."""
+
+
+def fact_rows(split: Split, count: int, seed: int) -> list[Row]:
+    """Return descriptions, each followed by statements or by short questions with answers."""
+    dice = Dice(seed, "facts")
+    scenes = [item.scene for item in yes_no_items(split, max(2, count // 16 * 2), seed)]
+    scenes += [item.scene for item in caption_items(split, count // 2, seed)]
+    rows = []
+    for scene in dice.shuffled(scenes)[:count]:
+        if dice.below(2):
+            checks = dice.shuffled(checks_of(scene, dice))[:CHECKS]
+            rows.append(Row("checks", scene, "", " ".join(checks)))
+            continue
+        facts = dice.shuffled(facts_of(scene) if dice.below(3) else option_facts(dice))
+        rows.append(Row("facts", scene, "", " ".join(facts)))
+    return rows
+
+
+def facts_of(scene: Scene) -> list[str]:
+    """Return statements that are true of a scene."""
+    if scene.lettering is not None:
+        text, color = scene.lettering.text, scene.lettering.color
+        row = f"The letters are {color}."
+        if "+" in text:
+            return [f"The sum is {int(text[0]) + int(text[2])}.", row]
+        family = next(family for family in RHYMES if text in family)
+        rhymes = " and ".join(word for word in family if word != text)
+        return [f"The word is {text}.", f"The word rhymes with {rhymes}.", row]
+    count = len(scene.things)
+    facts = ["There is one shape." if count == 1 else f"There are {NUMBER_NAMES[count]} shapes."]
+    if scene.place:
+        facts.append(f"The place is a {scene.place}.")
+    shapes = [thing.shape for thing in scene.things]
+    absent = [shape for shape in SHAPES if shape not in shapes]
+    facts.append("There is no " + " and no ".join(absent) + ".")
+    for thing in scene.things:
+        cell = CELLS[thing.cell]
+        facts.append(f"In the {cell} is {article(thing.color)} {thing.color} {thing.shape}.")
+        facts.append(f"The shape in the {COMPASS[thing.cell]} is a {thing.shape}.")
+        facts.append(f"The {thing.shape} has {CORNERS[thing.shape]} corners.")
+        if shapes.count(thing.shape) == 1:
+            facts.append(f"The {thing.shape} is {thing.color}.")
+            facts.append(f"The {thing.shape} is in the {cell}.")
+    return facts
+
+
+def option_facts(dice: Dice) -> list[str]:
+    """Return a list of options and which letter stands for which."""
+    words = dice.sample(dice.pick((COLORS, SHAPES, PLACES, WORDS)), 2 + dice.below(3))
+    options = " ".join(f"({letter}) {word}" for letter, word in zip(LETTERS, words, strict=False))
+    named = dice.shuffled(
+        [f"{word} is {letter}." for letter, word in zip(LETTERS, words, strict=False)]
+    )
+    return [f"Options: {options}\n{' '.join(named)}"]
+
+
+def checks_of(scene: Scene, dice: Dice) -> list[str]:
+    """Return questions in MME's wording, each with its answer, about half of them Yes."""
+    if scene.lettering is not None:
+        text = scene.lettering.text
+        if "+" not in text:
+            return [_check(dice, "Is the word in this image {}?", text, WORDS) for _ in range(3)]
+        total, totals = str(int(text[0]) + int(text[2])), range(2, 2 * LARGEST_ADDEND + 1)
+        question = "Is the answer to the sum in this image {}?"
+        return [_check(dice, question, total, list(map(str, totals))) for _ in range(3)]
+    count = len(scene.things)
+    asked = count if dice.below(2) else 1 + dice.below(len(CELLS))
+    amount = "Is there one shape" if asked == 1 else f"Are there {NUMBER_NAMES[asked]} shapes"
+    checks = [f"{amount} in this image? {_answer(asked == count)}"]
+    if scene.place:
+        checks.append(_check(dice, "Is the place in this image a {}?", scene.place, PLACES))
+    shapes = [thing.shape for thing in scene.things]
+    for shape in dice.sample(SHAPES, 3):
+        checks.append(f"Is there a {shape} in this image? {_answer(shape in shapes)}")
+    for thing in scene.things:
+        if shapes.count(thing.shape) == 1:
+            shape, cell = thing.shape, CELLS[thing.cell]
+            checks.append(_check(dice, f"Is the {shape} in this image {{}}?", thing.color, COLORS))
+            checks.append(_check(dice, f"Is the {shape} in the {{}} of this image?", cell, CELLS))
+    if count == 1:
+        checks += [f"{ask} {_answer(shapes[0] in true)}" for ask, true in PROPERTIES.items()]
+    return checks
+
+
+def _check(dice: Dice, question: str, right: str, options: Sequence[str]) -> str:
+    shown = right if dice.below(2) else dice.pick([word for word in options if word != right])
+    return f"{question.format(shown)} {_answer(shown == right)}"
+
+
+def _answer(is_true: bool) -> str:
+    return "Response:Yes" if is_true else "Response:No"

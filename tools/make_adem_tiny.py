@@ -1,0 +1,96 @@
+"""Make the model `adem-tiny` from a seed: tokenizer, language model, image tower, adapter.
+
+Two CPU cores need about half an hour:
+
+    python tools/make_adem_tiny.py
+
+Stages can be run one by one (`--stages adapter scores`); a stage reads what the ones before
+it wrote below `models/adem-tiny/`. The log and the figure go to `docs/adem-tiny/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from adem_tiny.adapter import AdapterRecipe, load_network, save, tune
+from adem_tiny.figure import draw
+from adem_tiny.language import LanguageRecipe, save_language_model, train_language_model
+from adem_tiny.log import Log
+from adem_tiny.scores import majority, questions_of, score
+from adem_tiny.texts import fact_rows, rows_of
+from adem_tiny.tokenizer import train_tokenizer
+from adem_tiny.vision import VisionRecipe, save_visual, train_visual
+
+from adem_bench.data.mini import DEFAULT_SEED
+from adem_bench.models.adem.adapter_files import read_adapter
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("language", "vision", "adapter", "scores")
+
+
+def main() -> None:
+    """Run the stages that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "adem-tiny")
+    parser.add_argument("--log", type=Path, default=ROOT / "docs" / "adem-tiny")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for stage in arguments.stages:
+        torch.manual_seed(arguments.seed)
+        log = Log(arguments.log / f"{stage}.jsonl", stage)
+        RUN[stage](arguments.model, arguments.seed, log)
+    draw(arguments.log)
+
+
+def make_language(folder: Path, seed: int, log: Log) -> None:
+    """Train tokenizer and language model."""
+    rows = [*rows_of("train", 80000, seed), *fact_rows("train", 50000, seed)]
+    tokenizer = train_tokenizer(
+        [*rows[:10000], *rows[-10000:]], folder / "language" / "tokenizer.model"
+    )
+    held_out = rows_of("val", 1000, seed)
+    model = train_language_model(rows, held_out, tokenizer, LanguageRecipe(), log)
+    save_language_model(model, folder / "language")
+
+
+def make_vision(folder: Path, seed: int, log: Log) -> None:
+    """Train the image tower."""
+    scenes = [row.scene for row in rows_of("train", 30000, seed) if row.scene is not None]
+    held_out = [row.scene for row in rows_of("val", 600, seed) if row.scene is not None]
+    save_visual(train_visual(scenes, held_out, VisionRecipe(), log), folder / "vision.safetensors")
+
+
+def make_adapter(folder: Path, seed: int, log: Log) -> None:
+    """Tune the adapter on the train splits of all three benchmarks."""
+    recipe = AdapterRecipe()
+    network, builder = load_network(folder, recipe)
+    tune(network, builder, rows_of("train", 60000, seed), recipe, log)
+    save(network, recipe, folder / "adapter")
+
+
+def make_scores(folder: Path, seed: int, log: Log) -> None:
+    """Score the test split: tuned, tuned without images, and with the adapter untuned."""
+    questions = questions_of("test", DEFAULT_SEED)
+    log.write(model="majority", **majority(questions))
+    network, builder = load_network(folder, AdapterRecipe())
+    log.write(model="untuned", **score(network, builder, questions))
+    network.load_adapter(read_adapter(folder / "adapter").tensors, "adapter")
+    network.eval()
+    log.write(model="tuned", **score(network, builder, questions))
+    log.write(model="tuned, images left out", **score(network, builder, questions, blind=True))
+
+
+RUN = {
+    "language": make_language,
+    "vision": make_vision,
+    "adapter": make_adapter,
+    "scores": make_scores,
+}
+
+if __name__ == "__main__":
+    main()
