@@ -135,9 +135,7 @@ class PublishedLoop:
         end = self.tokenizer.eos_id
         return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
 
-    def _layer(
-        self, layer: int, x: Tensor, start: int, mask: Tensor, visual: Tensor
-    ) -> Tensor:
+    def _layer(self, layer: int, x: Tensor, start: int, mask: Tensor, visual: Tensor) -> Tensor:
         weight = {
             name: self.weights[f"layers.{layer}.{name}.weight"]
             for name in (

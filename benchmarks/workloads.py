@@ -29,9 +29,7 @@ def sqa(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
 
 def coco_caption(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
     """Return one image each, the same short prompt, 20 new tokens."""
-    return [
-        Request("a picture of", (_image(folder, index),), 20, "clip") for index in range(count)
-    ]
+    return [Request("a picture of", (_image(folder, index),), 20, "clip") for index in range(count)]
 
 
 def mme(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:

@@ -1,0 +1,202 @@
+"""Language models and vision towers read from the layouts people have on disk."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adem_bench.cards import VisionSource
+from adem_bench.errors import CheckpointError
+from adem_bench.models.adem.frozen import pick_device
+from adem_bench.models.adem.language import FusedDecoder
+from adem_bench.models.adem.llama_files import LAYER_TENSORS, TOP_TENSORS, load_language_model
+from adem_bench.models.adem.vision import VisionTower
+from adem_bench.models.adem.vision_files import load_visual
+
+CPU = torch.device("cpu")
+
+
+def consolidated(folder, shards=1, width=64, layers=2, heads=4, groups=4, vocabulary=50, hidden=96):
+    """Write random weights in the published layout, split into shards as LLaMA's are."""
+    torch.manual_seed(0)
+    size = width // heads
+    shapes = {
+        "tok_embeddings.weight": (vocabulary, width),
+        "norm.weight": (width,),
+        "output.weight": (vocabulary, width),
+    }
+    for layer in range(layers):
+        at = f"layers.{layer}"
+        shapes |= {
+            f"{at}.attention.wq.weight": (width, width),
+            f"{at}.attention.wk.weight": (groups * size, width),
+            f"{at}.attention.wv.weight": (groups * size, width),
+            f"{at}.attention.wo.weight": (width, width),
+            f"{at}.feed_forward.w1.weight": (hidden, width),
+            f"{at}.feed_forward.w3.weight": (hidden, width),
+            f"{at}.feed_forward.w2.weight": (width, hidden),
+            f"{at}.attention_norm.weight": (width,),
+            f"{at}.ffn_norm.weight": (width,),
+        }
+    tensors = {name: torch.randn(shape) * 0.1 for name, shape in shapes.items()}
+    dims = {name: dim for name, (_, dim) in (TOP_TENSORS | LAYER_TENSORS).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        part = {"rope.freqs": torch.zeros(size // 2)}
+        for name, tensor in tensors.items():
+            dim = dims[name.split(".", 2)[2] if name.startswith("layers.") else name]
+            part[name] = tensor if dim < 0 else tensor.chunk(shards, dim)[shard].clone()
+        torch.save(part, folder / f"consolidated.{shard:02}.pth")
+    params = {
+        "dim": width,
+        "n_layers": layers,
+        "n_heads": heads,
+        "norm_eps": 1e-6,
+        "vocab_size": -1,
+    }
+    (folder / "params.json").write_text(json.dumps(params | {"multiple_of": 32}))
+    return tensors
+
+
+def logits(llama) -> torch.Tensor:
+    with torch.inference_mode():
+        return llama(torch.arange(1, 20)[None]).logits
+
+
+def test_any_number_of_shards_gives_the_same_model(tmp_path):
+    consolidated(tmp_path / "one")
+    consolidated(tmp_path / "two", shards=2)
+    consolidated(tmp_path / "four", shards=4)
+    one = logits(load_language_model(tmp_path / "one", torch.float32, CPU))
+    for name in ("two", "four"):
+        other = logits(load_language_model(tmp_path / name, torch.float32, CPU))
+        torch.testing.assert_close(other, one, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+def test_a_hugging_face_folder_gives_the_decoder_of_transformers(tmp_path, groups):
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=groups,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    llama = load_language_model(tmp_path, torch.float32, CPU)
+    assert not any(parameter.requires_grad for parameter in FusedDecoder(llama, None).parameters())
+    expected = logits(llama)
+    from adem_bench.models.adem.fusion import NoFusion
+
+    for eager in (False, True):
+        decoder = FusedDecoder(llama, NoFusion(llama), eager)
+        nothing = decoder.fusion.prepare(None, torch.float32)
+        with torch.inference_mode():
+            found = decoder.logits(decoder(decoder.embed(torch.arange(1, 20)[None]), nothing))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_missing_and_misshapen_tensors_are_named(tmp_path):
+    tensors = consolidated(tmp_path)
+    file = tmp_path / "consolidated.00.pth"
+    torch.save({n: t for n, t in tensors.items() if n != "layers.1.ffn_norm.weight"}, file)
+    with pytest.raises(CheckpointError, match=r"layers\.1\.ffn_norm\.weight"):
+        load_language_model(tmp_path, torch.float32, CPU)
+    torch.save(tensors | {"layers.1.attention.wo.weight": torch.zeros(3, 3)}, file)
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.o_proj\.weight"):
+        load_language_model(tmp_path, torch.float32, CPU)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"no consolidated\.00\.pth"):
+        load_language_model(tmp_path, torch.float32, CPU)
+
+
+def test_an_empty_folder_is_no_language_model(tmp_path):
+    with pytest.raises(CheckpointError, match="no language model"):
+        load_language_model(tmp_path, torch.float32, CPU)
+
+
+PEAK = """
+import resource, sys, torch
+from pathlib import Path
+from adem_bench.models.adem.llama_files import load_language_model
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_language_model(Path(sys.argv[1]), torch.float16, torch.device("cpu"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_loading_does_not_hold_two_copies(tmp_path):
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+    consolidated(tmp_path, shards=2, width=512, layers=24, heads=8, groups=8, hidden=1376)
+    for file in tmp_path.glob("*.pth"):
+        torch.save({n: t.half() for n, t in torch.load(file).items()}, file)
+    weights = sum(file.stat().st_size for file in tmp_path.glob("*.pth"))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 1.6 * weights
+
+
+def vision_state(width=64, blocks=3, patch=8, side=4) -> dict[str, torch.Tensor]:
+    visual = open_clip.transformer.VisionTransformer(
+        image_size=patch * side, patch_size=patch, width=width, layers=blocks, heads=1,
+        mlp_ratio=4.0, output_dim=32, act_layer=open_clip.transformer.QuickGELU,
+    )  # fmt: skip
+    return {f"visual.{name}": tensor for name, tensor in visual.state_dict().items()}
+
+
+def test_the_tower_is_what_open_clip_computes_before_its_last_block(tmp_path):
+    state = vision_state()
+    torch.save(state, tmp_path / "clip.pt")
+    visual = load_visual(VisionSource(), tmp_path / "clip.pt", torch.float32)
+    images = torch.randn(2, 3, 32, 32)
+    found = VisionTower(visual, 4)(images)
+    expected = visual.forward_intermediates(
+        images, indices=[1], stop_early=True, normalize_intermediates=True,
+        intermediates_only=True, output_fmt="NLC", output_extra_tokens=True,
+    )  # fmt: skip
+    joined = torch.cat(
+        [expected["image_intermediates_prefix"][0], expected["image_intermediates"][0]], dim=1
+    )
+    torch.testing.assert_close(found, joined, atol=1e-5, rtol=1e-5)
+
+
+def test_towers_are_read_from_safetensors_and_whole_clip_files_too(tmp_path):
+    state = vision_state()
+    torch.save(state, tmp_path / "clip.pt")
+    save_file(state, tmp_path / "clip.safetensors")
+    text = {"transformer.resblocks.0.ln_1.weight": torch.ones(4), "logit_scale": torch.ones(())}
+    torch.save({"state_dict": state | text}, tmp_path / "whole.pt")
+    images = torch.randn(1, 3, 32, 32)
+    found = [
+        load_visual(VisionSource(), tmp_path / name, torch.float32)(images)
+        for name in ("clip.pt", "clip.safetensors", "whole.pt")
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=0, rtol=0)
+    torch.testing.assert_close(found[0], found[2], atol=0, rtol=0)
+
+
+def test_a_file_without_a_tower_is_told(tmp_path):
+    torch.save({"some": torch.zeros(1)}, tmp_path / "clip.pt")
+    with pytest.raises(CheckpointError, match="OpenAI's layout"):
+        load_visual(VisionSource(), tmp_path / "clip.pt", torch.float32)
+
+
+def test_openai_weights_use_quick_gelu_whatever_open_clip_thinks():
+    visual = load_visual(VisionSource(name="ViT-B-32", pretrained=""), None, torch.float32)
+    assert type(visual.transformer.resblocks[0].mlp.gelu).__name__ == "GELU"
+    quick = VisionSource(name="ViT-B-32-quickgelu", pretrained="")
+    visual = load_visual(quick, None, torch.float32)
+    assert type(visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
+def test_an_unknown_device_is_told(name):
+    with pytest.raises(CheckpointError, match="--device"):
+        pick_device(name)
