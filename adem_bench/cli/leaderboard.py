@@ -23,12 +23,17 @@ from adem_bench.cli.options import complain
 )
 @click.option("--published", is_flag=True, help="Show figures from papers too, marked as such.")
 @click.option(
+    "--all-metrics", is_flag=True, help="Show every metric of the tasks' cards, not headlines only."
+)
+@click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write there instead of to the terminal.",
 )
-def leaderboard(results: Path, form: str, published: bool, output: Path | None) -> None:
+def leaderboard(
+    results: Path, form: str, published: bool, all_metrics: bool, output: Path | None
+) -> None:
     """Tabulate every finished run below RESULTS (default: ./results).
 
     One row a model, one column a headline metric, with the samples it rests on. Runs of fewer
@@ -47,7 +52,7 @@ def leaderboard(results: Path, form: str, published: bool, output: Path | None) 
     complain(warnings)
     if not runs:
         complain([f"no finished run below {results}"])
-    board = build_leaderboard(runs, published_rows() if published else ())
+    board = build_leaderboard(runs, published_rows() if published else (), all_metrics)
     if output is not None:
         write_atomically(output, leaderboard_text(board, form))
         click.echo(f"wrote {output}: {len(board.rows)} rows")

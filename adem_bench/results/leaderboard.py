@@ -76,19 +76,26 @@ class Leaderboard:
 
 
 def build_leaderboard(
-    runs: Sequence[FinishedRun], published: Sequence[PublishedRow] = ()
+    runs: Sequence[FinishedRun],
+    published: Sequence[PublishedRow] = (),
+    all_metrics: bool = False,
 ) -> Leaderboard:
     """Arrange runs, and published figures if any are given, in rank order.
 
     Of several runs of the same weights with the same options, the newest whole one is shown,
     or the newest if none is whole. Rows are ranked by the first column, then by the next.
+
+    Args:
+        runs: What was measured.
+        published: What papers state.
+        all_metrics: Show every metric that the tasks' cards name, not the headlines alone.
     """
     headlines = {(r.result.task, r.result.split): r.result.headline for r in runs}
     headlines |= {(p.task, p.split): "" for p in published if (p.task, p.split) not in headlines}
     columns = tuple(
         Column(task, split, metric)
         for (task, split), headline in sorted(headlines.items())
-        for metric in _columns_of(task, headline)
+        for metric in _columns_of(task, headline, all_metrics)
     )
     measured = [_measured(variant, columns) for variant in variants_of(runs)]
     rows = [*measured, *_published(published, columns)]
@@ -96,13 +103,14 @@ def build_leaderboard(
     return Leaderboard(columns, tuple(rows))
 
 
-def _columns_of(task: str, headline: str) -> list[str]:
-    """Return the metrics that a task's card wants shown; the headline alone without a card."""
+def _columns_of(task: str, headline: str, all_metrics: bool) -> list[str]:
+    """Return the metrics to show for a task; without its card, the headline alone."""
     try:
         card = load_task_card(task)
     except CardError:
         return [headline] if headline else []
-    return list(dict.fromkeys([headline or card.headline, *card.columns]))
+    further = card.columns if all_metrics else ()
+    return list(dict.fromkeys([headline or card.headline, *further]))
 
 
 def _measured(variant: Variant, columns: Sequence[Column]) -> Row:

@@ -54,3 +54,13 @@ def test_published_figures_need_no_run(adem_bench):
     assert "sqa/test average" in header
     assert any(line.startswith("ADEM-VL,LLaMA-7B,4.5M,published") for line in lines)
     assert shown.err == "warning: no finished run below results\n"
+
+
+def test_headlines_are_shown_unless_all_metrics_are_asked_for(adem_bench):
+    arguments = ("leaderboard", "--published", "--format", "csv")
+    header = adem_bench(*arguments).out.splitlines()[0]
+    assert "sqa/test NAT" not in header
+    assert "mme/test cognition" not in header
+    header = adem_bench(*arguments, "--all-metrics").out.splitlines()[0]
+    assert "sqa/test NAT" in header
+    assert "mme/test cognition" in header

@@ -63,6 +63,6 @@ def test_every_benchmark_says_what_it_needs(adem_bench, task):
 
 
 def test_an_unknown_task_proposes_the_nearest(adem_bench, my_cards):
-    shown = adem_bench("tasks", "show", "mien")
+    shown = adem_bench("tasks", "show", "coco_captoin")
     assert shown.code == 2
-    assert shown.err.startswith("error: unknown task 'mien'; did you mean: mine")
+    assert shown.err.startswith("error: unknown task 'coco_captoin'; did you mean: coco_caption")
