@@ -10,7 +10,7 @@ def test_mini_data_is_written_in_the_official_layouts(adem_bench, tmp_path):
 
 def test_the_task_says_that_it_is_there(adem_bench):
     adem_bench("data", "mini", "--output", "root")
-    for task in ("sqa", "mme"):
+    for task in ("mini_sqa", "mini_mme", "mini_caption"):
         assert "yes, below root" in adem_bench("tasks", "show", task, "--data-root", "root").out
 
 
