@@ -1,0 +1,95 @@
+"""What every reader needs: JSON with errors that help, safe names, cheap digests of many files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from adem_bench.cards import DataSource
+from adem_bench.errors import DataError
+from adem_bench.files import file_digest
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used; the others can."""
+
+    id: str
+    reason: str
+
+
+class BadRowError(ValueError):
+    """Why a row cannot be used."""
+
+
+def missing(path: Path, what: str, source: DataSource) -> DataError:
+    """Return the error for data that is not there: what, where, and where it is to be had."""
+    return DataError(f"{path} is missing: expected {what}{_origin(source)}")
+
+
+def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:
+    """Return the error for a file that does not hold what its layout says."""
+    return DataError(f"{path} is not as expected: {found}; expected {what}{_origin(source)}")
+
+
+def _origin(source: DataSource) -> str:
+    where = f"; to be had from {source.url}" if source.url else ""
+    return f"{where}; another data root is named by --data-root or $ADEM_BENCH_DATA"
+
+
+def read_json(path: Path, what: str, source: DataSource) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+        what: What it should hold, in words, for messages.
+        source: Where the data is to be had, for messages.
+
+    Raises:
+        DataError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise missing(path, what, source) from error
+    except (OSError, ValueError, RecursionError) as error:
+        found = "cannot be read" if isinstance(error, OSError) else "not JSON"
+        raise broken(path, what, f"{found} ({error})", source) from error
+
+
+def is_safe_name(name: object) -> bool:
+    """Return whether a relative file name from a data file stays below its folder."""
+    if not isinstance(name, str) or not name.strip() or "\\" in name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute():
+        return False
+    return ".." not in path.parts and ":" not in path.parts[0]
+
+
+def data_digest(annotations: Iterable[Path], images: Iterable[Path], root: Path) -> str:
+    """Return 16 hexadecimal digits over annotation files and the names and sizes of images.
+
+    Args:
+        annotations: Files whose content counts.
+        images: Files of which only name and size count: opening them all would cost too much.
+        root: Folder that names are taken relative to, so that moving the data changes nothing.
+    """
+    digest = hashlib.sha256()
+    for path in annotations:
+        digest.update(f"{_relative(path, root)}\0{file_digest(path)}\n".encode(errors="replace"))
+    for path in images:
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError):
+            size = -1
+        digest.update(f"{_relative(path, root)}\0{size}\n".encode(errors="replace"))
+    return digest.hexdigest()[:16]
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

@@ -1,0 +1,74 @@
+"""ScienceQA's nine columns, as the published scorer has them (eval_sqa.py, get_scores).
+
+Columns overlap: a question with a hint and an image counts in TXT and in IMG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adem_bench.records import Metric
+
+SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
+COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12")
+AVERAGE, UNREAD = "average", "unread"
+LETTERS = "ABCDE"
+NO_ANSWER = -1
+"""Index of an answer in which no option was found; wrong, as published (get_pred_idx)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answered question."""
+
+    prediction: int
+    """Index of the chosen option, or -1."""
+    reference: int
+    groups: tuple[str, ...]
+
+
+def groups_of(subject: str, grade: str, has_hint: bool, has_image: bool) -> tuple[str, ...]:
+    """Return the columns that a question counts in, besides the average.
+
+    Args:
+        subject: As in problems.json; an unknown one counts in no subject column.
+        grade: `grade1` to `grade12`; anything else counts in no grade column.
+        has_hint: Whether the hint is not empty.
+        has_image: Whether the question refers to an image.
+    """
+    number = grade.removeprefix("grade")
+    level = int(number) if number.isascii() and number.isdigit() and len(number) < 3 else 0
+    found = {
+        SUBJECTS.get(subject, ""): True,
+        "TXT": has_hint,
+        "IMG": has_image,
+        "NO": not has_hint and not has_image,
+        "G1-6": 1 <= level <= 6,
+        "G7-12": 7 <= level <= 12,
+    }
+    return tuple(column for column in COLUMNS if found.get(column))
+
+
+def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
+    """Return the eight columns, the average and the number of answers without an option.
+
+    The published code divides by zero where a column is empty; here its value is None.
+    """
+    metrics = [
+        _share(column, [answer for answer in answers if column in answer.groups])
+        for column in COLUMNS
+    ]
+    unread = sum(answer.prediction == NO_ANSWER for answer in answers)
+    return (
+        *metrics,
+        _share(AVERAGE, answers),
+        Metric(UNREAD, unread, "count", len(answers), "no option read; scored as wrong"),
+    )
+
+
+def _share(name: str, answers: Sequence[Answered]) -> Metric:
+    if not answers:
+        return Metric(name, None, "fraction", 0, "no such question was answered")
+    right = sum(answer.prediction == answer.reference for answer in answers)
+    return Metric(name, right / len(answers), "fraction", len(answers))

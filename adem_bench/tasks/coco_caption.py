@@ -1,0 +1,176 @@
+"""COCO captions on the Karpathy splits, or on any file in COCO's layout (methods 1.10, 3.4)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from adem_bench.cards import TaskCard
+from adem_bench.data.karpathy import CaptionedImage, CaptionFiles
+from adem_bench.errors import PredictionsError
+from adem_bench.files import write_atomically
+from adem_bench.metrics.captions import NAMES, caption_scores
+from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.tasks.base import Skipped
+from adem_bench.tasks.shared import (
+    Options,
+    Skips,
+    build_result,
+    check_choice,
+    check_metrics,
+    read_options,
+    read_predictions,
+    scored_records,
+)
+
+FORMATS = {"picture": "a picture of"}
+"""`picture` is the published prompt (eval_caption.py)."""
+PUBLISHED_RULE = re.compile("picture of (.+)")
+PREDICTIONS_HOLD = "a list of {image_id, caption} (COCO's result format)"
+CIDER_NOTE = "CIDEr weighs words by the scored references: a subset's figure is not comparable"
+
+
+class CocoCaptionOptions(Options):
+    """Settings of a caption card."""
+
+    caption_rule: Literal["published", "whole"] = "published"
+    """What is the caption: what follows the first `picture of`, if any (Q13), or all of it."""
+    annotations: str = ""
+    """Annotation file below the data root, in BLIP's or COCO's layout; empty: found by split."""
+    max_new_tokens: int = 20
+
+
+class CocoCaption:
+    """Captions of images, scored against several references each."""
+
+    def __init__(self, card: TaskCard, data_root: Path) -> None:
+        self.card = card
+        self.options = read_options(card, CocoCaptionOptions)
+        chosen = card.prompt_format or "picture"
+        self._format = check_choice(card, "prompt format", chosen, FORMATS)
+        check_metrics(card, NAMES)
+        self._files = CaptionFiles(data_root, card.split, card.data, self.options.annotations)
+        self._skips = Skips()
+        self._fingerprint = ""
+
+    @property
+    def expected(self) -> int:
+        """Number of images of the split, as published or else in the data."""
+        known = self.card.expected.get(self.card.split)
+        return sum(1 for _ in self._files.rows()) if known is None else known
+
+    @property
+    def prompt_format(self) -> str:
+        """Name of the format in which `request` renders prompts."""
+        return self._format
+
+    def prompt_settings(self) -> Mapping[str, Json]:
+        """Return the prompt format."""
+        return {"prompt_format": self._format}
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the images of the split in the annotation file's order.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+        self._files.check_image_folder()
+        return map(_sample, self._skips.keep(self._files.rows()))
+
+    def skipped(self) -> Sequence[Skipped]:
+        """Return the malformed rows that `samples` has met so far."""
+        return self._skips.listed()
+
+    def request(self, sample: Sample) -> Request:
+        """Ask for a caption; pixels are normalized with CLIP's figures, unlike other tasks'."""
+        return Request(
+            prompt=FORMATS[self._format],
+            images=sample.images,
+            max_new_tokens=self.options.max_new_tokens,
+            image_normalization="clip",
+        )
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Read the caption; it has no score of its own."""
+        found = PUBLISHED_RULE.search(response.text)
+        if found and self.options.caption_rule == "published":
+            return Prediction(found.group(1), None)
+        return Prediction(response.text, None)
+
+    def aggregate(self, records: Sequence[Record]) -> Result:
+        """Return the caption metrics."""
+        scored = [
+            record
+            for record in scored_records(records)
+            if isinstance(record.reference, list | tuple) and record.reference
+        ]
+        captions = {record.sample_id: str(record.prediction) for record in scored}
+        references = {
+            record.sample_id: [str(text) for text in record.reference]  # type: ignore[union-attr]
+            for record in scored
+        }
+        metrics = caption_scores(captions, references)
+        expected = self.expected
+        warnings = [CIDER_NOTE] if len(scored) != expected else []
+        tokenizers = {metric.note for metric in metrics if metric.value is not None and metric.note}
+        warnings += sorted(tokenizers)
+        return build_result(self.card, records, len(scored), expected, metrics, warnings)
+
+    def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
+        """Write `coco_results.json`, a COCO result list."""
+        rows = [
+            {"image_id": int(record.sample_id), "caption": record.prediction}
+            for record in scored_records(list(records))
+        ]
+        path = folder / "coco_results.json"
+        write_atomically(path, json.dumps(rows))
+        return [path]
+
+    def records_from(self, path: Path) -> list[Record]:
+        """Return records from a COCO result list.
+
+        Raises:
+            PredictionsError: not such a list, images of another split, or an image twice.
+        """
+        rows = read_predictions(path, PREDICTIONS_HOLD)
+        if not isinstance(rows, list) or not rows:
+            raise PredictionsError(f"{path} holds no captions; expected {PREDICTIONS_HOLD}")
+        captions: dict[str, str] = {}
+        for number, row in enumerate(rows):
+            image, caption = _result(path, number, row)
+            if image in captions:
+                raise PredictionsError(f"{path}, row {number}: image {image} stands twice")
+            captions[image] = caption
+        samples = {row.id: row for row in map(_sample, self._skips.keep(self._files.rows()))}
+        unknown = [image for image in captions if image not in samples]
+        if unknown:
+            raise PredictionsError(
+                f"{path}: {len(unknown)} of {len(captions)} images are not in split "
+                f"{self.card.split}, the first is {unknown[0]}; --split names another split"
+            )
+        return [
+            Record(image, "", captions[image], captions[image], sample.reference, None)
+            for image, sample in samples.items()
+            if image in captions
+        ]
+
+    def fingerprint(self) -> str:
+        """Return a digest of the annotation files and the image listing."""
+        if not self._fingerprint:
+            self._fingerprint = self._files.digest()
+        return self._fingerprint
+
+
+def _sample(row: CaptionedImage) -> Sample:
+    return Sample(id=str(row.id), fields={}, reference=list(row.captions), images=(row.image,))
+
+
+def _result(path: Path, number: int, row: Any) -> tuple[str, str]:
+    if isinstance(row, dict):
+        image, caption = row.get("image_id"), row.get("caption")
+        if type(image) is int and isinstance(caption, str):
+            return str(image), caption
+    raise PredictionsError(f"{path}, row {number}: expected {PREDICTIONS_HOLD}")

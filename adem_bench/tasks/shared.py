@@ -1,0 +1,131 @@
+"""What the tasks share: checks of their cards, and results that say what they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from adem_bench.cards import Strict, TaskCard
+from adem_bench.data.reading import BadRow
+from adem_bench.errors import CardError, PredictionsError, nearest_hint
+from adem_bench.records import Metric, Record, Result
+from adem_bench.tasks.base import Skipped
+
+Kind = TypeVar("Kind", bound="Options")
+Row = TypeVar("Row")
+
+
+class Options(Strict):
+    """Settings that every kind of task has."""
+
+    max_new_tokens: int = Field(ge=1, le=4096)
+    """How many tokens a model may answer with."""
+
+
+def read_options(card: TaskCard, kind: type[Kind]) -> Kind:
+    """Return a card's `options`, checked.
+
+    Raises:
+        CardError: an unknown option or a wrong value; the nearest names are proposed.
+    """
+    try:
+        return kind.model_validate(card.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        place = f"task {card.name}: "
+        if first["type"] == "extra_forbidden":
+            hint = nearest_hint(name, kind.model_fields)
+            raise CardError(f"{place}unknown option {name!r}{hint}") from error
+        found = first["input"]
+        hint = f": {first['msg'].lower()}"
+        raise CardError(f"{place}option {name!r} cannot be {found!r}{hint}") from error
+
+
+def check_choice(card: TaskCard, what: str, value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is among `known`.
+
+    Raises:
+        CardError: it is not; the nearest names are proposed.
+    """
+    names = list(known)
+    if value not in names:
+        raise CardError(f"task {card.name}: unknown {what} {value!r}{nearest_hint(value, names)}")
+    return value
+
+
+def check_metrics(card: TaskCard, known: Sequence[str]) -> None:
+    """Check that a card's headline and columns are metrics of its kind.
+
+    Raises:
+        CardError: one is not; the nearest names are proposed.
+    """
+    for name in (card.headline, *card.columns):
+        check_choice(card, "metric", name, known)
+
+
+class Skips:
+    """Rows left out while samples were drawn, each listed once however often they are drawn."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Skipped] = {}
+
+    def keep(self, rows: Iterable[Row | BadRow]) -> Iterator[Row]:
+        """Yield the good rows and note the others."""
+        for row in rows:
+            if isinstance(row, BadRow):
+                self._rows[row.id] = Skipped(row.id, row.reason)
+            else:
+                yield row
+
+    def listed(self) -> tuple[Skipped, ...]:
+        """Return what was left out so far."""
+        return tuple(self._rows.values())
+
+
+def scored_records(records: Sequence[Record]) -> list[Record]:
+    """Return the records that can be scored: those with an answer that something was read of."""
+    return [record for record in records if record.error is None and record.prediction is not None]
+
+
+def build_result(
+    card: TaskCard,
+    records: Sequence[Record],
+    scored: int,
+    expected: int,
+    metrics: Sequence[Metric],
+    warnings: Sequence[str] = (),
+) -> Result:
+    """Return a result whose counts say how much of the split it covers."""
+    return Result(
+        task=card.name,
+        task_version=card.version,
+        split=card.split,
+        headline=card.headline,
+        metrics=tuple(metrics),
+        scored=scored,
+        failed=len(records) - scored,
+        expected=expected,
+        warnings=tuple(warnings),
+    )
+
+
+def read_predictions(path: Path, what: str) -> Any:
+    """Return the content of a predictions file in JSON.
+
+    Raises:
+        PredictionsError: the file cannot be read or is not JSON.
+    """
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PredictionsError(
+            f"{path} cannot be read ({error.strerror or error}); expected {what}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise PredictionsError(f"{path} is not JSON ({error}); expected {what}") from error
