@@ -6,6 +6,8 @@ a folder again drops a torn last line and gathers what other processes left.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterable, Mapping
 from io import BufferedWriter
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import filelock
+import jsonlines
 
 from adem_bench.errors import ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
@@ -82,7 +85,7 @@ class RunFolder:
         Raises:
             ResultsError: no space is left, or the folder cannot be written.
         """
-        lines = "".join(_line(record) for record in records)
+        lines = _lines(records)
         try:
             if self._stream is None:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,7 @@ class RunFolder:
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replace `samples.jsonl` by these records, in this order."""
         self._close_stream()
-        write_atomically(self.path / SAMPLES, "".join(_line(record) for record in records))
+        write_atomically(self.path / SAMPLES, _lines(records))
 
     def finish(
         self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
@@ -137,13 +140,15 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 
 
-def _line(record: Record) -> str:
-    return json.dumps(record.to_json(), ensure_ascii=True) + "\n"
+def _lines(records: Iterable[Record]) -> str:
+    text = io.StringIO()
+    # ASCII only: a torn line is then torn between characters, and half a surrogate survives.
+    jsonlines.Writer(text, dumps=json.dumps).write_all(record.to_json() for record in records)
+    return text.getvalue()
 
 
 def _read(file: Path) -> Iterable[Record]:
-    for line in file.read_bytes().splitlines():
-        try:
-            yield Record.from_json(json.loads(line))
-        except (ValueError, TypeError, AttributeError):
-            continue
+    with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for line in jsonlines.Reader(lines).iter(type=dict, skip_invalid=True, skip_empty=True):
+            with contextlib.suppress(TypeError):
+                yield Record.from_json(line)

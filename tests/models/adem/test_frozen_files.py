@@ -133,7 +133,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 def test_loading_does_not_hold_two_copies(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
-    consolidated(tmp_path, shards=2, width=512, layers=24, heads=8, groups=8, hidden=1376)
+    consolidated(tmp_path, shards=2, width=512, layers=10, heads=8, groups=8, hidden=1376)
     for file in tmp_path.glob("*.pth"):
         torch.save({n: t.half() for n, t in torch.load(file).items()}, file)
     weights = sum(file.stat().st_size for file in tmp_path.glob("*.pth"))
