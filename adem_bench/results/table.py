@@ -60,14 +60,16 @@ def show_result(result: Result, out: Console, heading: str = "") -> None:
     out.print(Text(printable(f"{title} (version {result.task_version}, n={result.coverage()})")))
     headline = [metric for metric in result.metrics if metric.name == result.headline]
     others = [metric for metric in result.metrics if metric.name != result.headline]
-    rows = [_metric_row(metric, metric.name == result.headline) for metric in headline + others]
+    # What no sample was asked for (a subset) is told in one line, not in a row each.
+    shown = headline + [metric for metric in others if metric.count]
+    rows = [_metric_row(metric, metric.name == result.headline) for metric in shown]
     grid(out, ("metric", "value", "unit", "n", "note"), rows, right=("value", "n"))
     for line in _remarks(result):
         out.print(Text(printable(line)))
 
 
 def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
-    """Print the headline figures of several results, one line each, and every warning.
+    """Print the headline figures of several results, one line each.
 
     Args:
         results: What was evaluated (the model's name, say) and its result.
@@ -81,9 +83,6 @@ def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
         rows.append((name, place, result.headline, shown, result.coverage(), str(result.failed)))
     header = ("model", "task", "metric", "value", "n", "failed")
     grid(out, header, rows, right=("value", "failed"))
-    for name, result in results:
-        for line in _remarks(result):
-            out.print(Text(printable(f"{name}, {result.task}: {line}")))
 
 
 def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
@@ -116,6 +115,8 @@ def _remarks(result: Result) -> list[str]:
         )
     if result.failed:
         lines.append(f"failed: {result.failed} samples have no answer; samples.jsonl says why")
-    unavailable = [metric for metric in result.metrics if metric.value is None]
-    lines += [f"unavailable: {metric.name}: {metric.note or 'no reason'}" for metric in unavailable]
+    unasked = [metric.name for metric in result.metrics if not metric.count]
+    if unasked:
+        shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"
+        lines.append(f"no samples for {len(unasked)} metrics: {shown}")
     return [*lines, *(f"warning: {warning}" for warning in result.warnings)]

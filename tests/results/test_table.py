@@ -44,9 +44,16 @@ def test_a_result_shows_figures_units_counts_and_the_headline_first():
 
 
 def test_an_unavailable_metric_is_never_a_number_and_says_why():
-    lines = shown(a_result())
-    assert lines[4].split()[:3] == ["SPICE", "n/a", "0"]
-    assert "unavailable: SPICE: needs Java; see docs" in lines
+    spice = Metric("SPICE", None, "fraction", 4241, "needs Java; see docs")
+    lines = shown(a_result(metrics=(spice,)))
+    assert lines[2].split() == ["SPICE", "n/a", "4241", "needs", "Java;", "see", "docs"]
+
+
+def test_metrics_without_any_sample_are_named_in_one_line():
+    metrics = [Metric(f"task{i}.acc", None, "fraction", 0) for i in range(8)]
+    lines = shown(a_result(metrics=(Metric("average", 1.0, "fraction", 4241), *metrics)))
+    assert len(lines) == 4
+    assert lines[3].startswith("no samples for 8 metrics: task0.acc, task1.acc")
 
 
 def test_a_subset_failures_and_warnings_are_said_loudly():
@@ -75,7 +82,6 @@ def test_several_results_take_a_line_each():
     lines = [line.split() for line in stream.getvalue().splitlines()]
     assert lines[1] == ["adem-7b", "sqa/test", "average", "93.85%", "4241", "0"]
     assert lines[2] == ["adem-7b", "mme/test", "perception", "963.61", "SUBSET", "10/2374", "0"]
-    assert "adem-7b, mme: SUBSET: 10 of 2374" in stream.getvalue()
 
 
 def test_a_pipe_gets_plain_lines_that_are_never_folded():
@@ -86,7 +92,7 @@ def test_a_pipe_gets_plain_lines_that_are_never_folded():
 
 
 def test_escape_sequences_and_markup_in_data_are_shown_not_obeyed():
-    metric = Metric("x\x1b[2J", None, "count", 0, "[red]\u202enote[/red]")
+    metric = Metric("x\x1b[2J", None, "count", 1, "[red]\u202enote[/red]")
     stream = Terminal()
     show_result(a_result(metrics=(metric,), warnings=("\x1b]0;t\x07",)), console(stream), "\x9b1m")
     text = stream.getvalue()

@@ -22,11 +22,9 @@ from adem_bench.models.adem.memories import ImageKey, join
 from adem_bench.models.adem.sequence import PromptRow
 from adem_bench.models.adem.tuned import TunedWeights, tuned, untuned
 from adem_bench.models.base import Budget, ModelOptions
-from adem_bench.models.weights import missing_message, weights_path
+from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
 from adem_bench.records import Json, Request, Response
 
-NO_ADAPTER = "none"
-"""Name that stands for the language model as it is, without images."""
 MOST_ROWS = 64
 
 
