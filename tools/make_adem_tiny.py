@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 from adem_tiny.adapter import AdapterRecipe, load_network, save, tune
+from adem_tiny.facts import fact_rows
 from adem_tiny.figure import draw
 from adem_tiny.language import LanguageRecipe, save_language_model, train_language_model
 from adem_tiny.log import Log
 from adem_tiny.scores import majority, questions_of, score
-from adem_tiny.texts import fact_rows, rows_of
+from adem_tiny.texts import rows_of
 from adem_tiny.tokenizer import train_tokenizer
 from adem_tiny.vision import VisionRecipe, save_visual, train_visual
 
@@ -49,11 +50,11 @@ def main() -> None:
 
 def make_language(folder: Path, seed: int, log: Log) -> None:
     """Train tokenizer and language model."""
-    rows = [*rows_of("train", 80000, seed), *fact_rows("train", 50000, seed)]
+    rows = [*rows_of("train", 50000, seed), *fact_rows("train", 70000, seed)]
     tokenizer = train_tokenizer(
         [*rows[:10000], *rows[-10000:]], folder / "language" / "tokenizer.model"
     )
-    held_out = rows_of("val", 1000, seed)
+    held_out = [*rows_of("val", 600, seed), *fact_rows("val", 100, seed)]
     model = train_language_model(rows, held_out, tokenizer, LanguageRecipe(), log)
     save_language_model(model, folder / "language")
 

@@ -39,7 +39,7 @@ class AdapterRecipe:
 
     scales: tuple[int, ...] = (64, 16)
     alpha: float = 0.1
-    beta: float = 0.1
+    beta: float = 0.3
     drop_ratio: float = 0.1
     hidden_proj: int = 256
     adapter_dim: int = 32

@@ -26,7 +26,7 @@ from adem_bench.data.mini.world import (
 from adem_tiny.texts import LETTERS, Row
 
 CHECKS = 5
-"""Short questions in a row."""
+"""Questions in a row at most; twice as many if they are bare words."""
 
 
 def fact_rows(split: Split, count: int, seed: int) -> list[Row]:
@@ -36,11 +36,10 @@ def fact_rows(split: Split, count: int, seed: int) -> list[Row]:
     scenes += [item.scene for item in caption_items(split, count // 2, seed)]
     rows = []
     for scene in dice.shuffled(scenes)[:count]:
-        if dice.below(2):
-            checks = dice.shuffled(checks_of(scene, dice))[:CHECKS]
-            rows.append(Row("checks", scene, "", " ".join(checks)))
+        if dice.below(5) > 1:
+            rows.append(Row("checks", scene, "", " ".join(checks_of(scene, dice))))
             continue
-        facts = dice.shuffled(facts_of(scene) if dice.below(3) else option_facts(dice))
+        facts = dice.shuffled(facts_of(scene) if dice.below(2) else option_facts(dice))
         rows.append(Row("facts", scene, "", " ".join(facts)))
     return rows
 
@@ -84,30 +83,48 @@ def option_facts(dice: Dice) -> list[str]:
 
 
 def checks_of(scene: Scene, dice: Dice) -> list[str]:
-    """Return questions in MME's wording, each with its answer, about half of them Yes."""
+    """Return questions, each with its answer, about half of them Yes.
+
+    Half of the scenes get MME's wording, and half the bare words that decide the answer: there
+    the answer follows at once, and comparing is learned many times sooner.
+    """
+    bare = dice.below(2) == 1
     if scene.lettering is not None:
         text = scene.lettering.text
         if "+" not in text:
-            return [_check(dice, "Is the word in this image {}?", text, WORDS) for _ in range(3)]
+            question = "word {}" if bare else "Is the word in this image {}?"
+            return [_check(dice, question, text, WORDS) for _ in range(3)]
         total, totals = str(int(text[0]) + int(text[2])), range(2, 2 * LARGEST_ADDEND + 1)
-        question = "Is the answer to the sum in this image {}?"
+        question = "sum {}" if bare else "Is the answer to the sum in this image {}?"
         return [_check(dice, question, total, list(map(str, totals))) for _ in range(3)]
+    checks = _thing_checks(scene, dice, bare)
+    if scene.place:
+        question = "place {}" if bare else "Is the place in this image a {}?"
+        checks.append(_check(dice, question, scene.place, PLACES))
+    if len(scene.things) == 1 and not bare:
+        shape = scene.things[0].shape
+        checks += [f"{ask} {_answer(shape in true)}" for ask, true in PROPERTIES.items()]
+    return dice.shuffled(checks)[: 2 * CHECKS if bare else CHECKS]
+
+
+def _thing_checks(scene: Scene, dice: Dice, bare: bool) -> list[str]:
     count = len(scene.things)
     asked = count if dice.below(2) else 1 + dice.below(len(CELLS))
-    amount = "Is there one shape" if asked == 1 else f"Are there {NUMBER_NAMES[asked]} shapes"
-    checks = [f"{amount} in this image? {_answer(asked == count)}"]
-    if scene.place:
-        checks.append(_check(dice, "Is the place in this image a {}?", scene.place, PLACES))
+    number = f"{NUMBER_NAMES[asked]} {'shape' if asked == 1 else 'shapes'}"
+    verb = "Is" if asked == 1 else "Are"
+    question = number if bare else f"{verb} there {number} in this image?"
+    checks = [f"{question} {_answer(asked == count)}"]
     shapes = [thing.shape for thing in scene.things]
-    for shape in dice.sample(SHAPES, 3):
-        checks.append(f"Is there a {shape} in this image? {_answer(shape in shapes)}")
+    for shape in dice.sample(SHAPES, 4 if bare else 3):
+        question = shape if bare else f"Is there a {shape} in this image?"
+        checks.append(f"{question} {_answer(shape in shapes)}")
     for thing in scene.things:
-        if shapes.count(thing.shape) == 1:
-            shape, cell = thing.shape, CELLS[thing.cell]
-            checks.append(_check(dice, f"Is the {shape} in this image {{}}?", thing.color, COLORS))
-            checks.append(_check(dice, f"Is the {shape} in the {{}} of this image?", cell, CELLS))
-    if count == 1:
-        checks += [f"{ask} {_answer(shapes[0] in true)}" for ask, true in PROPERTIES.items()]
+        shape, cell = thing.shape, CELLS[thing.cell]
+        if shapes.count(shape) == 1:
+            question = f"{shape} {{}}" if bare else f"Is the {shape} in this image {{}}?"
+            checks.append(_check(dice, question, thing.color, COLORS))
+            question = f"{shape} {{}}" if bare else f"Is the {shape} in the {{}} of this image?"
+            checks.append(_check(dice, question, cell, CELLS))
     return checks
 
 

@@ -34,8 +34,8 @@ class LanguageRecipe:
     layers: int = 6
     heads: int = 6
     feed_forward: int = 512
-    steps: int = 2500
-    batch: int = 128
+    steps: int = 1600
+    batch: int = 64
     rate: float = 2e-3
     warm_up: int = 100
 
@@ -135,6 +135,7 @@ def held_out_accuracy(
         for index, (row, token) in enumerate(zip(some, tokens, strict=True)):
             span = slice(token.answer_at, len(token.ids))
             same = guesses[index, span.start - 1 : span.stop - 1] == ids[index, span]
+            same = same[torch.tensor(token.weights[span]) == 1]
             share = same.float().mean().item()
             right.setdefault(row.kind, []).append(share if row.kind in OPEN else float(share == 1))
     model.train()

@@ -16,8 +16,9 @@ from adem_bench.data.mini.world import Scene, Split
 from adem_bench.models.adem.decoding import decode
 from adem_bench.models.adem.network import AdemNetwork
 from adem_bench.models.adem.sequence import SequenceBuilder
+from adem_bench.tasks.prompts import ANSWER_START
 from adem_tiny.adapter import NORMALIZATION
-from adem_tiny.texts import LETTERS, science_prompt
+from adem_tiny.texts import LETTERS, science_texts
 from adem_tiny.vision import normalized, pixels_of
 
 BATCH = 50
@@ -42,7 +43,7 @@ def questions_of(split: Split, seed: int) -> list[Question]:
             prompt = f"Instruction: {text}\nResponse:"
             questions.append(Question("mme", item.subtask, item.scene, prompt, right))
     for problem in science_problems(split, 300, seed):
-        prompt = science_prompt(problem) + "The answer is"
+        prompt = science_texts(problem)[0] + ANSWER_START
         group = "without image" if problem.scene is None else "with image"
         right = LETTERS[problem.answer]
         questions.append(Question("sqa", group, problem.scene, prompt, right))

@@ -13,6 +13,7 @@ from adem_bench.data.mini.science import Problem, science_problems
 from adem_bench.data.mini.text import describe
 from adem_bench.data.mini.world import Dice, Scene, Split
 from adem_bench.models.adem.sequence import IMAGE_PREFIX, NO_IMAGE_PREFIX
+from adem_bench.tasks.prompts import Texts, render
 
 CAPTION_PROMPT = "a picture of "
 """Prepended twice in training, as published (methods Q10): once as prompt, once as answer."""
@@ -49,7 +50,7 @@ def yes_no_rows(split: Split, images_per_subtask: int, seed: int) -> list[Row]:
 def science_rows(split: Split, count: int, seed: int) -> list[Row]:
     """Return one row per problem, in the format QCM-A without captions."""
     return [
-        Row("sqa", problem.scene, science_prompt(problem), science_answer(problem))
+        Row("sqa", problem.scene, *science_texts(problem))
         for problem in science_problems(split, count, seed)
     ]
 
@@ -63,18 +64,18 @@ def caption_rows(split: Split, count: int, seed: int) -> list[Row]:
     ]
 
 
-def science_prompt(problem: Problem) -> str:
-    """Return the published prompt in the format QCM-A (methods 1.10)."""
-    options = " ".join(
-        f"({letter}) {choice}" for letter, choice in zip(LETTERS, problem.choices, strict=False)
+def science_texts(problem: Problem) -> tuple[str, str]:
+    """Return prompt and target in the published format QCM-A, without captions."""
+    texts = Texts(
+        question=problem.question,
+        hint=problem.hint,
+        caption="",
+        choices=problem.choices,
+        answer=LETTERS[problem.answer],
+        lecture=problem.lecture,
+        solution=problem.solution,
     )
-    context = problem.hint or "N/A"
-    return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\nResponse:"
-
-
-def science_answer(problem: Problem) -> str:
-    """Return the published target."""
-    return f"The answer is {LETTERS[problem.answer]}."
+    return render("QCM-A", texts)
 
 
 def rows_of(split: Split, count: int, seed: int) -> list[Row]:

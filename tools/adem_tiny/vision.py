@@ -39,7 +39,7 @@ class VisionRecipe:
     mlp_ratio: float = 4.0
     embedding: int = 64
     steps: int = 1500
-    batch: int = 128
+    batch: int = 96
     rate: float = 1e-3
     warm_up: int = 100
 
@@ -55,9 +55,9 @@ class PhraseScorer(nn.Module):
         super().__init__()
         self.phrases = nn.Parameter(torch.randn(phrases, embedding))
         self.patch_proj = nn.Linear(width, embedding, bias=False)
-        # SigLIP's start: nearly every pair is a mismatch.
+        # SigLIP's start, at the share of matches that phrases have: nearly none.
         self.scale = nn.Parameter(torch.full((2,), 2.3))
-        self.bias = nn.Parameter(torch.full((2,), -10.0))
+        self.bias = nn.Parameter(torch.full((2,), -4.0))
 
     def forward(self, features: Tensor, proj: Tensor) -> tuple[Tensor, Tensor]:
         """Return two (N, phrases) logits from (N, 1 + P, C) features."""
