@@ -10,6 +10,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Literal
 
 from adem_bench.records import Metric
@@ -125,16 +127,18 @@ def _score(subtask: str, answers: Sequence[Answered]) -> Metric:
     if not pairs:
         return Metric(subtask, None, "points", len(answers), "no image with all its answers")
     acc = sum(a.prediction == a.gold for a in answers) / len(answers)
-    return Metric(subtask, 100 * acc + 100 * sum(pairs) / len(pairs), "points", len(answers))
+    acc_plus = sum(pairs) / len(pairs)
+    return Metric(subtask, acc * 100 + acc_plus * 100, "points", len(answers))
 
 
 def _sum(half: str, members: Sequence[str], scores: dict[str, Metric]) -> Metric:
-    # Summed in the eval_tool's order, so that not even the last digit differs.
+    # In the eval_tool's order and by plain additions, so that not even the last digit differs:
+    # Python's `sum` corrects rounding errors from 3.12 on.
     found = [scores[name] for name in members if name in scores]
     known = [metric.value for metric in found if metric.value is not None]
     count = sum(metric.count for metric in found)
     note = "" if len(known) == len(members) else f"{len(known)} of {len(members)} subtasks"
-    return Metric(half, sum(known) if known else None, "points", count, note)
+    return Metric(half, reduce(add, known) if known else None, "points", count, note)
 
 
 def _pairs(answers: Sequence[Answered]) -> list[bool]:

@@ -37,7 +37,8 @@ Its list has brackets too, as `-LRB-`; tokens are lower-case by then, so `-lrb-`
 SECONDS = 600
 WORDS = re.compile(
     r"[a-z]+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b"  # contractions part as in the treebank
-    r"|\$?\d+(?:[.,:/]\d+)*|[^\W_]+(?:[-&./][^\W_]+)*|[^\w\s]|_"
+    r"|(?:[a-z]\.){2,}|\b(?:dr|jr|mr|mrs|ms|sr|st)\."  # abbreviations keep their dots
+    r"|\d+(?:[.,:/]\d+)*|[^\W_]+(?:[-&./][^\W_]+)*|[^\w\s]|_"
 )
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 
