@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adem_bench.cards import TaskCard
+from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.karpathy import CaptionedImage, CaptionFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
@@ -16,8 +16,8 @@ from adem_bench.metrics.captions import NAMES, caption_scores
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
-    Options,
     Skips,
+    TokenCount,
     build_result,
     check_choice,
     check_metrics,
@@ -33,14 +33,14 @@ PREDICTIONS_HOLD = "a list of {image_id, caption} (COCO's result format)"
 CIDER_NOTE = "CIDEr weighs words by the scored references: a subset's figure is not comparable"
 
 
-class CocoCaptionOptions(Options):
+class CocoCaptionOptions(Strict):
     """Settings of a caption card."""
 
     caption_rule: Literal["published", "whole"] = "published"
     """What is the caption: what follows the first `picture of`, if any (Q13), or all of it."""
     annotations: str = ""
     """Annotation file below the data root, in BLIP's or COCO's layout; empty: found by split."""
-    max_new_tokens: int = 20
+    max_new_tokens: TokenCount = 20
 
 
 class CocoCaption:

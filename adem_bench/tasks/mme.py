@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from pydantic import Field
 
-from adem_bench.cards import TaskCard
+from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.mme import MmeFiles, Question
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
@@ -25,8 +25,8 @@ from adem_bench.metrics.mme import (
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
-    Options,
     Skips,
+    TokenCount,
     build_result,
     check_choice,
     check_metrics,
@@ -40,14 +40,14 @@ RESULTS_FOLDER = "eval_tool"
 LINE = "image<TAB>question<TAB>Yes or No<TAB>answer"
 
 
-class MmeOptions(Options):
+class MmeOptions(Strict):
     """Settings of an MME card."""
 
     subtasks: tuple[str, ...] = Field(default=SUBTASKS, min_length=1)
     """Those that the data has; scores of fewer than all 14 are marked."""
     answer_rule: Literal["official", "lmms_eval", "vlmevalkit"] = "official"
     """Whose way of reading yes or no out of an answer; scores of other ways differ."""
-    max_new_tokens: int = 10
+    max_new_tokens: TokenCount = 10
 
 
 class Mme:

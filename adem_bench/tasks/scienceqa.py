@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from adem_bench.cards import TaskCard
+from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.scienceqa import Problem, ScienceQAFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
@@ -27,8 +27,8 @@ from adem_bench.records import Json, Prediction, Record, Request, Response, Resu
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.prompts import ANSWER_START, FORMATS, Texts, render
 from adem_bench.tasks.shared import (
-    Options,
     Skips,
+    TokenCount,
     build_result,
     check_choice,
     check_metrics,
@@ -40,7 +40,7 @@ from adem_bench.tasks.shared import (
 PREDICTIONS_HOLD = "an object of question id to option index (preds.json)"
 
 
-class ScienceQAOptions(Options):
+class ScienceQAOptions(Strict):
     """Settings of a ScienceQA card."""
 
     captions: bool = True
@@ -48,7 +48,7 @@ class ScienceQAOptions(Options):
     answer_rule: Literal["published", "strict", "logits"] = "published"
     """How an answer is read: the first capital letter anywhere (Q5); a listed option's letter
     standing alone; or the most probable option, whatever would have been written."""
-    max_new_tokens: int = 1
+    max_new_tokens: TokenCount = 1
 
 
 class ScienceQA:

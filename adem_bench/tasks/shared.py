@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -14,15 +14,12 @@ from adem_bench.errors import CardError, PredictionsError, nearest_hint
 from adem_bench.records import Metric, Record, Result
 from adem_bench.tasks.base import Skipped
 
-Kind = TypeVar("Kind", bound="Options")
+Kind = TypeVar("Kind", bound=Strict)
 Row = TypeVar("Row")
 
 
-class Options(Strict):
-    """Settings that every kind of task has."""
-
-    max_new_tokens: int = Field(ge=1, le=4096)
-    """How many tokens a model may answer with."""
+TokenCount = Annotated[int, Field(ge=1, le=4096)]
+"""How many tokens a model may answer with."""
 
 
 def read_options(card: TaskCard, kind: type[Kind]) -> Kind:

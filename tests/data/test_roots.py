@@ -1,0 +1,87 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import adem_bench.data.mini as mini
+from adem_bench.data import roots
+from adem_bench.data.roots import cache_root, default_data_root, generated_root
+from adem_bench.errors import CardError, DataError, ResultsError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The splits of every call of the generator, which writes a token file."""
+    calls = []
+
+    def write(root: Path, splits: tuple[str, ...]) -> None:
+        calls.append(splits)
+        (root / "file").write_text("whole")
+
+    monkeypatch.setattr(mini, "write_mini", write)
+    return calls
+
+
+def test_the_data_root_is_the_variable_or_the_folder_data(monkeypatch, tmp_path):
+    monkeypatch.delenv("ADEM_BENCH_DATA", raising=False)
+    assert default_data_root() == Path("data")
+    monkeypatch.setenv("ADEM_BENCH_DATA", str(tmp_path))
+    assert default_data_root() == tmp_path
+
+
+def test_the_cache_is_the_users_own_by_default(monkeypatch, tmp_path):
+    monkeypatch.delenv("ADEM_BENCH_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / ".cache" / "adem-bench"
+
+
+def test_data_is_generated_once(cache, written):
+    first = generated_root("mini", "test")
+    assert generated_root("mini", "minitest") == first
+    assert written == [("test",)]
+    assert mini.MINI_VERSION in first.name
+    assert generated_root("mini", "trainval") != first
+    assert written[1:] == [("train", "val")]
+
+
+def test_two_at_a_time_make_it_once(cache, written):
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: generated_root("mini", "test"), range(4)))
+    assert len(folders) == len(written) == 1
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folders.pop().name]
+
+
+def test_a_generator_that_fails_leaves_nothing(cache, written, monkeypatch):
+    def fail(root: Path, splits: tuple[str, ...]) -> None:
+        (root / "half").write_text("")
+        raise ResultsError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mini, "write_mini", fail)
+        with pytest.raises(DataError, match=r"no space left.*set ADEM_BENCH_CACHE"):
+            generated_root("mini", "test")
+    assert [path for path in cache.iterdir() if path.is_dir()] == []
+    assert (generated_root("mini", "test") / "file").read_text() == "whole"
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(blocked))
+    with pytest.raises(DataError, match="set ADEM_BENCH_CACHE to a folder"):
+        generated_root("mini", "test")
+
+
+@pytest.mark.parametrize(
+    ("generator", "split", "message"),
+    [("mni", "test", "did you mean: mini"), ("mini", "tset", "did you mean: test")],
+)
+def test_unknown_names_propose_the_nearest(cache, generator, split, message):
+    with pytest.raises(CardError, match=message):
+        roots.generated_root(generator, split)

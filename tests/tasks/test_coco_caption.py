@@ -1,0 +1,209 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import adem_bench.tasks.coco_caption as module
+from adem_bench.cards import load_task_card
+from adem_bench.errors import CardError, DataError, PredictionsError
+from adem_bench.metrics.captions import NAMES
+from adem_bench.records import Metric, Record, Response, Sample
+from adem_bench.tasks.base import build_task
+from adem_bench.tasks.coco_caption import CocoCaption
+
+
+def caption_row(number, *texts):
+    return {"image": f"val2014/COCO_val2014_{number:012d}.jpg", "caption": list(texts)}
+
+
+def build(root, *settings, split=None):
+    return build_task("coco_caption", root, settings, split)
+
+
+ROWS = [caption_row(42, "a red ball", "a ball"), caption_row(7, "two cats")]
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Caption metrics start Java; here it matters only what they are given."""
+    given = {}
+
+    def count(captions, references):
+        given["captions"], given["references"] = captions, references
+        return tuple(Metric(name, 0.5, "fraction", len(captions)) for name in NAMES)
+
+    monkeypatch.setattr(module, "caption_scores", count)
+    return given
+
+
+def test_an_image_is_asked_about_as_published(captions):
+    task = build(captions(ROWS))
+    first, second = task.samples()
+    assert (first.id, first.reference) == ("42", ["a red ball", "a ball"])
+    assert second.images[0].parts[-2:] == ("val2014", "COCO_val2014_000000000007.jpg")
+    request = task.request(first)
+    assert (request.prompt, request.max_new_tokens) == ("a picture of", 20)
+    assert request.image_normalization == "clip"
+    assert task.expected == 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("picture of a dog", "a dog"),
+        ("a picture of a picture of a dog", "a picture of a dog"),
+        ("a dog", "a dog"),
+        ("picture of ", "picture of "),
+        ("picture of a dog\nand more", "a dog"),
+        ("", ""),
+    ],
+)
+def test_captions_are_read_as_published(captions, text, caption):
+    task = build(captions(ROWS))
+    prediction = task.read(next(task.samples()), Response(text))
+    assert (prediction.value, prediction.score) == (caption, None)
+
+
+def test_the_whole_answer_can_be_the_caption(captions):
+    task = build(captions(ROWS), "options.caption_rule=whole")
+    whole = task.read(next(task.samples()), Response("a picture of a dog"))
+    assert whole.value == "a picture of a dog"
+
+
+@given(st.text(), st.sampled_from(["published", "whole"]))
+def test_reading_never_fails(text, rule):
+    card = load_task_card("coco_caption", [f"options.caption_rule={rule}"])
+    found = CocoCaption(card, Path()).read(Sample("1", {}, ["a"]), Response(text))
+    assert isinstance(found.value, str)
+
+
+def test_the_published_references_come_first(captions, write):
+    root = captions(ROWS)
+    rows = [{"image_id": 42, "caption": "a sphere", "id": 0}]
+    write("coco_caption/coco_karpathy_val_gt.json", {"annotations": rows, "images": [{"id": 42}]})
+    task = build(root)
+    assert [sample.reference for sample in task.samples()] == [["a sphere"]]
+    assert "image 7 has no reference" in task.skipped()[0].reason
+
+
+def test_a_plain_coco_file_is_read_by_split_or_by_name(write, root):
+    data = {
+        "images": [
+            {"id": 5, "file_name": "COCO_val2014_000000000005.jpg"},
+            {"id": 6, "file_name": "COCO_val2014_000000000006.jpg"},
+        ],
+        "annotations": [{"image_id": 5, "caption": "a dog", "id": 1}],
+    }
+    write("annotations/captions_val2014.json", data)
+    (root / "images").mkdir()
+    task = build(root, split="val2014")
+    (sample,) = task.samples()
+    assert sample.id == "5"
+    assert sample.images[0].parts[-2:] == ("val2014", "COCO_val2014_000000000005.jpg")
+    assert task.expected == 2
+    named = build(root, "options.annotations=annotations/captions_val2014.json")
+    assert len(list(named.samples())) == 1
+
+
+def test_rows_of_one_image_in_the_train_file_are_one_sample(captions):
+    name = "train2014/COCO_train2014_000000000009.jpg"
+    rows = [{"caption": text, "image": name, "image_id": "coco_9"} for text in ("a", "b")]
+    task = build(captions(rows, "train"), split="train")
+    assert [(sample.id, sample.reference) for sample in task.samples()] == [("9", ["a", "b"])]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (caption_row(42, "again"), "image id 42 stands twice"),
+        (caption_row(1), "no reference caption"),
+        (caption_row(1, " "), "an empty caption"),
+        ({"image": "val2014/x_1.jpg", "caption": [3]}, "no text"),
+        ({"image": "val2014/x_1.jpg"}, "no reference caption"),
+        ({"image": "../../secret_1.jpg", "caption": ["a"]}, "no name below the image folder"),
+        ({"image": "/etc/passwd_1", "caption": ["a"]}, "no name below the image folder"),
+        ({"image": ".", "caption": ["a"]}, "no name below the image folder"),
+        ({"caption": ["a"]}, "image name None"),
+        ({"image": "val2014/dog.jpg", "caption": ["a"]}, "no image id"),
+        ("text", "expected an object"),
+    ],
+)
+def test_a_malformed_row_is_skipped_with_its_place(captions, row, reason):
+    task = build(captions([ROWS[0], row, ROWS[1]]))
+    assert [sample.id for sample in task.samples()] == ["42", "7"]
+    (skipped,) = task.skipped()
+    assert skipped.sample_id == "row 1"
+    assert reason in skipped.reason
+
+
+@pytest.mark.parametrize("content", ["[", [], {}, {"images": 1}, 7, "[" * 100_000])
+def test_a_broken_annotation_file_is_one_error(captions, content):
+    with pytest.raises(DataError, match=r"coco_karpathy_val\.json is not as expected"):
+        list(build(captions(content)).samples())
+
+
+def test_annotations_without_captions_are_one_error(captions):
+    broken = {"images": [{"id": 1, "file_name": "a_1.jpg"}], "annotations": [{"image_id": 1}]}
+    with pytest.raises(DataError, match="an annotation without image_id or caption"):
+        list(build(captions(broken)).samples())
+
+
+def test_missing_files_are_one_error_with_the_source(root, captions):
+    task = build(root)
+    with pytest.raises(DataError, match=r"coco_karpathy_val\.json is missing.*storage\.google"):
+        task.fingerprint()
+    (captions(ROWS) / "images").rmdir()
+    with pytest.raises(DataError, match="images is missing"):
+        list(build(root).samples())
+
+
+def test_a_run_is_scored_on_what_it_answered(captions, counted, answered):
+    task = build(captions(ROWS))
+    records = answered(task, "picture of a dog")
+    failed = Record("7", "", "", None, ["two cats"], None, error="broken image")
+    result = task.aggregate([records[0], failed])
+    assert counted["captions"] == {"42": "a dog"}
+    assert counted["references"] == {"42": ["a red ball", "a ball"]}
+    assert (result.scored, result.failed, result.coverage()) == (1, 1, "SUBSET 1/5000")
+    assert any("not comparable" in warning for warning in result.warnings)
+
+
+def test_captions_go_out_and_come_back(captions, tmp_path, answered):
+    task = build(captions(ROWS))
+    records = answered(task, "a \ud800 dog")
+    (path,) = task.export(records, tmp_path)
+    assert json.loads(path.read_text())[0] == {"image_id": 42, "caption": "a \ud800 dog"}
+    assert task.aggregate(task.records_from(path)) == task.aggregate(records)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "not JSON"),
+        ("[]", "holds no captions"),
+        ('{"42": "a"}', "holds no captions"),
+        ('[{"image_id": 42}]', "row 0: expected"),
+        ('[{"image_id": "42", "caption": "a"}]', "row 0: expected"),
+        ('[{"image_id": 1, "caption": "a"}]', "1 of 1 images are not in split val"),
+        ('[{"image_id": 7, "caption": "a"}, {"image_id": 7, "caption": "b"}]', "7 stands twice"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(captions, tmp_path, content, message):
+    task = build(captions(ROWS))
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(PredictionsError) as error:
+        task.records_from(path)
+    assert message in str(error.value)
+
+
+def test_a_wrong_setting_proposes_the_right_one(root):
+    for setting, hint in {
+        "options.annotation=x": "did you mean: annotations",
+        "prompt_format=pictures": "did you mean: picture",
+        "headline=CIDER": "did you mean: CIDEr",
+    }.items():
+        with pytest.raises(CardError, match=hint):
+            build(root, setting)
