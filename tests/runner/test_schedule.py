@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_every_item_is_planned_once_within_the_budget(items, tokens, rows):
 def test_questions_on_one_image_follow_each_other_and_text_comes_last(items):
     planned = [i for unit in plan(items, Budget(1 << 30, 4)) for i in unit.items]
     images = [i.request.images for i in planned]
-    changes = sum(a != b for a, b in zip(images, images[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(images))
     assert changes == max(0, len(set(images)) - 1)
     assert [bool(image) for image in images] == sorted(map(bool, images), reverse=True)
 

@@ -1,0 +1,189 @@
+"""Runs in this process: identity, blind, failures, warnings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from run_files import read_manifest, read_records
+
+from adem_bench.data.mini import write_mini
+from adem_bench.errors import AdemBenchError, CardError, DataError
+from adem_bench.runner.evaluate import Evaluation, evaluate
+from adem_bench.runner.identity import RunOptions
+
+
+@pytest.fixture(scope="session")
+def mini_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_mini(root)
+    return root
+
+
+@pytest.fixture
+def run(parity_card, mini_root, tmp_path):
+    def call(tasks="mini_mme", options=None, **more):
+        fields = {"data_root": mini_root, "results": tmp_path / "results"} | more
+        evaluation = Evaluation(
+            str(parity_card),
+            tuple(tasks.split(",")),
+            options=RunOptions(**({"limit": 24} | (options or {}))),
+            **fields,
+        )
+        return list(evaluate(evaluation))
+
+    return call
+
+
+@pytest.mark.parametrize("task", ["mini_sqa", "mini_mme", "mini_caption"])
+def test_every_batch_size_gives_the_same_records(run, tmp_path, task):
+    found = []
+    for size in (None, 1, 3, 7):
+        results = tmp_path / str(size)
+        run(task, {"batch_size": size}, results=results)
+        found.append(read_records(results))
+    assert all(lines == found[0] for lines in found)
+    assert len(found[0]) == 24
+
+
+def test_records_are_in_the_samples_order_with_what_is_needed_to_score_them(run, tmp_path):
+    (outcome,) = run()
+    lines = read_records(tmp_path / "results")
+    assert [line["sample_id"] for line in lines] == sorted(line["sample_id"] for line in lines)
+    assert {line["reference"] for line in lines} == {"Yes", "No"}
+    assert all(line["cluster"] and line["groups"] for line in lines)
+    assert outcome.result.coverage() == "SUBSET 24/320"
+    assert json.loads((outcome.folder / "metrics.json").read_text())["complete"] is False
+
+
+def test_a_second_run_answers_nothing_and_fresh_answers_all(run):
+    assert run()[0].resumed == 0
+    assert run()[0].resumed == 24
+    assert run(options={"fresh": True})[0].resumed == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"overrides": ("fusion.alpha=0.3",)},
+        {"adapter": "none"},
+        {"dtype": "bfloat16"},
+        {"options": {"blind": True}},
+        {"options": {"limit": 20}},
+        {"overrides": ("options.answer_rule=lmms_eval",)},
+    ],
+)
+def test_another_model_prompt_or_option_never_reuses_records(run, change):
+    first = run()[0]
+    second = run(**change)[0]
+    assert second.resumed == 0
+    assert second.folder != first.folder
+
+
+def test_changed_data_never_reuses_records(run, mini_root, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(mini_root, copy)
+    first = run(data_root=copy)[0]
+    (question, *_) = sorted((copy / "MME_Benchmark_release_version").rglob("*.txt"))
+    question.write_text(question.read_text().replace("Is ", "Was "))
+    second = run(data_root=copy)[0]
+    assert second.resumed == 0
+    assert second.folder != first.folder
+
+
+def test_a_record_of_another_request_is_answered_again(run, tmp_path):
+    (outcome,) = run()
+    samples = outcome.folder / "samples.jsonl"
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    lines[3]["request_digest"] = "of an older prompt"
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run()[0].resumed == 23
+
+
+def test_blind_withholds_every_image(run, tmp_path):
+    run(options={"blind": True})
+    blind = read_records(tmp_path / "results")
+    run(results=tmp_path / "seeing")
+    seeing = read_records(tmp_path / "seeing")
+    assert [b["response"] for b in blind] != [s["response"] for s in seeing]
+    assert read_manifest(tmp_path / "results")["options"]["blind"] is True
+
+
+def test_an_unreadable_image_is_counted_reported_and_tried_again(run, mini_root, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(mini_root, copy)
+    (image, *_) = sorted((copy / "MME_Benchmark_release_version" / "existence").rglob("*.png"))
+    whole = image.read_bytes()
+    image.write_bytes(b"x" * len(whole))
+    (outcome,) = run(data_root=copy)
+    assert (outcome.result.scored, outcome.result.failed) == (22, 2)
+    errors = [line for line in read_records(tmp_path / "results") if line["error"]]
+    assert len(errors) == 2
+    assert all("cannot be read" in line["error"] for line in errors)
+    image.write_bytes(whole)
+    (outcome,) = run(data_root=copy)
+    assert (outcome.resumed, outcome.result.failed) == (22, 0)
+    assert len(read_records(tmp_path / "results")) == 24
+
+
+def test_a_malformed_row_is_counted_and_the_run_goes_on(run, mini_root, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(mini_root, copy)
+    file = copy / "scienceqa" / "problems.json"
+    problems = json.loads(file.read_text())
+    first = json.loads((copy / "scienceqa" / "pid_splits.json").read_text())["test"][0]
+    problems[first]["answer"] = 17
+    file.write_text(json.dumps(problems))
+    (outcome,) = run("mini_sqa", data_root=copy)
+    assert outcome.result.failed == 1
+    (line,) = [line for line in read_records(tmp_path / "results") if line["error"]]
+    assert line["sample_id"] == first
+
+
+def test_over_long_prompts_are_counted_in_the_result(run):
+    (outcome,) = run("mini_sqa", overrides=("max_sequence_length=32",))
+    assert any("quirk Q9" in warning for warning in outcome.result.warnings)
+
+
+def test_prompts_other_than_the_tuned_ones_are_told_and_matched_on_request(run, tmp_path):
+    tuned = "prompts={scienceqa: {prompt_format: CQM-A, captions: true}}"
+    (outcome,) = run("mini_sqa", overrides=(tuned,))
+    warnings = " ".join(outcome.result.warnings)
+    assert "prompt_format is QCM-A here, but the weights were tuned on CQM-A" in warnings
+    assert "captions is off here, but the weights were tuned on on" in warnings
+    (outcome,) = run(
+        "mini_sqa", overrides=(tuned,), prompt_format="matched", results=tmp_path / "m"
+    )
+    assert outcome.result.warnings == ()
+    settings = read_manifest(tmp_path / "m")["task"]["prompt_settings"]
+    assert settings == {"prompt_format": "CQM-A", "captions": True}
+    with pytest.raises(CardError, match="name a format instead"):
+        run("mini_sqa", prompt_format="matched")
+
+
+def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):
+    run()
+    manifest = read_manifest(tmp_path / "results")
+    assert manifest["model"]["card_digest"]
+    assert manifest["task"]["card_digest"]
+    assert manifest["model"]["trainable_parameters"] == 102_784
+    assert manifest["task"]["data_fingerprint"]
+    assert manifest["versions"]["torch"]
+    assert manifest["hardware"]["cpu_count"]
+    assert manifest["timing"]["samples_per_second"] > 0
+    assert manifest["memory"]["host"] > 1 << 20
+    assert manifest["run"]["finished"] >= manifest["run"]["started"]
+
+
+def test_missing_data_is_told_before_the_model_is_loaded(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("adem_bench.runner.evaluate.build_model", None)
+    with pytest.raises(DataError, match="MME"):
+        run("mme", data_root=tmp_path / "nothing")
+    assert not (tmp_path / "results").exists()
+
+
+def test_names_that_nobody_knows_are_answered_with_the_nearest(run):
+    with pytest.raises(AdemBenchError, match="mini_mme"):
+        run("mini_mne")
