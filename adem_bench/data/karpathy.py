@@ -74,18 +74,18 @@ class CaptionFiles:
         return read_json(self.path, f"{KARPATHY_HOLDS}, or {COCO_HOLDS}", self.source)
 
     @cached_property
-    def _published_references(self) -> Mapping[int, list[str]] | None:
+    def _published_references(self) -> Mapping[int, list[Any]] | None:
         path = self.path.with_name(f"{self.path.stem}_gt.json")
         if not path.is_file():
             return None
         return self._references(read_json(path, COCO_HOLDS, self.source), path)
 
-    def _references(self, data: Any, path: Path) -> Mapping[int, list[str]]:
-        found: dict[int, list[str]] = defaultdict(list)
+    def _references(self, data: Any, path: Path) -> Mapping[int, list[Any]]:
+        found: dict[int, list[Any]] = defaultdict(list)
         try:
             for row in data["annotations"]:
-                found[int(row["image_id"])].append(str(row["caption"]))
-        except (TypeError, KeyError, ValueError) as error:
+                found[int(row["image_id"])].append(row["caption"])
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             problem = f"an annotation without image_id or caption ({error!r})"
             raise broken(path, COCO_HOLDS, problem, self.source) from error
         return found

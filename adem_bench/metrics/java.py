@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+SETTINGS = ("-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
+"""The same characters and the same decimal points everywhere."""
 GET_JAVA = "install a Java runtime (8 or newer; Debian: default-jre-headless) and put it on PATH"
 GET_PYCOCOEVALCAP = "pip install --force-reinstall pycocoevalcap"
 
@@ -56,7 +58,7 @@ def run_java(arguments: Sequence[str], text: str, seconds: float, folder: Path) 
     Raises:
         UnavailableError: no Java, too slow, or it fails.
     """
-    command = [find_java(), "-Dfile.encoding=UTF-8", *arguments]
+    command = [find_java(), *SETTINGS, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 (fixed programs, no shell)
             command,
@@ -82,7 +84,7 @@ class LineServer:
     def __init__(self, arguments: Sequence[str], seconds: float, folder: Path) -> None:
         try:
             self._process = subprocess.Popen(  # noqa: S603 (fixed programs, no shell)
-                [find_java(), "-Dfile.encoding=UTF-8", *arguments],
+                [find_java(), *SETTINGS, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # Unread error output would fill its pipe and stop the program.

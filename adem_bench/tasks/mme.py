@@ -37,6 +37,8 @@ from adem_bench.tasks.shared import (
 FORMATS = {"instruction": "Instruction: {question}\nResponse:", "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""
 RESULTS_FOLDER = "eval_tool"
+Known = dict[tuple[str, str, str], list[str]]
+"""Subtask, image and question to sample ids."""
 LINE = "image<TAB>question<TAB>Yes or No<TAB>answer"
 
 
@@ -163,17 +165,18 @@ class Mme:
         known = self._known_questions()
         return [record for file in files for record in self._records(file, known)]
 
-    def _known_questions(self) -> dict[tuple[str, str, str], str] | None:
+    def _known_questions(self) -> Known | None:
+        """Return the ids of the data's questions, None without data."""
         try:
             self._files.check()
         except DataError:
             return None
-        rows = Skips().keep(self._files.rows())
-        return {(row.subtask, row.image.stem, row.question): _sample_id(row) for row in rows}
+        known: Known = defaultdict(list)
+        for row in Skips().keep(self._files.rows()):
+            known[row.subtask, row.image.stem, row.question].append(_sample_id(row))
+        return known
 
-    def _records(
-        self, file: Path, known: Mapping[tuple[str, str, str], str] | None
-    ) -> Iterator[Record]:
+    def _records(self, file: Path, known: Known | None) -> Iterator[Record]:
         try:
             lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError) as error:
@@ -189,11 +192,14 @@ class Mme:
             sample_id = f"{file.stem}/{stem}/{seen[stem]}"
             seen[stem] += 1
             if known is not None:
-                if (file.stem, stem, question) not in known:
+                # Taken out as they are met, so that a line given twice has no question left.
+                ids = known.get((file.stem, stem, question))
+                if not ids:
                     raise PredictionsError(
-                        f"{file}, line {number}: the data has no such question about {cells[0]}"
+                        f"{file}, line {number}: the data has no such question about {cells[0]}, "
+                        "or it was answered further up"
                     )
-                sample_id = known[file.stem, stem, question]
+                sample_id = ids.pop(0)
             yield self._record(sample_id, cells)
 
     def _record(self, sample_id: str, cells: Sequence[str]) -> Record:

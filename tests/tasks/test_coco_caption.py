@@ -88,6 +88,18 @@ def test_the_published_references_come_first(captions, write):
     assert "image 7 has no reference" in task.skipped()[0].reason
 
 
+def test_a_reference_that_is_no_text_is_not_scored_against(captions, write):
+    root = captions(ROWS)
+    rows = [{"image_id": 42, "caption": None}, {"image_id": 7, "caption": "two cats"}]
+    write("coco_caption/coco_karpathy_val_gt.json", {"annotations": rows})
+    task = build(root)
+    assert [sample.id for sample in task.samples()] == ["7"]
+    assert "no text" in task.skipped()[0].reason
+    write("coco_caption/coco_karpathy_val_gt.json", '{"annotations": [{"image_id": 1e999}]}')
+    with pytest.raises(DataError, match=r"val_gt\.json is not as expected"):
+        list(build(root).samples())
+
+
 def test_a_plain_coco_file_is_read_by_split_or_by_name(write, root):
     data = {
         "images": [
