@@ -150,7 +150,7 @@ def test_predictions_that_do_not_fit_are_refused(mme, tmp_path, line, message):
 def test_a_line_given_twice_is_refused(mme, tmp_path):
     line = "0001.png\tIs it existence?\tYes\tyes\n"
     (tmp_path / "existence.txt").write_text(line + line)
-    with pytest.raises(PredictionsError, match="line 2: .* answered further up"):
+    with pytest.raises(PredictionsError, match=r"line 2: .* answered further up"):
         build(mme("existence", "count"), FEW).records_from(tmp_path)
 
 
