@@ -15,20 +15,27 @@ from pathlib import Path
 
 import torch
 from adem_tiny.adapter import AdapterRecipe, load_network, save, tune
-from adem_tiny.facts import fact_rows
+from adem_tiny.facts import choice_rows, fact_rows
 from adem_tiny.figure import draw
-from adem_tiny.language import LanguageRecipe, save_language_model, train_language_model
+from adem_tiny.language import (
+    LanguageRecipe,
+    load_trained,
+    new_language_model,
+    save_language_model,
+    train_language_model,
+)
 from adem_tiny.log import Log
 from adem_tiny.scores import majority, questions_of, score
-from adem_tiny.texts import rows_of
+from adem_tiny.texts import Row, rows_of
 from adem_tiny.tokenizer import train_tokenizer
 from adem_tiny.vision import VisionRecipe, save_visual, train_visual
 
 from adem_bench.data.mini import DEFAULT_SEED
 from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("language", "vision", "adapter", "scores")
+STAGES = ("reading", "answering", "vision", "adapter", "scores")
 
 
 def main() -> None:
@@ -48,15 +55,37 @@ def main() -> None:
     draw(arguments.log)
 
 
-def make_language(folder: Path, seed: int, log: Log) -> None:
-    """Train tokenizer and language model."""
+def make_reading(folder: Path, seed: int, log: Log) -> None:
+    """Train tokenizer and language model, mostly to read descriptions."""
     rows = [*rows_of("train", 50000, seed), *fact_rows("train", 70000, seed)]
     tokenizer = train_tokenizer(
         [*rows[:10000], *rows[-10000:]], folder / "language" / "tokenizer.model"
     )
-    held_out = [*rows_of("val", 600, seed), *fact_rows("val", 100, seed)]
-    model = train_language_model(rows, held_out, tokenizer, LanguageRecipe(), log)
+    recipe = LanguageRecipe()
+    model = new_language_model(recipe, tokenizer.vocab_size)
+    train_language_model(model, rows, _held_out(seed), tokenizer, recipe, log)
     save_language_model(model, folder / "language")
+
+
+def make_answering(folder: Path, seed: int, log: Log) -> None:
+    """Train the language model further, mostly to answer."""
+    rows = [
+        *rows_of("train", 60000, seed + 1),
+        *fact_rows("train", 30000, seed + 1),
+        *choice_rows("train", 30000, seed + 1),
+    ]
+    tokenizer = SentencePieceTokenizer(folder / "language" / "tokenizer.model")
+    model = load_trained(folder / "language")
+    train_language_model(model, rows, _held_out(seed), tokenizer, LanguageRecipe(), log)
+    save_language_model(model, folder / "language")
+
+
+def _held_out(seed: int) -> list[Row]:
+    return [
+        *rows_of("val", 600, seed),
+        *fact_rows("val", 100, seed),
+        *choice_rows("val", 100, seed),
+    ]
 
 
 def make_vision(folder: Path, seed: int, log: Log) -> None:
@@ -87,7 +116,8 @@ def make_scores(folder: Path, seed: int, log: Log) -> None:
 
 
 RUN = {
-    "language": make_language,
+    "reading": make_reading,
+    "answering": make_answering,
     "vision": make_vision,
     "adapter": make_adapter,
     "scores": make_scores,

@@ -108,8 +108,7 @@ def save(network: AdemNetwork, recipe: AdapterRecipe, folder: Path) -> None:
         adapter_dim=recipe.adapter_dim,
         language_model="adem-tiny",
         vision="adem-tiny",
-        prompt_formats={"scienceqa": "QCM-A"},
-        captions=False,
+        prompts={"scienceqa": {"prompt_format": "QCM-A", "captions": False}},
     )
     write_adapter(folder, tensors, settings)
 

@@ -82,6 +82,45 @@ def option_facts(dice: Dice) -> list[str]:
     return [f"Options: {options}\n{' '.join(named)}"]
 
 
+def choice_rows(split: Split, count: int, seed: int) -> list[Row]:
+    """Return descriptions, each followed by short multiple-choice questions with answers."""
+    dice = Dice(seed, "choices")
+    rows = []
+    for row in fact_rows(split, count, seed):
+        if row.scene is not None:
+            choices = dice.shuffled(choices_of(row.scene, dice))[:CHECKS]
+            rows.append(Row("choices", row.scene, "", " ".join(choices)))
+    return rows
+
+
+def choices_of(scene: Scene, dice: Dice) -> list[str]:
+    """Return multiple-choice questions in bare words, each with its answer."""
+    if scene.lettering is not None:
+        text = scene.lettering.text
+        if "+" in text:
+            sums = [str(total) for total in range(2, 2 * LARGEST_ADDEND + 1)]
+            return [_choice(dice, "sum", str(int(text[0]) + int(text[2])), sums) for _ in range(3)]
+        return [_choice(dice, "word", text, WORDS) for _ in range(3)]
+    choices = [_choice(dice, "number", NUMBER_NAMES[len(scene.things)], NUMBER_NAMES[1:])]
+    if scene.place:
+        choices.append(_choice(dice, "place", scene.place, PLACES))
+    shapes = [thing.shape for thing in scene.things]
+    for thing in scene.things:
+        for where in (CELLS[thing.cell], COMPASS[thing.cell]):
+            choices.append(_choice(dice, f"shape in the {where}", thing.shape, SHAPES))
+        if shapes.count(thing.shape) == 1:
+            choices.append(_choice(dice, f"color {thing.shape}", thing.color, COLORS))
+    return choices
+
+
+def _choice(dice: Dice, question: str, right: str, options: Sequence[str]) -> str:
+    wrong = [option for option in options if option != right]
+    shown = dice.shuffled([right, *dice.sample(wrong, 1 + dice.below(3))])
+    listed = " ".join(f"({letter}) {word}" for letter, word in zip(LETTERS, shown, strict=False))
+    answer = LETTERS[shown.index(right)]
+    return f"{question} Options: {listed}\nResponse:The answer is {answer}."
+
+
 def checks_of(scene: Scene, dice: Dice) -> list[str]:
     """Return questions, each with its answer, about half of them Yes.
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 PANEL = (380, 240)
 MARGIN = 45
-STAGES = ("language", "vision", "adapter")
+STAGES = ("reading", "answering", "vision", "adapter")
 SCORES = (("mme", "mini-MME"), ("sqa", "mini-SQA"), ("CIDEr", "CIDEr"))
 LINE, AXIS = (45, 80, 200), (110, 110, 110)
 BARS = ((190, 190, 190), (150, 170, 220), (235, 150, 60), (45, 80, 200), (90, 160, 90))

@@ -125,6 +125,7 @@ def train_visual(
 def save_visual(visual: VisionTransformer, file: Path) -> None:
     """Write float16 safetensors under OpenAI's names."""
     state = visual.state_dict()
+    file.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         {f"visual.{name}": tensor.to(torch.float16).contiguous() for name, tensor in state.items()},
         file,
