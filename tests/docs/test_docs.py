@@ -1,0 +1,301 @@
+"""The documents tell the truth: their commands parse, links lead somewhere, examples run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+import tomllib
+from dataclasses import fields
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+
+from adem_bench import registry
+from adem_bench.cards import load_model_card, load_task_card, split_overrides
+from adem_bench.cli import VERBS, group
+from adem_bench.errors import CardError, DataError
+from adem_bench.models import base as models_base
+from adem_bench.records import Metric, Record, Response, Result
+from adem_bench.tasks.base import Task, build_task
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("models", "tasks", "results")),
+]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUIRKS = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+RUN_FOLDER = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
+SPACE = "adem-bench "
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def command_lines(path: Path) -> list[str]:
+    """Every `adem-bench …` of a document: in sh blocks, torchrun's form, and inline."""
+    text = path.read_text(encoding="utf-8")
+    inline = re.findall(
+        r"`(adem-bench [^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    )
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    torchrun = [line.partition(" -m adem_bench ")[2] for line in lines if " -m adem_bench " in line]
+    return [
+        *(line for line in lines if line.startswith(SPACE)),
+        *(SPACE + rest for rest in torchrun),
+        *inline,
+    ]
+
+
+COMMANDS = sorted({(path.name, line) for path in DOCUMENTS for line in command_lines(path)})
+
+
+def parse(arguments: list[str]) -> tuple[click.Command, list[str]]:
+    """Walk the real click commands, and let the last one parse its options."""
+    command: click.Command = group
+    context = click.Context(group, info_name="adem-bench")
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+        found = command.get_command(context, name)
+        assert found is not None, f"no command {name!r}"
+        command = found
+        context = click.Context(command, parent=context, info_name=name)
+    _, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    return command, rest
+
+
+@pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[line for _, line in COMMANDS])
+def test_commands_parse_as_the_program_does(document, line, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line.removeprefix(SPACE), comments=True)
+    if "…" in words:  # "and so on": only what stands there is checked
+        words.remove("…")
+    command, rest = parse(words)
+    taken = sum(isinstance(parameter, click.Argument) for parameter in command.params)
+    assert len(rest) <= taken or isinstance(command, click.Group)
+    if command.name == "run" and "--model" in words:
+        names = [words[words.index("--model") + 1], *words[words.index("--tasks") + 1].split(",")]
+        for kind, name in zip(("models", *["tasks"] * len(names)), names, strict=False):
+            in_words = name.isupper() or name.endswith(".yaml")
+            assert in_words or (ROOT / kind / f"{name}.yaml").is_file(), name
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) > 15
+    assert {line.split()[1] for _, line in COMMANDS} >= set(VERBS) - {"data"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_resolve(path):
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text("utf-8")):
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), f"{path.name} links to {target}"
+        assert linked.is_relative_to(ROOT), f"{path.name} links out of the repository: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text("utf-8"), flags=re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings]
+            assert anchor in slugs, f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"(--[a-z][a-z-]+)", QUIRKS))))
+def test_options_in_the_quirk_table_exist(name):
+    context = click.Context(group)
+    known = {
+        option
+        for verb in ("run", "leaderboard")
+        for parameter in group.get_command(context, verb).params
+        for option in parameter.opts
+    }
+    assert name in known
+
+
+@pytest.mark.parametrize("override", sorted(set(re.findall(r"--set ([a-z_.]+=[^`]+)`", QUIRKS))))
+def test_settings_in_the_quirk_table_are_accepted(override, tmp_path):
+    model, task = split_overrides([override])
+    if model:
+        card = load_model_card("adem-7b", model)
+        assert card.digest() != "", card
+    else:
+        assert accepted_by_some_task(task, tmp_path), override
+
+
+def accepted_by_some_task(overrides: list[str], data_root: Path) -> bool:
+    accepted = []
+    for name in ("sqa", "mme", "coco_caption"):
+        try:
+            build_task(name, data_root, overrides)
+        except DataError:
+            accepted.append(name)  # its data is missing, but the card is fine
+        except CardError:
+            continue  # an option of another kind of task
+        else:
+            accepted.append(name)
+    return bool(accepted)
+
+
+def test_a_setting_that_does_not_exist_would_be_noticed(tmp_path):
+    assert not accepted_by_some_task(["options.answer_rule=guess"], tmp_path)
+    assert not accepted_by_some_task(["options.captons=true"], tmp_path)
+
+
+def test_every_quirk_has_one_row():
+    rows = re.findall(r"^\| (Q\d+) \|", QUIRKS, flags=re.MULTILINE)
+    assert sorted(rows, key=lambda q: int(q[1:])) == [f"Q{number}" for number in range(1, 33)]
+
+
+def test_the_quirk_table_names_every_prompt_format_and_split_rightly():
+    formats = re.findall(r"`--prompt-format ([^`]+)`", QUIRKS)
+    for name in set(formats) - {"matched"}:
+        load_task_card("sqa", [f"prompt_format={name}"])
+        build_task("sqa", Path("nowhere"), prompt_format=name)
+    for split in re.findall(r"`--split ([^`]+)`", QUIRKS):
+        assert any(split in load_task_card(name).expected for name in ("sqa", "coco_caption"))
+
+
+def test_the_readme_names_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [re.match(r"[\w-]+", line).group() for line in project["dependencies"]]
+    table = README.partition("## Dependencies")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
+    named = [row[0] for row in rows if row[0] not in ("package", "---")]
+    assert sorted(named) == sorted(wanted)
+
+
+def test_the_readme_keeps_its_places_for_figures():
+    for name in ("adem-tiny", "speed"):
+        assert re.search(rf"^<!-- figures: {name} -->\n(.*\n)*?<!-- end -->$", README, re.MULTILINE)
+
+
+def test_the_readme_opens_with_the_two_commands():
+    first = blocks(README, "sh")[0].splitlines()
+    assert [line.partition("#")[0].strip() for line in first] == ["make demo", "make test"]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+
+
+def documented(heading: str) -> set[str]:
+    """Names in code marks below a heading of docs/run-folder.md, up to the next."""
+    section = RUN_FOLDER.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"`([a-z_]+)`", section))
+
+
+def test_every_field_of_a_record_is_described():
+    assert {field.name for field in fields(Record)} <= documented("samples.jsonl")
+
+
+def test_every_field_of_metrics_is_described():
+    metric = Metric("accuracy", 1.0, "fraction", 1)
+    keys = set(Result("t", 1, "test", "accuracy", (metric,), 1, 0, 1).to_json())
+    assert keys | {field.name for field in fields(Metric)} <= documented("metrics.json")
+
+
+def test_every_field_of_a_manifest_is_described():
+    # Read as text: the module imports torch.
+    tree = ast.parse((ROOT / "adem_bench" / "runner" / "manifest.py").read_text("utf-8"))
+    wanted = {"build_manifest", "hardware", "peak_memory"}
+    keys = {
+        key.value
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name in wanted
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert keys
+    assert keys <= documented("manifest.json")
+
+
+def test_the_architecture_names_the_protocols_members():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    for protocol in (Task, models_base.Model):
+        members = {n for n in vars(protocol) if not n.startswith("_")} | {"card"}
+        assert members <= set(re.findall(r"`(\w+)`", text)), protocol
+
+
+@pytest.fixture
+def short_answers(tmp_path, monkeypatch):
+    """The README's own task, installed as its package would be, with its card and two items."""
+    section = README.partition("## Your own task in code")[2].partition("\n## ")[0]
+    (code,), (entries,), (card,) = (blocks(section, kind) for kind in ("python", "toml", "yaml"))
+    (tmp_path / "short_answers.py").write_text(code, encoding="utf-8")
+    (tmp_path / "pets.yaml").write_text(card, encoding="utf-8")
+    groups = tomllib.loads(entries)["project"]["entry-points"]
+    points = [
+        EntryPoint(name, value, kind)
+        for kind, found in groups.items()
+        for name, value in found.items()
+    ]
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [p for p in points if p.group == group]
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "short_answers", raising=False)
+    importlib.invalidate_caches()
+    data = tmp_path / "data" / "pets"
+    data.mkdir(parents=True)
+    (data / "test.jsonl").write_text(
+        '{"id": "1", "image": "a.png", "question": "What animal?", "answer": "Cat"}\n'
+        '{"id": "2", "image": "a.png", "question": "How many?", "answer": "two"}\n'
+    )
+    Image.new("RGB", (8, 8)).save(data / "a.png")
+    yield build_task(str(tmp_path / "pets.yaml"), tmp_path / "data")
+    sys.modules.pop("short_answers", None)
+
+
+def test_the_readmes_own_task_has_every_member_of_the_protocol(short_answers):
+    members = {name for name in vars(Task) if not name.startswith("_")} | {"card"}
+    assert not [name for name in members if not hasattr(short_answers, name)]
+
+
+def test_the_readmes_own_task_runs(short_answers, tmp_path):
+    samples = list(short_answers.samples())
+    assert short_answers.expected == len(samples) == 2
+    assert all(image.is_file() for sample in samples for image in sample.images)
+    records = []
+    for sample, text in zip(samples, (" cat.", "three"), strict=True):
+        request = short_answers.request(sample)
+        assert sample.fields["question"] in request.prompt
+        assert request.images == sample.images
+        prediction = short_answers.read(sample, Response(text))
+        records.append(
+            Record(
+                sample.id,
+                request.digest(),
+                text,
+                prediction.value,
+                sample.reference,
+                prediction.score,
+            )
+        )
+    result = short_answers.aggregate(records)
+    assert result.metric("accuracy").value == 0.5
+    assert result.headline == "accuracy"
+    assert result.complete
+    assert not short_answers.aggregate(records[:1]).complete
+    assert short_answers.aggregate([]).metric("accuracy").value is None
+    assert short_answers.export(records, tmp_path) == []
+    assert short_answers.prompt_settings() == {"prompt_format": "question"}
+    assert len(short_answers.fingerprint()) == 16
+
+
+def test_the_readmes_own_task_says_when_its_data_is_missing(short_answers, tmp_path):
+    with pytest.raises(DataError, match="is missing"):
+        build_task(str(tmp_path / "pets.yaml"), tmp_path)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_yaml_cards_in_documents_are_valid(path, tmp_path):
+    for number, text in enumerate(blocks(path.read_text("utf-8"), "yaml")):
+        card = tmp_path / f"card{number}.yaml"
+        card.write_text(text, encoding="utf-8")
+        load_task_card(str(card))
