@@ -76,7 +76,8 @@ def make_answering(folder: Path, seed: int, log: Log) -> None:
     ]
     tokenizer = SentencePieceTokenizer(folder / "language" / "tokenizer.model")
     model = load_trained(folder / "language")
-    train_language_model(model, rows, _held_out(seed), tokenizer, LanguageRecipe(), log)
+    recipe = LanguageRecipe(steps=1400, rate=1.5e-3)
+    train_language_model(model, rows, _held_out(seed), tokenizer, recipe, log)
     save_language_model(model, folder / "language")
 
 
