@@ -170,8 +170,8 @@ class ModelCard(Card):
     """For tables, for example `LLaMA-7B`."""
     trainable_parameters: int | None = None
     published: tuple[PublishedScore, ...] = ()
-    prompt_batch_tokens: int = Field(default=8192, ge=64)
-    """Most prompt and answer tokens in one batch, before memory back-off."""
+    prompt_batch_tokens: int | None = Field(default=None, ge=64)
+    """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
 
 
 CARD_CLASSES: dict[str, type[Card]] = {"models": ModelCard, "tasks": TaskCard}

@@ -40,7 +40,7 @@ def run(parity_card, mini_root, tmp_path):
 @pytest.mark.parametrize("task", ["mini_sqa", "mini_mme", "mini_caption"])
 def test_every_batch_size_gives_the_same_records(run, tmp_path, task):
     found = []
-    for size in (None, 1, 3, 7):
+    for size in (None, 1, 5):
         results = tmp_path / str(size)
         run(task, {"batch_size": size}, results=results)
         found.append(read_records(results))

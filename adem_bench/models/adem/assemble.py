@@ -38,9 +38,8 @@ def build_network(
         # The card switched the class token off: its projector has nothing to do.
         tensors = {n: t for n, t in tensors.items() if not n.startswith("adapter_proj_cls.")}
     network.load_adapter(tensors, str(adapter.path))
-    weight = llama.lm_head.weight
-    network.fusion.to(weight.device)
-    network.vision.to(weight.device)
+    network.fusion.to(network.decoder.device)
+    network.vision.to(network.decoder.device)
     return network.eval()
 
 

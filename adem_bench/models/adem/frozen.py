@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from adem_bench.cards import ModelCard
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.packing import can_pack, pack, pack_llama
 from adem_bench.models.adem.tokenizer import Tokenizer, load_tokenizer
 from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
@@ -34,9 +36,14 @@ class FrozenParts:
         self._options = options
         self.device = pick_device(options.device)
         self.dtype = pick_dtype(card.dtype, self.device)
+        self._visual_parameters = 0
         self._source = self._find_language_model()
         self.tokenizer: Tokenizer = load_tokenizer(self._source, self._tokenizer_file())
         self.llama: Any = load_language_model(self._source, self.dtype, self.device)
+        self._packs = can_pack(self.device, self.dtype)
+        self._llama_parameters = count_parameters(self.llama)
+        if self._packs:
+            pack_llama(self.llama)
 
     @cached_property
     def visual(self) -> Any:
@@ -45,13 +52,16 @@ class FrozenParts:
         Raises:
             CheckpointError: it is missing or cannot be read.
         """
-        return load_visual(self.card.vision, self._vision_file(), self.dtype).to(self.device)
+        visual = load_visual(self.card.vision, self._vision_file(), self.dtype).to(self.device)
+        self._visual_parameters = count_parameters(visual)
+        if self._packs:
+            pack(visual)
+        return visual
 
-    @cached_property
+    @property
     def parameters(self) -> int:
-        """Number of frozen weights."""
-        parts = (self.llama, self.visual)
-        return sum(weight.numel() for part in parts for weight in part.parameters())
+        """Number of frozen weights that are loaded."""
+        return self._llama_parameters + self._visual_parameters
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,6 +119,11 @@ class FrozenParts:
         if found is None and not self.card.vision.pretrained:
             raise CheckpointError(missing_message(path, self.card, self._options.data_root))
         return found
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of a module's weights."""
+    return sum(weight.numel() for weight in module.parameters())
 
 
 def pick_device(name: str) -> torch.device:

@@ -162,7 +162,7 @@ class NoFusion:
 
     def __init__(self, llama: Any) -> None:
         """Take width and device from the language model."""
-        weight: Tensor = llama.lm_head.weight
+        weight: Tensor = llama.model.embed_tokens.weight
         self._width, self._device = weight.shape[1], weight.device
 
     def prepare(self, features: Tensor | None, dtype: torch.dtype) -> VisualMemory:

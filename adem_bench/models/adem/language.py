@@ -95,6 +95,18 @@ class FusedDecoder(nn.Module):
         layers: Sequence[Any] = self.llama.model.layers
         return layers
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        dtype: torch.dtype = self.llama.model.embed_tokens.weight.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.llama.model.embed_tokens.weight.device
+        return device
+
     def embed(self, ids: Tensor) -> Tensor:
         """Return the (…, D) input embeddings of token ids."""
         embedded: Tensor = self.llama.model.embed_tokens(ids)

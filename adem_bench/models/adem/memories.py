@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from adem_bench.models.adem.network import AdemNetwork
 
-ENCODED_TOGETHER = 32
-"""Images that go through the vision tower at once; more gain nothing and cost memory."""
+ENCODED_TOGETHER = {"cpu": 4, "cuda": 32}
+"""Images that go through the vision tower at once: on a CPU, as many as its caches hold."""
 MOST_BYTES = 512 << 20
 """Memories kept for requests to come; two questions on one image arrive close together."""
 
@@ -99,8 +99,9 @@ class MemoryStore:
             except UnreadableImageError as error:
                 found[key] = str(error)
         names = list(missing)
-        for start in range(0, len(names), ENCODED_TOGETHER):
-            part = names[start : start + ENCODED_TOGETHER]
+        together = ENCODED_TOGETHER.get(self._network.device.type, 32)
+        for start in range(0, len(names), together):
+            part = names[start : start + together]
             images = torch.stack([torch.from_numpy(missing[key]) for key in part])
             memory = self._network.remember(images.to(self._network.device))
             for index, key in enumerate(part):

@@ -25,6 +25,8 @@ from adem_bench.models.base import Budget, ModelOptions
 from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
 from adem_bench.records import Json, Request, Response
 
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
 MOST_ROWS = 64
 
 
@@ -89,8 +91,9 @@ class AdemModel:
         return len(self._row_of(request).ids) + request.max_new_tokens
 
     def budget(self) -> Budget:
-        """Return the card's limits."""
-        return Budget(self.card.prompt_batch_tokens, MOST_ROWS)
+        """Return the card's limit, or what suits the device."""
+        suits = BATCH_TOKENS.get(self._frozen.device.type, 8192)
+        return Budget(self.card.prompt_batch_tokens or suits, MOST_ROWS)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Start reading the images of requests to come."""

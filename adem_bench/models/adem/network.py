@@ -70,8 +70,7 @@ class AdemNetwork(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the language model's weights."""
-        weight: Tensor = self.decoder.llama.lm_head.weight
-        return weight.dtype
+        return self.decoder.dtype
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adem_bench.models.adem.fusion import linear_as
+from adem_bench.models.adem.packing import PackedAttention
 
 ADAPTER_SCALE = 0.1
 """Constant in the published code (`adem/build.py`), independent of alpha (Q20)."""
@@ -92,10 +93,13 @@ class VisionTower(nn.Module):
         return embedded
 
 
-def _self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+def _self_attention(attention: nn.MultiheadAttention | PackedAttention, x: Tensor) -> Tensor:
     """Run a MultiheadAttention's weights through SDPA: (N, L, C) -> (N, L, C)."""
     rows, length, width = x.shape
-    packed = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    if isinstance(attention, PackedAttention):
+        packed = attention.in_proj(x)
+    else:
+        packed = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
     query, key, value = packed.view(rows, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
     context = F.scaled_dot_product_attention(query, key, value)
     out: Tensor = attention.out_proj(context.transpose(1, 2).reshape(rows, length, width))

@@ -42,6 +42,14 @@ def test_any_batch_gives_the_answers_of_single_requests(model, requests):
         assert [r for batch in batches for r in model.generate(batch)] == single
 
 
+def test_packed_weights_answer_like_plain_ones(parity_card, model, requests, monkeypatch):
+    monkeypatch.setattr("adem_bench.models.adem.frozen.can_pack", lambda *_: False)
+    plain = load(parity_card)
+    assert "PackedLinear" not in repr(plain.weights.decoder)
+    assert plain.generate(requests) == model.generate(requests)
+    assert plain.describe()["total_parameters"] == model.describe()["total_parameters"]
+
+
 def test_different_answer_lengths_in_one_batch(model, requests):
     mixed = [Request(r.prompt, r.images, 1 + i % 3) for i, r in enumerate(requests)]
     assert model.generate(mixed) == [model.generate([request])[0] for request in mixed]
