@@ -84,7 +84,9 @@ class PublishedLoop:
         visual = self.fusion.adapter_proj(torch.cat(pooled, 1))
         visual = visual * (self.fusion.beta * indicators.view(-1, 1, 1))
         class_tokens = self.fusion.adapter_proj_cls(features[:, 0])
-        rows = [self._row(prompt, bool(flag)) for prompt, flag in zip(prompts, indicators)]
+        rows = [
+            self._row(prompt, bool(flag)) for prompt, flag in zip(prompts, indicators, strict=True)
+        ]
         return self._decode(rows, indicators, visual, class_tokens, most)
 
     def _row(self, prompt: str, has_image: bool) -> list[int]:
@@ -192,7 +194,7 @@ class PublishedLoop:
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
         x = visual.ln_pre(x + visual.positional_embedding)
         blocks = list(visual.transformer.resblocks)[:-1]
-        for block, adapter in zip(blocks, self.vision.adapters):
+        for block, adapter in zip(blocks, self.vision.adapters, strict=False):
             normed = block.ln_1(x)
             x = x + block.attn(normed, normed, normed, need_weights=False)[0]
             x = x + block.mlp(block.ln_2(x)) + adapter(block.ln_2(x)) * 0.1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def _language(random) -> dict[str, Tensor]:
+def _language(random: Callable[..., Tensor]) -> dict[str, Tensor]:
     hidden = MULTIPLE_OF * -(-(2 * 4 * WIDTH // 3) // MULTIPLE_OF)
     tensors = {
         "tok_embeddings.weight": random(VOCABULARY, WIDTH, scale=0.05),
@@ -75,7 +76,7 @@ def _language(random) -> dict[str, Tensor]:
     return tensors
 
 
-def _vision(random) -> dict[str, Tensor]:
+def _vision(random: Callable[..., Tensor]) -> dict[str, Tensor]:
     tensors = {
         "conv1.weight": random(CLIP_WIDTH, 3, PATCH, PATCH, scale=0.02),
         "class_embedding": random(CLIP_WIDTH, scale=0.02),
@@ -105,7 +106,7 @@ def _norm(name: str) -> dict[str, Tensor]:
     return {f"{name}.weight": torch.ones(CLIP_WIDTH), f"{name}.bias": torch.zeros(CLIP_WIDTH)}
 
 
-def _adapter(random) -> dict[str, Tensor]:
+def _adapter(random: Callable[..., Tensor]) -> dict[str, Tensor]:
     slots = sum(SCALES)
     tensors = {
         "adapter_emb1": random(1, slots, WIDTH, scale=0.5),

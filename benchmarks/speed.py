@@ -1,6 +1,6 @@
 """Samples per second of adem-bench and of the published loop, same weights, same answers.
 
-    python benchmarks/speed.py [--samples 48] [--rounds 3] [--log benchmarks/log.jsonl]
+    python benchmarks/speed.py [--samples 64] [--rounds 3] [--plain] [--log benchmarks/log.jsonl]
 
 Both run in this process by turns; every answer is compared.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -22,7 +21,8 @@ import workloads
 from published_loop import PublishedLoop
 from random_model import write_model
 
-from adem_bench.cards import VisionSource, load_model_card
+from adem_bench.cards import load_model_card
+from adem_bench.models.adem import frozen
 from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.assemble import build_network
 from adem_bench.models.adem.llama_files import load_language_model
@@ -31,7 +31,9 @@ from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
 from adem_bench.records import Request, Sample
+from adem_bench.runner.manifest import hardware
 from adem_bench.runner.schedule import Backoff, Item, ahead, plan
+from adem_bench.schemas import VisionSource
 
 # Workload, batch size of the published script.
 WORKLOADS = ((workloads.sqa, 4), (workloads.coco_caption, 4), (workloads.mme, 1))
@@ -40,10 +42,13 @@ WORKLOADS = ((workloads.sqa, 4), (workloads.coco_caption, 4), (workloads.mme, 1)
 def main() -> None:
     """Measure every workload and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="leave PyTorch's own float32 product")
     parser.add_argument("--log", type=Path, help="JSON-lines file to add the figures to")
     arguments = parser.parse_args()
+    if arguments.plain:
+        frozen.can_pack = lambda device, dtype: False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         card = write_model(folder)
@@ -91,9 +96,10 @@ def measure(
         "adem_bench": len(requests) / fast,
         "times": slow / fast,
         "same": same,
+        "packed": not arguments.plain,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "cpu": hardware()["cpu"],
     }
 
 

@@ -11,7 +11,29 @@ from PIL import Image
 from adem_bench.models.adem.tokenizer import Tokenizer
 from adem_bench.records import Request
 
-WORDS = "which of these is the one that has a red or blue shape on left right and two".split()
+WORDS = (
+    "which", "of", "these", "is", "the", "one", "that", "has", "a", "red", "or", "blue", "shape",
+    "on", "left", "right", "and", "two",
+)  # fmt: skip
+    "which",
+    "of",
+    "these",
+    "is",
+    "the",
+    "one",
+    "that",
+    "has",
+    "a",
+    "red",
+    "or",
+    "blue",
+    "shape",
+    "on",
+    "left",
+    "right",
+    "and",
+    "two",
+]
 SQA_TOKENS = (70, 90, 110, 130, 160, 200, 260)
 """Prompt lengths about those of ScienceQA in LLaMA's vocabulary."""
 

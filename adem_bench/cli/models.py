@@ -10,7 +10,7 @@ import click
 from adem_bench.cli.options import HintingGroup, complain, data_root_option, set_option
 
 if TYPE_CHECKING:
-    from adem_bench.cards import ModelCard
+    from adem_bench.schemas import ModelCard
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)

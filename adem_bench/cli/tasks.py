@@ -16,7 +16,7 @@ from adem_bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from adem_bench.cards import TaskCard
+    from adem_bench.schemas import TaskCard
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adem_bench.cards import DataSource
 from adem_bench.data.reading import (
     BadRow,
     BadRowError,
@@ -26,6 +25,7 @@ from adem_bench.data.reading import (
     missing,
     read_json,
 )
+from adem_bench.schemas import DataSource
 
 KARPATHY_HOLDS = "a list of {image, caption: [texts]} (BLIP's Karpathy layout)"
 COCO_HOLDS = "an object with `images` and `annotations` (COCO captions)"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adem_bench.cards import DataSource
 from adem_bench.data.reading import BadRow, data_digest, missing
+from adem_bench.schemas import DataSource
 
 TREE = "MME_Benchmark_release_version"
 PNG_SUBTASKS = (

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adem_bench.cards import DataSource
 from adem_bench.errors import DataError
 from adem_bench.files import file_digest
+from adem_bench.schemas import DataSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adem_bench.cards import DataSource
 from adem_bench.data.reading import (
     BadRow,
     BadRowError,
@@ -23,6 +22,7 @@ from adem_bench.data.reading import (
     read_json,
 )
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.schemas import DataSource
 
 PROBLEMS, SPLITS, CAPTIONS = "problems.json", "pid_splits.json", "captions.json"
 PROBLEMS_HOLD = "ScienceQA's problems, an object of question ids"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from adem_bench.cards import ModelCard
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import MODEL_KINDS
+from adem_bench.schemas import ModelCard
 
 
 @dataclass(frozen=True, slots=True)

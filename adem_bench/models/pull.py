@@ -19,9 +19,9 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from adem_bench import __version__
-from adem_bench.cards import AdapterSource, ModelCard
 from adem_bench.errors import CheckpointError
 from adem_bench.models.weights import weights_folder
+from adem_bench.schemas import AdapterSource, ModelCard
 
 CHUNK_BYTES = 1 << 20
 Progress = Callable[[int, int | None], None]

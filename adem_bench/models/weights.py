@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adem_bench.cards import ModelCard
 from adem_bench.data.roots import default_data_root
+from adem_bench.schemas import ModelCard
 
 NO_ADAPTER = "none"
 """In place of an adapter's path: the plain language model."""

@@ -25,7 +25,7 @@ class FinishedRun:
     fingerprint: str
     """Of the model's weights and settings."""
     prompt: tuple[str, ...]
-    """How prompts were made: the format's name, then `captions=True` and the like."""
+    """How samples were asked and answers read: the prompt format, then `captions=True`, …"""
     options: Mapping[str, Any]
     """How the task was run: blind, limit, seed, …"""
     card: Mapping[str, Any]
@@ -75,7 +75,7 @@ def _read(folder: Path) -> FinishedRun:
         language_model=str(model.get("language_model") or ""),
         trainable_parameters=_millions(model.get("trainable_parameters")),
         fingerprint=str(model["fingerprint"]),
-        prompt=_prompt(manifest["task"]),
+        prompt=_prompt(manifest["task"], manifest.get("identity", {}).get("task_options", {})),
         options=dict(manifest.get("options", {})),
         card=dict(model.get("card", {})),
         finished=str(manifest.get("run", {}).get("finished") or ""),
@@ -83,8 +83,8 @@ def _read(folder: Path) -> FinishedRun:
     )
 
 
-def _prompt(task: Mapping[str, Any]) -> tuple[str, ...]:
-    settings = dict(task.get("prompt_settings", {}))
+def _prompt(task: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
+    settings = {**options, **task.get("prompt_settings", {})}
     form = settings.pop("prompt_format", None) or task.get("prompt_format") or ""
     return (str(form), *(f"{name}={value}" for name, value in sorted(settings.items())))
 

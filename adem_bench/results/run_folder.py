@@ -100,6 +100,11 @@ class RunFolder:
         self._close_stream()
         write_atomically(self.path / SAMPLES, _lines(records))
 
+    def manifest(self) -> Any:
+        """Return the manifest of the finished run that is here; None if there is none."""
+        path = self.path / MANIFEST
+        return read_json(path) if path.exists() else None
+
     def finish(
         self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
     ) -> None:

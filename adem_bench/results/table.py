@@ -118,5 +118,6 @@ def _remarks(result: Result) -> list[str]:
     unasked = [metric.name for metric in result.metrics if not metric.count]
     if unasked:
         shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"
-        lines.append(f"no samples for {len(unasked)} metrics: {shown}")
+        noun = "metric" if len(unasked) == 1 else "metrics"
+        lines.append(f"no samples for {len(unasked)} {noun}: {shown}")
     return [*lines, *(f"warning: {warning}" for warning in result.warnings)]

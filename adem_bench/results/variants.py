@@ -15,8 +15,8 @@ from adem_bench.cards import as_mapping, load_model_card
 from adem_bench.errors import CardError
 from adem_bench.results.finished import FinishedRun
 
-NEUTRAL_OPTIONS = ("batch_size", "limit")
-"""Options that make no other model: batches change no score, and a limit shows as a subset."""
+NEUTRAL_OPTIONS = ("batch_size", "limit", "seed")
+"""Options that make no other model: decoding is greedy, and a limit shows as a subset."""
 CARD_FIELDS = (
     "adapter",
     "dtype",

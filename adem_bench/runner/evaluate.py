@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from adem_bench.cards import ModelCard, expand_tasks, load_model_card, split_overrides
+from adem_bench.cards import expand_tasks, load_model_card, split_overrides
 from adem_bench.errors import CardError
 from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.records import Json
 from adem_bench.runner.identity import RunOptions
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.processes import Processes
+from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import Task, build_task
 
 MATCHED = "matched"
@@ -79,10 +80,10 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     torch.manual_seed(evaluation.options.seed)
     device = _own_device(evaluation.device, processes)
     model = build_model(card, ModelOptions(device, evaluation.data_root))
-    for name, task in zip(names, tasks, strict=True):
+    if matched:
+        tasks = _match(model, dict(zip(names, tasks, strict=True)), build)
+    for task in tasks:
         model.use_weights_for(task.card.name, task.card.kind)
-        if matched:
-            task = build(name, *_matched(model, task))
         with progress(task.card.name) as on_progress:
             outcome = run_task(
                 model, task, evaluation.options, evaluation.results, processes, on_progress
@@ -102,15 +103,33 @@ def _model_card(evaluation: Evaluation, settings: list[str]) -> ModelCard:
     return card.model_copy(update={"adapter": adapter})
 
 
-def _matched(model: Model, task: Task) -> tuple[list[str], str | None]:
-    """Return the task's settings and prompt format that the weights were tuned on."""
-    tuned: Mapping[str, Json] = model.tuned_on(task.card.kind)
-    prompt_format = tuned.get("prompt_format")
-    if not tuned:
+def _match(
+    model: Model, tasks: Mapping[str, Task], build: Callable[[str, list[str], str | None], Task]
+) -> list[Task]:
+    """Return the tasks, asked as the weights were tuned where that is known.
+
+    Raises:
+        CardError: it is known of none of them.
+    """
+    found: list[Task] = []
+    for name, task in tasks.items():
+        model.use_weights_for(task.card.name, task.card.kind)
+        matched = _matched(model, task)
+        found.append(task if matched is None else build(name, *matched))
+    if all(new is old for new, old in zip(found, tasks.values(), strict=True)):
         raise CardError(
             f"--prompt-format matched: neither the adapter nor the card of {model.card.name} "
-            f"says which prompts it was tuned on for {task.card.kind}; name a format instead"
+            f"says which prompts it was tuned on for {', '.join(tasks)}; name a format instead"
         )
+    return found
+
+
+def _matched(model: Model, task: Task) -> tuple[list[str], str | None] | None:
+    """Return settings and prompt format that the weights were tuned on; None if unknown."""
+    tuned: Mapping[str, Json] = model.tuned_on(task.card.kind)
+    if not tuned:
+        return None
+    prompt_format = tuned.get("prompt_format")
     known = {key: value for key, value in tuned.items() if key != "prompt_format"}
     settings = [f"options.{key}={str(value).lower()}" for key, value in known.items()]
     return settings, str(prompt_format) if prompt_format else None

@@ -73,7 +73,7 @@ def run_task(
         records = run.ordered()
         result = run.score(records)
         answered = len(records) - resumed
-        manifest = build_manifest(
+        manifest = (answered == 0 and folder.manifest()) or build_manifest(
             model,
             task,
             options,
@@ -186,8 +186,8 @@ class _Run:
         for name, tuned in self.model.tuned_on(self.task.card.kind).items():
             if name in used and used[name] != tuned:
                 yield (
-                    f"{name} is {_shown(used[name])} here, but the weights were tuned on "
-                    f"{_shown(tuned)} (--prompt-format matched uses that)"
+                    f"{name}: {_shown(used[name])} here, {_shown(tuned)} when the weights were "
+                    "tuned (--prompt-format matched uses that)"
                 )
 
 

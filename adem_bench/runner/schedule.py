@@ -73,9 +73,7 @@ def _batches(items: Sequence[Item], budget: Budget) -> Iterator[list[Item]]:
         yield batch
 
 
-def ahead(
-    units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None]
-) -> Iterator[Unit]:
+def ahead(units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None]) -> Iterator[Unit]:
     """Yield units while `prefetch` already works on the next one's requests."""
     current = next(units, None)
     if current is not None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from adem_bench.cards import TaskCard, load_task_card
+from adem_bench.cards import load_task_card
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.registry import TASK_KINDS
+from adem_bench.schemas import TaskCard
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.karpathy import CaptionedImage, CaptionFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.captions import NAMES, caption_scores
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
     Skips,

@@ -9,7 +9,6 @@ from typing import Literal, cast
 
 from pydantic import Field
 
-from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.mme import MmeFiles, Question
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
@@ -23,6 +22,7 @@ from adem_bench.metrics.mme import (
     mme_scores,
 )
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
     Skips,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.scienceqa import Problem, ScienceQAFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
@@ -24,6 +23,7 @@ from adem_bench.metrics.scienceqa import (
     nine_columns,
 )
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.prompts import ANSWER_START, FORMATS, Texts, render
 from adem_bench.tasks.shared import (

@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from adem_bench.cards import Strict, TaskCard
 from adem_bench.data.reading import BadRow
 from adem_bench.errors import CardError, PredictionsError, nearest_hint
 from adem_bench.records import Metric, Record, Result
+from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 
 Kind = TypeVar("Kind", bound=Strict)

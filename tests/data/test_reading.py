@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adem_bench.cards import DataSource
 from adem_bench.data.reading import data_digest, is_safe_name, read_json
 from adem_bench.errors import DataError
+from adem_bench.schemas import DataSource
 
 SOURCE = DataSource(url="https://example.org/data")
 

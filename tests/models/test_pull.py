@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from filelock import FileLock
 
-from adem_bench.cards import AdapterSource, ModelCard
 from adem_bench.errors import CheckpointError
 from adem_bench.models.pull import Download, downloads, pull
+from adem_bench.schemas import AdapterSource, ModelCard
 
 BODY = bytes(range(256)) * 1000
 SIZE, SHA256 = len(BODY), hashlib.sha256(BODY).hexdigest()

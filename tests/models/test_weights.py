@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from adem_bench.cards import ModelCard, load_model_card
+from adem_bench.cards import load_model_card
 from adem_bench.models.weights import missing_message, weights_path
+from adem_bench.schemas import ModelCard
 
 
 @pytest.fixture

@@ -151,13 +151,6 @@ def test_an_overridden_card_never_passes_for_the_model_itself(run, tmp_path):
     assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]", "adem-7b"]
 
 
-def test_seeds_are_told_apart_only_where_there_are_several(run, tmp_path):
-    run(value=0.8, seed=1)
-    assert [row["model"] for row in rows(tmp_path)] == ["m"]
-    run(value=0.7, seed=2)
-    assert [row["model"] for row in rows(tmp_path)] == ["m [seed=1]", "m [seed=2]"]
-
-
 def test_changed_weights_of_the_same_name_are_told_apart(run, tmp_path):
     run(value=0.8, fingerprint="a" * 16, finished="2026-01-01T00:00:00+00:00")
     run(value=0.7, fingerprint="b" * 16, finished="2026-01-02T00:00:00+00:00")

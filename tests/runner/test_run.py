@@ -58,9 +58,11 @@ def test_records_are_in_the_samples_order_with_what_is_needed_to_score_them(run,
     assert json.loads((outcome.folder / "metrics.json").read_text())["complete"] is False
 
 
-def test_a_second_run_answers_nothing_and_fresh_answers_all(run):
+def test_a_second_run_answers_nothing_and_fresh_answers_all(run, tmp_path):
     assert run()[0].resumed == 0
+    timing = read_manifest(tmp_path / "results")["timing"]
     assert run()[0].resumed == 24
+    assert read_manifest(tmp_path / "results")["timing"] == timing
     assert run(options={"fresh": True})[0].resumed == 0
 
 
@@ -151,16 +153,22 @@ def test_prompts_other_than_the_tuned_ones_are_told_and_matched_on_request(run, 
     tuned = "prompts={scienceqa: {prompt_format: CQM-A, captions: true}}"
     (outcome,) = run("mini_sqa", overrides=(tuned,))
     warnings = " ".join(outcome.result.warnings)
-    assert "prompt_format is QCM-A here, but the weights were tuned on CQM-A" in warnings
-    assert "captions is off here, but the weights were tuned on on" in warnings
+    assert "prompt_format: QCM-A here, CQM-A when the weights were tuned" in warnings
+    assert "captions: off here, on when the weights were tuned" in warnings
     (outcome,) = run(
         "mini_sqa", overrides=(tuned,), prompt_format="matched", results=tmp_path / "m"
     )
     assert outcome.result.warnings == ()
     settings = read_manifest(tmp_path / "m")["task"]["prompt_settings"]
     assert settings == {"prompt_format": "CQM-A", "captions": True}
+
+
+def test_matched_needs_a_word_on_some_task_and_leaves_the_others_as_they_are(run):
     with pytest.raises(CardError, match="name a format instead"):
-        run("mini_sqa", prompt_format="matched")
+        run("mini_sqa,mini_mme", prompt_format="matched")
+    tuned = "prompts={scienceqa: {prompt_format: CQM-A, captions: true}}"
+    outcomes = run("mini_sqa,mini_mme", overrides=(tuned,), prompt_format="matched")
+    assert [outcome.result.task for outcome in outcomes] == ["mini_sqa", "mini_mme"]
 
 
 def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):

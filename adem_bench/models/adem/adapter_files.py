@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from adem_bench.cards import FusionSettings
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically, write_json
 from adem_bench.records import Json
+from adem_bench.schemas import FusionSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
 PAPER = {"alpha": 0.1, "beta": 0.01, "drop_ratio": 0.1, "scales": (256, 64)}
@@ -143,12 +143,10 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        reason = (
-            str(error).splitlines()[0]
-            if "Unsupported" not in str(error)
-            else ("it holds pickled objects other than tensors and plain data")
-        )
-        raise CheckpointError(f"{path} was not loaded: {reason}") from error
+        raise CheckpointError(
+            f"{path} was not loaded: it is no torch file, or it holds pickled objects other than "
+            "tensors and plain data, which may run code"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from adem_bench.cards import ModelCard
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.adem.llama_files import load_language_model
@@ -19,6 +18,7 @@ from adem_bench.models.adem.tokenizer import Tokenizer, load_tokenizer
 from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.weights import missing_message, weights_path
+from adem_bench.schemas import ModelCard
 
 WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")
 

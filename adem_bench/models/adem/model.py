@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adem_bench.cards import AdapterSource, ModelCard
 from adem_bench.errors import CheckpointError, OutOfMemoryError
 from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.decoding import choice_logprobs, decode
@@ -24,6 +24,7 @@ from adem_bench.models.adem.tuned import TunedWeights, tuned, untuned
 from adem_bench.models.base import Budget, ModelOptions
 from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
 from adem_bench.records import Json, Request, Response
+from adem_bench.schemas import AdapterSource, ModelCard
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
@@ -205,7 +206,7 @@ class AdemModel:
         return {
             "name": self.card.name,
             "fingerprint": self.fingerprint(),
-            "language_model": self.card.language_model_name or self.card.language_model.path,
+            "language_model": self._language_model_name(),
             "adapter": str(weights.path.name) if weights.path else NO_ADAPTER,
             "trainable_parameters": weights.trainable_parameters,
             "total_parameters": self._frozen.parameters + weights.trainable_parameters,
@@ -213,3 +214,9 @@ class AdemModel:
             "dtype": str(self._frozen.dtype).removeprefix("torch."),
             "device": self._frozen.device_name,
         }
+
+    def _language_model_name(self) -> str:
+        source = self.card.language_model
+        # A folder's place is nobody's business but its machine's.
+        name = source.path if source.hub else Path(source.path).name
+        return self.card.language_model_name or name

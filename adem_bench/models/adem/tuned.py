@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from adem_bench.cards import FusionSettings
 from adem_bench.files import file_digest
 from adem_bench.models.adem.adapter_files import (
     WEIGHTS_NAME,
@@ -22,6 +21,7 @@ from adem_bench.models.adem.fusion import NoFusion, VisualMemory
 from adem_bench.models.adem.language import FusedDecoder
 from adem_bench.models.adem.memories import ImageReader, MemoryStore
 from adem_bench.models.adem.sequence import SequenceBuilder
+from adem_bench.schemas import FusionSettings
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, VisionTra
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adem_bench.cards import VisionSource
 from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.adapter_files import load_plain_data
+from adem_bench.schemas import VisionSource
 
 HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from adem_bench.cards import VisionSource
 from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.language import FusedDecoder
 from adem_bench.models.adem.llama_files import LAYER_TENSORS, TOP_TENSORS, load_language_model
 from adem_bench.models.adem.vision import VisionTower
 from adem_bench.models.adem.vision_files import load_visual
+from adem_bench.schemas import VisionSource
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from adem_bench.cards import FusionSettings, VisionSource
 from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.assemble import build_network
 from adem_bench.models.adem.decoding import decode
@@ -18,6 +17,7 @@ from adem_bench.models.adem.network import AdemNetwork, collate
 from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 from adem_bench.models.adem.vision_files import load_visual
+from adem_bench.schemas import FusionSettings, VisionSource
 
 PARITY = Path(__file__).parents[2] / "fixtures" / "parity"
 TOLERANCE = 1e-4

@@ -1,0 +1,157 @@
+"""What a card may say: the fields of models, tasks and groups, each explained; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Card(Strict):
+    """What every card has."""
+
+    name: str
+    title: str = ""
+    path: Path | None = Field(default=None, exclude=True)
+    """The file the card was read from."""
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits over the resolved fields, wherever the file lies."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class DataSource(Strict):
+    """Where a task's files are to be had, for messages and `models`/`data` listings."""
+
+    url: str = ""
+    licence: str = ""
+    layout: str = ""
+    """The files expected below the data root, in words."""
+    generator: Literal["mini"] | None = None
+    """Set for data that the package makes itself when no data root is given."""
+
+
+class TaskCard(Card):
+    """A benchmark: a kind (the class that knows its layout), a split, a size and its settings."""
+
+    kind: str
+    version: int = Field(default=1, ge=1)
+    """Raised whenever scores could change."""
+    split: str
+    expected: dict[str, int] = {}
+    """Published number of samples of each split."""
+    headline: str
+    """The metric that leaderboards show first."""
+    columns: tuple[str, ...] = ()
+    """Further metrics for leaderboards; the headline alone if empty."""
+    prompt_format: str | None = None
+    data: DataSource = DataSource()
+    options: dict[str, Any] = {}
+    """Settings of the kind; each kind checks its own."""
+
+
+class GroupCard(Card):
+    """A name for several tasks, in order."""
+
+    tasks: tuple[str, ...]
+
+
+class AdapterSource(Strict):
+    """One adapter on disk, and where it is published."""
+
+    path: str
+    """Below the card's own folder or the weights folder."""
+    url: str = ""
+    size: int | None = None
+    """Bytes."""
+    sha256: str = ""
+
+
+class LanguageModelSource(Strict):
+    """The frozen language model."""
+
+    path: str
+    """A folder in the published layout or the Hugging Face layout, or (`hub: true`) a hub id."""
+    hub: bool = False
+    """Whether transformers may fetch `path` from its hub where no such folder exists."""
+    tokenizer: str = ""
+    """tokenizer.model; by default looked for in the folder and beside it."""
+    source: str = ""
+    """Where it is to be had, for the message when it is missing."""
+
+
+class VisionSource(Strict):
+    """The frozen CLIP image tower."""
+
+    path: str = ""
+    """A file in OpenAI layout (`visual.…` keys); tried before the tag."""
+    name: str = "ViT-L-14-quickgelu"
+    """open_clip's name of the architecture."""
+    pretrained: str = "openai"
+    """open_clip's tag of the weights."""
+
+
+class FusionSettings(Strict):
+    """Hyper-parameters of ADEM-VL; what a checkpoint says of itself fills the empty ones (Q28)."""
+
+    kind: str = "adem"
+    alpha: float | None = None
+    """Weight of the fused term in each decoder layer (paper: 0.1)."""
+    beta: float | None = None
+    """Weight of the projected visual features (paper: 0.01)."""
+    drop_ratio: float | None = Field(default=None, lt=1)
+    """Share of visual slots dropped per token (paper: 0.1)."""
+    scales: tuple[int, ...] | None = None
+    """Patch counts after pooling, in order (paper: 256, 64)."""
+    cls_token: bool | None = None
+    """Whether the class token and its prefix enter the input (paper: yes)."""
+
+
+class PublishedScore(Strict):
+    """A score that a paper or a repository states for the model."""
+
+    task: str
+    metric: str
+    value: float
+    source: str
+
+
+class ModelCard(Card):
+    """A model: where its weights are and how they are to be used."""
+
+    kind: str = "adem"
+    language_model: LanguageModelSource
+    vision: VisionSource = VisionSource()
+    fusion: FusionSettings = FusionSettings()
+    adapters: dict[str, AdapterSource] = {}
+    """Task name to the adapter tuned for it; `default` serves every other task."""
+    adapter: str = ""
+    """One adapter for every task, before `adapters` (`--adapter`)."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """`auto` is float16 on a GPU, as published, and float32 on the CPU."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """`eager` rounds as the published code does; `sdpa` is faster."""
+    max_sequence_length: int = Field(default=512, ge=16)
+    """Prompt and answer together (published: 512)."""
+    overflow: Literal["published", "fix"] = "published"
+    """What happens to prompts that do not fit (Q9)."""
+    image_normalization: Literal["task", "imagenet", "clip"] = "task"
+    """`task` follows each benchmark's published pipeline (Q14)."""
+    prompts: dict[str, dict[str, Any]] = {}
+    """Task kind to the prompt settings the weights were tuned on, where their file is silent."""
+    language_model_name: str = ""
+    """For tables, for example `LLaMA-7B`."""
+    trainable_parameters: int | None = None
+    published: tuple[PublishedScore, ...] = ()
+    prompt_batch_tokens: int | None = Field(default=None, ge=64)
+    """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
