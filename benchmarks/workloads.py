@@ -15,25 +15,6 @@ WORDS = (
     "which", "of", "these", "is", "the", "one", "that", "has", "a", "red", "or", "blue", "shape",
     "on", "left", "right", "and", "two",
 )  # fmt: skip
-    "which",
-    "of",
-    "these",
-    "is",
-    "the",
-    "one",
-    "that",
-    "has",
-    "a",
-    "red",
-    "or",
-    "blue",
-    "shape",
-    "on",
-    "left",
-    "right",
-    "and",
-    "two",
-]
 SQA_TOKENS = (70, 90, 110, 130, 160, 200, 260)
 """Prompt lengths about those of ScienceQA in LLaMA's vocabulary."""
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adem_bench.cards import VisionSource
 from adem_bench.data.mini.world import Scene
 from adem_bench.models.adem.adapter_files import AdapterSettings, write_adapter
 from adem_bench.models.adem.fusion import AdemFusion
@@ -20,6 +19,7 @@ from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 from adem_bench.models.adem.vision import VisionTower
 from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.records import ImageNormalization
+from adem_bench.schemas import VisionSource
 from adem_tiny.log import Log, warm_cosine
 from adem_tiny.texts import Row
 from adem_tiny.vision import normalized, pixels_of
@@ -43,7 +43,7 @@ class AdapterRecipe:
     drop_ratio: float = 0.1
     hidden_proj: int = 256
     adapter_dim: int = 32
-    steps: int = 2000
+    steps: int = 1800
     batch: int = 64
     rate: float = 3e-3
     warm_up: int = 100
