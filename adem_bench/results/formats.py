@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from adem_bench.errors import printable
+from adem_bench.results.finished import FinishedRun
 from adem_bench.results.leaderboard import Cell, Leaderboard, Row
 from adem_bench.results.table import console, grid
 
@@ -59,6 +61,16 @@ def leaderboard_markdown(board: Leaderboard) -> str:
     lines = [_line(header), _line(["---"] * len(FIXED) + ["---:"] * (len(header) - len(FIXED)))]
     lines += [_line(_shown(board, row)) for row in board.rows]
     return "\n".join(lines) + "\n"
+
+
+def leaderboard_long(runs: Sequence[FinishedRun]) -> str:
+    """Return a CSV with a row for every metric of every run; columns as in `frames.COLUMNS`."""
+    from adem_bench.results.frames import metrics_frame
+
+    frame = metrics_frame(runs)
+    for name in ("model", "folder", "metric"):
+        frame[name] = frame[name].map(_inert)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def show_leaderboard(board: Leaderboard, out: Console) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import pytest
 
 from adem_bench.records import Metric, Result
+from adem_bench.results.frames import COLUMNS
 
 
 @pytest.fixture
@@ -32,8 +35,19 @@ def test_files_are_written_for_spreadsheets_and_pages(adem_bench, one_run, tmp_p
     printed = adem_bench("leaderboard", "results", "--format", form)
     assert printed.out.startswith(first)
     written = adem_bench("leaderboard", "--format", form, "--output", f"out/board.{form}")
-    assert written.out == f"wrote out/board.{form}: 1 rows\n"
+    assert written.out == f"wrote out/board.{form}: 1 row\n"
     assert (tmp_path / "out" / f"board.{form}").read_text() == printed.out
+
+
+def test_every_metric_of_every_run_as_one_table(adem_bench, one_run, tmp_path):
+    printed = adem_bench("leaderboard", "results", "--format", "long")
+    assert printed.code == 0
+    (row,) = csv.DictReader(io.StringIO(printed.out))
+    assert tuple(row) == COLUMNS
+    assert (row["metric"], row["value"], row["complete"]) == ("acc", "0.5", "True")
+    written = adem_bench("leaderboard", "--format", "long", "--output", "long.csv")
+    assert written.out == "wrote long.csv: 1 run\n"
+    assert (tmp_path / "long.csv").read_text() == printed.out
 
 
 def test_a_broken_run_is_named_and_the_rest_is_shown(adem_bench, one_run, tmp_path):

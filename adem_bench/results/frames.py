@@ -1,0 +1,36 @@
+"""Runs as a pandas table, one row a metric: for notebooks, plots and one's own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from adem_bench.results.finished import FinishedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "model", "fingerprint", "task", "split", "metric", "value", "unit", "count",
+    "scored", "failed", "expected", "complete", "blind", "finished", "folder",
+)  # fmt: skip
+
+
+def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
+    """Return every metric of every run; the columns are `COLUMNS`, in this order.
+
+    Values are as in metrics.json: fractions lie in [0, 1]; an unavailable metric's is missing.
+    """
+    import pandas as pd
+
+    rows = [
+        (
+            run.model, run.fingerprint, run.result.task, run.result.split,
+            metric.name, metric.value, metric.unit, metric.count,
+            run.result.scored, run.result.failed, run.result.expected, run.result.complete,
+            bool(run.options.get("blind")), run.finished, str(run.folder),
+        )
+        for run in runs
+        for metric in run.result.metrics
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
