@@ -2,7 +2,6 @@
 # `make test`: set up and pass every check.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.RECIPEPREFIX = >
 .PHONY: demo test lint
 
 # Some machines have an older python3 beside a suitable one.
@@ -13,24 +12,25 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 demo: .venv/.installed
-> $(BIN)/adem-bench run --model adem-tiny --tasks mini
-> @echo "Files of the runs:" && find results/adem-tiny -type f | sort
+	$(BIN)/adem-bench run --model adem-tiny --tasks mini
+	@echo "Files of the runs:" && find results/adem-tiny -type f | sort
 
 test: lint
-> $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 lint: .venv/.installed-test
-> $(BIN)/ruff check .
-> $(BIN)/ruff format --check .
-> $(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The stamps keep a second `make` from asking pip again.
 .venv/.installed: pyproject.toml
-> @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; set PYTHON=…" >&2; exit 2; }
-> test -x $(BIN)/python || $(PYTHON) -m venv .venv
-> $(PIP) -e .
-> @touch $@
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; set PYTHON=…" >&2; exit 2; }
+	@echo "Installing adem-bench into .venv; PyTorch alone is a few GB, so this takes minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e .
+	@touch $@
 
 .venv/.installed-test: .venv/.installed
-> $(PIP) -e '.[test]'
-> @touch $@
+	@$(PIP) -e '.[test]'
+	@touch $@
