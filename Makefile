@@ -13,7 +13,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 demo: .venv/.installed
 	$(BIN)/adem-bench run --model adem-tiny --tasks mini
-	@echo "Files of the runs:" && find results/adem-tiny -type f | sort
+	@echo && echo "The same with every image withheld, then the language model without its adapter:"
+	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --blind > /dev/null
+	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --adapter none > /dev/null
+	@$(BIN)/adem-bench leaderboard results
+	@echo && echo "Files of the runs:" && find results/adem-tiny -type f | sort
 
 test: lint
 	$(BIN)/python -m pytest

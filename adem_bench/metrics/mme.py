@@ -14,6 +14,7 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
+from adem_bench.metrics.majority import MAJORITY, majority
 from adem_bench.records import Metric
 
 PERCEPTION = (
@@ -98,7 +99,7 @@ def _in_prefix(answer: str) -> YesNo:
 def metric_names(subtasks: Sequence[str] = SUBTASKS) -> tuple[str, ...]:
     """Return the names of all metrics that `mme_scores` makes for these subtasks."""
     details = (f"{subtask}.{detail}" for subtask in subtasks for detail in DETAILS)
-    return ("perception", "cognition", "accuracy", "other", *subtasks, *details)
+    return ("perception", "cognition", "accuracy", "other", MAJORITY, *subtasks, *details)
 
 
 def mme_scores(
@@ -117,6 +118,7 @@ def mme_scores(
         *sums,
         _fraction("accuracy", [a.prediction == a.gold for a in answers]),
         _other("other", answers),
+        majority([answer.gold for answer in answers]),
         *scores.values(),
         *(metric for subtask in subtasks for metric in _details(subtask, grouped[subtask])),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adem_bench.metrics.majority import majority
 from adem_bench.records import Metric
 
 SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
@@ -51,7 +52,7 @@ def groups_of(subject: str, grade: str, has_hint: bool, has_image: bool) -> tupl
 
 
 def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
-    """Return the eight columns, the average and the number of answers without an option.
+    """Return the eight columns, the average, the answers without an option, the majority's score.
 
     The published code divides by zero where a column is empty; here its value is None.
     """
@@ -64,6 +65,7 @@ def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
         *metrics,
         _share(AVERAGE, answers),
         Metric(UNREAD, unread, "count", len(answers), "no option read; scored as wrong"),
+        majority([answer.reference for answer in answers]),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from adem_bench.data.scienceqa import Problem, ScienceQAFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
+from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.scienceqa import (
     AVERAGE,
     COLUMNS,
@@ -58,7 +59,7 @@ class ScienceQA:
         self.card = card
         self.options = read_options(card, ScienceQAOptions)
         self._format = check_choice(card, "prompt format", card.prompt_format or "QCM-A", FORMATS)
-        check_metrics(card, (*COLUMNS, AVERAGE, UNREAD))
+        check_metrics(card, (*COLUMNS, AVERAGE, UNREAD, MAJORITY))
         self._files = ScienceQAFiles(data_root, card.data)
         self._skips = Skips()
         self._fingerprint = ""

@@ -62,4 +62,4 @@ def test_no_answers_give_no_figures():
     metrics = mme_scores([])
     assert {metric.value for metric in metrics if metric.unit != "count"} == {None}
     assert {metric.name for metric in metrics} == set(metric_names())
-    assert len(metrics) == 4 + 6 * len(SUBTASKS)
+    assert len(metrics) == 5 + 6 * len(SUBTASKS)

@@ -13,6 +13,9 @@ from adem_bench.models.adem.fusion import VisualMemory
 from adem_bench.models.adem.language import FusedDecoder, KeyValueCache
 from adem_bench.models.adem.sequence import PromptRow
 
+WORTH_LEAVING = 7 / 8
+"""Share of running rows at which finished ones leave: leaving copies memories and caches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -52,16 +55,18 @@ def decode(
     first_logits = logits
     ids: list[list[int]] = [[] for _ in rows]
     active = torch.arange(len(rows), device=device)
+    running = torch.ones_like(active, dtype=torch.bool)
     for produced in range(1, max_new_tokens + 1):
         tokens = logits.argmax(dim=-1)
-        running = tokens != eos_id
+        running = running & (tokens != eos_id)
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
         if produced == max_new_tokens or not running.any() or cache is None:
             break
-        if not running.all():
+        if int(running.sum()) <= WORTH_LEAVING * len(active):
             kept = running.nonzero()[:, 0]
-            active, tokens, memory = active[kept], tokens[kept], memory.select(kept)
+            active, tokens, running = active[kept], tokens[kept], running[kept]
+            memory = memory.select(kept)
             cache.keep(kept)
         hidden = decoder.step(decoder.embed(tokens[:, None]), memory, cache)
         logits = decoder.logits(hidden)[:, 0].float()
