@@ -105,15 +105,15 @@ def make_adapter(folder: Path, seed: int, log: Log) -> None:
 
 
 def make_scores(folder: Path, seed: int, log: Log) -> None:
-    """Score the test split: tuned, tuned without images, and with the adapter untuned."""
+    """Score the test split: tuned, tuned without images, and with the adapter as it starts."""
     questions = questions_of("test", DEFAULT_SEED)
     log.write(model="majority", **majority(questions))
     network, builder = load_network(folder, AdapterRecipe())
-    log.write(model="untuned", **score(network, builder, questions))
+    log.write(model="adapter at its start", **score(network, builder, questions))
     network.load_adapter(read_adapter(folder / "adapter").tensors, "adapter")
     network.eval()
     log.write(model="tuned", **score(network, builder, questions))
-    log.write(model="tuned, images left out", **score(network, builder, questions, blind=True))
+    log.write(model="tuned, no image", **score(network, builder, questions, blind=True))
 
 
 RUN = {

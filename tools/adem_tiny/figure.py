@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 PANEL = (380, 240)
 MARGIN = 45
+COLUMNS = 3
 STAGES = ("reading", "answering", "vision", "adapter")
 SCORES = (("mme", "mini-MME"), ("sqa", "mini-SQA"), ("CIDEr", "CIDEr"))
 LINE, AXIS = (45, 80, 200), (110, 110, 110)
@@ -22,7 +23,7 @@ BARS = ((190, 190, 190), (150, 170, 220), (235, 150, 60), (45, 80, 200), (90, 16
 
 def draw(folder: Path) -> None:
     """Write `figure.png` from the logs of a folder; logs that are missing leave a blank."""
-    figure = Image.new("RGB", (2 * PANEL[0], 2 * PANEL[1]), "white")
+    figure = Image.new("RGB", (COLUMNS * PANEL[0], 2 * PANEL[1]), "white")
     for index, stage in enumerate(STAGES):
         points = [(line["step"], line["loss"]) for line in _read(folder, stage) if "loss" in line]
         if points:
@@ -34,7 +35,7 @@ def draw(folder: Path) -> None:
 
 
 def _place(index: int) -> tuple[int, int]:
-    row, column = divmod(index, 2)
+    row, column = divmod(index, COLUMNS)
     return column * PANEL[0], row * PANEL[1]
 
 
@@ -82,7 +83,7 @@ def _bars(scores: Sequence[dict[str, Any]]) -> Image.Image:
             x = left + index * bar
             pen.rectangle((x, bottom - height * share, x + bar - 2, bottom), fill=BARS[index])
     for index, line in enumerate(scores):
-        place = (MARGIN + 4 + index % 3 * 112, PANEL[1] - 28 + index // 3 * 13)
+        place = (MARGIN + 4 + index % 2 * 150, PANEL[1] - 28 + index // 2 * 13)
         pen.rectangle((place[0], place[1] + 2, place[0] + 7, place[1] + 9), fill=BARS[index])
         pen.text((place[0] + 11, place[1]), line["model"], fill="black")
     return panel
