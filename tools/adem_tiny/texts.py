@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adem_bench.data.mini.items import caption_items, yes_no_items
-from adem_bench.data.mini.science import Problem, science_problems
+from adem_bench.data.mini.problem import Problem
+from adem_bench.data.mini.science import science_problems
 from adem_bench.data.mini.text import describe
 from adem_bench.data.mini.world import Dice, Scene, Split
 from adem_bench.models.adem.sequence import IMAGE_PREFIX, NO_IMAGE_PREFIX

@@ -16,7 +16,8 @@ from typing import Any
 from adem_bench.data.mini.drawing import paint
 from adem_bench.data.mini.items import CaptionItem, YesNoItem, caption_items, yes_no_items
 from adem_bench.data.mini.png import encode_png
-from adem_bench.data.mini.science import Problem, science_problems
+from adem_bench.data.mini.problem import Problem
+from adem_bench.data.mini.science import science_problems
 from adem_bench.data.mini.text import describe
 from adem_bench.data.mini.world import Scene, Split
 from adem_bench.errors import ResultsError
