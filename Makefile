@@ -17,7 +17,7 @@ demo: .venv/.installed
 	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --blind > /dev/null
 	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --adapter none > /dev/null
 	@$(BIN)/adem-bench leaderboard results
-	@echo && echo "Files of the runs:" && find results/adem-tiny -type f | sort
+	@echo && echo "Files of the runs:" && find results/adem-tiny -type f ! -name .lock | sort
 
 test: lint
 	$(BIN)/python -m pytest

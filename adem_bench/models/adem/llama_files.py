@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -58,6 +59,8 @@ def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.de
     """
     if isinstance(source, Path) and is_consolidated(source):
         return _load_consolidated(source, dtype, device)
+    # A bar for a second's work, drawn even into files.
+    transformers.utils.logging.disable_progress_bar()
     try:
         AutoConfig.from_pretrained(str(source))
         model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
