@@ -24,7 +24,7 @@ test: lint
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check adem_bench tests tools benchmarks
 	$(BIN)/mypy
 
 # The stamps keep a second `make` from asking pip again.
