@@ -117,6 +117,7 @@ class AdemModel:
                 part = [requests[index] for index in indices]
                 responses |= zip(indices, self._answer(part, images), strict=True)
         except (torch.OutOfMemoryError, MemoryError) as error:
+            torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
         except RuntimeError as error:
             # The CPU allocator has no exception type of its own.

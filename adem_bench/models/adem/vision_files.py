@@ -53,7 +53,8 @@ def _from_tag(source: VisionSource) -> VisionTransformer:
         )
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"open_clip has no {source.name} with tag {source.pretrained!r} at hand: {error}"
+            f"open_clip cannot load {source.name} with tag {source.pretrained!r} ({error}); "
+            "without a network, name a file with the same weights in the card's vision.path"
         ) from error
     visual = model.visual
     if not isinstance(visual, VisionTransformer):
