@@ -1,6 +1,6 @@
 """Make the model `adem-tiny` from a seed: tokenizer, language model, image tower, adapter.
 
-Two CPU cores need about half an hour:
+Two CPU cores need a little over half an hour:
 
     python tools/make_adem_tiny.py
 
