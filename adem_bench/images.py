@@ -34,7 +34,7 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
         UnreadableImageError: the file is missing, not an image, or a decompression bomb.
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -44,10 +44,11 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
                 square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     except FileNotFoundError as error:
         raise UnreadableImageError(f"image {path} does not exist") from error
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise UnreadableImageError(f"image {path} cannot be read: {error}") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
+    except Exception as error:  # noqa: BLE001 - broken files raise nearly anything in Pillow
+        reason = str(error) or type(error).__name__
+        raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error
     mean, deviation = (
         np.array(values, dtype=np.float32) for values in PIXEL_STATISTICS[normalization]
     )

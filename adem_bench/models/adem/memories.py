@@ -63,10 +63,6 @@ class ImageReader:
         self.prefetch([key])
         return self._pending.pop(key).result()
 
-    def forget(self) -> None:
-        """Drop what was read ahead and not asked for."""
-        self._pending.clear()
-
 
 class MemoryStore:
     """The visual memories of one network, least recently used ones dropped first."""
