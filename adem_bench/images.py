@@ -46,7 +46,7 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
         raise UnreadableImageError(f"image {path} does not exist") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
-    except Exception as error:  # noqa: BLE001 - broken files raise nearly anything in Pillow
+    except Exception as error:  # broken files raise nearly anything in Pillow
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error
     mean, deviation = (
