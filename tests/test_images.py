@@ -40,3 +40,13 @@ def test_files_that_are_no_images_are_told(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=r"broken\.png cannot be read"):
         load_image(path, 32, "clip")
+
+
+@pytest.mark.parametrize("error", [TypeError("odd field"), NotImplementedError(), KeyError(3)])
+def test_whatever_pillow_raises_is_told(tmp_path, monkeypatch, error):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UnreadableImageError, match="cannot be read"):
+        load_image(tmp_path / "odd.tif", 32, "clip")
