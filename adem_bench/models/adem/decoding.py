@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adem_bench.models.adem.cache import KeyValueCache
 from adem_bench.models.adem.fusion import VisualMemory
-from adem_bench.models.adem.language import FusedDecoder, KeyValueCache
+from adem_bench.models.adem.language import FusedDecoder
 from adem_bench.models.adem.sequence import PromptRow
 
 WORTH_LEAVING = 7 / 8

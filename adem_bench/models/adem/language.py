@@ -1,64 +1,24 @@
-"""The frozen LLaMA's decoder layers with a fusion branch, and their key-value cache.
+"""The frozen LLaMA with a fusion branch in every decoder layer.
 
 Rows are padded on the right: a causal mask then hides the pads from every real token, so
 that neither a padding mask nor the other rows of a batch enter a row's numbers.
-Shapes: B rows, T tokens, D width, H heads, G key-value heads, S head size.
+Shapes: B rows, T tokens, D width.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.adem.cache import KeyValueCache
 from adem_bench.models.adem.fusion import Fusion, VisualMemory
+from adem_bench.models.adem.layer import FusedLayer
 
 SUPPORTED_ARCHITECTURES = ("llama", "mistral")
 """Model types of transformers whose layers have LLaMA's parts and nothing else."""
-
-
-class KeyValueCache:
-    """Keys and values of all layers, each row at its own length."""
-
-    def __init__(self, layers: int, lengths: Tensor, capacity: int) -> None:
-        """Make an empty cache for rows that will be prefilled to `lengths` (B,)."""
-        self.lengths = lengths
-        self._capacity = capacity
-        self._keys: list[Tensor | None] = [None] * layers
-        self._values: list[Tensor | None] = [None] * layers
-
-    def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Keep the prompt's (B, G, T, S); columns past a row's length are overwritten later."""
-        room = (0, 0, 0, self._capacity - keys.shape[2])
-        self._keys[layer], self._values[layer] = F.pad(keys, room), F.pad(values, room)
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one column (B, G, 1, S) at each row's length; return all up to the longest."""
-        stored_keys, stored_values = self._keys[layer], self._values[layer]
-        assert stored_keys is not None
-        assert stored_values is not None
-        rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        stored_keys[rows, :, self.lengths] = keys[:, :, 0]
-        stored_values[rows, :, self.lengths] = values[:, :, 0]
-        end = int(self.lengths.max()) + 1
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
-
-    def visible(self) -> Tensor:
-        """Return the (B, 1, 1, end) mask of columns that a new token of each row may read."""
-        columns = torch.arange(int(self.lengths.max()) + 1, device=self.lengths.device)
-        return (columns <= self.lengths[:, None])[:, None, None]
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop every row but `rows`: finished ones leave the batch."""
-        self.lengths = self.lengths[rows]
-        self._keys = [None if x is None else x[rows] for x in self._keys]
-        self._values = [None if x is None else x[rows] for x in self._values]
 
 
 class FusedDecoder(nn.Module):
@@ -87,13 +47,10 @@ class FusedDecoder(nn.Module):
         self.llama: Any = llama.requires_grad_(False)
         self.fusion = fusion
         self.eager = eager
-        self.attend = _attend_eagerly if eager else _attend_fused
-
-    @property
-    def layers(self) -> Sequence[Any]:
-        """The decoder layers."""
-        layers: Sequence[Any] = self.llama.model.layers
-        return layers
+        self.layers = nn.ModuleList(
+            FusedLayer(layer, index, fusion, eager)
+            for index, layer in enumerate(self.llama.model.layers)
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,11 +98,7 @@ class FusedDecoder(nn.Module):
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
             only = last if index == len(self.layers) - 1 else None
-            normed = layer.input_layernorm(hidden)
-            if only is not None:
-                hidden = _take(hidden, only)
-            attended = self._prompt_attention(index, normed, rotary, cache, only)
-            hidden = self._feed_forward(index, hidden + attended, memory)
+            hidden = layer(hidden, memory, rotary, cache, only)
         return self._norm(hidden)
 
     def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:
@@ -153,40 +106,11 @@ class FusedDecoder(nn.Module):
         rotary = self._rotary(inputs_embeds, cache.lengths[:, None])
         visible = cache.visible()
         hidden = inputs_embeds
-        for index, layer in enumerate(self.layers):
-            attention = layer.self_attn
-            query, key, value = _project(attention, layer.input_layernorm(hidden), rotary)
-            keys, values = cache.append(index, key, value)
-            attended = self.attend(attention, query, keys, values, visible)
-            hidden = self._feed_forward(index, hidden + attended, memory)
+        for layer in self.layers:
+            assert isinstance(layer, FusedLayer)
+            hidden = layer.step(hidden, memory, rotary, cache, visible)
         cache.lengths = cache.lengths + 1
         return self._norm(hidden)
-
-    def _prompt_attention(
-        self,
-        index: int,
-        normed: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        cache: KeyValueCache | None,
-        only: Tensor | None,
-    ) -> Tensor:
-        """Return the attention's output, for every position or for those in `only`."""
-        attention = self.layers[index].self_attn
-        query, key, value = _project(attention, normed, rotary, only)
-        if cache is not None:
-            cache.prefill(index, key, value)
-        if only is None:
-            return self.attend(attention, query, key, value, None)
-        columns = torch.arange(normed.shape[1], device=normed.device)
-        visible = (columns <= only[:, None])[:, None, None]
-        return self.attend(attention, query, key, value, visible)
-
-    def _feed_forward(self, index: int, hidden: Tensor, memory: VisualMemory) -> Tensor:
-        """Add the MLP's and the fusion's terms, in the published order of additions."""
-        layer = self.layers[index]
-        query = layer.post_attention_layernorm(hidden)
-        fed: Tensor = hidden + layer.mlp(query)
-        return fed + self.fusion.fuse(index, query, memory)
 
     def _rotary(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)
@@ -195,64 +119,3 @@ class FusedDecoder(nn.Module):
     def _norm(self, hidden: Tensor) -> Tensor:
         normed: Tensor = self.llama.model.norm(hidden)
         return normed
-
-
-def _take(x: Tensor, positions: Tensor) -> Tensor:
-    """Return (B, 1, D): the token of each row at `positions` (B,)."""
-    return x[torch.arange(len(x), device=x.device), positions][:, None]
-
-
-def _project(
-    attention: Any, x: Tensor, rotary: tuple[Tensor, Tensor], only: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
-
-    With `only` (B,), the query is computed at those positions alone, (B, H, 1, S).
-    """
-    cos, sin = rotary
-    size: int = attention.head_dim
-
-    def heads(linear: Any, states: Tensor) -> Tensor:
-        out: Tensor = linear(states)
-        return out.view(*states.shape[:2], -1, size).transpose(1, 2)
-
-    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
-    if only is None:
-        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
-        return query, key, value
-    query = heads(attention.q_proj, _take(x, only))
-    query, _ = apply_rotary_pos_emb(query, query, cos[0, only, None], sin[0, only, None])
-    _, key = apply_rotary_pos_emb(key, key, cos, sin)
-    return query, key, value
-
-
-def _attend_fused(
-    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
-) -> Tensor:
-    """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
-    context = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=visible,
-        is_causal=visible is None,
-        scale=attention.scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))
-    return out
-
-
-def _attend_eagerly(
-    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
-) -> Tensor:
-    """Return what `_attend_fused` does, by ADEM-VL cec09b8 `adem/model.py:150-166`."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    if visible is None:
-        shape = (query.shape[2], key.shape[2])
-        visible = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
-    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-    weights = scores.masked_fill(~visible, -math.inf).float().softmax(dim=-1).to(query.dtype)
-    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))
-    return out

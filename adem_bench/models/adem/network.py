@@ -45,12 +45,16 @@ def collate(
     Raises:
         ValueError: no row has a supervised token (Q25).
     """
-    labels = torch.tensor([row.labels for row in rows])
+    longest = max(len(row.ids) for row in rows)
+    ids, labels = torch.zeros(2, len(rows), longest, dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.as_tensor(row.ids)
+        start = row.supervised_from
+        labels[index, start : len(row.ids)] = ids[index, start : len(row.ids)]
     supervised = (labels > 0).any(dim=0).nonzero()
     if not len(supervised):
         raise ValueError("no row of the batch has a supervised token")
     length = int(supervised.max()) + 1
-    ids = torch.tensor([row.ids for row in rows])
     stacked = torch.stack(list(images)) if images else torch.empty(0)
     return TrainingBatch(ids[:, :length], labels[:, :length], stacked, torch.tensor(indicators))
 
@@ -103,19 +107,32 @@ class AdemNetwork(nn.Module):
             embeds = torch.where(
                 is_class_token[..., None], memory.class_token[:, None].to(embeds.dtype), embeds
             )
-        logits = self.decoder.logits(self.decoder(embeds, memory)[:, :-1])
-        return F.cross_entropy(
-            logits.float().flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL
-        )
+        hidden, labels = self.decoder(embeds, memory)[:, :-1], batch.labels[:, 1:]
+        # Only positions that count go through the output head: the mean is over them alone.
+        supervised = labels != IGNORED_LABEL
+        logits = self.decoder.logits(hidden[supervised])
+        return F.cross_entropy(logits.float(), labels[supervised])
 
     def _training_memory(self, batch: TrainingBatch) -> VisualMemory:
-        """Return one memory entry per row; only rows with an image go through CLIP."""
+        """Return one memory entry per row; only rows with an image go through CLIP.
+
+        Rows without one share the entry that has no image, which is what `beta * 0` leaves of
+        the published memory of a black image (Q18).
+        """
+        nothing = self.remember_nothing()
         if not len(batch.images):
-            return self.remember_nothing()
-        features = self.vision(batch.images)
-        rows = features.new_zeros(len(batch.ids), *features.shape[1:])
-        rows[batch.indicators > 0] = features
-        return self.fusion.prepare(rows, self.dtype, batch.indicators)
+            return nothing
+        seen = self.remember(batch.images)
+        if len(batch.images) == len(batch.ids):
+            return seen
+        entry = batch.indicators.cumsum(0) * batch.indicators
+        token = seen.class_token
+        return VisualMemory(
+            torch.cat([nothing.keys, seen.keys])[entry],
+            torch.cat([nothing.values, seen.values])[entry],
+            # Rows without image never read theirs.
+            None if token is None else torch.cat([torch.zeros_like(token[:1]), token])[entry],
+        )
 
     def adapter_tensors(self) -> dict[str, nn.Parameter]:
         """Return the tuned parameters under their published names, in the published order.

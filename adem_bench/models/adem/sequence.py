@@ -33,10 +33,22 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """A prompt with its answer, spliced and padded to the recipe's length."""
+    """A prompt with its answer, spliced and cut to the recipe's length; not padded."""
 
-    ids: list[int]
-    labels: list[int]
+    ids: Sequence[int]
+    supervised_from: int
+    """First position whose id is a label too; all from there on are, and none before."""
+
+    @property
+    def labels(self) -> list[int]:
+        """One label a position, as the published loss reads them."""
+        start = min(self.supervised_from, len(self.ids))
+        return [IGNORED_LABEL] * start + list(self.ids[start:])
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the loss reads any position; a prompt that fills the row leaves none (Q25)."""
+        return any(label != IGNORED_LABEL for label in self.ids[self.supervised_from :])
 
 
 class SequenceBuilder:
@@ -94,20 +106,14 @@ class SequenceBuilder:
         return PromptRow(ids, at, overflowed=excess > 0)
 
     def training(self, prompt: str, answer: str, has_image: bool) -> TrainingRow:
-        """Return a prompt with its answer as ids and labels, both `max_length` long.
+        """Return a prompt with its answer.
 
         The label mask covers as many tokens as the prompt alone has, even where the joint
-        text merges across the boundary; long rows lose their end, EOS included.
+        text merges across the boundary. The row is cut before the prefix is inserted after BOS
+        and once more after it (Q12): long rows lose their end, EOS included.
         """
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        masked = 1 + len(self.tokenizer.encode(prompt))
         ids = [bos, *self.tokenizer.encode(prompt + answer), eos][: self.max_length]
-        return self.splice(ids, [IGNORED_LABEL] * min(masked, len(ids)) + ids[masked:], has_image)
-
-    def splice(self, ids: Sequence[int], labels: Sequence[int], has_image: bool) -> TrainingRow:
-        """Insert the prefix after BOS, cut to `max_length` and pad on the right."""
         prefix = self.prefix(has_image)
-        new_ids = [*ids[:1], *prefix, *ids[1:]][: self.max_length]
-        new_labels = [*labels[:1], *[IGNORED_LABEL] * len(prefix), *labels[1:]][: self.max_length]
-        padding = [0] * (self.max_length - len(new_ids))
-        return TrainingRow(new_ids + padding, new_labels + padding)
+        spliced = [bos, *prefix, *ids[1:]][: self.max_length]
+        return TrainingRow(spliced, 1 + len(prefix) + len(self.tokenizer.encode(prompt)))

@@ -90,12 +90,12 @@ def test_a_hugging_face_folder_gives_the_decoder_of_transformers(tmp_path, group
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     llama = load_language_model(tmp_path, torch.float32, CPU)
-    assert not any(parameter.requires_grad for parameter in FusedDecoder(llama, None).parameters())
     expected = logits(llama)
     from adem_bench.models.adem.fusion import NoFusion
 
     for eager in (False, True):
         decoder = FusedDecoder(llama, NoFusion(llama), eager)
+        assert not any(parameter.requires_grad for parameter in decoder.parameters())
         nothing = decoder.fusion.prepare(None, torch.float32)
         with torch.inference_mode():
             found = decoder.logits(decoder(decoder.embed(torch.arange(1, 20)[None]), nothing))

@@ -109,10 +109,10 @@ def test_fusion_is_the_formula_of_the_paper():
 
 
 def test_without_an_image_the_learned_slots_act_alone():
-    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5)
+    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5, strengths=(0.1, 0.0, 0.1))
     torch.nn.init.normal_(fusion.adapter_emb2)
     nothing = fusion.prepare(None, torch.float32)
-    zeros = fusion.prepare(torch.randn(1, 5, 6), torch.float32, indicators=torch.zeros(1))
+    zeros = fusion.prepare(torch.randn(1, 5, 6), torch.float32)  # beta is 0
     assert nothing.class_token is None
     torch.testing.assert_close(nothing.keys, zeros.keys)
     torch.testing.assert_close(nothing.values, zeros.values)

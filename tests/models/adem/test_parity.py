@@ -54,9 +54,13 @@ def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
         image_prefix = [*goldens["prefix_img"].tolist(), 0]
         expected = image_prefix if has_image else goldens["prefix_nonimg"].tolist()
         assert builder.prefix(bool(has_image)) == expected
-        length = int((ids > 0).sum())
-        expected = builder.splice(ids[:length].tolist(), labels[:length].tolist(), bool(has_image))
-        assert builder.training(prompt, answer, bool(has_image)) == expected
+        row = builder.training(prompt, answer, bool(has_image))
+        length, prefix = int((ids > 0).sum()), builder.prefix(bool(has_image))
+        unspliced = [*range(1), *range(1 + len(prefix), len(row.ids))]
+        assert [row.ids[i] for i in unspliced] == ids[:length].tolist()
+        assert [row.labels[i] for i in unspliced] == labels[:length].tolist()
+        assert row.ids[1 : 1 + len(prefix)] == prefix
+        assert not any(row.labels[: 1 + len(prefix)])
 
 
 def test_vision_features(network, goldens):
