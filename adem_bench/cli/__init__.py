@@ -30,6 +30,7 @@ VERBS = {
     "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
     "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
     "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
+    "convert": ("adem_bench.cli.convert:convert", "Convert weights from one layout to the other."),
     "data": ("adem_bench.cli.data:data", "Make the data of the mini benchmark."),
 }
 """Each verb's `module:command` and its line in `--help`, which must cost no import."""

@@ -5,27 +5,42 @@ Both hold the published tensor names (`AdemNetwork.adapter_tensors`); no pickled
 
 from __future__ import annotations
 
-import argparse
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically, write_json
+from adem_bench.models.adem.published_files import plain_copy, read_published
 from adem_bench.records import Json
 from adem_bench.schemas import FusionSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
 PAPER = {"alpha": 0.1, "beta": 0.01, "drop_ratio": 0.1, "scales": (256, 64)}
 """What the paper uses, for whatever neither card nor checkpoint says."""
+ARGUMENTS = {
+    "alpha": "alpha",
+    "beta": "beta",
+    "drop_ratio": "drop_ratio",
+    "scales": "down_sample_num",
+    "hidden_proj": "hidden_proj",
+    "adapter_dim": "adapter_dim",
+    "language_model": "llm_model",
+    "vision": "clip",
+}
+"""Our settings and the published trainer's arguments (`train.py` of ADEM-VL) of the same meaning.
+
+`no_cls`, the opposite of `cls_token`, is the one that this table cannot hold.
+"""
+PROMPTED = "scienceqa"
+"""The one task kind whose prompt settings the published trainer has arguments for."""
+PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,8 @@ class AdapterSettings:
     vision: str | None = None
     prompts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     """Task kind to the `prompt_settings` that training prompts had (Q1, Q2)."""
+    language_model_signature: tuple[float, ...] | None = None
+    """A few numbers of the language model it was tuned on, so that another one is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,8 @@ class AdapterFile:
     tensors: dict[str, Tensor]
     settings: AdapterSettings
     """As the file states them, shapes included."""
+    beside: tuple[str, ...] = ()
+    """What else a published file holds, which no adapter needs (`optimizer`, …)."""
 
 
 def read_adapter(path: Path) -> AdapterFile:
@@ -62,20 +81,29 @@ def read_adapter(path: Path) -> AdapterFile:
     Raises:
         CheckpointError: missing, of no known format, or holding anything but plain data.
     """
-    if path.is_dir():
-        tensors, settings = _read_folder(path)
-    elif path.suffix == ".safetensors":
-        tensors, settings = _read_folder(path.parent)
-    elif path.is_file():
-        tensors, settings = _read_pth(path)
-    else:
+    if not path.exists():
         raise CheckpointError(f"adapter {path} does not exist")
-    return AdapterFile(path, tensors, _with_shapes(path, tensors, settings))
+    folder = adapter_folder(path)
+    if folder is not None:
+        tensors, settings = _read_folder(folder)
+        return AdapterFile(path, tensors, _with_shapes(path, tensors, settings))
+    published = read_published(path)
+    settings = _with_shapes(path, published.tensors, _settings_from_arguments(published.arguments))
+    known = {*ARGUMENTS.values(), *PROMPT_ARGUMENTS.values(), "no_cls"}
+    others = ("other arguments of the trainer",) if published.arguments.keys() - known else ()
+    return AdapterFile(path, published.tensors, settings, published.beside + others)
+
+
+def adapter_folder(path: Path) -> Path | None:
+    """Return the folder of ours that a path means, itself or by its weights; else None."""
+    if path.is_dir():
+        return path
+    return path.parent if path.suffix == ".safetensors" else None
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], settings: AdapterSettings) -> None:
     """Write an adapter folder; the settings come last, so a torn write has no settings file."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: plain_copy(tensor) for name, tensor in tensors.items()}
     write_atomically(folder / WEIGHTS_NAME, save(plain, metadata={"format": "pt"}))
     write_json(folder / SETTINGS_NAME, {"schema": 1} | asdict(settings))
 
@@ -95,6 +123,41 @@ def resolve_settings(card: FusionSettings, adapter: AdapterSettings) -> AdapterS
     return replace(adapter, **chosen)
 
 
+def published_arguments(settings: AdapterSettings) -> dict[str, Any]:
+    """Return settings as the published trainer's arguments; those without a place are left out."""
+    stated = asdict(settings)
+    if settings.scales is not None:
+        stated["scales"] = list(settings.scales)
+    found = {theirs: stated[ours] for ours, theirs in ARGUMENTS.items() if stated[ours] is not None}
+    if settings.cls_token is not None:
+        found["no_cls"] = not settings.cls_token
+    prompts = settings.prompts.get(PROMPTED, {})
+    return found | {
+        theirs: prompts[ours] for ours, theirs in PROMPT_ARGUMENTS.items() if ours in prompts
+    }
+
+
+def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
+    """Return what arguments say; shapes of tensors are not asked here (`_with_shapes`)."""
+    ours = {name: found.get(argument) for name, argument in ARGUMENTS.items()}
+    scales = ours["scales"]
+    scales = (scales,) if isinstance(scales, int) else scales
+    prompts: dict[str, Json] = {
+        name: found[argument]
+        for name, argument in PROMPT_ARGUMENTS.items()
+        if isinstance(found.get(argument), str | bool)
+    }
+    return AdapterSettings(
+        alpha=_number(ours["alpha"]),
+        beta=_number(ours["beta"]),
+        drop_ratio=_number(ours["drop_ratio"]),
+        scales=tuple(int(scale) for scale in scales) if scales else None,
+        language_model=_text(ours["language_model"]),
+        vision=_text(ours["vision"]),
+        prompts={PROMPTED: prompts} if prompts else {},
+    )
+
+
 def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
     weights, settings_file = folder / WEIGHTS_NAME, folder / SETTINGS_NAME
     for file in (weights, settings_file):
@@ -106,69 +169,14 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
     try:
         data = json.loads(settings_file.read_text(encoding="utf-8"))
         data.pop("schema", None)
-        if data.get("scales") is not None:
-            data["scales"] = tuple(data["scales"])
+        for name, read in JSON_READERS.items():
+            if data.get(name) is not None:
+                data[name] = read(data[name])
         return load_file(weights), AdapterSettings(**data)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{settings_file}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{weights} is not a safetensors file: {error}") from error
-
-
-def _read_pth(path: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
-    data = load_plain_data(path)
-    model = data.get("model", data) if isinstance(data, dict) else None
-    if not isinstance(model, dict) or not model:
-        raise CheckpointError(f"{path}: expected a dict of tensors under 'model'")
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.items():
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {name} is no tensor but {type(tensor).__name__}")
-        tensors[str(name).removeprefix("module.")] = tensor
-    arguments = data.get("args")
-    found = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
-    return tensors, _settings_from_arguments(found)
-
-
-def load_plain_data(path: Path, mmap: bool = False) -> Any:
-    """Read a torch file of tensors and plain data onto the CPU, refusing anything else.
-
-    `argparse.Namespace` is let in: published checkpoints hold their arguments in one, and it
-    only stores attributes.
-
-    Raises:
-        CheckpointError: not a torch file, or one that would run code to load.
-    """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} was not loaded: it is no torch file, or it holds pickled objects other than "
-            "tensors and plain data, which may run code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
-
-
-def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
-    """Return what the published trainer's arguments say (`train.py` of ADEM-VL)."""
-    scales = found.get("down_sample_num")
-    scales = (scales,) if isinstance(scales, int) else scales
-    prompts: dict[str, Json] = {
-        ours: found[theirs]
-        for ours, theirs in (("prompt_format", "prompt_format"), ("captions", "use_caption"))
-        if isinstance(found.get(theirs), str | bool)
-    }
-    return AdapterSettings(
-        alpha=_number(found.get("alpha")),
-        beta=_number(found.get("beta")),
-        drop_ratio=_number(found.get("drop_ratio")),
-        scales=tuple(int(scale) for scale in scales) if scales else None,
-        language_model=_text(found.get("llm_model")),
-        vision=_text(found.get("clip")),
-        prompts={"scienceqa": prompts} if prompts else {},
-    )
 
 
 def _with_shapes(
@@ -205,3 +213,18 @@ def _number(value: object) -> float | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _mappings(value: Mapping[str, Mapping[str, Json]]) -> dict[str, dict[str, Json]]:
+    return {kind: dict(prompts.items()) for kind, prompts in value.items()}
+
+
+JSON_READERS: dict[str, Callable[[Any], Any]] = {
+    "alpha": float,
+    "beta": float,
+    "drop_ratio": float,
+    "scales": lambda scales: tuple(int(scale) for scale in scales),
+    "prompts": _mappings,
+    "language_model_signature": lambda norms: tuple(float(norm) for norm in norms),
+}
+"""How to read the values of `adapter.json` that JSON has no type for, or that people edit."""

@@ -1,0 +1,109 @@
+"""Files of the published code: torch archives of tensors and plain data; no pickled code is run."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adem_bench.errors import CheckpointError
+from adem_bench.files import write_atomically
+
+WRAPPER = "module."
+"""What distributed training puts before every name."""
+NAMES_IN_ORDER = ("adapter_emb", "backbone.", "adapter_proj.", "adapter_proj_cls.")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAdapter:
+    """What a checkpoint of the published trainer says of an adapter."""
+
+    tensors: dict[str, Tensor]
+    """Under their names without `module.`, in the file's order."""
+    arguments: Mapping[str, Any]
+    """The trainer's arguments; empty if the file has none."""
+    beside: tuple[str, ...] = ()
+    """What else is in the file, such as `optimizer`."""
+
+
+def load_plain_data(path: Path, mmap: bool = False) -> Any:
+    """Read a torch file of tensors and plain data onto the CPU, refusing anything else.
+
+    `argparse.Namespace` is let in: published checkpoints hold their arguments in one, and it
+    only stores attributes.
+
+    Raises:
+        CheckpointError: not a torch file, or one that would run code to load.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} was not loaded: it is no torch file, or it holds pickled objects other than "
+            "tensors and plain data, which may run code"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
+
+
+def read_published(path: Path) -> PublishedAdapter:
+    """Read a checkpoint as the published trainer writes it, or a bare dict of tensors.
+
+    Raises:
+        CheckpointError: neither, or holding anything but plain data.
+    """
+    data = load_plain_data(path)
+    model = data.get("model", data) if isinstance(data, dict) else None
+    if not isinstance(model, dict) or not model:
+        raise CheckpointError(f"{path}: expected a dict of tensors under 'model'")
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {name} is no tensor but {type(tensor).__name__}")
+        tensors[str(name).removeprefix(WRAPPER)] = tensor
+    if model is data:
+        return PublishedAdapter(tensors, {})
+    arguments = data.get("args")
+    found = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+    beside = tuple(str(name) for name in data if name not in ("model", "args"))
+    return PublishedAdapter(tensors, found, beside)
+
+
+def write_published(path: Path, adapter: PublishedAdapter) -> None:
+    """Write a checkpoint that the published evaluation reads: `model` and `args`.
+
+    The tensors stand in the published order under `module.` names. `optimizer`, `epoch` and
+    `scaler`, from which the published trainer resumes, are left out: evaluation reads `model`
+    alone, and an invented state would be resumed from as if training had been there.
+
+    Raises:
+        ResultsError: no space is left, or the folder cannot be written.
+    """
+    names = sorted(adapter.tensors, key=_place)
+    model = {WRAPPER + name: plain_copy(adapter.tensors[name]) for name in names}
+    content = io.BytesIO()
+    torch.save({"model": model, "args": argparse.Namespace(**adapter.arguments)}, content)
+    write_atomically(path, content.getvalue())
+
+
+def plain_copy(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU that shares no storage, which would go to disk with it."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _place(name: str) -> tuple[int, int, str, bool, str]:
+    """Return what sorts names as `named_parameters` of the published model does (methods 1.7)."""
+    places = (place for place, start in enumerate(NAMES_IN_ORDER) if name.startswith(start))
+    block = re.search(r"\.resblocks\.(\d+)\.", name)
+    layer, _, kind = name.rpartition(".")
+    first = next(places, len(NAMES_IN_ORDER))
+    return first, int(block.group(1)) if block else 0, layer, kind != "weight", name
