@@ -1,8 +1,8 @@
-"""Cards: the YAML files that name and configure a model or a task, where they are found, checked.
+"""Cards: the YAML files that configure a model, a task or a recipe, where they are found, checked.
 
-A name is looked up, in this order, as a path to a YAML file, in the folders of the environment
-variable `ADEM_BENCH_CARDS` (each with `models/`, `tasks/` inside), and among the cards that
-travel with the package.
+A name is looked up, in this order, as a path to a YAML file (or to a folder that training made),
+in the folders of the environment variable `ADEM_BENCH_CARDS` (each with `models/`, `tasks/`,
+`trainers/` inside), and among the cards that travel with the package.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.errors import CardError, nearest_hint
-from adem_bench.schemas import Card, GroupCard, ModelCard, TaskCard
+from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, TaskCard
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
+NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
+MODEL_CARD_NAME = "model.yaml"
+"""The card in a training output: `--model FOLDER` stands for it."""
 C = TypeVar("C", bound="Card")
 
 # The safe loader written in C, where PyYAML was built with it: listings read every card.
@@ -63,10 +66,12 @@ def find_card(kind: CardKind, name: str) -> Path:
         if path.is_file():
             return path
         raise CardError(f"card {name} does not exist; give a YAML file or one of {kind}/")
+    inside = Path(name).expanduser() / MODEL_CARD_NAME
+    if kind == "models" and inside.is_file():
+        return inside
     known = list_cards(kind)
     if name not in known:
-        noun = kind.removesuffix("s")
-        raise CardError(f"unknown {noun} {name!r}{nearest_hint(name, known)}")
+        raise CardError(f"unknown {NOUNS[kind]} {name!r}{nearest_hint(name, known)}")
     return known[name]
 
 
@@ -82,6 +87,14 @@ def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
 def load_task_card(name: str, overrides: Sequence[str] = ()) -> TaskCard:
     """Return a task's card, with `key=value` overrides applied; errors as `load_model_card`."""
     return _read(find_card("tasks", name), TaskCard, overrides)
+
+
+def load_recipe_card(name: str, overrides: Sequence[str] = ()) -> RecipeCard:
+    """Return a training recipe's card, with `key=value` overrides applied.
+
+    Errors are as for `load_model_card`; `data.0.limit=100` reaches into the list of sources.
+    """
+    return _read(find_card("trainers", name), RecipeCard, overrides)
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
@@ -156,16 +169,34 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise CardError(f"--set {override}: expected key=value, for example fusion.alpha=0.2")
     *parents, last = key.split(".")
-    target = data
+    target: Any = data
     for parent in parents:
-        child = target.setdefault(parent, {})
-        if not isinstance(child, dict):
+        child = _child(target, parent, override)
+        if not isinstance(child, dict | list):
             raise CardError(f"--set {override}: {parent!r} has no fields of its own")
         target = child
     try:
-        target[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise CardError(f"--set {override}: the value is not YAML") from error
+    if isinstance(target, list):
+        target[_index(target, last, override)] = value
+    else:
+        target[last] = value
+
+
+def _child(target: Any, name: str, override: str) -> Any:
+    if isinstance(target, list):
+        return target[_index(target, name, override)]
+    return target.setdefault(name, {})
+
+
+def _index(target: list[Any], text: str, override: str) -> int:
+    """Return the place in a list that one part of a dotted key names."""
+    if not text.isdecimal() or int(text) >= len(target):
+        known = ", ".join(str(index) for index in range(len(target)))
+        raise CardError(f"--set {override}: {text!r} is no place in the list; known: {known}")
+    return int(text)
 
 
 def _explain(
@@ -195,8 +226,9 @@ def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:
     for name in names:
         field = current.model_fields.get(name)
         annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            current = annotation
+        for inner in (annotation, *get_args(annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                current = inner
     return [name for name in current.model_fields if name != "path"]
 
 
@@ -205,6 +237,10 @@ def _line_of(path: Path, names: Sequence[str]) -> int | None:
     node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8"))
     line = None
     for name in names:
+        if isinstance(node, yaml.SequenceNode) and name.isdecimal() and int(name) < len(node.value):
+            node = node.value[int(name)]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         match = next(((k, v) for k, v in node.value if k.value == name), None)

@@ -12,6 +12,7 @@ from adem_bench.records import ImageNormalization
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 PIXEL_STATISTICS: dict[ImageNormalization, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -33,7 +34,18 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
     Raises:
         UnreadableImageError: the file is missing, not an image, or a decompression bomb.
     """
-    import numpy as np
+    from PIL import Image
+
+    square = open_rgb(path).resize((size, size), Image.Resampling.BICUBIC)
+    return normalized(square, normalization)
+
+
+def open_rgb(path: Path) -> Image:
+    """Return an image file's content, decoded, as RGB.
+
+    Raises:
+        UnreadableImageError: the file is missing, not an image, or a decompression bomb.
+    """
     from PIL import Image
 
     try:
@@ -41,7 +53,7 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
             # A palette image with a transparency entry is still a good RGB image.
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(path) as image:
-                square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+                return image.convert("RGB")
     except FileNotFoundError as error:
         raise UnreadableImageError(f"image {path} does not exist") from error
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -49,6 +61,12 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
     except Exception as error:  # broken files raise nearly anything in Pillow
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error
+
+
+def normalized(square: Image, normalization: ImageNormalization) -> NDArray[np.float32]:
+    """Return an S x S RGB image as a (3, S, S) array, less the mean, over the deviation."""
+    import numpy as np
+
     mean, deviation = (
         np.array(values, dtype=np.float32) for values in PIXEL_STATISTICS[normalization]
     )

@@ -53,6 +53,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingPair:
+    """A prompt with the answer that a model is to learn; they are joined without a blank."""
+
+    id: str
+    """Unique within the data; for messages."""
+    prompt: str
+    answer: str
+    images: tuple[Path, ...] = ()
+    image_normalization: ImageNormalization = "imagenet"
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What a model made of a request."""
 

@@ -67,6 +67,7 @@ TASK_KINDS = Registry(
         "scienceqa": "adem_bench.tasks.scienceqa:ScienceQA",
         "coco_caption": "adem_bench.tasks.coco_caption:CocoCaption",
         "mme": "adem_bench.tasks.mme:Mme",
+        "instruction": "adem_bench.tasks.instruction:Instruction",
     },
 )
 

@@ -50,8 +50,8 @@ class TaskCard(Card):
     split: str
     expected: dict[str, int] = {}
     """Published number of samples of each split."""
-    headline: str
-    """The metric that leaderboards show first."""
+    headline: str = ""
+    """The metric that leaderboards show first; empty for data that is for training only."""
     columns: tuple[str, ...] = ()
     """Further metrics for leaderboards; the headline alone if empty."""
     prompt_format: str | None = None
@@ -155,3 +155,100 @@ class ModelCard(Card):
     published: tuple[PublishedScore, ...] = ()
     prompt_batch_tokens: int | None = Field(default=None, ge=64)
     """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
+
+
+class Explained(Strict):
+    """A model whose fields keep the text below them, for listings."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class TrainingSource(Explained):
+    """Data to train on: a task's own, asked in its training prompts."""
+
+    task: str
+    """Name or path of a task card; the same card evaluates the result."""
+    split: str = "train"
+    """Split of the task's data."""
+    prompt_format: str | None = None
+    """Prompt format to train on; the task card's if empty (Q1)."""
+    options: dict[str, Any] = {}
+    """Options of the task's kind that replace the card's, for example `captions: false` (Q2)."""
+    max_sequence_length: int = Field(default=512, ge=8)
+    """Tokens of prompt and answer together; longer rows lose their end (captions: 30, Q12)."""
+    augmentation: Literal["none", "caption"] = "none"
+    """`caption` is the published crop, flip and RandAugment of caption training."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use so many samples only, spread evenly over the split."""
+
+
+class MethodSettings(Explained):
+    """Hyper-parameters of the method; the adapter's file keeps them."""
+
+    alpha: float = 0.1
+    """Weight of the fused term in each decoder layer."""
+    beta: float = 0.01
+    """Weight of the projected visual features."""
+    drop_ratio: float = Field(default=0.1, lt=1)
+    """Share of visual slots dropped per token."""
+    scales: tuple[int, ...] = Field(default=(256, 64), min_length=1)
+    """Patch counts after pooling, in order."""
+    cls_token: bool = True
+    """Whether the class token and its prefix enter the input."""
+    hidden_proj: int = Field(default=128, ge=1)
+    """Hidden width of the two projectors."""
+    adapter_dim: int = Field(default=12, ge=1)
+    """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
+
+
+class RecipeCard(Card, Explained):
+    """How an adapter is trained; defaults are what the published recipes share."""
+
+    model: str = ""
+    """Model card whose frozen parts are used, unless `--model` names another."""
+    data: tuple[TrainingSource, ...] = Field(min_length=1)
+    """What is trained on; several sources are shuffled together."""
+    method: MethodSettings = MethodSettings()
+    """The adapter's sizes and strengths."""
+    epochs: int = Field(ge=1)
+    """Passes over the data."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs of linear warm-up; the rest is half a cosine."""
+    base_learning_rate: float = Field(default=9e-3, gt=0)
+    """Learning rate for 256 samples a step (`--blr`): the peak is it times effective_batch/256."""
+    min_learning_rate: float = Field(default=0.0, ge=0)
+    """Where the cosine ends."""
+    weight_decay: float = Field(default=0.02, ge=0)
+    """Of all tuned tensors but the projectors' biases."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Gradients are scaled down to this norm; not at all if empty, as published."""
+    effective_batch: int = Field(default=32, ge=1)
+    """Samples an optimizer step, over all processes and accumulated micro-batches."""
+    batch_size: int = Field(default=2, ge=1)
+    """Rows of a micro-batch on one process; accumulation is derived from it."""
+    precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    """Of frozen weights and activations; the adapter is float32. `auto` is float16 with loss
+    scaling on a GPU, as published, and float32 on the CPU."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """`eager` rounds as the published code does; `auto` is that on the CPU, where it is also
+    faster to train, and `sdpa` on a GPU."""
+    checkpoint_activations: bool = False
+    """Keep each decoder layer's input alone and compute the rest again: less memory, more time."""
+    bucket_by_length: bool = False
+    """Put rows of like length into one micro-batch: less padding, another order."""
+    shard_frozen_weights: bool = False
+    """Spread the language model's weights over the processes (FSDP2)."""
+    seed: int = 42
+    """Of initialization, dropout and augmentation."""
+    shuffle_seed: int = 0
+    """Of the order of samples (the published DistributedSampler's own)."""
+    max_unreadable_images: int = Field(default=100, ge=0)
+    """Samples left out because their image cannot be read, up to which training goes on."""
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """Optimizer steps between checkpoints; one is written at each epoch's end too."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the latest checkpoints stay on disk."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that read images for one training process; by the machine if empty."""

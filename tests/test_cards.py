@@ -6,6 +6,7 @@ from adem_bench.cards import (
     expand_tasks,
     list_cards,
     load_model_card,
+    load_recipe_card,
     load_task_card,
     packaged_folder,
     split_overrides,
@@ -45,7 +46,45 @@ def test_every_packaged_task_card_or_group_is_valid(path):
         card = load_task_card(name)
         assert card.title
         assert card.data.generator or (card.data.layout and card.data.url)
-        assert card.expected[card.split] > 0
+        assert not card.headline or card.expected[card.split] > 0
+
+
+@pytest.mark.parametrize("path", sorted(packaged_folder("trainers").glob("*.yaml")), ids=str)
+def test_every_packaged_recipe_is_valid_and_names_cards_that_are_there(path):
+    recipe = load_recipe_card(path.stem)
+    assert recipe.title
+    assert load_model_card(recipe.model).name == recipe.model
+    for source in recipe.data:
+        assert load_task_card(source.task).kind in ("scienceqa", "coco_caption", "instruction")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epcohs=3", "did you mean: epochs"),
+        ("data.0.optoins=3", "unknown field 'data.0.optoins'; did you mean: options"),
+        ("data.7.limit=3", "'7' is no place in the list; known: 0"),
+        ("data.first.limit=3", "'first' is no place in the list"),
+        ("method.alhpa=3", "unknown field 'method.alhpa'; did you mean: alpha"),
+        ("epochs=0", "field 'epochs'"),
+    ],
+)
+def test_overrides_of_a_recipe_that_do_not_fit_are_named(override, message):
+    with pytest.raises(CardError, match=message):
+        load_recipe_card("sqa", [override])
+
+
+def test_an_override_reaches_into_the_list_of_sources():
+    recipe = load_recipe_card("sqa", ["data.0.limit=5", "data.0.options.captions=true"])
+    assert recipe.data[0].limit == 5
+    assert recipe.data[0].options == {"captions": True}
+
+
+def test_a_misspelt_field_of_a_source_is_named_with_its_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("epochs: 1\ndata:\n  - task: sqa\n    splitt: val\n")
+    with pytest.raises(CardError, match=r"mine\.yaml, line 4: unknown field 'data\.0\.splitt'"):
+        load_recipe_card(str(path))
 
 
 def test_the_published_model_picks_the_adapter_tuned_for_each_task():

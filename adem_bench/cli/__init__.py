@@ -27,9 +27,11 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 VERBS = {
     "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
     "score": ("adem_bench.cli.score:score", "Score predictions that other code made."),
+    "train": ("adem_bench.cli.train:train", "Make an adapter by a recipe."),
     "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
     "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
     "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
+    "recipes": ("adem_bench.cli.recipes:recipes", "List training recipes or explain one."),
     "convert": ("adem_bench.cli.convert:convert", "Convert weights from one layout to the other."),
     "data": ("adem_bench.cli.data:data", "Make the data of the mini benchmark."),
 }

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from adem_bench.schemas import TaskCard
 
 
+FOR_TRAINING = "none: data for training"
+
+
 @click.group(cls=HintingGroup, invoke_without_command=True)
 @click.pass_context
 def tasks(context: click.Context) -> None:
@@ -48,7 +51,8 @@ def list_command() -> None:
             broken.append(str(error))
             continue
         expected = str(card.expected.get(card.split, ""))
-        rows.append((name, card.title, card.kind, card.split, expected, card.headline))
+        headline = card.headline or FOR_TRAINING
+        rows.append((name, card.title, card.kind, card.split, expected, headline))
     header = ("task", "title", "kind", "split", "samples", "headline")
     grid(console(), header, rows, right=("samples",))
     if groups:
@@ -88,7 +92,7 @@ def _facts(card: TaskCard) -> list[tuple[str, str]]:
         ("version", str(card.version)),
         ("split", card.split),
         ("expected samples", expected or "as many as the data has"),
-        ("headline", card.headline),
+        ("headline", card.headline or FOR_TRAINING),
         ("columns", ", ".join(card.columns)),
         ("prompt format", card.prompt_format or ""),
         ("options", ", ".join(f"{key}={value}" for key, value in card.options.items())),
@@ -103,13 +107,16 @@ def _presence(name: str, card: TaskCard, data_root: Path | None, overrides: tupl
     """Return whether the first sample can be read, and from where; makes no data."""
     from adem_bench.data.roots import default_data_root
     from adem_bench.errors import DataError
-    from adem_bench.tasks.base import build_task
+    from adem_bench.tasks.base import build_task, build_training_data
 
     if card.data.generator and data_root is None:
         return f"made by the package when needed (generator {card.data.generator})"
     root = data_root or default_data_root()
     try:
-        next(iter(build_task(name, root, overrides, card.split).samples()), None)
+        if card.headline:
+            next(iter(build_task(name, root, overrides, card.split).samples()), None)
+        else:
+            next(build_training_data(name, root, overrides, card.split).training_pairs(), None)
     except DataError as error:
         return f"no: {error}"
     return f"yes, below {root}"

@@ -13,8 +13,11 @@ GENERATED_SPLITS = {
     **{name: (name,) for name in ("train", "val", "test")},
     **{f"mini{name}": (name,) for name in ("train", "val", "test")},
     "trainval": ("train", "val"),
+    "all": ("train",),
 }
-"""Split of a task to the splits that must be generated for it."""
+"""Split of a task to the splits that must be generated for it; `all` is the instructions'."""
+TRAIN_SIZE = 24_000
+"""Items of each generated train split: what the shipped adapter is trained on."""
 
 
 def default_data_root() -> Path:
@@ -49,7 +52,8 @@ def generated_root(generator: str, split: str) -> Path:
     if split not in GENERATED_SPLITS:
         raise CardError(f"unknown split {split!r}{nearest_hint(split, GENERATED_SPLITS)}")
     splits = GENERATED_SPLITS[split]
-    folder = cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}"
+    size = f"-{TRAIN_SIZE}" if "train" in splits else ""
+    folder = cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}"
     if not folder.is_dir():
         try:
             _generate(folder, splits)
@@ -73,7 +77,7 @@ def _generate(folder: Path, splits: tuple[str, ...]) -> None:
             return
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            write_mini(partial, splits=splits)
+            write_mini(partial, splits=splits, train_size=TRAIN_SIZE)
             partial.chmod(0o755)
             partial.replace(folder)
         except ResultsError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,16 +78,28 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
         task.fingerprint()  # reads the annotation files: what is missing shows now
     processes = Processes()
     torch.manual_seed(evaluation.options.seed)
-    device = _own_device(evaluation.device, processes)
+    device = own_device(evaluation.device, processes)
     model = build_model(card, ModelOptions(device, evaluation.data_root))
     if matched:
         tasks = _match(model, dict(zip(names, tasks, strict=True)), build)
+    yield from evaluate_model(
+        model, tasks, evaluation.options, evaluation.results, processes, progress
+    )
+
+
+def evaluate_model(
+    model: Model,
+    tasks: Iterable[Task],
+    options: RunOptions,
+    results: Path,
+    processes: Processes,
+    progress: Progress = _no_progress,
+) -> Iterator[Outcome]:
+    """Run tasks on a loaded model; arguments and outcomes are those of `evaluate`."""
     for task in tasks:
         model.use_weights_for(task.card.name, task.card.kind)
         with progress(task.card.name) as on_progress:
-            outcome = run_task(
-                model, task, evaluation.options, evaluation.results, processes, on_progress
-            )
+            outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
             yield outcome
 
@@ -135,7 +147,7 @@ def _matched(model: Model, task: Task) -> tuple[list[str], str | None] | None:
     return settings, str(prompt_format) if prompt_format else None
 
 
-def _own_device(device: str, processes: Processes) -> str:
+def own_device(device: str, processes: Processes) -> str:
     """Return the GPU of this process where several share a machine."""
     if device == "auto" and processes.world_size > 1 and torch.cuda.is_available():
         return f"cuda:{processes.local_rank % torch.cuda.device_count()}"

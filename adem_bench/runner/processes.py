@@ -29,7 +29,9 @@ class Processes:
         self.rank = int(os.environ.get("RANK", "0"))
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        self._store = _join_store() if self.world_size > 1 else None
+        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.store = _join_store() if self.world_size > 1 else None
+        """What the processes share; None for a single one."""
         self._runs = count()
 
     @property
@@ -39,7 +41,7 @@ class Processes:
 
     def new_run(self) -> SharedRun:
         """Return the counter and the barriers of the next run; all processes call it alike."""
-        return SharedRun(self._store, self.world_size, f"run{next(self._runs)}")
+        return SharedRun(self.store, self.world_size, f"run{next(self._runs)}")
 
 
 class SharedRun:

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import load_task_card
-from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.errors import CardError
+from adem_bench.records import (
+    Json,
+    Prediction,
+    Record,
+    Request,
+    Response,
+    Result,
+    Sample,
+    TrainingPair,
+)
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
 
@@ -83,6 +93,39 @@ class Task(Protocol):
         ...
 
 
+class TrainingData(Protocol):
+    """Data to train on, in the prompts of the task that it belongs to."""
+
+    card: TaskCard
+
+    @property
+    def prompt_format(self) -> str:
+        """Name of the format of the prompts."""
+        ...
+
+    def prompt_settings(self) -> Mapping[str, Json]:
+        """Return all that shapes prompts, as `Task.prompt_settings` does."""
+        ...
+
+    def training_pairs(self) -> Iterator[TrainingPair]:
+        """Yield the pairs of the split in the data's order; no image is opened.
+
+        Malformed rows are left out and listed by `skipped` once the iterator has ended.
+
+        Raises:
+            DataError: a file is missing or is not in the documented layout.
+        """
+        ...
+
+    def skipped(self) -> Sequence[Skipped]:
+        """Return the malformed rows that `training_pairs` has met so far."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change when the data does."""
+        ...
+
+
 def build_task(
     name: str,
     data_root: Path | None,
@@ -101,14 +144,51 @@ def build_task(
         prompt_format: Replaces the card's prompt format.
 
     Raises:
-        CardError: unknown name or a wrong field.
+        CardError: unknown name, a wrong field, or data that is for training only.
         DataError: the data is missing.
     """
-    extra = [f"split={split}"] if split else []
-    extra += [f"prompt_format={prompt_format}"] if prompt_format else []
-    card = load_task_card(name, [*overrides, *extra])
+    card = _card(name, overrides, split, prompt_format)
+    if not card.headline:
+        raise CardError(
+            f"task {card.name} is data for training and has no score; it can stand in a recipe "
+            "(`adem-bench train`)"
+        )
     task: Task = TASK_KINDS.load(card.kind)(card, resolve_data_root(card, data_root))
     return task
+
+
+def build_training_data(
+    name: str,
+    data_root: Path | None,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    prompt_format: str | None = None,
+) -> TrainingData:
+    """Return the training data that a task card's name (or path) stands for.
+
+    Arguments are those of `build_task`.
+
+    Raises:
+        CardError: unknown name, a wrong field, or a kind of task that has no training data.
+        DataError: the data is missing.
+    """
+    card = _card(name, overrides, split, prompt_format)
+    kind = TASK_KINDS.load(card.kind)
+    if not hasattr(kind, "training_pairs"):
+        raise CardError(
+            f"task {card.name} is of kind {card.kind}, which has no training data; "
+            "scienceqa, coco_caption and instruction have"
+        )
+    data: TrainingData = kind(card, resolve_data_root(card, data_root))
+    return data
+
+
+def _card(
+    name: str, overrides: Sequence[str], split: str | None, prompt_format: str | None
+) -> TaskCard:
+    extra = [f"split={split}"] if split else []
+    extra += [f"prompt_format={prompt_format}"] if prompt_format else []
+    return load_task_card(name, [*overrides, *extra])
 
 
 def resolve_data_root(card: TaskCard, data_root: Path | None) -> Path:

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adem_bench.data.karpathy import CaptionedImage, CaptionFiles
+from adem_bench.data.reading import BadRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.captions import NAMES, caption_scores
-from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.records import (
+    Json,
+    Prediction,
+    Record,
+    Request,
+    Response,
+    Result,
+    Sample,
+    TrainingPair,
+)
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
@@ -28,6 +38,9 @@ from adem_bench.tasks.shared import (
 
 FORMATS = {"picture": "a picture of"}
 """`picture` is the published prompt (eval_caption.py)."""
+MOST_WORDS = 30
+"""Words of a caption to learn (coco_karpathy_dataset.py, its `max_words`)."""
+REMOVED = re.compile(r"""[.!"()*#:;~]""")
 PUBLISHED_RULE = re.compile("picture of (.+)")
 PREDICTIONS_HOLD = "a list of {image_id, caption} (COCO's result format)"
 CIDER_NOTE = "CIDEr weighs words by the scored references: a subset's figure is not comparable"
@@ -38,6 +51,9 @@ class CocoCaptionOptions(Strict):
 
     caption_rule: Literal["published", "whole"] = "published"
     """What is the caption: what follows the first `picture of`, if any (Q13), or all of it."""
+    training_prompt: Literal["published", "single"] = "published"
+    """`published` has the prompt twice, the first time with a blank that is a token of its own
+    (Q10, Q11); `single` has it once, and the answer begins exactly where the caption does."""
     annotations: str = ""
     """Annotation file below the data root, in BLIP's or COCO's layout; empty: found by split."""
     max_new_tokens: TokenCount = 20
@@ -92,6 +108,21 @@ class CocoCaption:
             max_new_tokens=self.options.max_new_tokens,
             image_normalization="clip",
         )
+
+    def training_pairs(self) -> Iterator[TrainingPair]:
+        """Yield one pair a caption; captions that clean to nothing are skipped."""
+        prompt = FORMATS[self._format]
+        is_single = self.options.training_prompt == "single"
+        for row in self._skips.keep(self._files.rows()):
+            for index, raw in enumerate(row.captions):
+                name, caption = f"{row.id}/{index}", clean_caption(raw)
+                if not caption:
+                    self._skips.add(BadRow(name, f"caption {raw!r} holds no word"))
+                    continue
+                pair = (
+                    (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
+                )
+                yield TrainingPair(name, *pair, (row.image,), "clip")
 
     def read(self, sample: Sample, response: Response) -> Prediction:
         """Read the caption; it has no score of its own."""
@@ -162,6 +193,15 @@ class CocoCaption:
         if not self._fingerprint:
             self._fingerprint = self._files.digest()
         return self._fingerprint
+
+
+def clean_caption(text: str) -> str:
+    """Return a caption as the published trainer learns it: lower case, no punctuation, 30 words.
+
+    Source: ADEM-VL cec09b8 `util/coco_karpathy_dataset.py` (`pre_caption`).
+    """
+    squeezed = re.sub(r"\s{2,}", " ", REMOVED.sub(" ", text.lower()))
+    return " ".join(squeezed.rstrip("\n").strip(" ").split(" ")[:MOST_WORDS])
 
 
 def _sample(row: CaptionedImage) -> Sample:

@@ -24,6 +24,7 @@ from adem_bench.metrics.mme import (
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
+from adem_bench.tasks.instruction import INSTRUCTION
 from adem_bench.tasks.shared import (
     Skips,
     TokenCount,
@@ -34,7 +35,7 @@ from adem_bench.tasks.shared import (
     scored_records,
 )
 
-FORMATS = {"instruction": "Instruction: {question}\nResponse:", "question": "{question}"}
+FORMATS = {INSTRUCTION: "Instruction: {question}\nResponse:", "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""
 RESULTS_FOLDER = "eval_tool"
 Known = dict[tuple[str, str, str], list[str]]
@@ -61,7 +62,7 @@ class Mme:
         for subtask in self.options.subtasks:
             check_choice(card, "subtask", subtask, SUBTASKS)
         check_choice(card, "split", card.split, ["test"])
-        chosen = card.prompt_format or "instruction"
+        chosen = card.prompt_format or INSTRUCTION
         self._format = check_choice(card, "prompt format", chosen, FORMATS)
         check_metrics(card, metric_names(self.options.subtasks))
         self._files = MmeFiles(data_root, self.options.subtasks, card.data)

@@ -23,7 +23,16 @@ from adem_bench.metrics.scienceqa import (
     groups_of,
     nine_columns,
 )
-from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.records import (
+    Json,
+    Prediction,
+    Record,
+    Request,
+    Response,
+    Result,
+    Sample,
+    TrainingPair,
+)
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.prompts import ANSWER_START, FORMATS, Texts, render
@@ -110,9 +119,11 @@ class ScienceQA:
             choices=tuple(choices) if self.options.answer_rule == "logits" else (),
         )
 
-    def training_pair(self, sample: Sample) -> tuple[str, str]:
-        """Return prompt and answer as the published trainer joins them (ScienceQADataSet)."""
-        return render(self._format, _texts(sample, self.options.captions))
+    def training_pairs(self) -> Iterator[TrainingPair]:
+        """Yield prompts and answers as the published trainer joins them (ScienceQADataSet)."""
+        for sample in self.samples():
+            prompt, answer = render(self._format, _texts(sample, self.options.captions))
+            yield TrainingPair(sample.id, prompt, answer, sample.images)
 
     def read(self, sample: Sample, response: Response) -> Prediction:
         """Read the index of the chosen option, -1 for none.

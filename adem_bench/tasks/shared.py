@@ -74,9 +74,13 @@ class Skips:
         """Yield the good rows and note the others."""
         for row in rows:
             if isinstance(row, BadRow):
-                self._rows[row.id] = Skipped(row.id, row.reason)
+                self.add(row)
             else:
                 yield row
+
+    def add(self, row: BadRow) -> None:
+        """Note a row that is left out."""
+        self._rows[row.id] = Skipped(row.id, row.reason)
 
     def listed(self) -> tuple[Skipped, ...]:
         """Return what was left out so far."""

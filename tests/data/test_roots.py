@@ -20,7 +20,7 @@ def written(monkeypatch):
     """The splits of every call of the generator, which writes a token file."""
     calls = []
 
-    def write(root: Path, splits: tuple[str, ...]) -> None:
+    def write(root: Path, splits: tuple[str, ...], train_size: int) -> None:
         calls.append(splits)
         (root / "file").write_text("whole")
 
@@ -48,6 +48,10 @@ def test_data_is_generated_once(cache, written):
     assert mini.MINI_VERSION in first.name
     assert generated_root("mini", "trainval") != first
     assert written[1:] == [("train", "val")]
+    train = generated_root("mini", "train")
+    assert generated_root("mini", "all") == train
+    # A train split of another size is another folder.
+    assert train.name.endswith(str(roots.TRAIN_SIZE))
 
 
 def test_two_at_a_time_make_it_once(cache, written):
@@ -58,7 +62,7 @@ def test_two_at_a_time_make_it_once(cache, written):
 
 
 def test_a_generator_that_fails_leaves_nothing(cache, written, monkeypatch):
-    def fail(root: Path, splits: tuple[str, ...]) -> None:
+    def fail(root: Path, splits: tuple[str, ...], train_size: int) -> None:
         (root / "half").write_text("")
         raise ResultsError("no space left")
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *(ROOT / folder / "README.md" for folder in ("models", "tasks", "results")),
+    *(ROOT / folder / "README.md" for folder in ("models", "tasks", "trainers", "results")),
 ]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUIRKS = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")

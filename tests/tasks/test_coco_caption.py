@@ -10,7 +10,7 @@ from adem_bench.cards import load_task_card
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.metrics.captions import NAMES
 from adem_bench.records import Metric, Record, Response, Sample
-from adem_bench.tasks.base import build_task
+from adem_bench.tasks.base import build_task, build_training_data
 from adem_bench.tasks.coco_caption import CocoCaption
 
 
@@ -219,3 +219,55 @@ def test_a_wrong_setting_proposes_the_right_one(root):
     }.items():
         with pytest.raises(CardError, match=hint):
             build(root, setting)
+
+
+def pairs(write, root, *rows, settings=()):
+    write("coco_caption/coco_karpathy_train.json", list(rows))
+    data = build_training_data("coco_caption", root, settings, "train")
+    return data, list(data.training_pairs())
+
+
+def train_row(number, text):
+    return {"image": f"train2014/COCO_train2014_{number:012d}.jpg", "caption": text}
+
+
+def test_captions_to_learn_are_prompted_twice_as_published(write, root):
+    rows = (train_row(9, "A man, (at left) rides: a wave!"), train_row(9, "Two   dogs."))
+    data, found = pairs(write, root, *rows)
+    assert [(p.id, p.prompt, p.answer) for p in found] == [
+        ("9/0", "a picture of ", "a picture of a man, at left rides a wave"),
+        ("9/1", "a picture of ", "a picture of two dogs"),
+    ]
+    assert {p.image_normalization for p in found} == {"clip"}
+    assert found[0].images == (root / "images" / rows[0]["image"],)
+    assert data.skipped() == ()
+
+
+def test_a_single_prompt_ends_where_the_caption_starts(write, root):
+    settings = ["options.training_prompt=single"]
+    _, (pair,) = pairs(write, root, train_row(9, "Two dogs."), settings=settings)
+    assert (pair.prompt, pair.answer) == ("a picture of", " two dogs")
+
+
+# By hand from the published pre_caption: lower case, punctuation to blanks, 30 words.
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("  Hello\tWorld  ", "hello\tworld"),
+        ('"Hi"; #1 ~ (x)*!', "hi 1 x"),
+        ("it's 5-ton, ok?", "it's 5-ton, ok?"),
+        ("a\n\nb", "a b"),
+        ("end\n", "end"),
+        (" ".join(["w"] * 40), " ".join(["w"] * 30)),
+        ("...", ""),
+    ],
+)
+def test_captions_are_cleaned_as_published(raw, clean):
+    assert module.clean_caption(raw) == clean
+
+
+def test_a_caption_without_a_word_is_skipped_and_named(write, root):
+    data, found = pairs(write, root, train_row(9, "..."), train_row(8, "a cat"))
+    assert [p.answer for p in found] == ["a picture of a cat"]
+    (skipped,) = data.skipped()
+    assert (skipped.sample_id, "holds no word" in skipped.reason) == ("9/0", True)

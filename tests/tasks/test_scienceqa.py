@@ -60,10 +60,12 @@ def test_captions_can_be_left_out_and_need_no_file_then(science):
 
 def test_training_pairs_are_those_of_the_published_trainer(science):
     task = build(science({"1": PROBLEM}), "prompt_format=CQM-A")
-    assert task.training_pair(next(task.samples())) == (
+    (pair,) = task.training_pairs()
+    assert (pair.prompt, pair.answer) == (
         "Context: a map\nQuestion: Which?\nOptions: (A) this (B) that (C) both\nResponse:",
         "The answer is B.",
     )
+    assert pair.images == next(task.samples()).images
 
 
 # The right column is what the published get_pred_idx made of these texts (eval_sqa.py).

@@ -14,6 +14,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.adem.llama_files import load_language_model
 from adem_bench.models.adem.packing import can_pack, pack, pack_llama
+from adem_bench.models.adem.signature import language_model_signature
 from adem_bench.models.adem.tokenizer import Tokenizer, load_tokenizer
 from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
@@ -26,8 +27,13 @@ WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")
 class FrozenParts:
     """Tokenizer, language model and vision tower; the tower only once it is asked for."""
 
-    def __init__(self, card: ModelCard, options: ModelOptions) -> None:
+    def __init__(self, card: ModelCard, options: ModelOptions, trainable: bool = False) -> None:
         """Load the tokenizer and the language model.
+
+        Args:
+            card: Names them.
+            options: How to load them.
+            trainable: Whether gradients must pass through, which packed layers cannot do.
 
         Raises:
             CheckpointError: they are missing or cannot be read.
@@ -40,7 +46,8 @@ class FrozenParts:
         self._source = self._find_language_model()
         self.tokenizer: Tokenizer = load_tokenizer(self._source, self._tokenizer_file())
         self.llama: Any = load_language_model(self._source, self.dtype, self.device)
-        self._packs = can_pack(self.device, self.dtype)
+        self.signature = language_model_signature(self.llama)
+        self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:
             pack_llama(self.llama)
@@ -87,6 +94,20 @@ class FrozenParts:
 
     def _find(self, path: str) -> Path | None:
         return weights_path(path, self.card, self._options.data_root)
+
+    @property
+    def vision_name(self) -> str:
+        """The tower's file name, or open_clip's name and tag."""
+        file, source = self._vision_file(), self.card.vision
+        return file.name if file else f"{source.name} {source.pretrained}"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Where the parts were found, by the card field that names them."""
+        tokenizer, vision = self._tokenizer_file(), self._vision_file()
+        found = {"language_model.path": self._source, "language_model.tokenizer": tokenizer}
+        found["vision.path"] = vision
+        return {name: str(place) for name, place in found.items() if place is not None}
 
     def _find_language_model(self) -> Path | str:
         path = self.card.language_model.path

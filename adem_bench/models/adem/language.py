@@ -52,6 +52,12 @@ class FusedDecoder(nn.Module):
             for index, layer in enumerate(self.llama.model.layers)
         )
 
+    def checkpoint_activations(self, wanted: bool) -> None:
+        """Choose whether training keeps each layer's input alone and computes the rest twice."""
+        for layer in self.layers:
+            assert isinstance(layer, FusedLayer)
+            layer.checkpoint_activations = wanted
+
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""

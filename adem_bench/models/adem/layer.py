@@ -30,7 +30,6 @@ class FusedLayer(nn.Module):
         self.layer: Any = layer
         self.index = index
         self.checkpoint_activations = False
-        """Whether a training pass keeps the layer's input alone and computes the rest twice."""
         # A bound method, not the module: the tuned parameters are not the layer's own, so that
         # whoever shards or counts the layer's parameters does not meet them.
         self._fuse = fusion.fuse

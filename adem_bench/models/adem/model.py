@@ -34,15 +34,17 @@ MOST_ROWS = 64
 class AdemModel:
     """A frozen LLaMA and CLIP, loaded once, with the adapter that the card names for a task."""
 
-    def __init__(self, card: ModelCard, options: ModelOptions) -> None:
-        """Load the frozen parts.
+    def __init__(
+        self, card: ModelCard, options: ModelOptions, frozen: FrozenParts | None = None
+    ) -> None:
+        """Load the frozen parts, or share those that are loaded already.
 
         Raises:
             CheckpointError: they are missing or cannot be read.
         """
         self.card = card
         self._options = options
-        self._frozen = FrozenParts(card, options)
+        self._frozen = frozen or FrozenParts(card, options)
         self._tuned: TunedWeights | None = None
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 

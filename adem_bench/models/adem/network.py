@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, N images, S image side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ class TrainingBatch:
     """(N, 3, S, S), normalized: those of the rows that have one, in order."""
     indicators: Tensor
     """(B,) 1 where the row has an image, else 0; N of them are 1."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
+        """Return the batch with every tensor changed alike (moved, pinned)."""
+        tensors = (self.ids, self.labels, self.images, self.indicators)
+        return TrainingBatch(*map(change, tensors))
 
 
 def collate(
@@ -147,6 +152,18 @@ class AdemNetwork(nn.Module):
         }
         slots = {name: fusion.pop(name) for name in ("adapter_emb1", "adapter_emb2")}
         return slots | vision | fusion
+
+    def tensors_without_gradient(self) -> frozenset[str]:
+        """Return the names that the loss does not reach while no row has an image.
+
+        The last block's adapter is never run (Q21), and nothing reads the class token then. All
+        other tensors are reached, if only by zeros, as the published code sends black images
+        through CLIP.
+        """
+        last = f"{VISION_PREFIX}{len(self.vision.adapters) - 1}."
+        return frozenset(
+            name for name in self.adapter_tensors() if name.startswith((last, "adapter_proj_cls."))
+        )
 
     def load_adapter(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Copy an adapter's tensors into the tuned parameters.

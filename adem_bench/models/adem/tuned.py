@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.adem.adapter_files import (
+    SETTINGS_NAME,
     WEIGHTS_NAME,
     AdapterFile,
     AdapterSettings,
@@ -21,6 +23,7 @@ from adem_bench.models.adem.fusion import NoFusion, VisualMemory
 from adem_bench.models.adem.language import FusedDecoder
 from adem_bench.models.adem.memories import ImageReader, MemoryStore
 from adem_bench.models.adem.sequence import SequenceBuilder
+from adem_bench.models.adem.signature import is_same_language_model
 from adem_bench.schemas import FusionSettings
 
 
@@ -50,6 +53,7 @@ def tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
         CheckpointError: it does not fit the frozen parts.
     """
     card = frozen.card
+    _check_language_model(frozen, adapter)
     network = build_network(
         frozen.llama, frozen.visual, adapter, card.fusion, eager=card.attention == "eager"
     )
@@ -81,6 +85,23 @@ def untuned(frozen: FrozenParts) -> TunedWeights:
         settings=AdapterSettings(),
         trainable_parameters=0,
         fingerprint="none",
+    )
+
+
+def _check_language_model(frozen: FrozenParts, adapter: AdapterFile) -> None:
+    """Refuse an adapter that says it was tuned on other weights.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    stated = adapter.settings.language_model_signature
+    if stated is None or is_same_language_model(stated, frozen.signature):
+        return
+    name = adapter.settings.language_model or "another one"
+    raise CheckpointError(
+        f"the adapter {adapter.path} was tuned on another language model ({name}) than model "
+        f"{frozen.card.name} has; choose its own model card (to use it all the same, remove "
+        f"language_model_signature from its {SETTINGS_NAME})"
     )
 
 

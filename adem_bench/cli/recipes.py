@@ -1,0 +1,73 @@
+"""`adem-bench recipes`: list the training recipes, or explain one field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from adem_bench.cli.options import HintingGroup, complain, set_option
+
+
+@click.group(cls=HintingGroup, invoke_without_command=True)
+@click.pass_context
+def recipes(context: click.Context) -> None:
+    """List training recipes or show one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@recipes.command("list")
+def list_command() -> None:
+    """List every recipe card; one that cannot be read is named with the reason."""
+    from adem_bench.cards import list_cards, load_recipe_card
+    from adem_bench.errors import CardError
+    from adem_bench.results.table import console, grid
+
+    rows, broken = [], []
+    for name, path in list_cards("trainers").items():
+        try:
+            card = load_recipe_card(str(path))
+        except CardError as error:
+            broken.append(str(error))
+            continue
+        tasks = ", ".join(f"{source.task} ({source.split})" for source in card.data)
+        rows.append((name, card.title, tasks, card.model, str(card.epochs)))
+    grid(console(), ("recipe", "title", "data", "model", "epochs"), rows, right=("epochs",))
+    complain(broken)
+
+
+@recipes.command("show")
+@click.argument("name")
+@set_option
+def show_command(name: str, overrides: tuple[str, ...]) -> None:
+    """Explain a recipe: every field, its value and what it does."""
+    from adem_bench.cards import load_recipe_card
+    from adem_bench.errors import printable
+    from adem_bench.results.table import console, grid
+
+    card = load_recipe_card(name, overrides)
+    click.echo(f"# {printable(str(card.path))}")
+    grid(console(), ("field", "value", "what it is"), list(_explained(card, "")))
+
+
+def _explained(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Yield dotted name, value and explanation of every field, nested ones included."""
+    for name, field in type(model).model_fields.items():
+        value: Any = getattr(model, name)
+        if name == "path":
+            continue
+        parts = enumerate(value) if isinstance(value, tuple) else [("", value)]
+        nested = [(key, part) for key, part in parts if isinstance(part, BaseModel)]
+        if not nested:
+            shown = "" if value is None else _shown(value)
+            yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
+        for key, part in nested:
+            place = f"{prefix}{name}." if key == "" else f"{prefix}{name}.{key}."
+            yield from _explained(part, place)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

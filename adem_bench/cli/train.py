@@ -1,0 +1,85 @@
+"""`adem-bench train`: make an adapter by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adem_bench.cli.options import data_root_option, set_option
+
+if TYPE_CHECKING:
+    from adem_bench.trainers.train import TrainingOutcome
+
+
+@click.command()
+@click.option("--recipe", required=True, metavar="NAME|CARD", help="Recipe to train by.")
+@click.option(
+    "--model",
+    metavar="NAME|CARD",
+    help="Model whose frozen parts are used [default: the recipe's].",
+)
+@data_root_option
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to write  [default: results/train/MODEL-RECIPE].",
+)
+@click.option(
+    "--eval",
+    "tasks",
+    metavar="A,B",
+    help="Tasks to evaluate on at each epoch's end; the best stays.",
+)
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the final evaluation is kept.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option("--overwrite", is_flag=True, help="Remove what another training left in the output.")
+@set_option
+def train(**given: Any) -> int:
+    """Make an adapter by a recipe; started again, the same command goes on where it stopped.
+
+    Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
+    """
+    from adem_bench.cli.training_progress import TrainingProgress
+    from adem_bench.results.table import console, show_result
+    from adem_bench.trainers.prepare import TrainingJob
+    from adem_bench.trainers.train import train as train_adapter
+
+    tasks = tuple(name.strip() for name in (given.pop("tasks") or "").split(",") if name.strip())
+    with TrainingProgress() as watcher:
+        outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
+    if not watcher.began:  # another process tells of it
+        return 0
+    out = console()
+    for evaluated in outcome.outcomes:
+        show_result(evaluated.result, out, outcome.output.name)
+        click.echo()
+    _report(outcome)
+    return 0
+
+
+def _report(outcome: TrainingOutcome) -> None:
+    if outcome.loss is None:
+        click.echo(f"{outcome.output}: all {outcome.steps} steps were done before")
+    else:
+        resumed = f" (went on from step {outcome.resumed_from})" if outcome.resumed_from else ""
+        click.echo(f"{outcome.steps} steps done{resumed}, last loss {outcome.loss:.4f}")
+    counts = outcome.counts
+    if counts.skipped_steps:
+        click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")
+    if counts.unreadable_images:
+        click.echo(f"{counts.unreadable_images} samples left out: their image cannot be read")
+    if outcome.evaluations:
+        best = outcome.output / "best"
+        click.echo(f"the best evaluation's adapter: {best} (--adapter {best})")
+    click.echo(f"wrote {outcome.output}/adapter, model.yaml, log.jsonl, loss.png, manifest.json")
+    click.echo(f"`adem-bench run --model {outcome.output} --tasks …` evaluates it")

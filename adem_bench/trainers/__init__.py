@@ -1,0 +1,1 @@
+"""Recipes, training loop, checkpoints: what makes an adapter."""

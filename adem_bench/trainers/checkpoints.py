@@ -1,0 +1,173 @@
+"""Training checkpoints: folders that appear whole or not at all; nothing in them is pickled.
+
+`checkpoints/step-00000400/` is an adapter folder (`--adapter` takes it) that also holds
+`optimizer.safetensors` and `state.json`. No random state is in it: see `plan.derived_seed`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from adem_bench.errors import CheckpointError, ResultsError
+from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.models.adem.adapter_files import AdapterSettings, read_adapter, write_adapter
+from adem_bench.records import Json
+from adem_bench.trainers.plan import Position
+
+FOLDER, OPTIMIZER_NAME, STATE_NAME = "checkpoints", "optimizer.safetensors", "state.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What happened since training began."""
+
+    skipped_steps: int = 0
+    """Optimizer steps left out because a gradient was not finite."""
+    nan_losses: int = 0
+    """Micro-batches whose loss was not a number."""
+    unreadable_images: int = 0
+    """Samples left out because their image could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """All that a training run goes on from."""
+
+    position: Position
+    adapter: Mapping[str, Tensor]
+    """Float32, under the published names."""
+    optimizer: Mapping[str, Tensor]
+    """AdamW's moments and step counts."""
+    scaler: Mapping[str, Json] = field(default_factory=dict)
+    counts: Counts = Counts()
+    evaluations: tuple[Mapping[str, Json], ...] = ()
+    """Figures of the evaluations so far."""
+
+
+class Checkpoints:
+    """The checkpoints of one training output."""
+
+    def __init__(self, output: Path, settings: AdapterSettings, keep: int) -> None:
+        """Keep the last `keep` checkpoints below `output`, as adapters with `settings`."""
+        self._root = output / FOLDER
+        self._settings = settings
+        self._keep = keep
+
+    def save(self, state: TrainingState, step: int) -> Path:
+        """Write a checkpoint and drop the oldest ones; return its folder.
+
+        Args:
+            state: What to keep.
+            step: Optimizer steps done, which names the folder.
+
+        Raises:
+            ResultsError: no space is left, or the folder cannot be written; the checkpoint
+                before is intact.
+        """
+        target = self._root / f"step-{step:08d}"
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=self._root, prefix=".partial-"))
+        except OSError as error:
+            raise self._explained(target, error) from error
+        try:
+            self._write(partial, state)
+            partial.replace(target)
+            _sync_folder(self._root)
+        except OSError as error:
+            raise self._explained(target, error) from error
+        except ResultsError as error:
+            raise ResultsError(f"{error}; {self._intact()}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        for old in self.folders()[: -self._keep]:
+            shutil.rmtree(old)
+        return target
+
+    def _write(self, folder: Path, state: TrainingState) -> None:
+        folder.chmod(0o755)
+        write_adapter(folder, state.adapter, self._settings)
+        optimizer = {name: tensor.detach().cpu() for name, tensor in state.optimizer.items()}
+        write_atomically(folder / OPTIMIZER_NAME, save(optimizer))
+        write_json(
+            folder / STATE_NAME,
+            {
+                "schema": SCHEMA,
+                "position": asdict(state.position),
+                "scaler": dict(state.scaler),
+                "counts": asdict(state.counts),
+                "evaluations": [dict(evaluation) for evaluation in state.evaluations],
+            },
+        )
+
+    def note(self, folder: Path, evaluations: Sequence[Mapping[str, Json]]) -> None:
+        """Add the figures of evaluations to a checkpoint that is already there."""
+        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+        state["evaluations"] = [dict(evaluation) for evaluation in evaluations]
+        write_json(folder / STATE_NAME, state)
+
+    def folders(self) -> list[Path]:
+        """Return the whole checkpoints, oldest first."""
+        return sorted(self._root.glob("step-*"))
+
+    def latest(self) -> TrainingState | None:
+        """Return the newest checkpoint's state, or None without any.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        for leftover in self._root.glob(".partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        folders = self.folders()
+        return _read(folders[-1]) if folders else None
+
+    def _explained(self, target: Path, error: OSError) -> ResultsError:
+        return ResultsError(f"{disk_error(target, error)}; {self._intact()}")
+
+    def _intact(self) -> str:
+        folders = self.folders()
+        if not folders:
+            return "there is no earlier checkpoint"
+        return f"the checkpoint {folders[-1].name} is intact, and training goes on from there"
+
+
+def _read(folder: Path) -> TrainingState:
+    try:
+        data: dict[str, Any] = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise CheckpointError(
+                f"{folder} has schema {data['schema']}, this version reads {SCHEMA}"
+            )
+        return TrainingState(
+            position=Position(**data["position"]),
+            adapter=read_adapter(folder).tensors,
+            optimizer=load_file(folder / OPTIMIZER_NAME),
+            scaler=data["scaler"],
+            counts=Counts(**data["counts"]),
+            evaluations=tuple(data["evaluations"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
+            "before, or start anew with --overwrite"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,187 @@
+"""The training loop: micro-batches in, one report an optimizer step out.
+
+Source of the semantics: ADEM-VL cec09b8 `engine.py`, methods 1.8.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adem_bench.errors import DataError
+from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.checkpoints import Counts, TrainingState
+from adem_bench.trainers.collective import Collective
+from adem_bench.trainers.optimization import Optimization
+from adem_bench.trainers.plan import Plan, Position, derived_seed
+from adem_bench.trainers.reading import BatchReader, ReadBatch, read_ahead
+from adem_bench.trainers.schedule import learning_rate
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one optimizer step did."""
+
+    step: int
+    """Optimizer steps done so far, over all epochs."""
+    position: Position
+    """Where training stands now."""
+    epoch: float
+    """Fractional epoch at which the learning rate was taken."""
+    loss: float
+    """Mean of the micro-batches' losses, over all processes."""
+    learning_rate: float
+    grad_norm: float
+    scale: float
+    """Loss scale after the step; 1 without scaling."""
+    skipped: bool
+    samples_per_second: float
+
+
+class Training:
+    """A network, the optimizer of its adapter, and where training stands."""
+
+    def __init__(
+        self,
+        network: AdemNetwork,
+        class_token_at: int,
+        recipe: RecipeCard,
+        plan: Plan,
+        collective: Collective,
+    ) -> None:
+        """Begin at the first position, with the adapter as it is.
+
+        Args:
+            network: With a fresh adapter, on its device.
+            class_token_at: Index of the class token in rows with an image.
+            recipe: How to train.
+            plan: Which samples make which step.
+            collective: The processes that train together.
+        """
+        self.network = network
+        self.position = Position()
+        self.counts = Counts()
+        self._class_token_at = class_token_at
+        self._recipe, self._plan, self._collective = recipe, plan, collective
+        self._optimization = Optimization(
+            network.adapter_tensors(),
+            network.tensors_without_gradient(),
+            recipe,
+            collective,
+            scaled=network.dtype == torch.float16,
+        )
+
+    def state(self) -> TrainingState:
+        """Return all that a later `load` goes on from."""
+        return TrainingState(
+            position=self.position,
+            adapter=dict(self.network.adapter_tensors()),
+            optimizer=self._optimization.state_tensors(),
+            scaler=self._optimization.scaler_state(),
+            counts=self.counts,
+        )
+
+    def load(self, state: TrainingState) -> None:
+        """Go on from a state.
+
+        Raises:
+            CheckpointError: its adapter does not fit.
+        """
+        self.network.load_adapter(state.adapter, "of the checkpoint")
+        self._optimization.load_state(state.optimizer, state.scaler)
+        self.position, self.counts = state.position, state.counts
+
+    def steps(self, reader: BatchReader, workers: int) -> Iterator[StepReport]:
+        """Train from the present position to the end, one optimizer step at a time.
+
+        Args:
+            reader: Reads micro-batches.
+            workers: Processes that read ahead.
+
+        Raises:
+            DataError: more images are unreadable than the recipe allows.
+        """
+        micro_batches = self._plan.micro_batches(self.position)
+        pinned = self.network.device.type == "cuda"
+        batches = read_ahead(reader, micro_batches, workers, pinned)
+        while True:
+            started = time.perf_counter()  # after whatever the caller did with the last report
+            window = list(islice(batches, self._plan.accumulation))
+            if not window:
+                return
+            yield self._step(window, started)
+
+    def _step(self, window: list[ReadBatch], started: float) -> StepReport:
+        self.network.train()
+        losses = [self._learn(read) for read in window if read.batch is not None]
+        known = [loss for loss in losses if loss == loss]
+        unreadable = [reason for read in window for reason in read.unreadable]
+        epoch = self._plan.fractional_epoch(self.position)
+        rate = learning_rate(epoch, self._recipe)
+        figures = (sum(known), float(len(known)), float(len(losses) - len(known)))
+        updated = self._optimization.update(rate, (*figures, float(len(unreadable))))
+        total, count, nan_losses, images = updated.summed
+        self._count(updated.skipped, int(nan_losses), int(images), unreadable)
+        self.position = self._plan.after(self.position)
+        return StepReport(
+            step=self._plan.steps_before(self.position),
+            position=self.position,
+            epoch=epoch,
+            loss=total / count if count else float("nan"),
+            learning_rate=rate,
+            grad_norm=updated.grad_norm,
+            scale=self._optimization.scale,
+            skipped=updated.skipped,
+            samples_per_second=self._recipe.effective_batch / (time.perf_counter() - started),
+        )
+
+    def _learn(self, read: ReadBatch) -> float:
+        """Add one micro-batch's gradients; return its loss."""
+        assert read.batch is not None
+        device = self.network.device
+        batch = read.batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        seed = derived_seed(self._recipe.seed, read.micro.epoch, read.micro.number)
+        with _seeded(seed, device), _attention_backend(device):
+            loss = self.network.loss(batch, self._class_token_at)
+            self._optimization.backward(loss, self._plan.accumulation)
+        return loss.item()
+
+    def _count(self, skipped: bool, nan_losses: int, images: int, reasons: list[str]) -> None:
+        counts = self.counts
+        self.counts = replace(
+            counts,
+            skipped_steps=counts.skipped_steps + skipped,
+            nan_losses=counts.nan_losses + nan_losses,
+            unreadable_images=counts.unreadable_images + images,
+        )
+        most = self._recipe.max_unreadable_images
+        if self.counts.unreadable_images > most:
+            last = f", the last: {reasons[-1]}" if reasons else ""
+            raise DataError(
+                f"{self.counts.unreadable_images} images could not be read, more than "
+                f"max_unreadable_images {most} allows{last}"
+            )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run with generators seeded for one micro-batch; the caller's come back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _attention_backend(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which attention trains fastest.
+
+    On a CPU, the fused kernel's backward pass takes thrice as long for rows as short as these.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

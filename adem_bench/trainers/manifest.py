@@ -1,0 +1,75 @@
+"""`manifest.json` of a training: what the adapter was made of, so that it can be made again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import adem_bench
+from adem_bench.cards import as_mapping
+from adem_bench.records import Json
+from adem_bench.runner.manifest import hardware, now, peak_memory, versions
+from adem_bench.trainers.prepare import Prepared
+from adem_bench.trainers.schedule import peak_learning_rate
+
+SCHEMA = 1
+
+
+def training_manifest(
+    prepared: Prepared, timing: Mapping[str, Json], counts: Mapping[str, Json], processes: int
+) -> dict[str, Any]:
+    """Return the manifest of a finished training.
+
+    Args:
+        prepared: What was trained, and on what.
+        timing: Seconds of the last call, and the step that it went on from.
+        counts: Skipped steps, losses that were no number, unreadable images.
+        processes: Number of processes.
+    """
+    frozen, plan, examples = prepared.frozen, prepared.plan, prepared.examples
+    tuned, total = prepared.parameters
+    return {
+        "schema": SCHEMA,
+        "adem_bench_version": adem_bench.__version__,
+        "finished": now(),
+        "recipe": as_mapping(prepared.recipe),
+        "recipe_digest": prepared.recipe.digest(),
+        "model": {
+            "name": frozen.card.name,
+            "card": as_mapping(frozen.card),
+            "fingerprint": frozen.fingerprint,
+            "dtype": str(frozen.dtype).removeprefix("torch."),
+            "device": frozen.device_name,
+        },
+        "parameters": {"trainable": tuned, "total": total, "share": tuned / total},
+        "data": {
+            "fingerprints": dict(prepared.data),
+            "samples": len(examples),
+            "with_image": examples.with_image,
+            "malformed": examples.left_out.malformed,
+            "unsupervised": len(examples.left_out.unsupervised),
+        },
+        "prompts": {
+            use.task: {
+                "training": dict(use.training),
+                "evaluation": None if use.evaluation is None else dict(use.evaluation),
+            }
+            for use in prepared.prompts
+        },
+        "steps": {
+            "epochs": prepared.recipe.epochs,
+            "per_epoch": plan.steps,
+            "total": plan.total_steps,
+            "accumulation": plan.accumulation,
+            "processes": processes,
+            "peak_learning_rate": peak_learning_rate(prepared.recipe),
+        },
+        "counts": dict(counts),
+        "timing": dict(timing),
+        "memory": peak_memory(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
+    }

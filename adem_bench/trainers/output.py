@@ -1,0 +1,152 @@
+"""The folder that training makes: claimed by one recipe, usable as a model (`--model FOLDER`).
+
+model.yaml       a model card that names the frozen parts and `adapter/`
+adapter/         the final adapter
+best/            the adapter of the best evaluation, if `--eval` asked for any
+checkpoints/     what an interrupted training goes on from
+log.jsonl, tensorboard/, loss.png, manifest.json
+training.json    what the folder belongs to: recipe, model and data
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+import yaml
+
+from adem_bench.cards import MODEL_CARD_NAME
+from adem_bench.errors import ResultsError
+from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.records import Json
+from adem_bench.schemas import ModelCard, RecipeCard
+
+IDENTITY_NAME, LOCK_NAME, ADAPTER, BEST = "training.json", ".lock", "adapter", "best"
+RUNTIME_FIELDS = {
+    "name", "title", "model", "batch_size", "attention", "checkpoint_activations",
+    "shard_frozen_weights", "max_unreadable_images", "checkpoint_steps", "keep_checkpoints",
+    "workers",
+}  # fmt: skip
+"""Fields of a recipe that may change between a run and its continuation."""
+
+
+class Output:
+    """An output folder, held by one training at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the folder; nothing is touched before `claim`."""
+        self.path = path
+        self._lock = filelock.FileLock(path / LOCK_NAME)
+
+    def claim(self, identity: Mapping[str, Json], overwrite: bool) -> None:
+        """Make the folder, or take up the one that the same training left.
+
+        Args:
+            identity: From `training_identity`.
+            overwrite: Whether what another training left may be removed.
+
+        Raises:
+            ResultsError: it belongs to another training, holds something else, is in use, or
+                cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ResultsError(f"another training is writing to {self.path}") from error
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        reason = self._foreign(identity)
+        if reason and not overwrite:
+            raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")
+        if overwrite:
+            self._clear()
+        write_json(self.path / IDENTITY_NAME, dict(identity))
+
+    def _foreign(self, identity: Mapping[str, Json]) -> str:
+        """Return why what is here is not this training's own; empty if it is, or nothing is."""
+        path = self.path / IDENTITY_NAME
+        if not path.is_file():
+            left = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK_NAME)
+            return f"{self.path} is no training output but holds {', '.join(left[:3])}" * bool(left)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read ({error})"
+        changes = list(_changes(found, json.loads(json.dumps(identity))))
+        return f"{self.path} was made by another training: {'; '.join(changes)}" * bool(changes)
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name == LOCK_NAME:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def write_model_card(
+        self, base: ModelCard, name: str, files: Mapping[str, str], parameters: int
+    ) -> None:
+        """Write a card of the base model with this folder's adapter.
+
+        Args:
+            base: Card of the model whose frozen parts were used.
+            name: Of the new model, for tables.
+            files: From `FrozenParts.files`.
+            parameters: Number of tuned parameters.
+        """
+        dropped = {"published", "prompts", "fusion", "adapter"}
+        card = base.model_dump(mode="json", exclude=dropped, exclude_defaults=True)
+        card |= {
+            "name": name,
+            "title": f"{base.title or base.name}, adapter by recipe {name}",
+            "trainable_parameters": parameters,
+            "adapters": {"default": {"path": ADAPTER}},
+        }
+        for field, place in files.items():
+            part, _, key = field.partition(".")
+            card.setdefault(part, {})[key] = place
+        text = "# Made by `adem-bench train`.\n" + yaml.safe_dump(card, sort_keys=False)
+        write_atomically(self.path / MODEL_CARD_NAME, text)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+
+def training_identity(
+    recipe: RecipeCard, model: Mapping[str, str], data: Mapping[str, str]
+) -> dict[str, Json]:
+    """Return what makes two trainings the same, so that one may continue the other.
+
+    Args:
+        recipe: With its overrides.
+        model: Name, fingerprint and precision of the frozen parts.
+        data: Fingerprint of each source.
+    """
+    fields: Any = recipe.model_dump(mode="json", exclude=RUNTIME_FIELDS)
+    return {"recipe": fields, "model": dict(model), "data": dict(data)}
+
+
+def _changes(found: Any, wanted: Any, where: str = "") -> list[str]:
+    """Return one text for each place in which two JSON values differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            change
+            for key in sorted({*found, *wanted})
+            for change in _changes(found.get(key), wanted.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    return [] if found == wanted else [f"{where} {found} there, {wanted} here"]

@@ -1,0 +1,218 @@
+"""From the names in a job to what the loop needs: frozen parts, adapter, samples and a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adem_bench.cards import load_model_card, load_recipe_card, load_task_card
+from adem_bench.errors import CardError
+from adem_bench.models.adem.adapter_files import AdapterSettings
+from adem_bench.models.adem.assemble import empty_network
+from adem_bench.models.adem.frozen import FrozenParts, pick_dtype
+from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.models.adem.sequence import SequenceBuilder
+from adem_bench.models.base import ModelOptions
+from adem_bench.records import Json
+from adem_bench.runner.processes import Processes
+from adem_bench.schemas import RecipeCard, TaskCard
+from adem_bench.tasks.base import TrainingData, build_task, build_training_data
+from adem_bench.trainers.collective import Collective
+from adem_bench.trainers.examples import Examples, build_examples
+from adem_bench.trainers.plan import Plan, accumulation
+from adem_bench.trainers.sharding import shard_language_model
+
+QUIRKS = {"prompt_format": "Q1", "captions": "Q2"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What is to be trained."""
+
+    recipe: str
+    """Name or path of a recipe card."""
+    model: str | None = None
+    """Name or path of the model card whose frozen parts are used; None: the recipe's."""
+    data_root: Path | None = None
+    output: Path | None = None
+    """Folder to write; None: `results/train/MODEL-RECIPE`."""
+    results: Path = Path("results")
+    """Where the final evaluation's runs are kept."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to evaluate on at each epoch's end."""
+    device: str = "auto"
+    overrides: tuple[str, ...] = ()
+    """`key=value` settings of recipe fields."""
+    overwrite: bool = False
+    """Whether what another training left in the output may be removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptUse:
+    """How one task asks in training and in evaluation."""
+
+    task: str
+    kind: str
+    training: Mapping[str, Json]
+    evaluation: Mapping[str, Json] | None
+    """None for data that is for training only."""
+
+    def warning(self) -> str | None:
+        """Say where the two part, or None."""
+        if self.evaluation is None or dict(self.training) == dict(self.evaluation):
+            return None
+        parts = [
+            f"{name} {value} here, {self.evaluation.get(name)} in evaluation"
+            + (f" ({QUIRKS[name]})" if name in QUIRKS else "")
+            for name, value in self.training.items()
+            if value != self.evaluation.get(name)
+        ]
+        return f"{self.task} is asked differently in training: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs, loaded and checked."""
+
+    recipe: RecipeCard
+    frozen: FrozenParts
+    network: AdemNetwork
+    settings: AdapterSettings
+    examples: Examples
+    plan: Plan
+    class_token_at: int
+    data: Mapping[str, str]
+    """Fingerprint of each source's data."""
+    prompts: tuple[PromptUse, ...]
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """Number of tuned parameters, and of all."""
+        tuned = sum(tensor.numel() for tensor in self.network.adapter_tensors().values())
+        return tuned, tuned + self.frozen.parameters
+
+    def warnings(self) -> Iterator[str]:
+        """Return what a user must know before training begins."""
+        yield from self.examples.left_out.warnings()
+        yield from (warning for use in self.prompts if (warning := use.warning()))
+
+
+def read_recipe(job: TrainingJob) -> RecipeCard:
+    """Return a job's recipe, its model named.
+
+    Raises:
+        CardError: it cannot be read, or neither it nor the job names a model.
+    """
+    recipe = load_recipe_card(job.recipe, job.overrides)
+    model = job.model or recipe.model
+    if not model:
+        raise CardError(f"recipe {recipe.name} names no model; give --model NAME or a model card")
+    return recipe.model_copy(update={"model": model})
+
+
+def prepare(
+    job: TrainingJob, recipe: RecipeCard, processes: Processes, device: torch.device
+) -> Prepared:
+    """Load everything; the data is checked before the model is loaded.
+
+    Args:
+        job: What is to be trained.
+        recipe: From `read_recipe`.
+        processes: Those that train together.
+        device: Of this process.
+
+    Raises:
+        AdemBenchError: a card, the data or the weights are at fault.
+    """
+    sources = [
+        build_training_data(
+            source.task,
+            job.data_root,
+            [f"options.{key}={_yaml(value)}" for key, value in source.options.items()],
+            source.split,
+            source.prompt_format,
+        )
+        for source in recipe.data
+    ]
+    data = {source.card.name: source.fingerprint() for source in sources}
+    prompts = tuple(_prompt_use(source, job.data_root) for source in sources)
+    accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
+    frozen = _load_frozen(job, recipe, device)
+    settings = _settings(recipe, frozen, prompts)
+    network = _new_network(recipe, frozen, settings, device)
+    pairs = zip(recipe.data, sources, strict=True)
+    examples = build_examples(pairs, frozen.tokenizer, recipe.method.cls_token)
+    plan = Plan(examples.lengths, recipe, processes.world_size, processes.rank)
+    builder = SequenceBuilder(frozen.tokenizer, recipe.method.cls_token)
+    return Prepared(
+        recipe, frozen, network, settings, examples, plan, builder.class_token_at, data, prompts
+    )
+
+
+def _load_frozen(job: TrainingJob, recipe: RecipeCard, device: torch.device) -> FrozenParts:
+    dtype = str(pick_dtype(recipe.precision, device)).removeprefix("torch.")
+    card = load_model_card(recipe.model, [f"dtype={dtype}"])
+    # Weights to be sharded go to their device part by part.
+    place = "cpu" if recipe.shard_frozen_weights else str(device)
+    return FrozenParts(card, ModelOptions(place, job.data_root), trainable=True)
+
+
+def _new_network(
+    recipe: RecipeCard, frozen: FrozenParts, settings: AdapterSettings, device: torch.device
+) -> AdemNetwork:
+    """Return the network with a fresh adapter: the same one on every process and device."""
+    eager = recipe.attention == "eager" or (recipe.attention == "auto" and device.type == "cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = empty_network(frozen.llama, frozen.visual, settings, eager)
+    for part in (network.fusion, network.vision):
+        part.to(frozen.device)
+    network.decoder.checkpoint_activations(recipe.checkpoint_activations)
+    return network
+
+
+def _settings(
+    recipe: RecipeCard, frozen: FrozenParts, prompts: tuple[PromptUse, ...]
+) -> AdapterSettings:
+    method = recipe.method
+    return AdapterSettings(
+        alpha=method.alpha,
+        beta=method.beta,
+        drop_ratio=method.drop_ratio,
+        scales=method.scales,
+        cls_token=method.cls_token,
+        hidden_proj=method.hidden_proj,
+        adapter_dim=method.adapter_dim,
+        language_model=frozen.card.language_model_name or frozen.card.name,
+        vision=frozen.vision_name,
+        prompts={use.kind: dict(use.training) for use in prompts},
+        language_model_signature=frozen.signature,
+    )
+
+
+def _prompt_use(data: TrainingData, data_root: Path | None) -> PromptUse:
+    card: TaskCard = load_task_card(str(data.card.path))
+    evaluation = None
+    if card.headline:
+        evaluation = build_task(str(data.card.path), data_root).prompt_settings()
+    return PromptUse(card.name, card.kind, data.prompt_settings(), evaluation)
+
+
+def _yaml(value: Json) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def shard(prepared: Prepared, collective: Collective, device: torch.device) -> None:
+    """Spread the frozen language model over the processes, where the recipe asks for it.
+
+    Raises:
+        CardError: there is one process only.
+    """
+    if not prepared.recipe.shard_frozen_weights:
+        return
+    if collective.world_size == 1:
+        raise CardError("shard_frozen_weights needs several processes: start with torchrun")
+    shard_language_model(prepared.network, device, collective.world_size)

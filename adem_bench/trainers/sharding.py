@@ -1,0 +1,31 @@
+"""Frozen language models that outgrow one GPU: each process keeps a part of every layer (FSDP2).
+
+A layer's weights are gathered when its turn comes and given up again. The adapter and CLIP stay
+whole on every process: they are small.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from adem_bench.models.adem.network import AdemNetwork
+
+
+def shard_language_model(network: AdemNetwork, device: torch.device, world_size: int) -> None:
+    """Spread the language model of a network over all processes, in place.
+
+    Args:
+        network: On the CPU, whole on every process; its other parts are moved to `device`.
+        device: This process's device.
+        world_size: Number of processes; their group must be there already.
+    """
+    mesh = init_device_mesh(device.type, (world_size,))
+    llama = network.decoder.llama
+    for layer in network.decoder.layers:
+        fully_shard(layer, mesh=mesh)
+    for part in (llama.model.embed_tokens, llama.lm_head):
+        fully_shard(part, mesh=mesh)
+    for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.fusion):
+        module.to(device)

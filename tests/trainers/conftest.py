@@ -1,0 +1,173 @@
+"""A tiny network to train, on the published test weights, and data for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from adem_bench.data.mini import write_mini
+from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.models.adem.assemble import build_network
+from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.models.adem.sequence import SequenceBuilder
+from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.models.adem.vision_files import load_visual
+from adem_bench.records import TrainingPair
+from adem_bench.runner.processes import Processes
+from adem_bench.schemas import FusionSettings, RecipeCard, TrainingSource, VisionSource
+from adem_bench.trainers.collective import Collective
+from adem_bench.trainers.examples import Examples, build_examples
+from adem_bench.trainers.loop import Training
+from adem_bench.trainers.plan import Plan
+
+WORDS = ("red", "circle", "blue", "square", "the", "of", "picture", "which", "one", "has", "more")
+
+
+@pytest.fixture(autouse=True)
+def _on_one_thread(one_thread: None) -> None:
+    """All tests here run tiny models."""
+
+
+@dataclass
+class Pairs:
+    """Training data given as a list."""
+
+    pairs: Sequence[TrainingPair]
+    left_out: list = field(default_factory=list)
+
+    def training_pairs(self):
+        yield from self.pairs
+
+    def skipped(self):
+        return self.left_out
+
+
+@pytest.fixture(scope="session")
+def tokenizer(parity: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(parity / "weights" / "tokenizer.model")
+
+
+@pytest.fixture(scope="session")
+def class_token_at(tokenizer: SentencePieceTokenizer) -> int:
+    """Where the class token stands in this vocabulary."""
+    return SequenceBuilder(tokenizer, cls_token=True).class_token_at
+
+
+@pytest.fixture
+def make_network(parity: Path) -> Callable[..., AdemNetwork]:
+    """Makes the tiny network with the published adapter, its dropout off unless asked for."""
+
+    def make(dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> AdemNetwork:
+        llama = load_language_model(parity / "weights" / "tiny", dtype, torch.device("cpu"))
+        visual = load_visual(VisionSource(), parity / "weights" / "clip_tiny.pt", dtype)
+        adapter = read_adapter(parity / "checkpoint-19.pth")
+        network = build_network(llama, visual, adapter, FusionSettings(), eager=True)
+        for module in network.vision.adapters:
+            module.dropout.p = dropout
+        return network
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pairs(pictures: list[Path]) -> list[TrainingPair]:
+    """Samples of different lengths, every third without image."""
+    generator = torch.Generator().manual_seed(0)
+
+    def text(count: int) -> str:
+        chosen = torch.randint(len(WORDS), (count,), generator=generator)
+        return " ".join(WORDS[index] for index in chosen)
+
+    return [
+        TrainingPair(
+            id=f"sample {index}",
+            prompt=f"Question: {text(3 + index % 7)}\nResponse:",
+            answer=f"The answer is {text(1 + index % 4)}.",
+            images=() if index % 3 == 2 else (pictures[index % 2],),
+        )
+        for index in range(24)
+    ]
+
+
+@pytest.fixture
+def make_examples(tokenizer: SentencePieceTokenizer) -> Callable[..., Examples]:
+    """Makes examples of pairs."""
+
+    def make(pairs: Sequence[TrainingPair], **source: object) -> Examples:
+        chosen = TrainingSource(task="given", max_sequence_length=128).model_copy(update=source)
+        return build_examples([(chosen, Pairs(pairs))], tokenizer, cls_token=True)
+
+    return make
+
+
+@pytest.fixture
+def make_recipe() -> Callable[..., RecipeCard]:
+    """Makes a recipe with small batches."""
+
+    def make(**more: object) -> RecipeCard:
+        fields = {
+            "name": "small", "data": [{"task": "given"}], "epochs": 2, "warmup_epochs": 0.5,
+            "effective_batch": 4, "batch_size": 2, "base_learning_rate": 0.3,
+        }  # fmt: skip
+        return RecipeCard.model_validate(fields | more)
+
+    return make
+
+
+@pytest.fixture
+def make_training(class_token_at: int) -> Callable[..., Training]:
+    """Makes a training of a network on examples, in this process alone."""
+
+    def make(network: AdemNetwork, recipe: RecipeCard, examples: Examples) -> Training:
+        plan = Plan(examples.lengths, recipe)
+        collective = Collective(Processes(), torch.device("cpu"))
+        return Training(network, class_token_at, recipe, plan, collective)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mini_train(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 16 items of each of the mini world's train splits."""
+    folder = tmp_path_factory.mktemp("mini-train")
+    write_mini(folder, splits=("train",), train_size=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the mini world's test splits."""
+    folder = tmp_path_factory.mktemp("mini-test")
+    write_mini(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def both_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with both, few of each."""
+    folder = tmp_path_factory.mktemp("mini-both")
+    write_mini(folder, splits=("train", "test"), train_size=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of eight optimizer steps."""
+    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    fields = {
+        "data": [
+            {"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 16},
+            {"task": "mini_instruction", "split": "all", "limit": 16},
+        ],
+        "method": {"alpha": 0.2, "scales": [256, 16], "adapter_dim": 6, "hidden_proj": 8},
+        "epochs": 2, "warmup_epochs": 0.5, "effective_batch": 8, "batch_size": 2, "workers": 0,
+        "base_learning_rate": 0.3,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(fields))
+    return path

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from adem_bench.runner.processes import Processes
+from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.collective import Collective
+from adem_bench.trainers.optimization import Optimization, parameter_groups
+
+
+def recipe(**more) -> RecipeCard:
+    return RecipeCard.model_validate({"name": "r", "data": [{"task": "sqa"}], "epochs": 1, **more})
+
+
+def parameters() -> dict[str, nn.Parameter]:
+    torch.manual_seed(0)
+    return {
+        "adapter_emb1": nn.Parameter(torch.randn(1, 4, 3)),
+        "adapter_proj.fc1.weight": nn.Parameter(torch.randn(3, 3)),
+        "adapter_proj.fc1.bias": nn.Parameter(torch.randn(3)),
+        "dead.fc2.weight": nn.Parameter(torch.randn(3, 2)),
+    }
+
+
+def optimization(tensors, scaled=False, **more) -> Optimization:
+    collective = Collective(Processes(), torch.device("cpu"))
+    return Optimization(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), collective, scaled)
+
+
+def loss_of(tensors) -> torch.Tensor:
+    reached = [tensor for name, tensor in tensors.items() if not name.startswith("dead")]
+    return sum((tensor**2).sum() for tensor in reached)
+
+
+def test_only_biases_and_vectors_are_spared_the_decay():
+    undecayed, decayed = parameter_groups(parameters(), 0.02)
+    assert [tuple(p.shape) for p in undecayed["params"]] == [(3,)]
+    assert undecayed["weight_decay"] == 0
+    assert [tuple(p.shape) for p in decayed["params"]] == [(1, 4, 3), (3, 3), (3, 2)]
+    assert decayed["weight_decay"] == 0.02
+
+
+def test_without_gradient_reached_tensors_decay_and_unreached_ones_stay():
+    tensors = parameters()
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    optimization(tensors, weight_decay=0.1).update(0.5, ())
+    shrunk = before["adapter_emb1"] * (1 - 0.5 * 0.1)
+    torch.testing.assert_close(tensors["adapter_emb1"].detach(), shrunk)
+    assert torch.equal(tensors["dead.fc2.weight"], before["dead.fc2.weight"])
+    assert torch.equal(tensors["adapter_proj.fc1.bias"], before["adapter_proj.fc1.bias"])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_loss_that_is_no_number_changes_nothing_and_is_told(scaled):
+    tensors = parameters()
+    trained = optimization(tensors, scaled)
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    scale = trained.scale
+    trained.backward(loss_of(tensors) * math.nan, 1)
+    assert trained.update(0.1, ()).skipped
+    assert all(torch.equal(tensors[name], before[name]) for name in tensors)
+    assert trained.scale == (scale / 2 if scaled else 1)
+    trained.backward(loss_of(tensors), 1)
+    assert not trained.update(0.1, ()).skipped
+    assert not torch.equal(tensors["adapter_emb1"], before["adapter_emb1"])
+
+
+def test_loss_scaling_changes_no_step():
+    ends = []
+    for scaled in (False, True):
+        tensors = parameters()
+        trained = optimization(tensors, scaled)
+        for _ in range(3):
+            trained.backward(loss_of(tensors), 2)
+            trained.backward(loss_of(tensors), 2)
+            trained.update(0.01, ())
+        ends.append(tensors)
+    for name in ends[0]:
+        torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=0)
+
+
+def test_gradients_are_cut_to_the_norm_asked_for():
+    tensors = parameters()
+    trained = optimization(tensors, max_grad_norm=1e-3)
+    trained.backward(loss_of(tensors), 1)
+    given = [t.grad.clone() for t in tensors.values() if t.grad is not None]
+    expected = math.sqrt(sum(float((g**2).sum()) for g in given))
+    assert trained.update(0.0, ()).grad_norm == pytest.approx(expected)
+
+
+def test_a_state_taken_up_goes_on_to_the_bit():
+    def steps(trained, tensors, count):
+        for _ in range(count):
+            trained.backward(loss_of(tensors), 1)
+            trained.update(0.05, ())
+
+    whole, halves = parameters(), parameters()
+    steps(optimization(whole, scaled=True), whole, 6)
+    first = optimization(halves, scaled=True)
+    steps(first, halves, 3)
+    second = optimization(halves, scaled=True)
+    second.load_state(first.state_tensors(), first.scaler_state())
+    steps(second, halves, 3)
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)

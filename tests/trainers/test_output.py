@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from adem_bench.cards import load_model_card, load_recipe_card
+from adem_bench.errors import ResultsError
+from adem_bench.trainers.output import Output, training_identity
+
+
+def identity(*overrides: str) -> dict:
+    recipe = load_recipe_card("sqa", overrides)
+    return training_identity(recipe, {"name": "m", "fingerprint": "f"}, {"sqa": "d"})
+
+
+def claim(path, *overrides: str, overwrite: bool = False) -> None:
+    with Output(path) as output:
+        output.claim(identity(*overrides), overwrite)
+
+
+def test_the_same_training_may_continue_and_how_it_runs_may_change(tmp_path):
+    claim(tmp_path / "out")
+    (tmp_path / "out" / "log.jsonl").write_text("kept")
+    claim(tmp_path / "out", "workers=3", "batch_size=4", "checkpoint_steps=7")
+    assert (tmp_path / "out" / "log.jsonl").read_text() == "kept"
+
+
+def test_another_training_is_refused_and_told_apart(tmp_path):
+    claim(tmp_path / "out")
+    (tmp_path / "out" / "log.jsonl").write_text("kept")
+    with pytest.raises(ResultsError) as refused:
+        claim(tmp_path / "out", "base_learning_rate=0.01", "data.0.prompt_format=QCM-A")
+    message = str(refused.value)
+    assert "recipe.base_learning_rate 0.009 there, 0.01 here" in message
+    assert "CQM-A" in message
+    assert "--overwrite" in message
+    assert (tmp_path / "out" / "log.jsonl").read_text() == "kept"
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ResultsError, match=r"no training output but holds thesis\.tex"):
+        claim(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_overwriting_empties_the_folder_but_follows_no_link(tmp_path):
+    claim(tmp_path / "out")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "out" / "checkpoints").mkdir()
+    claim(tmp_path / "out", "epochs=3", overwrite=True)
+    assert (tmp_path / "kept" / "file").exists()
+    assert {entry.name for entry in (tmp_path / "out").iterdir()} <= {"training.json", ".lock"}
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path):
+    with Output(tmp_path / "out") as first:
+        first.claim(identity(), False)
+        with pytest.raises(ResultsError, match="another training is writing"):
+            claim(tmp_path / "out")
+
+
+def test_a_broken_identity_is_told(tmp_path):
+    claim(tmp_path)
+    (tmp_path / "training.json").write_text("{")
+    with pytest.raises(ResultsError, match="cannot be read"):
+        claim(tmp_path)
+
+
+def test_the_folder_is_a_model(tmp_path):
+    base = load_model_card("adem-tiny")
+    with Output(tmp_path) as output:
+        files = {"language_model.path": "/weights/7B", "vision.path": "/weights/clip.pt"}
+        output.write_model_card(base, "tiny-mine", files, 123)
+    card = load_model_card(str(tmp_path))
+    assert (card.name, card.trainable_parameters) == ("tiny-mine", 123)
+    assert card.language_model.path == "/weights/7B"
+    assert card.vision.path == "/weights/clip.pt"
+    assert card.adapters["default"].path == "adapter"
+    assert card.language_model_name == base.language_model_name

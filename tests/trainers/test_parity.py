@@ -1,0 +1,128 @@
+"""The transcription of the published step meets its goldens, and the trainer the transcription."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from published_training import (
+    Batch,
+    PublishedModel,
+    Schedule,
+    Settings,
+    published_optimizer,
+    published_row,
+    published_training,
+)
+from sentencepiece import SentencePieceProcessor
+
+from adem_bench.images import load_image
+from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.trainers.plan import Plan, Position
+from adem_bench.trainers.reading import BatchReader
+
+LENGTH = 128
+PUBLISHED_PEAK = 1.125e-3
+
+
+@pytest.fixture(scope="module")
+def goldens(parity):
+    return torch.load(parity / "goldens.pt", weights_only=True)
+
+
+@pytest.fixture
+def published(parity, goldens) -> PublishedModel:
+    weights = parity / "weights"
+    return PublishedModel(
+        llama=torch.load(weights / "tiny" / "consolidated.00.pth", weights_only=True),
+        params=json.loads((weights / "tiny" / "params.json").read_text()),
+        clip=torch.load(weights / "clip_tiny.pt", weights_only=True),
+        adapter=read_adapter(parity / "checkpoint-19.pth").tensors,
+        prefix_image=goldens["prefix_img"].tolist(),
+        prefix_text=goldens["prefix_nonimg"].tolist(),
+        settings=Settings(dropout=0.0),
+    )
+
+
+def golden_batch(goldens) -> Batch:
+    return Batch(goldens["examples"], goldens["labels"], goldens["images"], goldens["indicators"])
+
+
+def test_the_transcription_meets_the_published_loss_and_gradients(published, goldens):
+    loss = published.loss(golden_batch(goldens))
+    assert loss.item() == pytest.approx(float(goldens["loss"]), abs=1e-5)
+    loss.backward()
+    found = {n: p.grad for n, p in published.parameters.items() if p.grad is not None}
+    assert set(found) == set(goldens["grads"])
+    for name, gradient in goldens["grads"].items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=0)
+
+
+def test_the_transcription_spares_four_biases_and_reaches_what_the_trainer_thinks(
+    published, goldens, make_network
+):
+    undecayed, _ = published_optimizer(published, 0.02).param_groups
+    assert [tuple(p.shape) for p in undecayed["params"]] == [(128,), (64,), (128,), (64,)]
+    batch = golden_batch(goldens)
+    text = replace(batch, indicators=torch.zeros(3), images=torch.zeros_like(batch.images))
+    published.loss(text).backward()
+    unreached = {name for name, p in published.parameters.items() if p.grad is None}
+    assert unreached == make_network().tensors_without_gradient()
+
+
+def micro_batch(pairs, indices, parity) -> Batch:
+    """Samples as the published loader would give them."""
+    tokenizer = SentencePieceProcessor(model_file=str(parity / "weights" / "tokenizer.model"))
+    chosen = [pairs[index] for index in indices]
+    rows = [published_row(tokenizer, pair.prompt, pair.answer, LENGTH) for pair in chosen]
+    black = torch.zeros(3, 224, 224)
+    images = [
+        torch.from_numpy(load_image(pair.images[0], 224, "imagenet")) if pair.images else black
+        for pair in chosen
+    ]
+    ids, labels = zip(*rows, strict=True)
+    flags = torch.tensor([float(bool(pair.images)) for pair in chosen])
+    return Batch(torch.stack(ids), torch.stack(labels), torch.stack(images), flags)
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["float32", "with a loss scale"])
+@pytest.mark.parametrize("text_first", [False, True], ids=["mixed", "first step without image"])
+def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
+    published,
+    parity,
+    make_network,
+    make_training,
+    make_recipe,
+    make_examples,
+    pairs,
+    scaled,
+    text_first,
+):
+    recipe = make_recipe(epochs=4, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
+    plan = Plan(make_examples(pairs[:20]).lengths, recipe)
+    order = [m.rows for m in plan.micro_batches(Position())]
+    assert (plan.total_steps, len(order)) == (20, 40)
+    blind = {index for rows in order[:2] for index in rows} if text_first else set()
+    used = [replace(p, images=()) if i in blind else p for i, p in enumerate(pairs[:20])]
+    examples = make_examples(used)
+
+    network = make_network()
+    training = make_training(network, recipe, examples)
+    reports = list(training.steps(BatchReader(examples, 224, recipe.seed), 0))
+
+    batches = [micro_batch(used, rows, parity) for rows in order]
+    epochs = [batches[start : start + 10] for start in range(0, 40, 10)]
+    schedule = Schedule(4, 0.5, recipe.base_learning_rate, 4, 2, scaled=scaled)
+    losses = published_training(published, epochs, schedule)
+
+    for name, tensor in network.adapter_tensors().items():
+        expected = published.parameters[name].detach()
+        torch.testing.assert_close(tensor.detach(), expected, atol=1e-5, rtol=0, msg=name)
+    means = [(first + second) / 2 for first, second in zip(losses[::2], losses[1::2], strict=True)]
+    assert [report.loss for report in reports] == pytest.approx(means, abs=1e-5)
+    rates = [schedule.learning_rate(step * 2 / 10) for step in range(20)]
+    assert [report.learning_rate for report in reports] == pytest.approx(rates)
+    before = read_adapter(parity / "checkpoint-19.pth").tensors["adapter_emb1"]
+    assert (network.fusion.adapter_emb1 - before).abs().max() > 5e-3  # they did go somewhere

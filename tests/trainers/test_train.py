@@ -1,0 +1,220 @@
+"""`adem_bench.train` on the tiny published model and small data of the mini world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import adem_bench
+from adem_bench.errors import CardError, CheckpointError, DataError, ResultsError
+from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.trainers.journal import read_log
+
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+
+
+@pytest.fixture
+def train(recipe_file, parity_card, mini_train, tmp_path):
+    """Trains by the small recipe into `tmp_path/out`."""
+
+    def call(**more):
+        fixed = {"model": parity_card, "data_root": mini_train, "output": tmp_path / "out"}
+        fixed |= {"results": tmp_path / "results"}
+        return adem_bench.train(recipe_file, **{**fixed, **more})
+
+    return call
+
+
+def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(
+    train, mini_test, tmp_path
+):
+    outcome = train()
+    out = tmp_path / "out"
+    assert (outcome.steps, outcome.resumed_from) == (8, 0)
+    adapter = read_adapter(out / "adapter")
+    settings = adapter.settings
+    assert (settings.alpha, settings.scales, settings.adapter_dim) == (0.2, (256, 16), 6)
+    assert settings.prompts["scienceqa"] == {"prompt_format": "CQM-A", "captions": False}
+    assert settings.prompts["instruction"] == {"prompt_format": "instruction"}
+    assert settings.language_model == "parity"
+    assert len(settings.language_model_signature) == 16
+    (result,) = adem_bench.evaluate(
+        out, ["mini_mme"], data_root=mini_test, results=tmp_path / "results",
+        options=adem_bench.RunOptions(limit=4),
+    )  # fmt: skip
+    assert result.result.scored == 4
+    assert "parity-small" in str(result.folder)
+
+
+def test_the_log_the_curve_and_the_manifest_tell_of_every_step(train, tmp_path):
+    train()
+    out = tmp_path / "out"
+    log = read_log(out / "log.jsonl")
+    assert [line["step"] for line in log] == list(range(1, 9))
+    assert {"loss", "learning_rate", "grad_norm", "samples_per_second", "memory"} <= set(log[0])
+    with Image.open(out / "loss.png") as curve:
+        assert curve.width > 400
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["steps"]["total"] == 8
+    share = manifest["parameters"]
+    assert share["share"] == pytest.approx(share["trainable"] / share["total"])
+    # Q1: what the recipe asks and what the evaluation asks are both kept.
+    prompts = manifest["prompts"]["mini_sqa"]
+    assert prompts["training"]["prompt_format"] == "CQM-A"
+    assert prompts["evaluation"]["prompt_format"] == "QCM-A"
+    assert manifest["prompts"]["mini_instruction"]["evaluation"] is None
+    assert manifest["data"]["samples"] == 32
+    assert any((out / "tensorboard").iterdir())
+
+
+class StopError(Exception):
+    pass
+
+
+class StopsAt:
+    """A watcher that ends training at a step, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step_to_stop = step
+        self.warnings: list[str] = []
+
+    def begins(self, prepared, output, steps_done) -> None:
+        self.warnings = list(prepared.warnings())
+
+    def step(self, report) -> None:
+        if report.step == self.step_to_stop:
+            raise StopError
+
+    def evaluated(self, evaluation) -> None:
+        pass
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 7])
+def test_an_interrupted_training_ends_on_the_same_bits(train, tmp_path, step):
+    train(output=tmp_path / "whole", settings={"checkpoint_steps": 3})
+    with pytest.raises(StopError):
+        train(settings={"checkpoint_steps": 3}, watcher=StopsAt(step))
+    outcome = train(settings={"checkpoint_steps": 3})
+    assert outcome.resumed_from == {1: 0, 3: 0, 4: 3, 7: 6}[step]
+    whole, resumed = (tmp_path / name for name in ("whole", "out"))
+    assert [x["loss"] for x in read_log(whole / "log.jsonl")] == [
+        x["loss"] for x in read_log(resumed / "log.jsonl")
+    ]
+    first, second = (
+        load_file(path / "adapter" / "adapter.safetensors") for path in (whole, resumed)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_training_is_not_done_again(train, tmp_path):
+    train()
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    outcome = train()
+    assert (outcome.loss, outcome.resumed_from) == (None, 8)
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+
+def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(
+    train, both_splits, tmp_path
+):
+    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+    assert [figures["epoch"] for figures in outcome.evaluations] == [1, 2]
+    name = "mini_mme accuracy"
+    best = json.loads((tmp_path / "out" / "best" / "evaluation.json").read_text())
+    assert best[name] == max(figures[name] for figures in outcome.evaluations)
+    (final,) = outcome.outcomes
+    assert final.folder.is_relative_to(tmp_path / "results" / "parity-small")
+    assert final.result.complete
+    logged = [line for line in read_log(tmp_path / "out" / "log.jsonl") if name in line]
+    assert [line[name] for line in logged] == [f[name] for f in outcome.evaluations]
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(
+    train, both_splits, tmp_path, monkeypatch
+):
+    from adem_bench.trainers import train as module
+
+    def fail(*given):
+        raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate_model", fail)
+        with pytest.raises(StopError):
+            train(tasks=["mini_mme"], data_root=both_splits)
+    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+    assert outcome.resumed_from == 4
+    assert [figures["epoch"] for figures in outcome.evaluations] == [1, 2]
+
+
+def test_where_training_asks_otherwise_than_evaluation_it_says_so(train):
+    watcher = StopsAt(1)
+    with pytest.raises(StopError):
+        train(watcher=watcher)
+    assert any("prompt_format CQM-A here, QCM-A in evaluation (Q1)" in w for w in watcher.warnings)
+
+
+def test_samples_without_room_for_an_answer_are_left_out_counted_and_named(train):
+    watcher = StopsAt(1)
+    with pytest.raises(StopError):
+        train(settings={"data.0.max_sequence_length": 60}, watcher=watcher)
+    (warning,) = [w for w in watcher.warnings if "left out" in w]
+    assert "samples are left out because their prompt leaves no token to learn" in warning
+    with pytest.raises(DataError, match=r"nothing to train on: .* samples are left out"):
+        train(
+            settings={"data.0.max_sequence_length": 8, "data.1.max_sequence_length": 8},
+            overwrite=True,
+        )
+
+
+def test_another_recipe_does_not_touch_the_folder(train, tmp_path):
+    train()
+    before = (tmp_path / "out" / "adapter" / "adapter.safetensors").read_bytes()
+    with pytest.raises(ResultsError, match=r"recipe\.epochs 2 there, 3 here"):
+        train(settings={"epochs": 3})
+    assert (tmp_path / "out" / "adapter" / "adapter.safetensors").read_bytes() == before
+    assert train(settings={"epochs": 3}, overwrite=True).steps == 12
+
+
+def test_an_adapter_is_refused_on_another_language_model_of_its_shape(
+    train, parity_card, parity, mini_test, tmp_path
+):
+    train()
+    other = tmp_path / "llama"
+    (other / "7B").mkdir(parents=True)
+    weights = torch.load(parity / "weights/tiny/consolidated.00.pth", weights_only=True)
+    weights["tok_embeddings.weight"] = weights["tok_embeddings.weight"].flip(0)
+    torch.save(weights, other / "7B" / "consolidated.00.pth")
+    for name in ("tiny/params.json", "tokenizer.model"):
+        (other / "7B" / Path(name).name).write_bytes((parity / "weights" / name).read_bytes())
+    card = yaml.safe_load(parity_card.read_text())
+    card["language_model"]["path"] = str(other / "7B")
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(CheckpointError, match="was tuned on another language model"):
+        adem_bench.evaluate(
+            tmp_path / "other.yaml", ["mini_mme"], data_root=mini_test,
+            adapter=str(tmp_path / "out" / "adapter"), results=tmp_path / "results",
+        )  # fmt: skip
+
+
+def test_mistakes_are_told_before_anything_is_written(train, tmp_path):
+    cases = [
+        ({"settings": {"epcohs": 3}}, CardError, "did you mean: epochs"),
+        ({"settings": {"batch_size": 3}}, CardError, "effective_batch 8 is no multiple"),
+        ({"settings": {"shard_frozen_weights": True}}, CardError, "start with torchrun"),
+        ({"settings": {"effective_batch": 64}}, CardError, "make no optimizer step of 64"),
+        ({"settings": {"data.0.task": "mini_mme"}}, CardError, "no training data"),
+        ({"settings": {"data.0.split": "tset"}}, CardError, "unknown split"),
+        ({"settings": {"method.scales": [60]}}, CheckpointError, "does not suit a vision tower"),
+        ({"tasks": ["mini_mem"]}, CardError, "did you mean: mini_mme"),
+        ({"model": "adem-8b"}, CardError, "did you mean"),
+    ]
+    for arguments, error, message in cases:
+        with pytest.raises(error, match=message):
+            train(**arguments)
+    assert not (tmp_path / "out").exists()
