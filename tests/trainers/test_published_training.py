@@ -215,7 +215,9 @@ def test_a_window_with_a_loss_that_is_no_number_is_skipped(make_model, mixed):
     schedule = replace(AT_THE_PEAK, accumulation=2, scaled=True)
     model = make_model()
     before = values(model)
-    assert not names_that_differ(before, trained(model, [[mixed, broken]], schedule))
+    losses = published_training(model, [[mixed, broken]], schedule)
+    assert losses == [pytest.approx(model.loss(mixed).item()), 0.0]
+    assert not names_that_differ(before, values(model))
     assert names_that_differ(before, trained(model, [[mixed, mixed]], schedule))
 
 
@@ -244,6 +246,14 @@ def test_a_step_takes_the_mean_of_its_windows_gradients(make_model, mixed, text)
         hook.remove()
     (found,) = seen
     assert not names_that_differ(found, gradients(expected))
+
+
+def test_without_class_token_nothing_is_inserted(make_model, text, mixed):
+    bare = make_model(class_token=False)
+    inserting_nothing = replace(make_model(), prefix_text=())
+    assert bare.loss(text).item() == inserting_nothing.loss(text).item()
+    bare.loss(mixed).backward()
+    assert {n for n, p in bare.parameters.items() if p.grad is None} == CLASS_PROJECTOR | LAST_BLOCK
 
 
 def test_two_losses_of_a_batch_differ_by_dropout_alone(make_model, mixed):
