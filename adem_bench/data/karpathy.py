@@ -1,6 +1,7 @@
 """COCO captions: the Karpathy splits as BLIP publishes them, and plain COCO annotation files.
 
-Below the data root lie `coco_caption/coco_karpathy_SPLIT.json`, beside it (optionally)
+Below the data root lie `coco_caption/coco_karpathy_SPLIT.json` (one row an image, in the train
+file one a caption), beside it (optionally)
 `coco_karpathy_SPLIT_gt.json`, which then gives the references as in the published scoring, and
 `images/{train,val}2014/`. A plain COCO file is `captions_SPLIT.json` in `coco_caption/` or
 `annotations/`, its images in `images/SPLIT/`.
@@ -9,8 +10,8 @@ Below the data root lie `coco_caption/coco_karpathy_SPLIT.json`, beside it (opti
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,16 @@ class CaptionedImage:
     id: int
     image: Path
     captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption, to be learned."""
+
+    id: str
+    """Image id and the caption's place among those of the image, such as `42/0`."""
+    image: Path
+    text: str
 
 
 class CaptionFiles:
@@ -96,39 +107,51 @@ class CaptionFiles:
         Raises:
             DataError: a file is missing or malformed.
         """
-        if isinstance(self._data, list) and self._data:
-            raw_rows = self._karpathy_rows(self._data)
-        elif isinstance(self._data, dict) and isinstance(self._data.get("images"), list):
-            raw_rows = self._coco_rows(self._data)
-        else:
-            found = "neither" if self._data else "nothing in it"
-            raise broken(self.path, f"{KARPATHY_HOLDS}, or {COCO_HOLDS}", found, self.source)
         seen: set[int] = set()
-        for number, (raw, captions) in enumerate(raw_rows):
-            place = f"{self.path.name}, row {number}"
+        for number, raw, captions in _one_an_image(self._raw_rows()):
             try:
                 row = self._row(raw, captions)
+                if row.id in seen:
+                    raise BadRowError(f"image id {row.id} stands twice")
             except BadRowError as error:
-                yield BadRow(f"row {number}", f"{place}: {error}")
+                yield self._bad_row(number, error)
                 continue
-            if row.id in seen:
-                yield BadRow(f"row {number}", f"{place}: image id {row.id} stands twice")
-            else:
-                seen.add(row.id)
-                yield row
+            seen.add(row.id)
+            yield row
 
-    def _karpathy_rows(self, rows: list[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield rows with their captions; the train file's rows of one image become one."""
-        grouped: dict[str, list[Any]] = {}
-        for row in rows:
-            if not isinstance(row, dict):
-                yield row, None
-            elif isinstance(row.get("caption"), str):
-                grouped.setdefault(str(row.get("image")), []).append(row)
-            else:
-                yield row, row.get("caption")
-        for group in grouped.values():
-            yield group[0], [row["caption"] for row in group]
+    def captions(self) -> Iterator[Caption | BadRow]:
+        """Yield every caption in the file's order; references for scoring play no part.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+        counts: Counter[int] = Counter()
+        for number, raw, captions in self._raw_rows():
+            try:
+                image_id, image = self._image(raw)
+                texts = _texts(image_id, [captions] if isinstance(captions, str) else captions)
+            except BadRowError as error:
+                yield self._bad_row(number, error)
+                continue
+            for text in texts:
+                yield Caption(f"{image_id}/{counts[image_id]}", image, text)
+                counts[image_id] += 1
+
+    def _bad_row(self, number: int, error: BadRowError) -> BadRow:
+        return BadRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
+
+    def _raw_rows(self) -> Iterator[tuple[int, Any, Any]]:
+        """Yield number, row and captions of every row, none of them checked."""
+        data = self._data
+        if isinstance(data, list) and data:
+            for number, row in enumerate(data):
+                yield number, row, row.get("caption") if isinstance(row, dict) else None
+        elif isinstance(data, dict) and isinstance(data.get("images"), list):
+            for number, (row, captions) in enumerate(self._coco_rows(data)):
+                yield number, row, captions
+        else:
+            found = "neither" if data else "nothing in it"
+            raise broken(self.path, f"{KARPATHY_HOLDS}, or {COCO_HOLDS}", found, self.source)
 
     def _coco_rows(self, data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         references = self._references(data, self.path)
@@ -142,19 +165,21 @@ class CaptionFiles:
             yield row, references.get(key, []) if isinstance(key, int) else []
 
     def _row(self, raw: Any, captions: Any) -> CaptionedImage:
+        image_id, image = self._image(raw)
+        if self._published_references is not None:
+            captions = self._published_references.get(image_id, [])
+        texts = _texts(image_id, captions)
+        if not all(text.strip() for text in texts):
+            raise BadRowError(f"image {image_id} has an empty caption")
+        return CaptionedImage(image_id, image, texts)
+
+    def _image(self, raw: Any) -> tuple[int, Path]:
         if not isinstance(raw, dict):
             raise BadRowError("expected an object with `image` and its captions")
         name = raw.get("image")
         if not isinstance(name, str) or not is_safe_name(name):
             raise BadRowError(f"image name {name!r} is no name below the image folder")
-        image_id = _image_id(raw, name)
-        if self._published_references is not None:
-            captions = self._published_references.get(image_id, [])
-        if not isinstance(captions, list) or not captions:
-            raise BadRowError(f"image {image_id} has no reference caption")
-        if not all(isinstance(caption, str) and caption.strip() for caption in captions):
-            raise BadRowError(f"image {image_id} has an empty caption or one that is no text")
-        return CaptionedImage(image_id, self.root / "images" / name, tuple(captions))
+        return _image_id(raw, name), self.root / "images" / name
 
     def check_image_folder(self) -> None:
         """Refuse data without any images.
@@ -173,6 +198,26 @@ class CaptionFiles:
         references = self.path.with_name(f"{self.path.stem}_gt.json")
         files = [self.path, references] if references.is_file() else [self.path]
         return data_digest(files, images, self.root)
+
+
+def _one_an_image(rows: Iterable[tuple[int, Any, Any]]) -> Iterator[tuple[int, Any, Any]]:
+    """Join the train file's rows of one image, whose caption is a text, into one with a list."""
+    joined: dict[Any, tuple[int, Any, Any]] = {}
+    for number, row, captions in rows:
+        if isinstance(captions, str):
+            _, _, texts = joined.setdefault(str(row.get("image")), (number, row, []))
+            texts.append(captions)
+        else:
+            joined[number] = (number, row, captions)
+    yield from joined.values()
+
+
+def _texts(image_id: int, captions: Any) -> tuple[str, ...]:
+    if not isinstance(captions, list) or not captions:
+        raise BadRowError(f"image {image_id} has no reference caption")
+    if not all(isinstance(caption, str) for caption in captions):
+        raise BadRowError(f"image {image_id} has a caption that is no text")
+    return tuple(captions)
 
 
 def _image_id(raw: Mapping[str, Any], name: str) -> int:

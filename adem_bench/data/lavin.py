@@ -18,6 +18,7 @@ from adem_bench.data.reading import (
     broken,
     data_digest,
     is_safe_name,
+    missing,
     read_json,
 )
 from adem_bench.schemas import DataSource
@@ -26,6 +27,8 @@ FILE = "all_data.json"
 SPLIT = "all"
 HOLDS = "LaVIN's instructions, an object with a list `all`"
 COCO_PREFIX = "COCO_train2014_"
+TEMPLATE = "Instruction: {question}\nResponse:"
+"""How LaVIN words the instructions of the file, and MME's questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +76,17 @@ class LavinFiles:
         return Instruction(qid, instruction, answer, self._image(qid, raw))
 
     def _image(self, qid: str, raw: dict[str, Any]) -> Path | None:
-        name = raw.get("image")
+        name, source = raw.get("image"), raw.get("image_source")
         if name is None:
             return None
+        if source not in ("mscoco", "sqa", None):
+            raise BadRowError(f"`image_source` must be mscoco or sqa, found {source!r}")
         for part in (name, qid):
-            if not is_safe_name(part) or "/" in part:
+            if not is_safe_name(part):
                 raise BadRowError(f"image {name!r} of {qid!r} leaves the image folder")
-        source = raw.get("image_source")
         if source == "sqa":
             return self._scienceqa / qid / "image.png"
-        if source in ("mscoco", None):
-            return self._coco / f"{COCO_PREFIX}{name}"
-        raise BadRowError(f"`image_source` must be mscoco or sqa, found {source!r}")
+        return self._coco / f"{COCO_PREFIX}{name}"  # without a source, as published
 
     @cached_property
     def _coco(self) -> Path:
@@ -94,11 +96,16 @@ class LavinFiles:
 
     @cached_property
     def _scienceqa(self) -> Path:
+        """The folder that ScienceQA's questions use here, or ADEM-VL's."""
         ours = self.root / "scienceqa" / "images" / "train"
         return ours if ours.is_dir() else self.root / "images" / "train"
 
     def digest(self) -> str:
-        """Return a digest of the file; its images are too many to look at one by one."""
+        """Return a digest of the file; its images are too many to look at one by one.
+
+        Raises:
+            DataError: the file is missing.
+        """
         if not self.path.is_file():
-            read_json(self.path, HOLDS, self.source)  # says what is missing
+            raise missing(self.path, HOLDS, self.source)
         return data_digest([self.path], [], self.root)

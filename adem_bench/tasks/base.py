@@ -148,12 +148,13 @@ def build_task(
         DataError: the data is missing.
     """
     card = _card(name, overrides, split, prompt_format)
-    if not card.headline:
+    kind = TASK_KINDS.load(card.kind)
+    if not hasattr(kind, "samples"):
         raise CardError(
-            f"task {card.name} is data for training and has no score; it can stand in a recipe "
-            "(`adem-bench train`)"
+            f"task {card.name} is data for training and has no score; name it as a `task` of a "
+            "recipe's data (`adem-bench train --recipe FILE`)"
         )
-    task: Task = TASK_KINDS.load(card.kind)(card, resolve_data_root(card, data_root))
+    task: Task = kind(card, resolve_data_root(card, data_root))
     return task
 
 
@@ -175,9 +176,10 @@ def build_training_data(
     card = _card(name, overrides, split, prompt_format)
     kind = TASK_KINDS.load(card.kind)
     if not hasattr(kind, "training_pairs"):
+        kinds = [k for k in TASK_KINDS.table() if hasattr(TASK_KINDS.load(k), "training_pairs")]
         raise CardError(
             f"task {card.name} is of kind {card.kind}, which has no training data; "
-            "scienceqa, coco_caption and instruction have"
+            f"these kinds have: {', '.join(kinds)}"
         )
     data: TrainingData = kind(card, resolve_data_root(card, data_root))
     return data

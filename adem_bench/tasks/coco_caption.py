@@ -110,19 +110,20 @@ class CocoCaption:
         )
 
     def training_pairs(self) -> Iterator[TrainingPair]:
-        """Yield one pair a caption; captions that clean to nothing are skipped."""
+        """Yield one pair a caption, in the annotation file's order.
+
+        Raises:
+            DataError: the file is missing or malformed.
+        """
         prompt = FORMATS[self._format]
         is_single = self.options.training_prompt == "single"
-        for row in self._skips.keep(self._files.rows()):
-            for index, raw in enumerate(row.captions):
-                name, caption = f"{row.id}/{index}", clean_caption(raw)
-                if not caption:
-                    self._skips.add(BadRow(name, f"caption {raw!r} holds no word"))
-                    continue
-                pair = (
-                    (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
-                )
-                yield TrainingPair(name, *pair, (row.image,), "clip")
+        for row in self._skips.keep(self._files.captions()):
+            caption = clean_caption(row.text)
+            if not caption.strip():
+                self._skips.add(BadRow(row.id, f"caption {row.text!r} holds no word"))
+                continue
+            pair = (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
+            yield TrainingPair(row.id, *pair, (row.image,), "clip")
 
     def read(self, sample: Sample, response: Response) -> Prediction:
         """Read the caption; it has no score of its own."""

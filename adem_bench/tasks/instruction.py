@@ -12,7 +12,7 @@ from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import Skips, check_choice, read_options
 
 INSTRUCTION = "instruction"
-"""The format `Instruction: …`, `Response:`; here the data's own text is in it already."""
+"""The format of `data.lavin.TEMPLATE`, in which the file's texts stand already."""
 
 
 class InstructionOptions(Strict):

@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from pydantic import Field
 
+from adem_bench.data.lavin import TEMPLATE
 from adem_bench.data.mme import MmeFiles, Question
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
@@ -35,7 +36,7 @@ from adem_bench.tasks.shared import (
     scored_records,
 )
 
-FORMATS = {INSTRUCTION: "Instruction: {question}\nResponse:", "question": "{question}"}
+FORMATS = {INSTRUCTION: TEMPLATE, "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""
 RESULTS_FOLDER = "eval_tool"
 Known = dict[tuple[str, str, str], list[str]]

@@ -58,8 +58,10 @@ def check_metrics(card: TaskCard, known: Sequence[str]) -> None:
     """Check that a card's headline and columns are metrics of its kind.
 
     Raises:
-        CardError: one is not; the nearest names are proposed.
+        CardError: one is not, and the nearest names are proposed; or there is no headline.
     """
+    if not card.headline:
+        raise CardError(f"task {card.name} has no headline; name one of: {', '.join(known)}")
     for name in (card.headline, *card.columns):
         check_choice(card, "metric", name, known)
 

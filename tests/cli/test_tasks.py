@@ -62,6 +62,23 @@ def test_every_benchmark_says_what_it_needs(adem_bench, task):
     assert "no: " in shown.out
 
 
+def test_data_for_training_is_listed_and_shown_as_such(adem_bench, tmp_path):
+    rows = {line.split()[0]: line for line in adem_bench("tasks").out.splitlines() if line}
+    assert rows["lavin_instruction"].endswith("none: data for training")
+    shown = adem_bench("tasks", "show", "lavin_instruction", "--data-root", str(tmp_path))
+    assert shown.code == 0
+    fields = {line.split("  ")[0]: line for line in shown.out.splitlines()}
+    assert "none: data for training" in fields["headline"]
+    assert "luogen1996" in fields["data source"]
+    assert "no: " in fields["data on disk"]
+    assert "all_data.json is missing" in shown.out
+    (tmp_path / "all_data.json").write_text('{"all": []}')
+    shown = adem_bench("tasks", "show", "lavin_instruction", "--data-root", str(tmp_path))
+    assert f"yes, below {tmp_path}" in shown.out
+    shown = adem_bench("tasks", "show", "mini_instruction")
+    assert "made by the package when needed" in shown.out
+
+
 def test_an_unknown_task_proposes_the_nearest(adem_bench, my_cards):
     shown = adem_bench("tasks", "show", "coco_captoin")
     assert shown.code == 2

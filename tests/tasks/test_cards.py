@@ -3,7 +3,7 @@
 import pytest
 
 from adem_bench.cards import expand_tasks, list_cards, load_task_card
-from adem_bench.tasks.base import build_task
+from adem_bench.tasks.base import build_task, build_training_data
 
 TASKS = ("sqa", "coco_caption", "mme", "mini_sqa", "mini_mme", "mini_caption")
 
@@ -19,6 +19,14 @@ def test_the_cards_and_groups_are_there():
     assert set(TASKS) <= set(list_cards("tasks"))
     assert expand_tasks(["mini"]) == ["mini_sqa", "mini_mme", "mini_caption"]
     assert expand_tasks(["adem"]) == ["sqa", "mme", "coco_caption"]
+
+
+@pytest.mark.parametrize("name", ["lavin_instruction", "mini_instruction"])
+def test_a_card_for_training_only_has_no_score(name, tmp_path):
+    card = load_task_card(name)
+    assert (card.headline, card.columns, card.split) == ("", (), "all")
+    assert card.data.licence
+    assert build_training_data(name, tmp_path).prompt_format == "instruction"
 
 
 @pytest.mark.parametrize("name", TASKS)

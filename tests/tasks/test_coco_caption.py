@@ -259,6 +259,8 @@ def test_a_single_prompt_ends_where_the_caption_starts(write, root):
         ("a\n\nb", "a b"),
         ("end\n", "end"),
         (" ".join(["w"] * 40), " ".join(["w"] * 30)),
+        ("A red-and-white sign:  STOP!", "a red-and-white sign stop"),
+        ("a\nb", "a\nb"),
         ("...", ""),
     ],
 )
@@ -266,8 +268,56 @@ def test_captions_are_cleaned_as_published(raw, clean):
     assert module.clean_caption(raw) == clean
 
 
-def test_a_caption_without_a_word_is_skipped_and_named(write, root):
-    data, found = pairs(write, root, train_row(9, "..."), train_row(8, "a cat"))
-    assert [p.answer for p in found] == ["a picture of a cat"]
+@pytest.mark.parametrize("empty", ["...", "", " \t", "\n"])
+def test_a_caption_without_a_word_is_skipped_alone_and_named(write, root, empty):
+    data, found = pairs(write, root, train_row(9, "a cat"), train_row(9, empty), train_row(9, "b"))
+    assert [(p.id, p.answer) for p in found] == [
+        ("9/0", "a picture of a cat"),
+        ("9/2", "a picture of b"),
+    ]
     (skipped,) = data.skipped()
-    assert (skipped.sample_id, "holds no word" in skipped.reason) == ("9/0", True)
+    assert (skipped.sample_id, skipped.reason) == ("9/1", f"caption {empty!r} holds no word")
+
+
+def test_captions_are_learned_in_the_files_order(write, root):
+    rows = (train_row(9, "a"), train_row(8, "b"), train_row(9, "c"))
+    _, found = pairs(write, root, *rows)
+    assert [(p.id, p.answer[-1]) for p in found] == [("9/0", "a"), ("8/0", "b"), ("9/1", "c")]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("text", "expected an object"),
+        ({"image": "train2014/x_1.jpg"}, "image 1 has no reference caption"),
+        ({"image": "train2014/x_1.jpg", "caption": [3]}, "image 1 has a caption that is no text"),
+        ({"image": "../../secret_1.jpg", "caption": "a"}, "no name below the image folder"),
+        ({"image": "train2014/dog.jpg", "caption": "a"}, "no image id"),
+    ],
+)
+def test_a_malformed_row_to_learn_from_is_skipped_with_its_place(write, root, row, reason):
+    data, found = pairs(write, root, train_row(9, "a"), train_row(9, "b"), row, train_row(8, "c"))
+    assert [p.id for p in found] == ["9/0", "9/1", "8/0"]
+    (skipped,) = data.skipped()
+    assert skipped.reason.startswith("coco_karpathy_train.json, row 2: ")
+    assert reason in skipped.reason
+
+
+def test_all_captions_of_an_evaluation_split_can_be_learned(captions, write):
+    root = captions(ROWS)
+    reference = {"image_id": 42, "caption": "for scoring", "id": 0}
+    write("coco_caption/coco_karpathy_val_gt.json", {"annotations": [reference]})
+    data = build_training_data("coco_caption", root, split="val")
+    answers = [pair.answer.removeprefix("a picture of ") for pair in data.training_pairs()]
+    assert answers == ["a red ball", "a ball", "two cats"]
+
+
+def test_every_pair_learns_what_evaluation_asks_for(write, root):
+    settings = ["options.training_prompt=single"]
+    data, (pair,) = pairs(write, root, train_row(9, "Two dogs."), settings=settings)
+    (root / "images").mkdir()
+    (sample,) = build(root, split="train").samples()
+    request = build(root, split="train").request(sample)
+    assert (pair.prompt, pair.images) == (request.prompt, request.images)
+    assert pair.image_normalization == request.image_normalization
+    assert data.prompt_format == "picture"

@@ -2,7 +2,9 @@
 
 import pytest
 
+from adem_bench.data.lavin import TEMPLATE
 from adem_bench.errors import CardError, DataError
+from adem_bench.metrics.mme import SUBTASKS
 from adem_bench.tasks.base import build_task, build_training_data
 
 
@@ -51,13 +53,16 @@ def test_malformed_rows_are_named_and_left_out(data):
         row(image="a.png", image_source="flickr"),
         row(image="a.png", image_source="sqa", qid="../1"),
     )
-    assert len(list(made.training_pairs())) == 1
+    assert [pair.id for pair in made.training_pairs()] == ["alpaca_1"]
     reasons = [skipped.reason for skipped in made.skipped()]
     assert [reason.split(":")[0] for reason in reasons] == [
         f"all_data.json, row {number}" for number in range(1, 6)
     ]
+    assert "expected an object, found str" in reasons[0]
+    assert "`instruction` and `answer` must be texts" in reasons[1]
     assert "leaves the image folder" in reasons[2]
     assert "must be mscoco or sqa, found 'flickr'" in reasons[3]
+    assert "of '../1' leaves the image folder" in reasons[4]
 
 
 @pytest.mark.parametrize("content", ["[]", '{"all": 3}', "{"])
@@ -77,8 +82,26 @@ def test_the_fingerprint_follows_the_file(data):
     assert data(row()).fingerprint() != data(row(answer="A dog.")).fingerprint()
 
 
-def test_it_is_no_task_to_evaluate(root):
-    with pytest.raises(CardError, match=r"data for training and has no score.*adem-bench train"):
-        build_task("lavin_instruction", root)
-    with pytest.raises(CardError, match="kind mme, which has no training data"):
-        build_training_data("mme", root)
+def test_an_image_without_a_source_is_cocos_as_published(data, root):
+    (pair,) = data(row(image="9.jpg")).training_pairs()
+    assert pair.images == (root / "images/train2014/COCO_train2014_9.jpg",)
+
+
+def test_instructions_are_worded_as_mme_asks(data, mme):
+    task = build_task("mme", mme(*SUBTASKS))
+    sample = next(task.samples())
+    assert task.prompt_format == data().prompt_format
+    assert task.request(sample).prompt == TEMPLATE.format(question=sample.fields["question"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("split=train", "unknown split 'train'; known: all"),
+        ("prompt_format=question", "unknown prompt format 'question'"),
+        ("options.captions=false", "unknown option 'captions'"),
+    ],
+)
+def test_settings_that_it_does_not_have_are_refused(root, setting, message):
+    with pytest.raises(CardError, match=message):
+        build_training_data("lavin_instruction", root, [setting])

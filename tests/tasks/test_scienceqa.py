@@ -68,6 +68,16 @@ def test_training_pairs_are_those_of_the_published_trainer(science):
     assert pair.images == next(task.samples()).images
 
 
+def test_a_pair_learns_what_evaluation_asks_for(science):
+    task = build(science({"1": PROBLEM}))
+    (pair,) = task.training_pairs()
+    request = task.request(next(task.samples()))
+    assert request.prompt == f"{pair.prompt}The answer is"
+    assert pair.answer.startswith("The answer is")
+    assert (pair.id, pair.images) == ("1", request.images)
+    assert pair.image_normalization == request.image_normalization
+
+
 # The right column is what the published get_pred_idx made of these texts (eval_sqa.py).
 @pytest.mark.parametrize(
     ("text", "options", "index"),

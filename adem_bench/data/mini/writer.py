@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from adem_bench.data.lavin import TEMPLATE
 from adem_bench.data.mini.drawing import paint
 from adem_bench.data.mini.items import CaptionItem, YesNoItem, caption_items, yes_no_items
 from adem_bench.data.mini.png import encode_png
@@ -187,7 +188,7 @@ def _write_instructions(root: Path, images_per_subtask: int, seed: int) -> None:
         for question, answer in ((item.true_question, "Yes"), (item.false_question, "No")):
             rows.append(
                 {
-                    "instruction": f"Instruction: {question}\nResponse:",
+                    "instruction": TEMPLATE.format(question=question),
                     "answer": answer,
                     "image": image,
                     "image_source": "mscoco",

@@ -1,0 +1,99 @@
+"""Cards to tasks and to training data, and the mini world as training data."""
+
+import pytest
+
+from adem_bench.data import roots
+from adem_bench.errors import CardError
+from adem_bench.registry import TASK_KINDS
+from adem_bench.tasks.base import build_task, build_training_data
+
+SIZE = 32
+MINI = (("mini_sqa", "train"), ("mini_caption", "train"), ("mini_instruction", None))
+
+
+@pytest.fixture(scope="module")
+def small_mini(tmp_path_factory):
+    """Lets the package make train splits of SIZE items."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADEM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(roots, "TRAIN_SIZE", SIZE)
+        yield
+
+
+def test_data_for_training_is_no_task_to_evaluate(root):
+    with pytest.raises(CardError) as error:
+        build_task("lavin_instruction", root)
+    assert str(error.value) == (
+        "task lavin_instruction is data for training and has no score; name it as a `task` of a "
+        "recipe's data (`adem-bench train --recipe FILE`)"
+    )
+
+
+def test_a_kind_without_training_data_says_which_have(root):
+    with pytest.raises(CardError) as error:
+        build_training_data("mme", root)
+    message, _, kinds = str(error.value).partition("; these kinds have: ")
+    assert message == "task mme is of kind mme, which has no training data"
+    assert sorted(kinds.split(", ")) == sorted(set(TASK_KINDS.table()) - {"mme"})
+
+
+def test_a_benchmark_without_a_headline_is_refused(root):
+    for build in (build_task, build_training_data):
+        with pytest.raises(CardError, match=r"task sqa has no headline; name one of: .*average"):
+            build("sqa", root, ["headline=''"])
+
+
+def test_overrides_split_and_format_reach_the_data(root, science):
+    problem = {
+        "question": "Which?", "choices": ["this", "that"], "answer": 0, "hint": "", "image": None,
+        "grade": "grade2", "subject": "natural science", "lecture": "", "solution": "",
+    }  # fmt: skip
+    science({"1": problem}, train=["1"])
+    data = build_training_data("sqa", root, ["options.captions=false"], "train", "QCM-LEA")
+    assert (data.card.split, data.prompt_format) == ("train", "QCM-LEA")
+    assert data.prompt_settings() == {"prompt_format": "QCM-LEA", "captions": False}
+    assert [pair.answer for pair in data.training_pairs()] == ["The answer is A."]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "count", "with_image"),
+    [
+        ("mini_sqa", "train", SIZE, SIZE // 2),
+        ("mini_caption", "train", 5 * SIZE, 5 * SIZE),
+        ("mini_instruction", None, SIZE, SIZE),
+    ],
+)
+def test_the_mini_worlds_train_splits_are_made_when_asked_for(
+    small_mini, name, split, count, with_image
+):
+    data = build_training_data(name, None, split=split)
+    pairs = list(data.training_pairs())
+    assert len(pairs) == len({pair.id for pair in pairs}) == count
+    assert data.skipped() == ()
+    images = [image for pair in pairs for image in pair.images]
+    assert len(images) == pytest.approx(with_image, abs=3)
+    assert all(image.is_file() for image in images)
+
+
+def test_a_pair_of_each_mini_task_in_full(small_mini):
+    science, caption, instruction = (
+        next(build_training_data(name, None, split=split).training_pairs()) for name, split in MINI
+    )
+    assert science.prompt.startswith("Question: ")
+    assert science.prompt.endswith("\nResponse:")
+    assert science.answer in ("The answer is A.", "The answer is B.")
+    assert caption.prompt == "a picture of "
+    assert caption.answer.startswith("a picture of ")
+    assert instruction.prompt.startswith("Instruction: Is there a ")
+    assert instruction.prompt.endswith(" Please answer yes or no.\nResponse:")
+    assert instruction.answer in ("Yes", "No")
+
+
+@pytest.mark.parametrize(("name", "split"), MINI)
+def test_fingerprints_tell_one_size_of_training_data_from_another(
+    small_mini, monkeypatch, name, split
+):
+    first = build_training_data(name, None, split=split).fingerprint()
+    assert build_training_data(name, None, split=split).fingerprint() == first
+    monkeypatch.setattr(roots, "TRAIN_SIZE", SIZE + 32)
+    assert build_training_data(name, None, split=split).fingerprint() != first
