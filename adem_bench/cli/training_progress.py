@@ -47,8 +47,8 @@ class TrainingProgress:
         tuned, total = prepared.parameters
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
-            f"{len(examples):,} samples, {examples.with_image:,} with an image; {recipe.epochs} "
-            f"epochs of {plan.steps:,} steps; {recipe.effective_batch} samples a step "
+            f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
+            f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples a step "
             f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)",
             f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
             f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "

@@ -18,7 +18,7 @@ from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.base import ModelOptions
 from adem_bench.records import Json
 from adem_bench.runner.processes import Processes
-from adem_bench.schemas import RecipeCard, TaskCard
+from adem_bench.schemas import ModelCard, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.collective import Collective
 from adem_bench.trainers.examples import Examples, build_examples
@@ -127,6 +127,7 @@ def prepare(
     Raises:
         AdemBenchError: a card, the data or the weights are at fault.
     """
+    card = _model_card(recipe, device)
     sources = [
         build_training_data(
             source.task,
@@ -140,7 +141,9 @@ def prepare(
     data = {source.card.name: source.fingerprint() for source in sources}
     prompts = tuple(_prompt_use(source, job.data_root) for source in sources)
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
-    frozen = _load_frozen(job, recipe, device)
+    # Weights to be sharded go to their device part by part.
+    place = "cpu" if recipe.shard_frozen_weights else str(device)
+    frozen = FrozenParts(card, ModelOptions(place, job.data_root), trainable=True)
     settings = _settings(recipe, frozen, prompts)
     network = _new_network(recipe, frozen, settings, device)
     pairs = zip(recipe.data, sources, strict=True)
@@ -152,12 +155,9 @@ def prepare(
     )
 
 
-def _load_frozen(job: TrainingJob, recipe: RecipeCard, device: torch.device) -> FrozenParts:
+def _model_card(recipe: RecipeCard, device: torch.device) -> ModelCard:
     dtype = str(pick_dtype(recipe.precision, device)).removeprefix("torch.")
-    card = load_model_card(recipe.model, [f"dtype={dtype}"])
-    # Weights to be sharded go to their device part by part.
-    place = "cpu" if recipe.shard_frozen_weights else str(device)
-    return FrozenParts(card, ModelOptions(place, job.data_root), trainable=True)
+    return load_model_card(recipe.model, [f"dtype={dtype}"])
 
 
 def _new_network(

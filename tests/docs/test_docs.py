@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -17,12 +19,20 @@ import pytest
 from PIL import Image
 
 from adem_bench import registry
-from adem_bench.cards import load_model_card, load_task_card, split_overrides
+from adem_bench.cards import (
+    load_model_card,
+    load_recipe_card,
+    load_task_card,
+    split_overrides,
+)
 from adem_bench.cli import VERBS, group
 from adem_bench.errors import CardError, DataError
 from adem_bench.models import base as models_base
 from adem_bench.records import Metric, Record, Response, Result
-from adem_bench.tasks.base import Task, build_task
+from adem_bench.runner.evaluate import Evaluation
+from adem_bench.schemas import RecipeCard
+from adem_bench.tasks.base import Task, TrainingData, build_task, build_training_data
+from adem_bench.trainers.prepare import TrainingJob
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -32,6 +42,7 @@ DOCUMENTS = [
 ]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUIRKS = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 RUN_FOLDER = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
 SPACE = "adem-bench "
 
@@ -55,6 +66,11 @@ def command_lines(path: Path) -> list[str]:
     ]
 
 
+TRAINED = {
+    f"results/train/{load_recipe_card(path.stem).model}-{path.stem}"
+    for path in (ROOT / "trainers").glob("*.yaml")
+}
+"""Default output folders of `adem-bench train`, which are models."""
 COMMANDS = sorted({(path.name, line) for path in DOCUMENTS for line in command_lines(path)})
 
 
@@ -84,8 +100,12 @@ def test_commands_parse_as_the_program_does(document, line, monkeypatch, tmp_pat
     if command.name == "run" and "--model" in words:
         names = [words[words.index("--model") + 1], *words[words.index("--tasks") + 1].split(",")]
         for kind, name in zip(("models", *["tasks"] * len(names)), names, strict=False):
-            in_words = name.isupper() or name.endswith(".yaml")
+            in_words = name.isupper() or name.endswith(".yaml") or name in TRAINED
             assert in_words or (ROOT / kind / f"{name}.yaml").is_file(), name
+    if command.name == "train" and "--recipe" in words:
+        settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        name = words[words.index("--recipe") + 1]
+        assert name == "NAME|FILE" or load_recipe_card(name, settings)
 
 
 def test_there_are_commands_to_check():
@@ -145,6 +165,52 @@ def accepted_by_some_task(overrides: list[str], data_root: Path) -> bool:
 def test_a_setting_that_does_not_exist_would_be_noticed(tmp_path):
     assert not accepted_by_some_task(["options.answer_rule=guess"], tmp_path)
     assert not accepted_by_some_task(["options.captons=true"], tmp_path)
+
+
+TRAINING_SETTINGS = sorted(
+    {
+        override
+        for text in (QUIRKS, README, TRAINING)
+        for override in re.findall(r"--set ([\w.]+=[^`\s]+)`", text)
+        if override.partition("=")[0].partition(".")[0] in RecipeCard.model_fields
+    }
+)
+
+
+@pytest.mark.parametrize("override", TRAINING_SETTINGS)
+def test_settings_of_recipes_are_accepted(override, tmp_path):
+    accepted = []
+    for name in ("sqa", "coco_caption"):
+        (source,) = load_recipe_card(name, [override]).data
+        settings = [f"options.{key}={value}" for key, value in source.options.items()]
+        with contextlib.suppress(CardError):  # an option of another kind of task
+            build_training_data(source.task, tmp_path, settings, source.split, source.prompt_format)
+            accepted.append(name)
+    assert accepted
+
+
+def test_there_are_settings_of_recipes_to_check():
+    assert len(TRAINING_SETTINGS) >= 6
+
+
+def test_the_training_examples_in_python_bind_to_the_functions():
+    import adem_bench
+
+    found = 0
+    for text in (README, TRAINING):
+        code = [*blocks(text, "python"), *re.findall(r"`(adem_bench\.\w+\([^`]*\))`", text)]
+        for call in (node for part in code for node in ast.walk(ast.parse(part))):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                continue
+            if ast.unparse(call.func) not in ("adem_bench.train", "adem_bench.evaluate"):
+                continue
+            function = getattr(adem_bench, call.func.attr)
+            keywords = {word.arg for word in call.keywords}
+            job = TrainingJob if call.func.attr == "train" else Evaluation
+            known = {*inspect.signature(function).parameters, *(f.name for f in fields(job))}
+            assert keywords <= known
+            found += 1
+    assert found >= 4
 
 
 def test_every_quirk_has_one_row():
@@ -217,7 +283,7 @@ def test_every_field_of_a_manifest_is_described():
 
 def test_the_architecture_names_the_protocols_members():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    for protocol in (Task, models_base.Model):
+    for protocol in (Task, TrainingData, models_base.Model):
         members = {n for n in vars(protocol) if not n.startswith("_")} | {"card"}
         assert members <= set(re.findall(r"`(\w+)`", text)), protocol
 

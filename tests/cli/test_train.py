@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+import yaml
+
+from adem_bench.data.mini import write_mini
+from adem_bench.files import disk_error
+from adem_bench.trainers import checkpoints
+
+CLIP_ADAPTERS = 4 * 2 * 12 * 128
+PROJECTORS = 2 * (128 * 128 + 128 + 128 * 64 + 64)
+PARAMETERS = 2 * 320 * 64 + CLIP_ADAPTERS + PROJECTORS
+"""Of the tiny model: E1 and E2, four CLIP adapters, two projectors."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mini")
+    write_mini(folder, splits=("train", "test"), train_size=16)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mine.yaml"
+    fields = {
+        "data": [{"task": "mini_sqa", "prompt_format": "CQM-A"}],
+        "epochs": 1, "effective_batch": 8, "batch_size": 4, "workers": 0,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(fields))
+    return path
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_says_what_it_does_and_what_it_made(
+    adem_bench, data, recipe, parity_card, tmp_path
+):
+    options = ("--recipe", recipe, "--model", parity_card, "--data-root", data)
+    done = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
+    assert done.code == 0, done.err
+    assert "16 samples" in done.out
+    assert "epochs: 1, of 2 steps; 8 samples a step (4 rows x 2 accumulated a process)" in done.out
+    assert f"trainable parameters {PARAMETERS:,} of" in done.out
+    assert "warning: mini_sqa is asked differently in training" in done.err
+    assert "out: mini_mme, split test" in done.out
+    assert "`adem-bench run --model out --tasks …` evaluates it" in done.out
+    again = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
+    assert again.code == 0
+    assert "all 2 steps were done before" in again.out
+    other = adem_bench("train", *options, "--output", "out", "--set", "epochs=2")
+    assert other.code == 2
+    assert "recipe.epochs 1 there, 2 here; name another --output" in other.err
+    ran = adem_bench(
+        "run", "--model", "out", "--tasks", "mini_mme", "--data-root", data, "--limit", 4
+    )
+    assert ran.code == 0, ran.err
+    board = adem_bench("leaderboard", "results")
+    assert "parity-mine" in board.out
+
+
+def test_a_run_that_the_disk_ends_says_so_and_keeps_what_was_there(
+    adem_bench, data, recipe, parity_card, tmp_path, monkeypatch
+):
+    options = ("--recipe", recipe, "--model", parity_card, "--data-root", data, "--output", "out")
+    write = checkpoints.write_atomically
+
+    def full_after_the_first(path, content):
+        if (tmp_path / "out" / "checkpoints" / "step-00000001").exists():
+            raise disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_atomically", full_after_the_first)
+        done = adem_bench("train", *options, "--set", "checkpoint_steps=1")
+    assert done.code == 2
+    assert "no space left" in done.err
+    assert "the checkpoint step-00000001 is intact, and training goes on from there" in done.err
+    done = adem_bench("train", *options, "--set", "checkpoint_steps=1")
+    assert done.code == 0, done.err
+    assert "goes on after step 1" in done.out
+
+
+def test_recipes_are_listed_and_explained(adem_bench):
+    listed = adem_bench("recipes")
+    assert listed.code == 0
+    for name in ("sqa", "coco_caption", "instruction", "mini"):
+        assert name in listed.out
+    shown = adem_bench("recipes", "show", "sqa", "--set", "data.0.limit=7")
+    assert shown.code == 0
+    for text in ("data.0.limit", "7", "method.alpha", "AdamW's decay rates."):
+        assert text in shown.out
+    assert adem_bench("recipes", "show", "sqaa").err.endswith("did you mean: sqa?\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipe", "mnii"), "unknown recipe 'mnii'; did you mean: mini?"),
+        (("--recipe", "sqa", "--set", "epcohs=1"), "did you mean: epochs"),
+        (("--recipe", "sqa"), "scienceqa/problems.json is missing"),
+        (("--recipe", "sqa", "--model", "adem-9b"), "unknown model 'adem-9b'"),
+        (("--recipe", "mini", "--device", "cuda:9"), "this machine has"),
+    ],
+)
+def test_mistakes_are_one_line(adem_bench, arguments, message, tmp_path):
+    done = adem_bench("train", *arguments, "--output", tmp_path / "out")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_published_form_of_what_was_trained(adem_bench, data, recipe, parity_card, tmp_path):
+    options = ("--recipe", recipe, "--model", parity_card, "--data-root", data, "--output", "out")
+    assert adem_bench("train", *options).code == 0
+    done = adem_bench("convert", "adapter", "out/adapter", "checkpoint-0.pth")
+    assert done.code == 0, done.err
+    ran = adem_bench(
+        "run", "--model", parity_card, "--adapter", "checkpoint-0.pth", "--tasks", "mini_mme",
+        "--data-root", data, "--limit", 4,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    settings = json.loads((tmp_path / "out" / "adapter" / "adapter.json").read_text())
+    assert settings["language_model_signature"]
