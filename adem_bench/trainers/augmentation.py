@@ -1,8 +1,9 @@
 """The published augmentation of caption training: crop, flip, RandomAugment (methods 1.9).
 
-Crop and flip are torchvision's. Of RandomAugment, the tables are Pillow's and so are the warps: the
-published ones are OpenCV's, from which these differ by rounding inside the image, and along its
-edges, where OpenCV blends with the border.
+Crop and flip are torchvision's. Of RandomAugment, the tables are Pillow's, equal to the published
+ones, and so are the warps: the published ones are OpenCV's, from which these differ by rounding.
+Pillow cuts off what OpenCV rounds, half a grey level on average, and OpenCV 4 takes positions to a
+32nd of a pixel.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ def augment_caption_image(image: Image, size: int, seed: int) -> Image:
 
     Source: ADEM-VL cec09b8 `util/coco_karpathy_dataset.py`, `util/randaugment.py` (N=2, M=5).
     """
-    crop = RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=InterpolationMode.BICUBIC)
+    crop = RandomResizedCrop(size, (0.5, 1.0), (3 / 4, 4 / 3), InterpolationMode.BICUBIC)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the GPUs' generators as well, and takes longer.
+        torch.default_generator.manual_seed(seed)
         square: Image = RandomHorizontalFlip()(crop(image))
     return random_augment(square, np.random.default_rng(seed))
 
@@ -87,11 +89,13 @@ def _warped(image: Image, inverse: tuple[float, ...]) -> Image:
     """Return the image whose pixel (x, y) is taken from where `inverse` sends it.
 
     The matrix is for pixel indices, as OpenCV has them; Pillow's is for positions, where the first
-    pixel's middle is at 0.5.
+    pixel's middle is at 0.5. OpenCV blends edges with the border, Pillow does not: a frame of one
+    pixel, which moves all positions by one, makes it.
     """
     a, b, c, d, e, f = inverse
-    shifted = (a, b, c - (a + b - 1) / 2, d, e, f - (d + e - 1) / 2)
-    return image.transform(
+    shifted = (a, b, c - (a + b - 1) / 2 + 1, d, e, f - (d + e - 1) / 2 + 1)
+    framed = ImageOps.expand(image, 1, BORDER)
+    return framed.transform(
         image.size, Transform.AFFINE, shifted, Resampling.BILINEAR, fillcolor=BORDER
     )
 
@@ -111,6 +115,6 @@ POOL: tuple[Operation, ...] = (
     shear_y,
     translate_x,
     translate_y,
-    rotate,
+    lambda image, sign: rotate(image, -sign),  # the published sign is the other one here
 )
 """What is drawn from; three of the ten do nothing at level 5."""
