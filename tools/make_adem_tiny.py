@@ -1,6 +1,6 @@
 """Make the model `adem-tiny` from a seed: tokenizer, language model, image tower, adapter.
 
-Two CPU cores need a little over half an hour:
+The adapter is `adem-bench train --recipe mini`. Two CPU cores need a little over half an hour:
 
     python tools/make_adem_tiny.py
 
@@ -11,10 +11,11 @@ it wrote below `models/adem-tiny/`. The log and the figure go to `docs/adem-tiny
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
-from adem_tiny.adapter import AdapterRecipe, load_network, save, tune
 from adem_tiny.facts import choice_rows, fact_rows
 from adem_tiny.figure import draw
 from adem_tiny.language import (
@@ -25,16 +26,18 @@ from adem_tiny.language import (
     train_language_model,
 )
 from adem_tiny.log import Log
-from adem_tiny.scores import majority, questions_of, score
+from adem_tiny.scores import majority, score
 from adem_tiny.texts import Row, rows_of
 from adem_tiny.tokenizer import train_tokenizer
 from adem_tiny.vision import VisionRecipe, save_visual, train_visual
 
-from adem_bench.data.mini import DEFAULT_SEED
-from adem_bench.models.adem.adapter_files import read_adapter
+import adem_bench
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.trainers.journal import LOG_NAME, read_log
+from adem_bench.trainers.output import ADAPTER
 
 ROOT = Path(__file__).resolve().parent.parent
+LOGGED_STEPS = 25
 STAGES = ("reading", "answering", "vision", "adapter", "scores")
 
 
@@ -97,23 +100,30 @@ def make_vision(folder: Path, seed: int, log: Log) -> None:
 
 
 def make_adapter(folder: Path, seed: int, log: Log) -> None:
-    """Tune the adapter on the train splits of all three benchmarks."""
-    recipe = AdapterRecipe()
-    network, builder = load_network(folder, recipe)
-    tune(network, builder, rows_of("train", 60000, seed), recipe, log)
-    save(network, recipe, folder / "adapter")
+    """Train the adapter by the package's recipe, and thin its log out."""
+    with tempfile.TemporaryDirectory() as name:
+        outcome = adem_bench.train(
+            "mini", model=card_of(folder), output=name, settings={"seed": seed}
+        )
+        for line in read_log(outcome.output / LOG_NAME):
+            if line["step"] % LOGGED_STEPS == 0 or line["step"] == outcome.steps:
+                log.write(step=line["step"], loss=round(line["loss"], 4))
+        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        shutil.copytree(outcome.output / ADAPTER, folder / ADAPTER)
 
 
 def make_scores(folder: Path, seed: int, log: Log) -> None:
-    """Score the test split: tuned, tuned without images, and with the adapter as it starts."""
-    questions = questions_of("test", DEFAULT_SEED)
-    log.write(model="majority", **majority(questions))
-    network, builder = load_network(folder, AdapterRecipe())
-    log.write(model="adapter at its start", **score(network, builder, questions))
-    network.load_adapter(read_adapter(folder / "adapter").tensors, "adapter")
-    network.eval()
-    log.write(model="tuned", **score(network, builder, questions))
-    log.write(model="tuned, no image", **score(network, builder, questions, blind=True))
+    """Score the test split: tuned, tuned without images, and the language model alone."""
+    card = card_of(folder)
+    log.write(model="majority", **majority())
+    log.write(model="language model alone", **score(card, adapter="none"))
+    log.write(model="tuned", **score(card))
+    log.write(model="tuned, no image", **score(card, blind=True))
+
+
+def card_of(folder: Path) -> Path:
+    """Return the model card that stands beside a model's folder."""
+    return folder.with_suffix(".yaml")
 
 
 RUN = {

@@ -1,0 +1,253 @@
+"""Throughput and peak memory of a training step, beside a transcription of the published one.
+
+    python benchmarks/training.py [--samples 64] [--batch-size 2] [--log benchmarks/log.jsonl]
+
+Each variant runs in a process of its own, by turns, on the same weights and samples, and reads its
+images itself. Losses are compared step by step; dropout is off so that they can be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests")]  # the transcription is the parity test's yardstick
+
+EFFECTIVE_BATCH, LENGTH = 16, 320
+VARIANTS = {
+    "published": {},
+    "adem-bench": {},
+    "bucketed": {"bucket_by_length": True},
+    "checkpointed": {"checkpoint_activations": True},
+}
+
+
+def main() -> None:
+    """Measure every variant and print a table, or (`--variant`) be one of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=2, help="rows of a micro-batch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--log", type=Path, help="JSON-lines file to add the figures to")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.variant:
+        print(json.dumps(run(arguments)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        from random_model import write_model
+
+        write_model(Path(name))
+        rounds = {variant: [] for variant in VARIANTS}
+        for _ in range(arguments.rounds):
+            for variant in VARIANTS:
+                rounds[variant].append(measure(variant, Path(name), arguments))
+    rows = [summary(variant, rounds, arguments) for variant in VARIANTS]
+    print(f"{'variant':14}{'samples/s':>11}{'times':>8}{'peak':>10}{'share':>8}  largest loss gap")
+    for row in rows:
+        print(
+            f"{row['variant']:14}{row['samples_per_second']:>11.2f}{row['times']:>8.2f}"
+            f"{row['peak_bytes'] / 2**20:>6.0f} MiB{row['memory_share']:>8.0%}  {row['loss_gap']}"
+        )
+    if arguments.log:
+        with arguments.log.open("a") as log:
+            log.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict:
+    """Return what one process of a variant measured."""
+    command = [sys.executable, __file__, "--variant", variant, "--folder", folder]
+    command += ["--samples", arguments.samples, "--batch-size", arguments.batch_size]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(variant: str, rounds: dict, arguments: argparse.Namespace) -> dict:
+    """Return the figures of a variant beside the published ones: medians over the rounds."""
+    from adem_bench.runner.manifest import hardware, versions
+
+    def median(name: str, key: str) -> float:
+        return statistics.median(found[key] for found in rounds[name])
+
+    mine, published = rounds[variant][0]["losses"], rounds["published"][0]["losses"]
+    comparable = "bucket_by_length" not in VARIANTS[variant]  # another order of samples
+    gap = max(abs(a - b) for a, b in zip(mine, published, strict=True)) if comparable else None
+    return {
+        "date": date.today().isoformat(),
+        "benchmark": "training",
+        "variant": variant,
+        "samples": arguments.samples,
+        "batch_size": arguments.batch_size,
+        "rounds": arguments.rounds,
+        "samples_per_second": arguments.samples / median(variant, "seconds"),
+        "times": median("published", "seconds") / median(variant, "seconds"),
+        "peak_bytes": median(variant, "peak"),
+        "memory_share": median(variant, "peak") / median("published", "peak"),
+        "loss_gap": gap,
+        "torch": versions()["torch"],
+        "cpu": hardware()["cpu"],
+        "threads": hardware()["threads"],
+    }
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Train through the samples once; the first optimizer step warms up and is not timed."""
+    seconds, losses = (published if arguments.variant == "published" else ours)(arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "peak": peak, "losses": losses}
+
+
+def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
+    """Return samples, recipe, examples and plan: the same for every variant."""
+    import workloads
+
+    from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+    from adem_bench.records import TrainingPair
+    from adem_bench.schemas import RecipeCard
+    from adem_bench.trainers.examples import Examples
+    from adem_bench.trainers.plan import Plan
+
+    tokenizer = SentencePieceTokenizer(arguments.folder / "llama" / "tokenizer.model")
+    count = arguments.samples + EFFECTIVE_BATCH
+    requests = workloads.sqa(arguments.folder, count, tokenizer)
+    pairs = [
+        TrainingPair(str(i), r.prompt.removesuffix("The answer is"), "The answer is A.", r.images)
+        for i, r in enumerate(requests)
+    ]
+    recipe = RecipeCard.model_validate(
+        {
+            "name": "benchmark",
+            "data": [{"task": "sqa", "max_sequence_length": LENGTH}],
+            "epochs": 1,
+            "effective_batch": EFFECTIVE_BATCH,
+            "batch_size": arguments.batch_size,
+            **VARIANTS[arguments.variant],
+        }
+    )
+    examples = Examples()
+    examples.add(recipe.data[0], _Given(pairs), tokenizer, cls_token=True)
+    return pairs, recipe, examples, Plan(examples.lengths, recipe), tokenizer
+
+
+class _Given:
+    """Training data given as a list."""
+
+    def __init__(self, pairs: list) -> None:
+        self._pairs = pairs
+
+    def training_pairs(self) -> Iterator[Any]:
+        yield from self._pairs
+
+    def skipped(self) -> list:
+        return []
+
+
+def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
+    """Train with the package's loop."""
+    import torch
+
+    from adem_bench.cards import load_model_card
+    from adem_bench.models.adem.adapter_files import read_adapter
+    from adem_bench.models.adem.assemble import build_network
+    from adem_bench.models.adem.frozen import FrozenParts
+    from adem_bench.models.adem.sequence import SequenceBuilder
+    from adem_bench.models.base import ModelOptions
+    from adem_bench.runner.processes import Processes
+    from adem_bench.trainers.collective import Collective
+    from adem_bench.trainers.loop import Training
+    from adem_bench.trainers.reading import BatchReader
+
+    _, recipe, examples, plan, tokenizer = prepared(arguments)
+    card = load_model_card(str(arguments.folder / "mid.yaml"), ["dtype=float32"])
+    frozen = FrozenParts(card, ModelOptions("cpu"), trainable=True)
+    adapter = read_adapter(arguments.folder / "adapter.pth")
+    network = build_network(frozen.llama, frozen.visual, adapter, card.fusion, eager=True)
+    for module in network.vision.adapters:
+        module.dropout.p = 0.0
+    network.decoder.checkpoint_activations(recipe.checkpoint_activations)
+    place = SequenceBuilder(tokenizer, cls_token=True).class_token_at
+    collective = Collective(Processes(), torch.device("cpu"))
+    training = Training(network, place, recipe, plan, collective)
+    steps = training.steps(BatchReader(examples, network.vision.image_size, 0), workers=0)
+    losses = [next(steps).loss]
+    started = time.perf_counter()
+    losses += [report.loss for report in steps]
+    return time.perf_counter() - started, losses
+
+
+def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
+    """Train with the transcription of the published loop."""
+    import torch
+    from published_training import (
+        Batch,
+        PublishedModel,
+        Schedule,
+        Settings,
+        published_row,
+        published_training,
+    )
+    from sentencepiece import SentencePieceProcessor
+
+    from adem_bench.images import load_image
+    from adem_bench.models.adem.adapter_files import read_adapter
+    from adem_bench.trainers.plan import Position
+
+    pairs, recipe, _, plan, _ = prepared(arguments)
+    folder = arguments.folder
+    tokenizer = SentencePieceProcessor(model_file=str(folder / "llama" / "tokenizer.model"))
+    model = PublishedModel(
+        llama=torch.load(folder / "llama" / "mid" / "consolidated.00.pth", weights_only=True),
+        params=json.loads((folder / "llama" / "mid" / "params.json").read_text()),
+        clip=torch.load(folder / "clip.pt", weights_only=True),
+        adapter=read_adapter(folder / "adapter.pth").tensors,
+        prefix_image=tokenizer.encode("Image: "),
+        prefix_text=tokenizer.encode("Image: N/A"),
+        settings=Settings(dropout=0.0),
+    )
+    marks: list[float] = []
+
+    class Loader(list):
+        """Micro-batches read when they are asked for, with the time of each asking."""
+
+        def __iter__(self) -> Iterator[Batch]:
+            for rows in super().__iter__():
+                marks.append(time.perf_counter())
+                yield read(rows)
+
+    def read(rows: Sequence[int]) -> Batch:
+        chosen = [pairs[index] for index in rows]
+        made = [published_row(tokenizer, p.prompt, p.answer, LENGTH) for p in chosen]
+        black = torch.zeros(3, 224, 224)
+        images = [
+            torch.from_numpy(load_image(p.images[0], 224, "imagenet")) if p.images else black
+            for p in chosen
+        ]
+        ids, labels = zip(*made, strict=True)
+        flags = torch.tensor([float(bool(p.images)) for p in chosen])
+        return Batch(torch.stack(ids), torch.stack(labels), torch.stack(images), flags)
+
+    order = Loader(m.rows for m in plan.micro_batches(Position()))
+    size = plan.accumulation
+    schedule = Schedule(1, 0.0, recipe.base_learning_rate, EFFECTIVE_BATCH, size)
+    losses = published_training(model, [order], schedule)
+    seconds = time.perf_counter() - marks[size]
+    means = [sum(losses[i : i + size]) / size for i in range(0, len(losses), size)]
+    return seconds, means
+
+
+if __name__ == "__main__":
+    main()
