@@ -234,6 +234,10 @@ class RecipeCard(Card, Explained):
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """`eager` rounds as the published code does; `auto` is that on the CPU, where it is also
     faster to train, and `sdpa` on a GPU."""
+    tokens_at_once: int | None = Field(default=None, ge=1)
+    """Tokens that go through the network together. A micro-batch of more is done in parts of rows
+    of like length, those with and without image apart; its loss and gradients are the same. If
+    empty: 512 on the CPU, all of a micro-batch on a GPU. Sharded models take it whole."""
     checkpoint_activations: bool = False
     """Keep each decoder layer's input alone and compute the rest again: less memory, more time."""
     bucket_by_length: bool = False

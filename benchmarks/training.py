@@ -170,6 +170,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from adem_bench.trainers.collective import Collective
     from adem_bench.trainers.loop import Training
     from adem_bench.trainers.reading import BatchReader
+    from adem_bench.trainers.train import TOKENS_AT_ONCE
 
     _, recipe, examples, plan, tokenizer = prepared(arguments)
     card = load_model_card(str(arguments.folder / "mid.yaml"), ["dtype=float32"])
@@ -182,7 +183,8 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     place = SequenceBuilder(tokenizer, cls_token=True).class_token_at
     collective = Collective(Processes(), torch.device("cpu"))
     training = Training(network, place, recipe, plan, collective)
-    steps = training.steps(BatchReader(examples, network.vision.image_size, 0), workers=0)
+    reader = BatchReader(examples, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])
+    steps = training.steps(reader, workers=0)
     losses = [next(steps).loss]
     started = time.perf_counter()
     losses += [report.loss for report in steps]

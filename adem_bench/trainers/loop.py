@@ -120,7 +120,8 @@ class Training:
 
     def _step(self, window: list[ReadBatch], started: float) -> StepReport:
         self.network.train()
-        losses = [self._learn(read) for read in window if read.batch is not None]
+        learned = [(self._learn(read), read.counts) for read in window]
+        losses = [loss for loss, counts in learned if counts]
         known = [loss for loss in losses if loss == loss]
         unreadable = [reason for read in window for reason in read.unreadable]
         epoch = self._plan.fractional_epoch(self.position)
@@ -143,15 +144,19 @@ class Training:
         )
 
     def _learn(self, read: ReadBatch) -> float:
-        """Add one micro-batch's gradients; return its loss."""
-        assert read.batch is not None
+        """Add one micro-batch's gradients; return its loss, the mean over its tokens."""
         device = self.network.device
-        batch = read.batch.map(lambda tensor: tensor.to(device, non_blocking=True))
         seed = derived_seed(self._recipe.seed, read.micro.epoch, read.micro.number)
+        tokens = [part.supervised for part in read.parts]
+        shares = [count / sum(tokens) if read.counts else 0.0 for count in tokens]
+        total = 0.0
         with _seeded(seed, device), _attention_backend(device):
-            loss = self.network.loss(batch, self._class_token_at)
-            self._optimization.backward(loss, self._plan.accumulation)
-        return loss.item()
+            for part, share in zip(read.parts, shares, strict=True):
+                moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
+                loss = self.network.loss(moved, self._class_token_at) * share
+                self._optimization.backward(loss, self._plan.accumulation)
+                total += loss.item()
+        return total
 
     def _count(self, skipped: bool, nan_losses: int, images: int, reasons: list[str]) -> None:
         counts = self.counts

@@ -30,7 +30,7 @@ IDENTITY_NAME, LOCK_NAME, ADAPTER, BEST = "training.json", ".lock", "adapter", "
 RUNTIME_FIELDS = {
     "name", "title", "model", "batch_size", "attention", "checkpoint_activations",
     "shard_frozen_weights", "max_unreadable_images", "checkpoint_steps", "keep_checkpoints",
-    "workers",
+    "tokens_at_once", "workers",
 }  # fmt: skip
 """Fields of a recipe that may change between a run and its continuation."""
 

@@ -59,6 +59,7 @@ def micro_batch(pairs, indices, parity) -> Batch:
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["float32", "with a loss scale"])
+@pytest.mark.parametrize("tokens", [None, 40], ids=["whole", "in parts"])
 @pytest.mark.parametrize("text_first", [False, True], ids=["mixed", "first step without image"])
 def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     published,
@@ -70,6 +71,7 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     pairs,
     scaled,
     text_first,
+    tokens,
 ):
     recipe = make_recipe(epochs=4, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
     plan = Plan(make_examples(pairs[:20]).lengths, recipe)
@@ -81,7 +83,7 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
 
     network = make_network()
     training = make_training(network, recipe, examples)
-    reports = list(training.steps(BatchReader(examples, 224, recipe.seed), 0))
+    reports = list(training.steps(BatchReader(examples, 224, recipe.seed, tokens), 0))
 
     batches = [micro_batch(used, rows, parity) for rows in order]
     epochs = [batches[start : start + 10] for start in range(0, 40, 10)]

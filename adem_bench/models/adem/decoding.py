@@ -52,7 +52,8 @@ def decode(
     if max_new_tokens > 1:
         cache = KeyValueCache(len(decoder.layers), lengths, longest + max_new_tokens - 1)
     embeds = _embed(decoder, rows, memory, longest)
-    logits = decoder.logits(decoder(embeds, memory, cache, last=lengths - 1))[:, 0].float()
+    hidden = decoder(embeds, memory, cache, wanted=lengths[:, None] - 1)
+    logits = decoder.logits(hidden)[:, 0].float()
     first_logits = logits
     ids: list[list[int]] = [[] for _ in rows]
     active = torch.arange(len(rows), device=device)

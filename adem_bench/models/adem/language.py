@@ -85,7 +85,7 @@ class FusedDecoder(nn.Module):
         inputs_embeds: Tensor,
         memory: VisualMemory,
         cache: KeyValueCache | None = None,
-        last: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Run a whole prompt, right-padded.
 
@@ -93,18 +93,18 @@ class FusedDecoder(nn.Module):
             inputs_embeds: (B, T, D).
             memory: One entry per row, or a single one for all.
             cache: Filled for later `step` calls, if given.
-            last: (B,) position of each row's last token: only these are computed in the last
-                layer and returned.
+            wanted: (B, W) positions of each row: only these are computed in the last layer and
+                returned.
 
         Returns:
-            Normed hidden states, (B, T, D), or (B, 1, D) if `last` is given.
+            Normed hidden states, (B, T, D), or (B, W, D) if `wanted` is given.
         """
         positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
         rotary = self._rotary(inputs_embeds, positions)
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
-            only = last if index == len(self.layers) - 1 else None
-            hidden = layer(hidden, memory, rotary, cache, only)
+            here = wanted if index == len(self.layers) - 1 else None
+            hidden = layer(hidden, memory, rotary, cache, here)
         return self._norm(hidden)
 
     def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:

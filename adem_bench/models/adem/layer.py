@@ -41,13 +41,14 @@ class FusedLayer(nn.Module):
         memory: VisualMemory,
         rotary: Rotary,
         cache: KeyValueCache | None = None,
-        last: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Run a whole prompt; arguments and result are those of `FusedDecoder.forward`."""
+        given = (hidden, memory, rotary, cache, wanted)
         if self.checkpoint_activations and torch.is_grad_enabled():
-            out: Tensor = checkpoint(self._run, hidden, memory, rotary, use_reentrant=False)
+            out: Tensor = checkpoint(self._run, *given, use_reentrant=False)
             return out
-        return self._run(hidden, memory, rotary, cache, last)
+        return self._run(*given)
 
     def step(
         self,
@@ -69,27 +70,27 @@ class FusedLayer(nn.Module):
         hidden: Tensor,
         memory: VisualMemory,
         rotary: Rotary,
-        cache: KeyValueCache | None = None,
-        last: Tensor | None = None,
+        cache: KeyValueCache | None,
+        wanted: Tensor | None,
     ) -> Tensor:
         normed = self.layer.input_layernorm(hidden)
-        if last is not None:
-            hidden = _take(hidden, last)
-        attended = self._prompt_attention(normed, rotary, cache, last)
+        if wanted is not None:
+            hidden = _take(hidden, wanted)
+        attended = self._prompt_attention(normed, rotary, cache, wanted)
         return self._feed_forward(hidden + attended, memory)
 
     def _prompt_attention(
-        self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, last: Tensor | None
+        self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, wanted: Tensor | None
     ) -> Tensor:
-        """Return the attention's output, for every position or for those in `last`."""
+        """Return the attention's output, for every position or for those in `wanted`."""
         attention = self.layer.self_attn
-        query, key, value = _project(attention, normed, rotary, last)
+        query, key, value = _project(attention, normed, rotary, wanted)
         if cache is not None:
             cache.prefill(self.index, key, value)
-        if last is None:
+        if wanted is None:
             return self._attend(attention, query, key, value, None)
         columns = torch.arange(normed.shape[1], device=normed.device)
-        visible = (columns <= last[:, None])[:, None, None]
+        visible = (columns <= wanted[..., None])[:, None]
         return self._attend(attention, query, key, value, visible)
 
     def _feed_forward(self, hidden: Tensor, memory: VisualMemory) -> Tensor:
@@ -100,16 +101,16 @@ class FusedLayer(nn.Module):
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
-    """Return (B, 1, D): the token of each row at `positions` (B,)."""
-    return x[torch.arange(len(x), device=x.device), positions][:, None]
+    """Return (B, W, D): the tokens of each row at `positions` (B, W)."""
+    return x[torch.arange(len(x), device=x.device)[:, None], positions]
 
 
 def _project(
-    attention: Any, x: Tensor, rotary: tuple[Tensor, Tensor], only: Tensor | None = None
+    attention: Any, x: Tensor, rotary: Rotary, wanted: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
 
-    With `only` (B,), the query is computed at those positions alone, (B, H, 1, S).
+    With `wanted` (B, W), the query is computed at those positions alone, (B, H, W, S).
     """
     cos, sin = rotary
     size: int = attention.head_dim
@@ -119,11 +120,11 @@ def _project(
         return out.view(*states.shape[:2], -1, size).transpose(1, 2)
 
     key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
-    if only is None:
+    if wanted is None:
         query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
         return query, key, value
-    query = heads(attention.q_proj, _take(x, only))
-    query, _ = apply_rotary_pos_emb(query, query, cos[0, only, None], sin[0, only, None])
+    query = heads(attention.q_proj, _take(x, wanted))
+    query, _ = apply_rotary_pos_emb(query, query, cos[0, wanted], sin[0, wanted])
     _, key = apply_rotary_pos_emb(key, key, cos, sin)
     return query, key, value
 

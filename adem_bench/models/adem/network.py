@@ -36,6 +36,11 @@ class TrainingBatch:
     indicators: Tensor
     """(B,) 1 where the row has an image, else 0; N of them are 1."""
 
+    @property
+    def supervised(self) -> int:
+        """Number of tokens that the loss is a mean over."""
+        return int((self.labels[:, 1:] != IGNORED_LABEL).sum())
+
     def map(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
         """Return the batch with every tensor changed alike (moved, pinned)."""
         tensors = (self.ids, self.labels, self.images, self.indicators)
@@ -112,11 +117,15 @@ class AdemNetwork(nn.Module):
             embeds = torch.where(
                 is_class_token[..., None], memory.class_token[:, None].to(embeds.dtype), embeds
             )
-        hidden, labels = self.decoder(embeds, memory)[:, :-1], batch.labels[:, 1:]
-        # Only positions that count go through the output head: the mean is over them alone.
-        supervised = labels != IGNORED_LABEL
-        logits = self.decoder.logits(hidden[supervised])
-        return F.cross_entropy(logits.float(), labels[supervised])
+        # Only positions that count go through the last layer and the output head: the mean is over
+        # them alone. Rows with fewer than others are filled up with ones that do not.
+        is_supervised = batch.labels[:, 1:] != IGNORED_LABEL
+        most = int(is_supervised.sum(dim=1).max())
+        wanted = is_supervised.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        counts = is_supervised.gather(1, wanted)
+        hidden = self.decoder(embeds, memory, wanted=wanted)
+        logits = self.decoder.logits(hidden[counts])
+        return F.cross_entropy(logits.float(), batch.labels[:, 1:].gather(1, wanted)[counts])
 
     def _training_memory(self, batch: TrainingBatch) -> VisualMemory:
         """Return one memory entry per row; only rows with an image go through CLIP.
