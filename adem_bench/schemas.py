@@ -237,7 +237,7 @@ class RecipeCard(Card, Explained):
     tokens_at_once: int | None = Field(default=None, ge=1)
     """Tokens that go through the network together. A micro-batch of more is done in parts of rows
     of like length, those with and without image apart; its loss and gradients are the same. If
-    empty: 512 on the CPU, all of a micro-batch on a GPU. Sharded models take it whole."""
+    empty: 1024 on the CPU, all of a micro-batch on a GPU. Sharded models take it whole."""
     checkpoint_activations: bool = False
     """Keep each decoder layer's input alone and compute the rest again: less memory, more time."""
     bucket_by_length: bool = False

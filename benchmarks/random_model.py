@@ -22,8 +22,11 @@ CLIP_WIDTH, CLIP_BLOCKS, PATCH, SIDE = 512, 8, 14, 16
 ADAPTER_DIM, HIDDEN_PROJ, SCALES = 12, 128, (256, 64)
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """Write weights, tokenizer, CLIP, adapter and a model card; return the card's path."""
+def write_model(folder: Path, seed: int = 0, vocabulary: int = VOCABULARY) -> Path:
+    """Write weights, tokenizer, CLIP, adapter and a model card; return the card's path.
+
+    The tokenizer has 600 pieces; a larger `vocabulary` makes embedding and head as large as theirs.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int, scale: float | None = None) -> Tensor:
@@ -38,7 +41,7 @@ def write_model(folder: Path, seed: int = 0) -> Path:
         "norm_eps": 1e-6, "vocab_size": -1,
     }  # fmt: skip
     (language / "params.json").write_text(json.dumps(params))
-    torch.save(_language(random), language / "consolidated.00.pth")
+    torch.save(_language(random, vocabulary), language / "consolidated.00.pth")
     torch.save(_vision(random), folder / "clip.pt")
     arguments = argparse.Namespace(
         alpha=0.1, beta=0.01, drop_ratio=0.1, down_sample_num=list(SCALES)
@@ -54,12 +57,12 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def _language(random: Callable[..., Tensor]) -> dict[str, Tensor]:
+def _language(random: Callable[..., Tensor], vocabulary: int) -> dict[str, Tensor]:
     hidden = MULTIPLE_OF * -(-(2 * 4 * WIDTH // 3) // MULTIPLE_OF)
     tensors = {
-        "tok_embeddings.weight": random(VOCABULARY, WIDTH, scale=0.05),
+        "tok_embeddings.weight": random(vocabulary, WIDTH, scale=0.05),
         "norm.weight": torch.ones(WIDTH),
-        "output.weight": random(VOCABULARY, WIDTH),
+        "output.weight": random(vocabulary, WIDTH),
     }
     for layer in range(LAYERS):
         tensors |= {

@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=2, help="rows of a micro-batch")
+    parser.add_argument("--vocabulary", type=int, default=32_000, help="LLaMA's by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--log", type=Path, help="JSON-lines file to add the figures to")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -49,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         from random_model import write_model
 
-        write_model(Path(name))
+        write_model(Path(name), vocabulary=arguments.vocabulary)
         rounds = {variant: [] for variant in VARIANTS}
         for _ in range(arguments.rounds):
             for variant in VARIANTS:
@@ -92,6 +93,7 @@ def summary(variant: str, rounds: dict, arguments: argparse.Namespace) -> dict:
         "variant": variant,
         "samples": arguments.samples,
         "batch_size": arguments.batch_size,
+        "vocabulary": arguments.vocabulary,
         "rounds": arguments.rounds,
         "samples_per_second": arguments.samples / median(variant, "seconds"),
         "times": median("published", "seconds") / median(variant, "seconds"),
