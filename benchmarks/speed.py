@@ -23,12 +23,12 @@ from random_model import write_model
 
 from adem_bench.cards import load_model_card
 from adem_bench.models.adem import frozen
-from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.assemble import build_network
-from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.disk.adapter_files import read_adapter
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.model import AdemModel
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
-from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
 from adem_bench.records import Request, Sample
 from adem_bench.runner.manifest import hardware

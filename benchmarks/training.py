@@ -163,8 +163,8 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     import torch
 
     from adem_bench.cards import load_model_card
-    from adem_bench.models.adem.adapter_files import read_adapter
     from adem_bench.models.adem.assemble import build_network
+    from adem_bench.models.adem.disk.adapter_files import read_adapter
     from adem_bench.models.adem.frozen import FrozenParts
     from adem_bench.models.adem.sequence import SequenceBuilder
     from adem_bench.models.base import ModelOptions
@@ -207,7 +207,7 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from sentencepiece import SentencePieceProcessor
 
     from adem_bench.images import load_image
-    from adem_bench.models.adem.adapter_files import read_adapter
+    from adem_bench.models.adem.disk.adapter_files import read_adapter
     from adem_bench.trainers.plan import Position
 
     pairs, recipe, _, plan, _ = prepared(arguments)

@@ -10,8 +10,8 @@ import torch
 
 from adem_bench.cards import load_model_card, load_recipe_card, load_task_card
 from adem_bench.errors import CardError
-from adem_bench.models.adem.adapter_files import AdapterSettings
 from adem_bench.models.adem.assemble import empty_network
+from adem_bench.models.adem.disk.adapter_files import AdapterSettings
 from adem_bench.models.adem.frozen import FrozenParts, pick_dtype
 from adem_bench.models.adem.network import AdemNetwork
 from adem_bench.models.adem.sequence import SequenceBuilder

@@ -12,7 +12,7 @@ from typing import Protocol
 from adem_bench.cards import MODEL_CARD_NAME, expand_tasks
 from adem_bench.errors import CardError
 from adem_bench.files import write_json
-from adem_bench.models.adem.adapter_files import write_adapter
+from adem_bench.models.adem.disk.adapter_files import write_adapter
 from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.model import AdemModel
 from adem_bench.models.base import ModelOptions

@@ -11,13 +11,13 @@ import torch
 import yaml
 
 from adem_bench.data.mini import write_mini
-from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.assemble import build_network
-from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.disk.adapter_files import read_adapter
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.network import AdemNetwork
 from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
-from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.records import TrainingPair
 from adem_bench.runner.processes import Processes
 from adem_bench.schemas import FusionSettings, RecipeCard, TrainingSource, VisionSource

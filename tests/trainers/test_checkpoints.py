@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.adem.adapter_files import AdapterSettings, read_adapter
+from adem_bench.models.adem.disk.adapter_files import AdapterSettings, read_adapter
 from adem_bench.trainers.checkpoints import Checkpoints, Counts, TrainingState
 from adem_bench.trainers.plan import Position
 

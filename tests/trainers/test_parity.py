@@ -17,7 +17,7 @@ from published_training import (
 from sentencepiece import SentencePieceProcessor
 
 from adem_bench.images import load_image
-from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.models.adem.disk.adapter_files import read_adapter
 from adem_bench.trainers.plan import Plan, Position
 from adem_bench.trainers.reading import BatchReader
 

@@ -62,9 +62,7 @@ def test_augmentation_follows_sample_and_epoch_alone(make_examples, pairs):
     assert not torch.equal(alone, pixels(0, 3, seed=2))
 
 
-def test_where_nothing_can_be_read_a_row_stands_in(
-    make_examples, pairs, tmp_path
-):
+def test_where_nothing_can_be_read_a_row_stands_in(make_examples, pairs, tmp_path):
     missing = replace(pairs[0], images=(tmp_path / "missing.png",))
     read = BatchReader(make_examples([missing]), 32, 0)[MicroBatch(0, 0, (0, 0))]
     assert not read.counts

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import adem_bench
 from adem_bench.errors import CardError, CheckpointError, DataError, ResultsError
-from adem_bench.models.adem.adapter_files import read_adapter
+from adem_bench.models.adem.disk.adapter_files import read_adapter
 from adem_bench.trainers.journal import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.adapter_files import AdapterFile, AdapterSettings, resolve_settings
+from adem_bench.models.adem.disk.adapter_files import AdapterFile, AdapterSettings, resolve_settings
 from adem_bench.models.adem.fusion import AdemFusion
 from adem_bench.models.adem.network import AdemNetwork
 from adem_bench.models.adem.vision import VisionTower

@@ -12,11 +12,11 @@ from torch import nn
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.packing import can_pack, pack, pack_llama
 from adem_bench.models.adem.signature import language_model_signature
 from adem_bench.models.adem.tokenizer import Tokenizer, load_tokenizer
-from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.weights import missing_message, weights_path
 from adem_bench.schemas import ModelCard

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError, OutOfMemoryError
-from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.decoding import choice_logprobs, decode
+from adem_bench.models.adem.disk.adapter_files import read_adapter
 from adem_bench.models.adem.frozen import FrozenParts
 from adem_bench.models.adem.fusion import VisualMemory
 from adem_bench.models.adem.memories import ImageKey, join

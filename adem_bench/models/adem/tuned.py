@@ -10,14 +10,14 @@ import torch
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.adem.adapter_files import (
+from adem_bench.models.adem.assemble import build_network
+from adem_bench.models.adem.disk.adapter_files import (
     SETTINGS_NAME,
     WEIGHTS_NAME,
     AdapterFile,
     AdapterSettings,
     resolve_settings,
 )
-from adem_bench.models.adem.assemble import build_network
 from adem_bench.models.adem.frozen import FrozenParts
 from adem_bench.models.adem.fusion import NoFusion, VisualMemory
 from adem_bench.models.adem.language import FusedDecoder

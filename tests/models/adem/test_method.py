@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.adapter_files import AdapterSettings
 from adem_bench.models.adem.assemble import empty_network
+from adem_bench.models.adem.disk.adapter_files import AdapterSettings
 from adem_bench.models.adem.fusion import AdemFusion, VisualMemory, adaptive_drop, pool_patches
 from adem_bench.models.adem.sequence import SequenceBuilder
 

@@ -9,7 +9,7 @@ import torch
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError, OutOfMemoryError
-from adem_bench.models.adem.adapter_files import read_adapter, write_adapter
+from adem_bench.models.adem.disk.adapter_files import read_adapter, write_adapter
 from adem_bench.models.adem.model import AdemModel
 from adem_bench.models.base import ModelOptions
 from adem_bench.records import Request

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from adem_bench.models.adem.adapter_files import read_adapter
 from adem_bench.models.adem.assemble import build_network
 from adem_bench.models.adem.decoding import decode
+from adem_bench.models.adem.disk.adapter_files import read_adapter
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.language import FusedDecoder
-from adem_bench.models.adem.llama_files import load_language_model
 from adem_bench.models.adem.network import AdemNetwork, collate
 from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
-from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.schemas import FusionSettings, VisionSource
 
 PARITY = Path(__file__).parents[2] / "fixtures" / "parity"

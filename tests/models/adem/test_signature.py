@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.disk.llama_files import load_language_model
 from adem_bench.models.adem.signature import is_same_language_model, language_model_signature
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.hugging_face import CONFIG_NAME
-from adem_bench.models.adem.llama_layout import (
+from adem_bench.models.adem.disk.hugging_face import CONFIG_NAME
+from adem_bench.models.adem.disk.llama_layout import (
     COMPUTED,
     REPLICATED,
     LlamaTensor,
@@ -22,7 +22,7 @@ from adem_bench.models.adem.llama_layout import (
     llama_tensors,
     to_half_rotation,
 )
-from adem_bench.models.adem.published_files import load_plain_data
+from adem_bench.models.adem.disk.published_files import load_plain_data
 
 PARAMS_NAME = "params.json"
 

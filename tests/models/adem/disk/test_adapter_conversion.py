@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.adapter_conversion import convert_adapter
-from adem_bench.models.adem.adapter_files import AdapterSettings, read_adapter, write_adapter
-from adem_bench.models.adem.published_files import PublishedAdapter, write_published
+from adem_bench.models.adem.disk.adapter_conversion import convert_adapter
+from adem_bench.models.adem.disk.adapter_files import AdapterSettings, read_adapter, write_adapter
+from adem_bench.models.adem.disk.published_files import PublishedAdapter, write_published
 
 
 @pytest.fixture

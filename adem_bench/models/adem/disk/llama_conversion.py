@@ -18,15 +18,15 @@ from transformers import GenerationConfig, LlamaConfig
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_json
-from adem_bench.models.adem.consolidated import PARAMS_NAME, Consolidated, is_consolidated
-from adem_bench.models.adem.hugging_face import (
+from adem_bench.models.adem.disk.consolidated import PARAMS_NAME, Consolidated, is_consolidated
+from adem_bench.models.adem.disk.hugging_face import (
     CONFIG_NAME,
     INDEX_NAME,
     is_hugging_face,
     read_config,
     read_weights,
 )
-from adem_bench.models.adem.llama_layout import (
+from adem_bench.models.adem.disk.llama_layout import (
     COMPUTED,
     TOP_TENSORS,
     UNSTATED,
@@ -36,7 +36,7 @@ from adem_bench.models.adem.llama_layout import (
     params_of,
     to_interleaved_rotation,
 )
-from adem_bench.models.adem.targets import check_target, whole
+from adem_bench.models.adem.disk.targets import check_target, whole
 from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 
 SHARD_BYTES = 2 * 10**9

@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.consolidated import Consolidated, is_consolidated
-from adem_bench.models.adem.llama_layout import llama_tensors
+from adem_bench.models.adem.disk.consolidated import Consolidated, is_consolidated
+from adem_bench.models.adem.disk.llama_layout import llama_tensors
 
 
 def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically, write_json
-from adem_bench.models.adem.published_files import plain_copy, read_published
+from adem_bench.models.adem.disk.published_files import plain_copy, read_published
 from adem_bench.records import Json
 from adem_bench.schemas import FusionSettings
 

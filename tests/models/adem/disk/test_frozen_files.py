@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.language import FusedDecoder
-from adem_bench.models.adem.llama_files import load_language_model
 from adem_bench.models.adem.vision import VisionTower
-from adem_bench.models.adem.vision_files import load_visual
 from adem_bench.schemas import VisionSource
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def test_an_empty_folder_is_no_language_model(tmp_path):
 PEAK = """
 import resource, sys, torch
 from pathlib import Path
-from adem_bench.models.adem.llama_files import load_language_model
+from adem_bench.models.adem.disk.llama_files import load_language_model
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 load_language_model(Path(sys.argv[1]), torch.float16, torch.device("cpu"))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.published_files import load_plain_data
+from adem_bench.models.adem.disk.published_files import load_plain_data
 from adem_bench.schemas import VisionSource
 
 HEAD_WIDTH = 64

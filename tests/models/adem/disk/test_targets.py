@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.adem.targets import check_target, whole
+from adem_bench.models.adem.disk.targets import check_target, whole
 
 
 def write(folder, text):

@@ -15,9 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.adem.llama_conversion import convert_llama
-from adem_bench.models.adem.llama_files import load_language_model
-from adem_bench.models.adem.llama_layout import params_of, to_half_rotation, to_interleaved_rotation
+from adem_bench.models.adem.disk.llama_conversion import convert_llama
+from adem_bench.models.adem.disk.llama_files import load_language_model
+from adem_bench.models.adem.disk.llama_layout import (
+    params_of,
+    to_half_rotation,
+    to_interleaved_rotation,
+)
 
 CPU = torch.device("cpu")
 
@@ -368,7 +372,7 @@ def test_a_write_that_the_system_refuses_is_told_and_leaves_nothing(tmp_path, la
 PEAK = """
 import resource, sys
 from pathlib import Path
-from adem_bench.models.adem.llama_conversion import convert_llama
+from adem_bench.models.adem.disk.llama_conversion import convert_llama
 folder = Path(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 convert_llama(folder / "meta", folder / "hf", shard_bytes=int(sys.argv[2]) // 8)

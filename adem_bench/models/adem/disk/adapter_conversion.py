@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.adem.adapter_files import (
+from adem_bench.models.adem.disk.adapter_files import (
     SETTINGS_NAME,
     WEIGHTS_NAME,
     AdapterSettings,
@@ -15,8 +15,8 @@ from adem_bench.models.adem.adapter_files import (
     read_adapter,
     write_adapter,
 )
-from adem_bench.models.adem.published_files import PublishedAdapter, write_published
-from adem_bench.models.adem.targets import check_target, whole
+from adem_bench.models.adem.disk.published_files import PublishedAdapter, write_published
+from adem_bench.models.adem.disk.targets import check_target, whole
 
 PUBLISHED_SUFFIX = ".pth"
 
