@@ -21,6 +21,8 @@ class Collective:
         """Join the group through the store that torchrun's environment variables name."""
         self.rank, self.world_size = processes.rank, processes.world_size
         self._device = device
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # where collectives without a tensor of their own work
         if processes.store is not None and not dist.is_initialized():
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,8 @@ def prepare(
         build_training_data(
             source.task,
             job.data_root,
-            [f"options.{key}={_yaml(value)}" for key, value in source.options.items()],
+            # JSON is YAML, which values of overrides are read as.
+            [f"options.{key}={json.dumps(value)}" for key, value in source.options.items()],
             source.split,
             source.prompt_format,
         )
@@ -166,7 +168,7 @@ def _new_network(
     """Return the network with a fresh adapter: the same one on every process and device."""
     eager = recipe.attention == "eager" or (recipe.attention == "auto" and device.type == "cpu")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)  # the CPU's alone
         network = empty_network(frozen.llama, frozen.visual, settings, eager)
     for part in (network.fusion, network.vision):
         part.to(frozen.device)
@@ -199,10 +201,6 @@ def _prompt_use(data: TrainingData, data_root: Path | None) -> PromptUse:
     if card.headline:
         evaluation = build_task(str(data.card.path), data_root).prompt_settings()
     return PromptUse(card.name, card.kind, data.prompt_settings(), evaluation)
-
-
-def _yaml(value: Json) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def shard(prepared: Prepared, collective: Collective, device: torch.device) -> None:

@@ -10,6 +10,10 @@ import torch
 
 from adem_bench.errors import DataError
 from adem_bench.records import TrainingPair
+from adem_bench.runner.processes import Processes
+from adem_bench.trainers.collective import Collective
+from adem_bench.trainers.loop import Training
+from adem_bench.trainers.plan import Plan
 from adem_bench.trainers.reading import BatchReader
 
 
@@ -146,3 +150,35 @@ def test_a_micro_batch_without_any_readable_image_is_passed_over(
     trained, (report,) = run(make_network(), make_recipe(epochs=1), make_examples(pairs))
     assert trained.counts.unreadable_images == 4
     assert report.loss != report.loss  # there is none
+
+
+class Twin(Collective):
+    """Two processes that see the same samples: a sum is twice one's own. Counts the sums."""
+
+    def __init__(self) -> None:
+        super().__init__(Processes(), torch.device("cpu"))
+        self.world_size = 2
+        self.sums: list[int] = []
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        self.sums.append(tensor.numel())
+        tensor *= 2
+
+
+def test_gradients_travel_once_a_step_in_one_tensor(
+    run, make_network, make_recipe, examples, class_token_at
+):
+    recipe = make_recipe(epochs=1)
+    alone, reports = run(make_network(), recipe, examples)
+    twin, network = Twin(), make_network()
+    plan = Plan(examples.lengths, recipe)
+    training = Training(network, class_token_at, recipe, plan, twin)
+    shared = list(training.steps(reader(examples, recipe), 0))
+    assert plan.accumulation == 2
+    tensors = network.adapter_tensors()
+    # All gradients, a flag for each tensor, and four figures.
+    assert twin.sums == [sum(t.numel() for t in tensors.values()) + len(tensors) + 4] * len(shared)
+    assert [r.loss for r in shared] == pytest.approx([r.loss for r in reports])
+    for name, tensor in adapter(alone.network).items():
+        torch.testing.assert_close(tensors[name].detach(), tensor, atol=1e-6, rtol=0)
+    assert training.counts.unreadable_images == 0
