@@ -234,10 +234,11 @@ class RecipeCard(Card, Explained):
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """`eager` rounds as the published code does; `auto` is that on the CPU, where it is also
     faster to train, and `sdpa` on a GPU."""
-    tokens_at_once: int | None = Field(default=None, ge=1)
+    tokens_at_once: int | None = Field(default=None, ge=0)
     """Tokens that go through the network together. A micro-batch of more is done in parts of rows
-    of like length, those with and without image apart; its loss and gradients are the same. If
-    empty: 1024 on the CPU, all of a micro-batch on a GPU. Sharded models take it whole."""
+    of like length, those with and without image apart; dropout aside, its loss and gradients are
+    the same. 0 takes micro-batches whole. If empty: 1024 on the CPU, 0 on a GPU and for sharded
+    models."""
     checkpoint_activations: bool = False
     """Keep each decoder layer's input alone and compute the rest again: less memory, more time."""
     bucket_by_length: bool = False
@@ -249,7 +250,8 @@ class RecipeCard(Card, Explained):
     shuffle_seed: int = 0
     """Of the order of samples (the published DistributedSampler's own)."""
     max_unreadable_images: int = Field(default=100, ge=0)
-    """Samples left out because their image cannot be read, up to which training goes on."""
+    """Samples left out of an epoch because their image cannot be read, up to which training goes
+    on."""
     checkpoint_steps: int = Field(default=500, ge=1)
     """Optimizer steps between checkpoints; one is written at each epoch's end too."""
     keep_checkpoints: int = Field(default=2, ge=1)

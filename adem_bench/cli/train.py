@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     help="Where the final evaluation is kept.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--overwrite", is_flag=True, help="Remove what another training left in the output.")
+@click.option(
+    "--overwrite", is_flag=True, help="Start anew, removing what a training left in the output."
+)
 @set_option
 def train(**given: Any) -> int:
     """Make an adapter by a recipe; started again, the same command goes on where it stopped.
@@ -78,8 +80,8 @@ def _report(outcome: TrainingOutcome) -> None:
         click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")
     if counts.unreadable_images:
         click.echo(f"{counts.unreadable_images} samples left out: their image cannot be read")
-    if outcome.evaluations:
-        best = outcome.output / "best"
+    best = outcome.output / "best"
+    if best.is_dir():
         click.echo(f"the best evaluation's adapter: {best} (--adapter {best})")
     click.echo(f"wrote {outcome.output}/adapter, model.yaml, log.jsonl, loss.png, manifest.json")
     click.echo(f"`adem-bench run --model {outcome.output} --tasks …` evaluates it")

@@ -40,6 +40,7 @@ class TrainingProgress:
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
         """Print the facts and start the bar."""
+        from adem_bench.models.adem.frozen import name_of
         from adem_bench.trainers.schedule import peak_learning_rate
 
         recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
@@ -52,7 +53,7 @@ class TrainingProgress:
             f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)",
             f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
             f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "
-            f"{prepared.frozen.device_name}".replace("torch.", ""),
+            f"{name_of(prepared.network.device)}".replace("torch.", ""),
         ]
         lines += [f"goes on after step {steps_done:,}"] if steps_done else []
         for line in lines:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)
 
 
+_JOINED = count()
+"""Numbers the calls of `_join_store` in this process."""
+
+
 class Processes:
     """The processes that share a run; a single one, unless started by torchrun."""
 
@@ -79,7 +83,10 @@ class SharedRun:
 
 
 def _join_store() -> Store:
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     store: Store = next(iter(rendezvous("env://")))[0]
-    return store
+    # All processes call alike, so the n-th call of each meets the n-th of the others, and no call
+    # finds what an earlier one left in the store.
+    return PrefixStore(f"call{next(_JOINED)}", store)

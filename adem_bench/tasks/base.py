@@ -103,8 +103,8 @@ class TrainingData(Protocol):
         """Name of the format of the prompts."""
         ...
 
-    def prompt_settings(self) -> Mapping[str, Json]:
-        """Return all that shapes prompts, as `Task.prompt_settings` does."""
+    def training_settings(self) -> Mapping[str, Json]:
+        """Return all that shapes training prompts, `prompt_format` first."""
         ...
 
     def training_pairs(self) -> Iterator[TrainingPair]:

@@ -109,6 +109,10 @@ class CocoCaption:
             image_normalization="clip",
         )
 
+    def training_settings(self) -> Mapping[str, Json]:
+        """Return the prompt format and how often it is put (Q10)."""
+        return {"prompt_format": self._format, "training_prompt": self.options.training_prompt}
+
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield one pair a caption, in the annotation file's order.
 

@@ -36,7 +36,7 @@ class Instruction:
         """Name of the format of the prompts."""
         return self._format
 
-    def prompt_settings(self) -> Mapping[str, Json]:
+    def training_settings(self) -> Mapping[str, Json]:
         """Return the prompt format."""
         return {"prompt_format": self._format}
 

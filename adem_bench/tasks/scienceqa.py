@@ -119,6 +119,10 @@ class ScienceQA:
             choices=tuple(choices) if self.options.answer_rule == "logits" else (),
         )
 
+    def training_settings(self) -> Mapping[str, Json]:
+        """Return what `prompt_settings` does: both sides ask alike."""
+        return self.prompt_settings()
+
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield prompts and answers as the published trainer joins them (ScienceQADataSet)."""
         for sample in self.samples():

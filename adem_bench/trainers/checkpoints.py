@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ class Counts:
     nan_losses: int = 0
     """Micro-batches whose loss was not a number."""
     unreadable_images: int = 0
-    """Samples left out because their image could not be read."""
+    """Samples left out in each epoch because their image could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Checkpoints:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         for old in self.folders()[: -self._keep]:
-            shutil.rmtree(old)
+            _remove(old)
         return target
 
     def _write(self, folder: Path, state: TrainingState) -> None:
@@ -163,6 +164,17 @@ def _read(folder: Path) -> TrainingState:
             f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
             "before, or start anew with --overwrite"
         ) from error
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; under another name first, so that no kill leaves half of one.
+
+    What cannot be removed (a file held open on a network disk) is tried again by `latest`.
+    """
+    doomed = folder.with_name(f".partial-{folder.name}")
+    with contextlib.suppress(OSError):
+        folder.replace(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

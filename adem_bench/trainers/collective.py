@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.processes import PATIENCE, Processes
 
 T = TypeVar("T")
 
@@ -21,14 +21,18 @@ class Collective:
         """Join the group through the store that torchrun's environment variables name."""
         self.rank, self.world_size = processes.rank, processes.world_size
         self._device = device
-        if device.type == "cuda" and device.index is not None:
+        if device.type == "cuda":
             torch.cuda.set_device(device)  # where collectives without a tensor of their own work
-        if processes.store is not None and not dist.is_initialized():
+        self._is_ours = processes.store is not None and not dist.is_initialized()
+        if self._is_ours:
+            assert processes.store is not None
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=PrefixStore("training", processes.store),
                 rank=self.rank,
                 world_size=self.world_size,
+                # The others wait while the first one scores; torchrun ends the wait if it dies.
+                timeout=PATIENCE,
             )
 
     @property
@@ -55,6 +59,6 @@ class Collective:
             self.sum(torch.zeros(1, device=self._device))
 
     def close(self) -> None:
-        """Leave the group."""
-        if self.world_size > 1 and dist.is_initialized():
+        """Leave the group, unless it was there before."""
+        if self._is_ours and dist.is_initialized():
             dist.destroy_process_group()

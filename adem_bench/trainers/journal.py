@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -116,4 +117,9 @@ def _smoothed(values: Sequence[float], window: int) -> list[float]:
 
 
 def _line(line: Mapping[str, Any]) -> str:
-    return json.dumps(line) + "\n"
+    plain = {
+        # JSON has no word for what half precision meets now and then.
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in line.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"

@@ -5,11 +5,12 @@ Source of the semantics: ADEM-VL cec09b8 `engine.py`, methods 1.8.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -96,9 +97,9 @@ class Training:
         """
         self.network.load_adapter(state.adapter, "of the checkpoint")
         self._optimization.load_state(state.optimizer, state.scaler)
-        self.position, self.counts = state.position, state.counts
+        self.position, self.counts = self._plan.known(state.position), state.counts
 
-    def steps(self, reader: BatchReader, workers: int) -> Iterator[StepReport]:
+    def steps(self, reader: BatchReader, workers: int) -> Generator[StepReport, None, None]:
         """Train from the present position to the end, one optimizer step at a time.
 
         Args:
@@ -113,17 +114,23 @@ class Training:
         batches = read_ahead(reader, micro_batches, workers, pinned)
         while True:
             started = time.perf_counter()  # after whatever the caller did with the last report
-            window = list(islice(batches, self._plan.accumulation))
-            if not window:
+            first = next(batches, None)
+            if first is None:
                 return
+            # One by one: the next is read while this one computes.
+            window = chain([first], islice(batches, self._plan.accumulation - 1))
             yield self._step(window, started)
 
-    def _step(self, window: list[ReadBatch], started: float) -> StepReport:
+    def _step(self, window: Iterable[ReadBatch], started: float) -> StepReport:
         self.network.train()
-        learned = [(self._learn(read), read.counts) for read in window]
-        losses = [loss for loss, counts in learned if counts]
-        known = [loss for loss in losses if loss == loss]
-        unreadable = [reason for read in window for reason in read.unreadable]
+        losses: list[float] = []
+        unreadable: list[str] = []
+        for read in window:
+            loss = self._learn(read)
+            losses += [loss] if read.counts else []
+            # Of the first epoch alone: the later ones meet the same images again.
+            unreadable += read.unreadable if read.micro.epoch == 0 else ()
+        known = [loss for loss in losses if not math.isnan(loss)]
         epoch = self._plan.fractional_epoch(self.position)
         rate = learning_rate(epoch, self._recipe)
         figures = (sum(known), float(len(known)), float(len(losses) - len(known)))

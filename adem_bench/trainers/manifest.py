@@ -9,6 +9,7 @@ from typing import Any
 
 import adem_bench
 from adem_bench.cards import as_mapping
+from adem_bench.models.adem.frozen import name_of
 from adem_bench.records import Json
 from adem_bench.runner.manifest import hardware, now, peak_memory, versions
 from adem_bench.trainers.prepare import Prepared
@@ -41,7 +42,7 @@ def training_manifest(
             "card": as_mapping(frozen.card),
             "fingerprint": frozen.fingerprint,
             "dtype": str(frozen.dtype).removeprefix("torch."),
-            "device": frozen.device_name,
+            "device": name_of(prepared.network.device),
         },
         "parameters": {"trainable": tuned, "total": total, "share": tuned / total},
         "data": {
@@ -52,7 +53,7 @@ def training_manifest(
             "unsupervised": len(examples.left_out.unsupervised),
         },
         "prompts": {
-            use.task: {
+            use.source: {
                 "training": dict(use.training),
                 "evaluation": None if use.evaluation is None else dict(use.evaluation),
             }

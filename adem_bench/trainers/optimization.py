@@ -26,7 +26,7 @@ class Updated:
     """What an optimizer step did."""
 
     grad_norm: float
-    """Of the gradients summed over all processes, before any clipping."""
+    """Of the gradients, averaged over all processes, before any clipping."""
     skipped: bool
     """Whether a gradient was not finite, so that nothing was changed."""
     summed: tuple[float, ...]
@@ -79,7 +79,7 @@ class Optimization:
         self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(self, learning_rate: float, figures: tuple[float, ...]) -> Updated:
-        """End an accumulation window: add up gradients, step, and clear them.
+        """End an accumulation window: average gradients, step, and clear them.
 
         Args:
             learning_rate: Of this step.

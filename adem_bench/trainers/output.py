@@ -48,7 +48,7 @@ class Output:
 
         Args:
             identity: From `training_identity`.
-            overwrite: Whether what another training left may be removed.
+            overwrite: Whether to start anew, removing what a training left here.
 
         Raises:
             ResultsError: it belongs to another training, holds something else, is in use, or
@@ -61,6 +61,12 @@ class Output:
             raise ResultsError(f"another training is writing to {self.path}") from error
         except OSError as error:
             raise disk_error(self.path, error) from error
+        if self._holds_something_else():
+            left = sorted(entry.name for entry in self._entries())
+            raise ResultsError(
+                f"{self.path} is no training output but holds {', '.join(left[:3])}; name another "
+                "--output"
+            )
         reason = self._foreign(identity)
         if reason and not overwrite:
             raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")
@@ -72,8 +78,7 @@ class Output:
         """Return why what is here is not this training's own; empty if it is, or nothing is."""
         path = self.path / IDENTITY_NAME
         if not path.is_file():
-            left = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK_NAME)
-            return f"{self.path} is no training output but holds {', '.join(left[:3])}" * bool(left)
+            return ""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -81,10 +86,15 @@ class Output:
         changes = list(_changes(found, json.loads(json.dumps(identity))))
         return f"{self.path} was made by another training: {'; '.join(changes)}" * bool(changes)
 
+    def _entries(self) -> list[Path]:
+        """What is here, hidden files (the lock, what a kill left half written) aside."""
+        return [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
+
+    def _holds_something_else(self) -> bool:
+        return bool(self._entries()) and not (self.path / IDENTITY_NAME).is_file()
+
     def _clear(self) -> None:
-        for entry in self.path.iterdir():
-            if entry.name == LOCK_NAME:
-                continue
+        for entry in self._entries():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
@@ -105,7 +115,7 @@ class Output:
         card = base.model_dump(mode="json", exclude=dropped, exclude_defaults=True)
         card |= {
             "name": name,
-            "title": f"{base.title or base.name}, adapter by recipe {name}",
+            "title": f"{base.title or base.name}; adapter trained as {name}",
             "trainable_parameters": parameters,
             "adapters": {"default": {"path": ADAPTER}},
         }
@@ -134,10 +144,12 @@ def training_identity(
 
     Args:
         recipe: With its overrides.
-        model: Name, fingerprint and precision of the frozen parts.
+        model: Name and fingerprint (precision included) of the frozen parts.
         data: Fingerprint of each source.
     """
-    fields: Any = recipe.model_dump(mode="json", exclude=RUNTIME_FIELDS)
+    # Buckets are filled batch by batch: there, its size decides the order.
+    kept = {"batch_size"} if recipe.bucket_by_length else set()
+    fields: Any = recipe.model_dump(mode="json", exclude=RUNTIME_FIELDS - kept)
     return {"recipe": fields, "model": dict(model), "data": dict(data)}
 
 

@@ -84,6 +84,12 @@ class Plan:
             return Position(position.epoch, position.step + 1)
         return Position(position.epoch + 1, 0)
 
+    def known(self, position: Position) -> Position:
+        """Return a position of a plan for other processes, whose epochs may be a step longer."""
+        if position.step < self.steps:
+            return position
+        return Position(position.epoch + 1, 0)
+
     def steps_before(self, position: Position) -> int:
         """Return the optimizer steps before a position, over all epochs."""
         return position.epoch * self.steps + position.step

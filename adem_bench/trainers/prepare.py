@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.base import ModelOptions
 from adem_bench.records import Json
 from adem_bench.runner.processes import Processes
-from adem_bench.schemas import ModelCard, RecipeCard, TaskCard
+from adem_bench.schemas import FusionSettings, ModelCard, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.collective import Collective
 from adem_bench.trainers.examples import Examples, build_examples
@@ -48,13 +48,15 @@ class TrainingJob:
     overrides: tuple[str, ...] = ()
     """`key=value` settings of recipe fields."""
     overwrite: bool = False
-    """Whether what another training left in the output may be removed."""
+    """Whether to start anew, removing what a training left in the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptUse:
     """How one task asks in training and in evaluation."""
 
+    source: str
+    """Place in the recipe, task and split."""
     task: str
     kind: str
     training: Mapping[str, Json]
@@ -63,14 +65,15 @@ class PromptUse:
 
     def warning(self) -> str | None:
         """Say where the two part, or None."""
-        if self.evaluation is None or dict(self.training) == dict(self.evaluation):
-            return None
+        evaluation = self.evaluation or {}
         parts = [
-            f"{name} {value} here, {self.evaluation.get(name)} in evaluation"
+            f"{name} {value} here, {evaluation[name]} in evaluation"
             + (f" ({QUIRKS[name]})" if name in QUIRKS else "")
             for name, value in self.training.items()
-            if value != self.evaluation.get(name)
+            if name in evaluation and value != evaluation[name]
         ]
+        if not parts:
+            return None
         return f"{self.task} is asked differently in training: {'; '.join(parts)}"
 
 
@@ -79,6 +82,8 @@ class Prepared:
     """All that training needs, loaded and checked."""
 
     recipe: RecipeCard
+    base: ModelCard
+    """Card of the model whose frozen parts are used, as it was read."""
     frozen: FrozenParts
     network: AdemNetwork
     settings: AdapterSettings
@@ -128,7 +133,8 @@ def prepare(
     Raises:
         AdemBenchError: a card, the data or the weights are at fault.
     """
-    card = _model_card(recipe, device)
+    base = load_model_card(recipe.model)
+    card = _training_card(base, recipe, device)
     sources = [
         build_training_data(
             source.task,
@@ -140,8 +146,12 @@ def prepare(
         )
         for source in recipe.data
     ]
-    data = {source.card.name: source.fingerprint() for source in sources}
-    prompts = tuple(_prompt_use(source, job.data_root) for source in sources)
+    names = [f"{n} {data.card.name} {data.card.split}" for n, data in enumerate(sources)]
+    data = {name: source.fingerprint() for name, source in zip(names, sources, strict=True)}
+    prompts = tuple(
+        _prompt_use(name, source, job.data_root)
+        for name, source in zip(names, sources, strict=True)
+    )
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
     # Weights to be sharded go to their device part by part.
     place = "cpu" if recipe.shard_frozen_weights else str(device)
@@ -151,15 +161,28 @@ def prepare(
     pairs = zip(recipe.data, sources, strict=True)
     examples = build_examples(pairs, frozen.tokenizer, recipe.method.cls_token)
     plan = Plan(examples.lengths, recipe, processes.world_size, processes.rank)
-    builder = SequenceBuilder(frozen.tokenizer, recipe.method.cls_token)
     return Prepared(
-        recipe, frozen, network, settings, examples, plan, builder.class_token_at, data, prompts
+        recipe=recipe,
+        base=base,
+        frozen=frozen,
+        network=network,
+        settings=settings,
+        examples=examples,
+        plan=plan,
+        class_token_at=SequenceBuilder(frozen.tokenizer, recipe.method.cls_token).class_token_at,
+        data=data,
+        prompts=prompts,
     )
 
 
-def _model_card(recipe: RecipeCard, device: torch.device) -> ModelCard:
-    dtype = str(pick_dtype(recipe.precision, device)).removeprefix("torch.")
-    return load_model_card(recipe.model, [f"dtype={dtype}"])
+def _training_card(base: ModelCard, recipe: RecipeCard, device: torch.device) -> ModelCard:
+    """Return the card with the recipe's precision, and without fusion settings of its own.
+
+    Those are the recipe's, and a card's would go before the trained adapter's in an evaluation.
+    """
+    chosen = base.dtype if recipe.precision == "auto" else recipe.precision
+    dtype = str(pick_dtype(chosen, device)).removeprefix("torch.")
+    return base.model_copy(update={"dtype": dtype, "fusion": FusionSettings()})
 
 
 def _new_network(
@@ -190,17 +213,29 @@ def _settings(
         adapter_dim=method.adapter_dim,
         language_model=frozen.card.language_model_name or frozen.card.name,
         vision=frozen.vision_name,
-        prompts={use.kind: dict(use.training) for use in prompts},
+        prompts=_agreed(prompts),
         language_model_signature=frozen.signature,
     )
 
 
-def _prompt_use(data: TrainingData, data_root: Path | None) -> PromptUse:
+def _agreed(prompts: Iterable[PromptUse]) -> dict[str, dict[str, Json]]:
+    """Return each task kind's prompt settings, where all sources of the kind have the same."""
+    found: dict[str, list[dict[str, Json]]] = {}
+    for use in prompts:
+        found.setdefault(use.kind, []).append(dict(use.training))
+    return {
+        kind: settings[0]
+        for kind, settings in found.items()
+        if all(other == settings[0] for other in settings)
+    }
+
+
+def _prompt_use(name: str, data: TrainingData, data_root: Path | None) -> PromptUse:
     card: TaskCard = load_task_card(str(data.card.path))
     evaluation = None
     if card.headline:
         evaluation = build_task(str(data.card.path), data_root).prompt_settings()
-    return PromptUse(card.name, card.kind, data.prompt_settings(), evaluation)
+    return PromptUse(name, card.name, card.kind, data.training_settings(), evaluation)
 
 
 def shard(prepared: Prepared, collective: Collective, device: torch.device) -> None:

@@ -23,9 +23,11 @@ def shard_language_model(network: AdemNetwork, device: torch.device, world_size:
     """
     mesh = init_device_mesh(device.type, (world_size,))
     llama = network.decoder.llama
+    # Each part is a root of its own to FSDP, which would keep a root's weights until its backward
+    # pass: hence the word on resharding.
     for layer in network.decoder.layers:
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     for part in (llama.model.embed_tokens, llama.lm_head):
-        fully_shard(part, mesh=mesh)
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
     for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.fusion):
         module.to(device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -153,24 +154,17 @@ class _Run:
     def train(self, watcher: Watcher) -> TrainingOutcome:
         done = self._resume()
         clock = time.perf_counter()
-        loss = None
-        journal = Journal(self.output.path, done) if self.collective.is_first else None
-        if journal:
-            watcher.begins(self.prepared, self.output.path, done)
-        self._evaluate_if_due(journal, watcher)
-        for report in self._steps():
-            loss = report.loss
-            if journal:
-                journal.write(report)
-                watcher.step(report)
-            ends_epoch = report.position.step == 0
-            if ends_epoch or report.step % self.prepared.recipe.checkpoint_steps == 0:
-                self._save(report.step)
-            self._evaluate_if_due(journal, watcher)
-        if journal:
-            journal.close()
-            if loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file():
-                self._finish(done, time.perf_counter() - clock)
+        with ExitStack() as stack:
+            journal = None
+            if self.collective.is_first:
+                journal = stack.enter_context(closing(Journal(self.output.path, done)))
+                watcher.begins(self.prepared, self.output.path, done)
+            # Closed on any error too: it ends the processes that read ahead.
+            steps = stack.enter_context(closing(self._steps()))
+            loss = self._go(steps, journal, watcher)
+        is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
+        if self.collective.is_first and is_new:
+            self._finish(done, time.perf_counter() - clock)
         self.collective.barrier()
         return TrainingOutcome(
             self.output.path,
@@ -181,6 +175,23 @@ class _Run:
             tuple(self.evaluations),
             self.outcomes,
         )
+
+    def _go(
+        self, steps: Iterator[StepReport], journal: Journal | None, watcher: Watcher
+    ) -> float | None:
+        """Take all steps; return the loss of the last one."""
+        loss = None
+        self._evaluate_if_due(journal, watcher)
+        for report in steps:
+            loss = report.loss
+            if journal:
+                journal.write(report)
+                watcher.step(report)
+            ends_epoch = report.position.step == 0
+            if ends_epoch or report.step % self.prepared.recipe.checkpoint_steps == 0:
+                self._save(report.step)
+            self._evaluate_if_due(journal, watcher)
+        return loss
 
     def _resume(self) -> int:
         """Claim the output and take up its last checkpoint; return the steps it had done."""
@@ -197,7 +208,7 @@ class _Run:
             self.evaluations = list(state.evaluations)
         return self.prepared.plan.steps_before(self.training.position)
 
-    def _steps(self) -> Iterator[StepReport]:
+    def _steps(self) -> Generator[StepReport, None, None]:
         recipe, prepared = self.prepared.recipe, self.prepared
         reader = BatchReader(
             prepared.examples,
@@ -212,8 +223,9 @@ class _Run:
         recipe = self.prepared.recipe
         if recipe.shard_frozen_weights:
             return None  # all processes must take as many steps
-        device = self.prepared.network.device.type
-        return recipe.tokens_at_once or TOKENS_AT_ONCE.get(device)
+        if recipe.tokens_at_once is not None:
+            return recipe.tokens_at_once or None
+        return TOKENS_AT_ONCE.get(self.prepared.network.device.type)
 
     def _save(self, step: int) -> None:
         if self.collective.is_first:
@@ -223,7 +235,11 @@ class _Run:
     def _evaluate_if_due(self, journal: Journal | None, watcher: Watcher) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
         position = self.training.position
-        known = any(figures["epoch"] == position.epoch for figures in self.evaluations)
+        wanted = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
+        known = any(
+            figures["epoch"] == position.epoch and wanted <= set(figures)
+            for figures in self.evaluations
+        )
         if not self.tasks or position.step or not position.epoch or known:
             return
         folders = self.checkpoints.folders() if journal else []
@@ -275,7 +291,7 @@ class _Run:
         manifest = training_manifest(prepared, timing, counts, self.processes.world_size)
         write_json(path / "manifest.json", manifest)
         self.output.write_model_card(
-            prepared.frozen.card, self.name, prepared.frozen.files, prepared.parameters[0]
+            prepared.base, self.name, prepared.frozen.files, prepared.parameters[0]
         )
 
 

@@ -142,6 +142,15 @@ def test_unreadable_images_are_counted_and_too_many_end_the_run(
         run(make_network(), make_recipe(epochs=1, max_unreadable_images=1), examples)
 
 
+def test_an_unreadable_image_counts_once_however_often_it_is_met(
+    run, make_network, make_recipe, make_examples, pairs, tmp_path
+):
+    bad = [replace(pairs[0], images=(tmp_path / "missing.png",)), *pairs[1:]]
+    recipe = make_recipe(epochs=3, max_unreadable_images=1)
+    trained, _ = run(make_network(), recipe, make_examples(bad))
+    assert trained.counts.unreadable_images == 1
+
+
 def test_a_micro_batch_without_any_readable_image_is_passed_over(
     run, make_network, make_recipe, make_examples, tmp_path
 ):

@@ -43,6 +43,24 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_overwriting_is_for_training_outputs_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ResultsError, match="is no training output"):
+        claim(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_what_a_kill_left_half_written_locks_nobody_out(tmp_path):
+    (tmp_path / ".training.json.x1").write_text("{")
+    claim(tmp_path)
+
+
+def test_the_size_of_bucketed_batches_belongs_to_the_training(tmp_path):
+    claim(tmp_path, "bucket_by_length=true")
+    with pytest.raises(ResultsError, match=r"recipe\.batch_size 2 there, 4 here"):
+        claim(tmp_path, "bucket_by_length=true", "batch_size=4")
+
+
 def test_overwriting_empties_the_folder_but_follows_no_link(tmp_path):
     claim(tmp_path / "out")
     (tmp_path / "kept").mkdir()

@@ -111,6 +111,13 @@ def test_the_effective_batch_is_kept_or_an_error_proposes_what_keeps_it(effectiv
         assert count * size * processes == effective
 
 
+def test_a_position_of_longer_epochs_is_the_next_ones_start():
+    plan = Plan(lengths(63), recipe(effective_batch=32))  # two processes would make two steps
+    assert plan.steps == 1
+    assert plan.known(Position(0, 1)) == Position(1, 0)
+    assert plan.known(Position(1, 0)) == Position(1, 0)
+
+
 def test_too_few_samples_are_told():
     with pytest.raises(CardError, match="31 samples make no optimizer step of 32"):
         Plan(lengths(31), recipe())

@@ -65,10 +65,10 @@ def test_the_log_the_curve_and_the_manifest_tell_of_every_step(train, tmp_path):
     share = manifest["parameters"]
     assert share["share"] == pytest.approx(share["trainable"] / share["total"])
     # Q1: what the recipe asks and what the evaluation asks are both kept.
-    prompts = manifest["prompts"]["mini_sqa"]
+    prompts = manifest["prompts"]["0 mini_sqa train"]
     assert prompts["training"]["prompt_format"] == "CQM-A"
     assert prompts["evaluation"]["prompt_format"] == "QCM-A"
-    assert manifest["prompts"]["mini_instruction"]["evaluation"] is None
+    assert manifest["prompts"]["1 mini_instruction all"]["evaluation"] is None
     assert manifest["data"]["samples"] == 32
     assert any((out / "tensorboard").iterdir())
 
@@ -218,3 +218,72 @@ def test_mistakes_are_told_before_anything_is_written(train, tmp_path):
         with pytest.raises(error, match=message):
             train(**arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_output_is_a_model_wherever_it_is_used_from(
+    train, parity_card, parity, mini_test, tmp_path, monkeypatch
+):
+    (tmp_path / "DATA").symlink_to(mini_test)
+    weights = tmp_path / "DATA" / "weights"
+    if not weights.exists():
+        weights.symlink_to(parity / "weights")
+    card = {
+        "language_model": {"path": "tiny"}, "vision": {"path": "clip_tiny.pt", "pretrained": ""},
+        "dtype": "float32",
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(card))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADEM_BENCH_DATA", "DATA")
+    recipe = {"data": [{"task": "mini_sqa", "split": "test"}], "epochs": 1, "workers": 0}
+    recipe |= {"effective_batch": 300, "batch_size": 100, "method": {"scales": [256]}}
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(recipe))
+    adem_bench.train("short.yaml", model="mine.yaml", data_root="DATA", output="out")
+    made = yaml.safe_load((tmp_path / "out" / "model.yaml").read_text())
+    assert Path(made["language_model"]["path"]).is_absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (outcome,) = adem_bench.evaluate(
+        tmp_path / "out", ["mini_mme"], data_root=mini_test, results=tmp_path / "results",
+        options=adem_bench.RunOptions(limit=2),
+    )  # fmt: skip
+    assert outcome.result.scored == 2
+
+
+def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
+    train, parity_card, both_splits, tmp_path, monkeypatch
+):
+    from adem_bench.trainers import train as module
+
+    card = yaml.safe_load(parity_card.read_text()) | {"fusion": {"alpha": 0.7, "scales": [64]}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(card))
+    used = []
+    evaluate = module.evaluate_model
+
+    def record(model, *more):
+        for outcome in evaluate(model, *more):
+            used.append(model.weights.settings.alpha)
+            yield outcome
+
+    monkeypatch.setattr(module, "evaluate_model", record)
+    train(model=tmp_path / "own.yaml", tasks=["mini_mme"], data_root=both_splits)
+    assert used == [0.2, 0.2]  # the recipe's
+    made = yaml.safe_load((tmp_path / "out" / "model.yaml").read_text())
+    assert "fusion" not in made
+    assert "dtype" not in made  # `auto`, as the base model has it
+
+
+def test_sources_of_one_kind_that_differ_leave_the_prompts_unsaid(train, tmp_path):
+    train(settings={"data.1": {"task": "mini_sqa", "prompt_format": "QCM-A"}})
+    settings = read_adapter(tmp_path / "out" / "adapter").settings
+    assert "scienceqa" not in settings.prompts
+    identity = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert list(identity["data"]) == ["0 mini_sqa train", "1 mini_sqa train"]
+
+
+def test_another_evaluation_of_a_finished_training_is_made(train, both_splits):
+    train(data_root=both_splits)
+    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+    assert [list(figures) for figures in outcome.evaluations] == [
+        ["step", "epoch", "mini_mme accuracy"]
+    ]
+    assert outcome.loss is None

@@ -88,9 +88,7 @@ class FrozenParts:
     @property
     def device_name(self) -> str:
         """The device in words."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return str(self.device)
+        return name_of(self.device)
 
     def _find(self, path: str) -> Path | None:
         return weights_path(path, self.card, self._options.data_root)
@@ -107,7 +105,12 @@ class FrozenParts:
         tokenizer, vision = self._tokenizer_file(), self._vision_file()
         found = {"language_model.path": self._source, "language_model.tokenizer": tokenizer}
         found["vision.path"] = vision
-        return {name: str(place) for name, place in found.items() if place is not None}
+        return {
+            # Absolute, since who reads them need not stand where this process does.
+            name: str(place.absolute() if isinstance(place, Path) else place)
+            for name, place in found.items()
+            if place is not None
+        }
 
     def _find_language_model(self) -> Path | str:
         path = self.card.language_model.path
@@ -163,7 +166,16 @@ def pick_device(name: str) -> torch.device:
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def name_of(device: torch.device) -> str:
+    """Return a device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(device)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -140,8 +140,6 @@ def published_arguments(settings: AdapterSettings) -> dict[str, Any]:
 def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
     """Return what arguments say; shapes of tensors are not asked here (`_with_shapes`)."""
     ours = {name: found.get(argument) for name, argument in ARGUMENTS.items()}
-    scales = ours["scales"]
-    scales = (scales,) if isinstance(scales, int) else scales
     prompts: dict[str, Json] = {
         name: found[argument]
         for name, argument in PROMPT_ARGUMENTS.items()
@@ -151,7 +149,7 @@ def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
         alpha=_number(ours["alpha"]),
         beta=_number(ours["beta"]),
         drop_ratio=_number(ours["drop_ratio"]),
-        scales=tuple(int(scale) for scale in scales) if scales else None,
+        scales=_scales(ours["scales"]),
         language_model=_text(ours["language_model"]),
         vision=_text(ours["vision"]),
         prompts={PROMPTED: prompts} if prompts else {},
@@ -205,6 +203,14 @@ def _with_shapes(
         adapter_dim=adapter_dim,
         cls_token="adapter_proj_cls.fc1.weight" in tensors,
     )
+
+
+def _scales(value: object) -> tuple[int, ...] | None:
+    """Return patch counts; a single one was unwrapped by the published code (B6)."""
+    counts = [value] if isinstance(value, int) else value
+    if not isinstance(counts, list | tuple) or not all(isinstance(n, int) for n in counts):
+        return None
+    return tuple(counts) or None
 
 
 def _number(value: object) -> float | None:

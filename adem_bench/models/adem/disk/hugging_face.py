@@ -66,7 +66,11 @@ def _weight_files(folder: Path) -> list[str]:
         files = _read_object(index).get("weight_map")
         if not isinstance(files, dict):
             raise CheckpointError(f"{index} has no weight_map")
-        return sorted({str(file) for file in files.values()})
+        names = sorted({str(file) for file in files.values()})
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise CheckpointError(f"{index}: {outside[0]!r} is no name of a file beside it")
+        return names
     if (folder / WEIGHTS_NAME).is_file():
         return [WEIGHTS_NAME]
     raise CheckpointError(

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+from PIL import Image
+
+from adem_bench.trainers.journal import Journal, draw_loss_curve, read_log
+from adem_bench.trainers.loop import StepReport
+from adem_bench.trainers.plan import Position
+
+
+def report(step: int, **more) -> StepReport:
+    fields = {
+        "step": step, "position": Position(0, step), "epoch": 0.1, "loss": 1.0 / step,
+        "learning_rate": 1e-3, "grad_norm": 0.5, "scale": 1.0, "skipped": False,
+        "samples_per_second": 3.0,
+    }  # fmt: skip
+    return StepReport(**fields | more)
+
+
+def write(folder, steps, done=0) -> None:
+    journal = Journal(folder, done)
+    for step in steps:
+        journal.write(step)
+    journal.close()
+
+
+def test_every_line_is_strict_json_even_where_half_precision_overflows(tmp_path):
+    write(tmp_path, [report(1, grad_norm=math.inf), report(2, loss=math.nan), report(3)])
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    found = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [line["grad_norm"] for line in found] == [None, 0.5, 0.5]
+    assert [line["loss"] for line in found] == [1.0, None, 1 / 3]
+
+
+def test_going_on_drops_later_and_torn_lines(tmp_path):
+    write(tmp_path, [report(step) for step in range(1, 6)])
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "lo')
+    write(tmp_path, [report(4, loss=9.0)], done=3)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3, 4]
+    assert read_log(tmp_path / "log.jsonl")[-1]["loss"] == 9.0
+
+
+def test_the_curve_goes_on_after_a_loss_that_is_none(tmp_path):
+    write(tmp_path, [report(s, loss=math.nan if s == 3 else 0.5 + s / 200) for s in range(1, 60)])
+    draw_loss_curve(read_log(tmp_path / "log.jsonl"), tmp_path / "loss.png", "title")
+    with Image.open(tmp_path / "loss.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    is_bold = (pixels == (31, 78, 156)).all(axis=-1)
+    columns = np.flatnonzero(is_bold[: len(pixels) * 3 // 4].any(axis=0))
+    assert columns.max() - columns.min() > 0.6 * pixels.shape[1]
