@@ -3,7 +3,8 @@
 Micro-batch `m` of an epoch goes to process `m % world_size`. The published DistributedSampler
 deals single samples instead; either way an optimizer step reads the next `effective_batch`
 samples of the same order, so that it does not depend on how many processes share it. As there,
-an order that the processes cannot share evenly goes on with its own first samples.
+an order that the processes cannot share evenly goes on with its own first samples, which may make
+an epoch a step longer.
 """
 
 from __future__ import annotations

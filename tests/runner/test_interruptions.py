@@ -87,3 +87,22 @@ def test_records_of_killed_processes_are_taken_up_by_one(command, environment, f
     assert read_records(tmp_path / "two") == read_records(tmp_path / "one")
     assert read_manifest(tmp_path / "two")["timing"]["answered"] <= LIMIT - 19
     assert alone.returncode == 0
+
+
+TWICE = """
+import adem_bench
+for limit in (6, 4):
+    adem_bench.evaluate(
+        {card!r}, ["mini_mme"], results={results!r}, options=adem_bench.RunOptions(limit=limit)
+    )
+"""
+
+
+def test_two_calls_in_one_program_share_no_counter(parity_card, finish, tmp_path):
+    program = tmp_path / "twice.py"
+    program.write_text(TWICE.format(card=str(parity_card), results=str(tmp_path / "results")))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = finish([sys.executable, *launcher, str(program)])
+    assert done.returncode == 0, done.stderr
+    files = (tmp_path / "results").rglob("samples.jsonl")
+    assert sorted(len(file.read_text().splitlines()) for file in files) == [4, 6]

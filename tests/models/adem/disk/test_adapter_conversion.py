@@ -221,3 +221,11 @@ def test_an_earlier_result_is_replaced_only_when_asked(published, tmp_path):
     convert_adapter(tmp_path / "newer.pth", tmp_path / "ours", overwrite=True)
     assert bits(read_adapter(tmp_path / "ours").tensors) == bits(tensors)
     assert {path.name for path in tmp_path.iterdir()} == {"ours", "newer", "newer.pth"}
+
+
+@pytest.mark.parametrize("stated", ["256 64", [256, "64"], [], None])
+def test_scales_that_a_file_states_strangely_are_not_believed(published, tmp_path, stated):
+    data = stored(published)
+    data["args"].down_sample_num = stated
+    torch.save(data, tmp_path / "strange.pth")
+    assert read_adapter(tmp_path / "strange.pth").settings.scales is None

@@ -142,6 +142,18 @@ def test_large_weights_are_written_in_several_files_with_an_index(tmp_path):
         convert_llama(tmp_path / "hf", tmp_path / "other")
 
 
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd"])
+def test_an_index_that_leaves_its_folder_is_refused(tmp_path, name):
+    consolidated(tmp_path / "meta")
+    convert_llama(tmp_path / "meta", tmp_path / "hf", shard_bytes=60_000)
+    index = tmp_path / "hf" / "model.safetensors.index.json"
+    data = json.loads(index.read_text())
+    first = next(iter(data["weight_map"]))
+    index.write_text(json.dumps(data | {"weight_map": data["weight_map"] | {first: name}}))
+    with pytest.raises(CheckpointError, match="is no name of a file beside it"):
+        convert_llama(tmp_path / "hf", tmp_path / "other")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_precision_is_as_stored_unless_it_is_chosen(tmp_path, dtype):
     tensors = {name: t.to(dtype) for name, t in consolidated(tmp_path / "meta").items()}
