@@ -87,10 +87,10 @@ class Checkpoints:
             self._write(partial, state)
             partial.replace(target)
             _sync_folder(self._root)
-        except OSError as error:
-            raise self._explained(target, error) from error
-        except ResultsError as error:
-            raise ResultsError(f"{error}; {self._intact()}") from error
+        except (OSError, ResultsError) as error:
+            # Files are written one by one below another name; the user knows the checkpoint's.
+            reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            raise self._explained(target, reason) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         for old in self.folders()[: -self._keep]:
@@ -134,8 +134,9 @@ class Checkpoints:
         folders = self.folders()
         return _read(folders[-1]) if folders else None
 
-    def _explained(self, target: Path, error: OSError) -> ResultsError:
-        return ResultsError(f"{disk_error(target, error)}; {self._intact()}")
+    def _explained(self, target: Path, error: Exception) -> ResultsError:
+        reason = disk_error(target, error) if isinstance(error, OSError) else error
+        return ResultsError(f"{reason}; {self._intact()}")
 
     def _intact(self) -> str:
         folders = self.folders()

@@ -65,7 +65,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResultsError, match=r"no space left.*step-00000001 is intact"):
+    told = r"no space left to write \S+step-00000002;.*step-00000001 is intact"
+    with pytest.raises(ResultsError, match=told):
         checkpoints.save(state(2), 2)
     monkeypatch.undo()
     assert [entry.name for entry in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
