@@ -201,7 +201,7 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
         PublishedModel,
         Schedule,
         Settings,
-        published_row,
+        published_batch,
         published_training,
     )
     from sentencepiece import SentencePieceProcessor
@@ -234,15 +234,11 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
 
     def read(rows: Sequence[int]) -> Batch:
         chosen = [pairs[index] for index in rows]
-        made = [published_row(tokenizer, p.prompt, p.answer, LENGTH) for p in chosen]
-        black = torch.zeros(3, 224, 224)
         images = [
-            torch.from_numpy(load_image(p.images[0], 224, "imagenet")) if p.images else black
+            torch.from_numpy(load_image(p.images[0], 224, "imagenet")) if p.images else None
             for p in chosen
         ]
-        ids, labels = zip(*made, strict=True)
-        flags = torch.tensor([float(bool(p.images)) for p in chosen])
-        return Batch(torch.stack(ids), torch.stack(labels), torch.stack(images), flags)
+        return published_batch(tokenizer, [(p.prompt, p.answer) for p in chosen], images, LENGTH)
 
     order = Loader(m.rows for m in plan.micro_batches(Position()))
     size = plan.accumulation

@@ -298,3 +298,17 @@ def published_row(
     labels = example.clone()
     labels[: 1 + len(tokenizer.encode(prompt))] = 0
     return example, labels
+
+
+def published_batch(
+    tokenizer: SentencePieceProcessor,
+    texts: Sequence[tuple[str, str]],
+    images: Sequence[Tensor | None],
+    length: int,
+) -> Batch:
+    """Return a micro-batch of (prompt, answer) pairs; rows without image get a black one."""
+    ids, labels = zip(*(published_row(tokenizer, *text, length) for text in texts), strict=True)
+    shape = next((image.shape for image in images if image is not None), (3, 224, 224))
+    pixels = [torch.zeros(shape) if image is None else image for image in images]
+    flags = torch.tensor([float(image is not None) for image in images])
+    return Batch(torch.stack(ids), torch.stack(labels), torch.stack(pixels), flags)

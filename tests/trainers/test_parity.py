@@ -11,7 +11,7 @@ from published_training import (
     Batch,
     PublishedModel,
     Schedule,
-    published_row,
+    published_batch,
     published_training,
 )
 from sentencepiece import SentencePieceProcessor
@@ -47,15 +47,11 @@ def micro_batch(pairs, indices, parity) -> Batch:
     """Samples as the published loader would give them."""
     tokenizer = SentencePieceProcessor(model_file=str(parity / "weights" / "tokenizer.model"))
     chosen = [pairs[index] for index in indices]
-    rows = [published_row(tokenizer, pair.prompt, pair.answer, LENGTH) for pair in chosen]
-    black = torch.zeros(3, 224, 224)
     images = [
-        torch.from_numpy(load_image(pair.images[0], 224, "imagenet")) if pair.images else black
+        torch.from_numpy(load_image(pair.images[0], 224, "imagenet")) if pair.images else None
         for pair in chosen
     ]
-    ids, labels = zip(*rows, strict=True)
-    flags = torch.tensor([float(bool(pair.images)) for pair in chosen])
-    return Batch(torch.stack(ids), torch.stack(labels), torch.stack(images), flags)
+    return published_batch(tokenizer, [(p.prompt, p.answer) for p in chosen], images, LENGTH)
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["float32", "with a loss scale"])
