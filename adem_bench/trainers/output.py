@@ -54,6 +54,12 @@ class Output:
             ResultsError: it belongs to another training, holds something else, is in use, or
                 cannot be written.
         """
+        if self._holds_something_else():
+            left = sorted(entry.name for entry in self._entries())
+            raise ResultsError(
+                f"{self.path} is no training output but holds {', '.join(left[:3])}; name another "
+                "--output"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -61,12 +67,6 @@ class Output:
             raise ResultsError(f"another training is writing to {self.path}") from error
         except OSError as error:
             raise disk_error(self.path, error) from error
-        if self._holds_something_else():
-            left = sorted(entry.name for entry in self._entries())
-            raise ResultsError(
-                f"{self.path} is no training output but holds {', '.join(left[:3])}; name another "
-                "--output"
-            )
         reason = self._foreign(identity)
         if reason and not overwrite:
             raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")
@@ -88,6 +88,8 @@ class Output:
 
     def _entries(self) -> list[Path]:
         """What is here, hidden files (the lock, what a kill left half written) aside."""
+        if not self.path.is_dir():
+            return []
         return [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
 
     def _holds_something_else(self) -> bool:

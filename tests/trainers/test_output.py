@@ -47,7 +47,7 @@ def test_overwriting_is_for_training_outputs_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ResultsError, match="is no training output"):
         claim(tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.tex").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_what_a_kill_left_half_written_locks_nobody_out(tmp_path):
