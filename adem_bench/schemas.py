@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -201,6 +201,9 @@ class MethodSettings(Explained):
     """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class RecipeCard(Card, Explained):
     """How an adapter is trained; defaults are what the published recipes share."""
 
@@ -220,7 +223,7 @@ class RecipeCard(Card, Explained):
     """Where the cosine ends."""
     weight_decay: float = Field(default=0.02, ge=0)
     """Of all tuned tensors but the projectors' biases."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's decay rates."""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this norm; not at all if empty, as published."""

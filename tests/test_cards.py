@@ -67,6 +67,7 @@ def test_every_packaged_recipe_is_valid_and_names_cards_that_are_there(path):
         ("data.first.limit=3", "'first' is no place in the list"),
         ("method.alhpa=3", "unknown field 'method.alhpa'; did you mean: alpha"),
         ("epochs=0", "field 'epochs'"),
+        ("betas=[2,3]", "field 'betas.0'"),
     ],
 )
 def test_overrides_of_a_recipe_that_do_not_fit_are_named(override, message):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, set_option
+from adem_bench.cli.options import complain, data_root_option, set_option
 
 if TYPE_CHECKING:
     from adem_bench.trainers.train import TrainingOutcome
@@ -75,6 +76,8 @@ def _report(outcome: TrainingOutcome) -> None:
     else:
         resumed = f" (went on from step {outcome.resumed_from})" if outcome.resumed_from else ""
         click.echo(f"{outcome.steps} steps done{resumed}, last loss {outcome.loss:.4f}")
+    if outcome.loss is not None and math.isnan(outcome.loss):
+        complain(["the last loss is not a number: training diverged; lower base_learning_rate"])
     counts = outcome.counts
     if counts.skipped_steps:
         click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")

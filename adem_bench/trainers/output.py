@@ -3,6 +3,7 @@
 model.yaml       a model card that names the frozen parts and `adapter/`
 adapter/         the final adapter
 best/            the adapter of the best evaluation, if `--eval` asked for any
+results/         runs of the evaluations between epochs
 checkpoints/     what an interrupted training goes on from
 log.jsonl, tensorboard/, loss.png, manifest.json
 training.json    what the folder belongs to: recipe, model and data
@@ -27,6 +28,11 @@ from adem_bench.records import Json
 from adem_bench.schemas import ModelCard, RecipeCard
 
 IDENTITY_NAME, LOCK_NAME, ADAPTER, BEST = "training.json", ".lock", "adapter", "best"
+WRITTEN = {
+    ADAPTER, BEST, IDENTITY_NAME, MODEL_CARD_NAME, "checkpoints", "results", "tensorboard",
+    "log.jsonl", "loss.png", "manifest.json",
+}  # fmt: skip
+"""All that training writes into its output; nothing else is ever removed."""
 RUNTIME_FIELDS = {
     "name", "title", "model", "batch_size", "attention", "checkpoint_activations",
     "shard_frozen_weights", "max_unreadable_images", "checkpoint_steps", "keep_checkpoints",
@@ -96,6 +102,17 @@ class Output:
         return bool(self._entries()) and not (self.path / IDENTITY_NAME).is_file()
 
     def _clear(self) -> None:
+        """Remove what training wrote.
+
+        Raises:
+            ResultsError: something else lies here too; nothing is removed then.
+        """
+        others = sorted(entry.name for entry in self._entries() if entry.name not in WRITTEN)
+        if others:
+            raise ResultsError(
+                f"{self.path} also holds {', '.join(others[:3])}, which no training wrote; move "
+                "that away, or name another --output"
+            )
         for entry in self._entries():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -50,6 +50,16 @@ def test_overwriting_is_for_training_outputs_alone(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_overwriting_removes_nothing_that_training_did_not_write(tmp_path):
+    claim(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ResultsError, match=r"also holds notes\.txt, which no training wrote"):
+        claim(tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").exists()
+    assert (tmp_path / "checkpoints").is_dir()
+
+
 def test_what_a_kill_left_half_written_locks_nobody_out(tmp_path):
     (tmp_path / ".training.json.x1").write_text("{")
     claim(tmp_path)
@@ -65,8 +75,8 @@ def test_overwriting_empties_the_folder_but_follows_no_link(tmp_path):
     claim(tmp_path / "out")
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").touch()
-    (tmp_path / "out" / "link").symlink_to(tmp_path / "kept")
-    (tmp_path / "out" / "checkpoints").mkdir()
+    (tmp_path / "out" / "checkpoints").symlink_to(tmp_path / "kept")
+    (tmp_path / "out" / "adapter").mkdir()
     claim(tmp_path / "out", "epochs=3", overwrite=True)
     assert (tmp_path / "kept" / "file").exists()
     assert {entry.name for entry in (tmp_path / "out").iterdir()} <= {"training.json", ".lock"}

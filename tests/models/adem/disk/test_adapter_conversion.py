@@ -223,6 +223,13 @@ def test_an_earlier_result_is_replaced_only_when_asked(published, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"ours", "newer", "newer.pth"}
 
 
+@pytest.mark.parametrize("content", [b"", b"export A=1\n", b"PK\x03\x04", b"\x80\x02."])
+def test_a_file_of_another_kind_is_no_adapter(tmp_path, content):
+    (tmp_path / "adapter.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"adapter\.pth"):
+        read_adapter(tmp_path / "adapter.pth")
+
+
 @pytest.mark.parametrize("stated", ["256 64", [256, "64"], [], None])
 def test_scales_that_a_file_states_strangely_are_not_believed(published, tmp_path, stated):
     data = stored(published)
