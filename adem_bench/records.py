@@ -136,14 +136,28 @@ class Metric:
     count: int
     """How many samples the figure rests on."""
     note: str = ""
+    low: float | None = None
+    """Bounds of the 95% interval, in the unit of `value`; None where there is no interval."""
+    high: float | None = None
+    interval: str = ""
+    """How the interval was made: a method of `metrics/intervals.py`."""
 
     def shown(self) -> str:
         """Return the figure as tables print it: `93.85`, `963.61`, `12`, or `n/a`."""
         if self.value is None:
             return "n/a"
+        return self._in_print(self.value)
+
+    def shown_interval(self) -> str:
+        """Return the interval as tables print it: `[93.08, 94.54]`, or nothing."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{self._in_print(self.low)}, {self._in_print(self.high)}]"
+
+    def _in_print(self, value: float) -> str:
         if self.unit == "count":
-            return f"{self.value:.0f}"
-        return f"{self.value * 100 if self.unit == 'fraction' else self.value:.2f}"
+            return f"{value:.0f}"
+        return f"{value * 100 if self.unit == 'fraction' else value:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
