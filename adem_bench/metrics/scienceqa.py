@@ -5,9 +5,10 @@ Columns overlap: a question with a hint and an image counts in TXT and in IMG.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric
 from adem_bench.metrics.majority import majority
 from adem_bench.records import Metric
 
@@ -69,8 +70,37 @@ def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
     )
 
 
+def nine_statistics(answers: Mapping[str, Answered]) -> Statistics:
+    """Return what the columns and the average rest on: right answers and questions of each.
+
+    Args:
+        answers: Question id to its answer.
+    """
+    import numpy as np
+
+    names = (*COLUMNS, AVERAGE)
+    asked = np.array([_membership(answer) for answer in answers.values()], float)
+    right = [answer.prediction == answer.reference for answer in answers.values()]
+    return Statistics(
+        noun="questions",
+        units=tuple(answers),
+        strata=("",) * len(answers),
+        rows=np.concatenate([asked * np.array(right, float)[:, None], asked], axis=1),
+        formulas={name: _column(place, len(names)) for place, name in enumerate(names)},
+        shares=frozenset(names),
+    )
+
+
+def _membership(answer: Answered) -> list[bool]:
+    return [*(column in answer.groups for column in COLUMNS), True]
+
+
+def _column(place: int, width: int) -> Formula:
+    return lambda sums: ratio(sums[..., place], sums[..., place + width])
+
+
 def _share(name: str, answers: Sequence[Answered]) -> Metric:
     if not answers:
         return Metric(name, None, "fraction", 0, "no such question was answered")
     right = sum(answer.prediction == answer.reference for answer in answers)
-    return Metric(name, right / len(answers), "fraction", len(answers))
+    return share_metric(name, right, len(answers))

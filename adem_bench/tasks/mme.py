@@ -13,6 +13,7 @@ from adem_bench.data.lavin import TEMPLATE
 from adem_bench.data.mme import MmeFiles, Question
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
+from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.mme import (
     PERCEPTION,
     READERS,
@@ -22,6 +23,7 @@ from adem_bench.metrics.mme import (
     metric_names,
     mme_scores,
 )
+from adem_bench.metrics.mme_intervals import mme_statistics, with_mme_intervals
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
@@ -113,20 +115,16 @@ class Mme:
 
     def aggregate(self, records: Sequence[Record]) -> Result:
         """Return the official scores."""
-        scored = [r for r in scored_records(records) if r.cluster]
-        answers = [
-            Answered(
-                subtask=str(record.cluster).partition("/")[0],
-                image=str(record.cluster),
-                prediction=cast(YesNo, record.prediction),
-                gold="yes" if str(record.reference).lower() == "yes" else "no",
-            )
-            for record in scored
-        ]
-        metrics = mme_scores(answers, self.options.subtasks)
+        answers = _answers(records)
+        metrics = with_mme_intervals(mme_scores(answers, self.options.subtasks), answers)
         return build_result(
-            self.card, records, len(scored), self.expected, metrics, _unpaired(answers)
+            self.card, records, len(answers), self.expected, metrics, _unpaired(answers)
         )
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the scores rest on, by image."""
+        return mme_statistics(_answers(records))
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `eval_tool/SUBTASK.txt`, which the official calculation.py reads.
@@ -248,6 +246,19 @@ def _groups(subtask: str) -> tuple[str, ...]:
 def _one_field(text: str) -> str:
     """Return text without line breaks, as published (eval_mme.py), and with no tab (Q16)."""
     return text.replace("\n", "").replace("\r", "").replace("\t", " ")
+
+
+def _answers(records: Sequence[Record]) -> list[Answered]:
+    return [
+        Answered(
+            subtask=str(record.cluster).partition("/")[0],
+            image=str(record.cluster),
+            prediction=cast(YesNo, record.prediction),
+            gold="yes" if str(record.reference).lower() == "yes" else "no",
+        )
+        for record in scored_records(records)
+        if record.cluster
+    ]
 
 
 def _unpaired(answers: Sequence[Answered]) -> list[str]:

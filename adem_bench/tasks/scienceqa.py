@@ -12,6 +12,7 @@ from typing import Literal
 from adem_bench.data.scienceqa import Problem, ScienceQAFiles
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
+from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.scienceqa import (
     AVERAGE,
@@ -22,6 +23,7 @@ from adem_bench.metrics.scienceqa import (
     Answered,
     groups_of,
     nine_columns,
+    nine_statistics,
 )
 from adem_bench.records import (
     Json,
@@ -146,12 +148,14 @@ class ScienceQA:
 
     def aggregate(self, records: Sequence[Record]) -> Result:
         """Return the nine columns."""
-        scored = [r for r in scored_records(records) if isinstance(r.prediction, int)]
-        answers = [
-            Answered(int(str(r.prediction)), int(str(r.reference)), r.groups) for r in scored
-        ]
-        metrics = nine_columns(answers)
-        return build_result(self.card, records, len(scored), self.expected, metrics)
+        answers = _answers(records)
+        metrics = nine_columns(list(answers.values()))
+        return build_result(self.card, records, len(answers), self.expected, metrics)
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the columns rest on, by question."""
+        return nine_statistics(_answers(records))
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `preds.json`: question id to option index, without failed questions."""
@@ -194,6 +198,14 @@ class ScienceQA:
         if not self._fingerprint:
             self._fingerprint = self._files.digest(self.card.split, self.options.captions)
         return self._fingerprint
+
+
+def _answers(records: Sequence[Record]) -> dict[str, Answered]:
+    return {
+        r.sample_id: Answered(int(str(r.prediction)), int(str(r.reference)), r.groups)
+        for r in scored_records(records)
+        if isinstance(r.prediction, int)
+    }
 
 
 def _sample(problem: Problem) -> Sample:
