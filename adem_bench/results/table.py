@@ -63,7 +63,8 @@ def show_result(result: Result, out: Console, heading: str = "") -> None:
     # What no sample was asked for (a subset) is told in one line, not in a row each.
     shown = headline + [metric for metric in others if metric.count]
     rows = [_metric_row(metric, metric.name == result.headline) for metric in shown]
-    grid(out, ("metric", "value", "unit", "n", "note"), rows, right=("value", "n"))
+    header = ("metric", "value", "95% interval", "unit", "n", "note")
+    grid(out, header, rows, right=("value", "95% interval", "n"))
     for line in _remarks(result):
         out.print(Text(printable(line)))
 
@@ -78,11 +79,12 @@ def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
     rows = []
     for name, result in results:
         metric = next((m for m in result.metrics if m.name == result.headline), None)
-        shown = _figure(metric) if metric else "n/a"
+        shown, interval = (_figure(metric), metric.shown_interval()) if metric else ("n/a", "")
         place = f"{result.task}/{result.split}"
-        rows.append((name, place, result.headline, shown, result.coverage(), str(result.failed)))
-    header = ("model", "task", "metric", "value", "n", "failed")
-    grid(out, header, rows, right=("value", "failed"))
+        counts = (result.coverage(), str(result.failed))
+        rows.append((name, place, result.headline, shown, interval, *counts))
+    header = ("model", "task", "metric", "value", "95% interval", "n", "failed")
+    grid(out, header, rows, right=("value", "95% interval", "failed"))
 
 
 def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
     return (
         name,
         metric.shown(),
+        metric.shown_interval(),
         unit if metric.value is not None else "",
         str(metric.count),
         (metric.note),

@@ -12,7 +12,8 @@ from adem_bench.data.karpathy import CaptionedImage, CaptionFiles
 from adem_bench.data.reading import BadRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
-from adem_bench.metrics.captions import NAMES, caption_scores
+from adem_bench.metrics.captions import NAMES, caption_scores, score_captions
+from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import (
     Json,
     Prediction,
@@ -138,22 +139,18 @@ class CocoCaption:
 
     def aggregate(self, records: Sequence[Record]) -> Result:
         """Return the caption metrics."""
-        scored = [
-            record
-            for record in scored_records(records)
-            if isinstance(record.reference, list | tuple) and record.reference
-        ]
-        captions = {record.sample_id: str(record.prediction) for record in scored}
-        references = {
-            record.sample_id: [str(text) for text in record.reference]  # type: ignore[union-attr]
-            for record in scored
-        }
+        captions, references = _texts(records)
         metrics = caption_scores(captions, references)
         expected = self.expected
-        warnings = [CIDER_NOTE] if len(scored) != expected else []
+        warnings = [CIDER_NOTE] if len(captions) != expected else []
         tokenizers = {metric.note for metric in metrics if metric.value is not None and metric.note}
         warnings += sorted(tokenizers)
-        return build_result(self.card, records, len(scored), expected, metrics, warnings)
+        return build_result(self.card, records, len(captions), expected, metrics, warnings)
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the scores rest on, by image; Java's part takes seconds."""
+        return score_captions(*_texts(records)).statistics
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `coco_results.json`, a COCO result list."""
@@ -198,6 +195,21 @@ class CocoCaption:
         if not self._fingerprint:
             self._fingerprint = self._files.digest()
         return self._fingerprint
+
+
+def _texts(records: Sequence[Record]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return captions and references of the images that can be scored."""
+    scored = [
+        record
+        for record in scored_records(records)
+        if isinstance(record.reference, list | tuple) and record.reference
+    ]
+    captions = {record.sample_id: str(record.prediction) for record in scored}
+    references = {
+        record.sample_id: [str(text) for text in record.reference]  # type: ignore[union-attr]
+        for record in scored
+    }
+    return captions, references
 
 
 def clean_caption(text: str) -> str:

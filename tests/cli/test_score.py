@@ -55,7 +55,7 @@ def test_predictions_of_other_code_are_scored_and_called_a_subset(adem_bench, da
     assert (shown.code, shown.err) == (0, "")
     assert "SUBSET 4/4241" in shown.out
     figures = {line.split()[0]: line.split() for line in shown.out.splitlines() if line}
-    assert figures["average"][2:5] == ["75.00", "%", "4"]
+    assert figures["average"][2:7] == ["75.00", "[30.06,", "95.44]", "%", "4"]
 
 
 def test_metrics_are_written_where_asked(adem_bench, data, predictions, tmp_path):

@@ -3,9 +3,9 @@ import subprocess
 
 import pytest
 
-from adem_bench.metrics import captions as module
+from adem_bench.metrics import caption_scorers as module
 from adem_bench.metrics import java
-from adem_bench.metrics.captions import NAMES, caption_scores
+from adem_bench.metrics.captions import NAMES, caption_scores, score_captions
 from adem_bench.metrics.tokens import official_tokens, one_line, substitute_tokens
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
@@ -40,6 +40,32 @@ def test_all_metrics_are_those_of_pycocoevalcap():
     for name, value in OFFICIAL.items():
         assert found[name].value == pytest.approx(value, abs=1e-12)
         assert (found[name].count, found[name].note) == (3, "")
+
+
+@needs_java
+def test_every_score_is_the_function_of_sums_that_resampling_takes_it_for():
+    scores = score_captions(CAPTIONS, REFERENCES)
+    known = {metric.name: metric.value for metric in scores.metrics if metric.value is not None}
+    assert set(known) == set(scores.statistics.formulas) == set(OFFICIAL)
+    for name, value in known.items():
+        assert scores.statistics.value(name) == pytest.approx(value, rel=1e-12)
+
+
+@needs_java
+def test_intervals_are_those_of_scoring_redrawn_captions():
+    captions = {str(n): f"a man rides {n} waves and {n % 3} dogs" for n in range(12)}
+    references = {n: [f"a man rides {int(n) + int(n) % 2} waves", "two dogs"] for n in captions}
+    statistics = score_captions(captions, references).statistics
+    drawn = [0, 0, 3, 5, 5, 5, 7, 8, 9, 10, 11, 11]
+    again = values(
+        {str(place): captions[str(n)] for place, n in enumerate(drawn)},
+        {str(place): references[str(n)] for place, n in enumerate(drawn)},
+    )
+    redrawn = statistics.select(drawn)
+    for name in ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L"):
+        assert redrawn.value(name) == pytest.approx(again[name].value, rel=1e-12)
+    # Not CIDEr: its document frequencies are held, those of the redrawn references would differ.
+    assert redrawn.value("CIDEr") != pytest.approx(again["CIDEr"].value, rel=1e-3)
 
 
 @needs_java
@@ -95,7 +121,7 @@ def test_a_meteor_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(module, "METEOR_SECONDS", 0.2)
     monkeypatch.setattr(java.subprocess, "Popen", note)
     with pytest.raises(java.UnavailableError, match="ran out of time"):
-        module._meteor({"1": ["a"]}, {"1": ["a"]})
+        module.meteor({"1": ["a"]}, {"1": ["a"]})
     assert started[0].poll() is not None
 
 

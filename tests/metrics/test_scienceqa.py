@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
-from adem_bench.metrics.scienceqa import Answered, groups_of, nine_columns
+from adem_bench.metrics.intervals import wilson
+from adem_bench.metrics.scienceqa import Answered, groups_of, nine_columns, nine_statistics
 
 SUBJECTS = ["natural science", "social science", "language science"]
 PUBLISHED = {
@@ -42,3 +45,17 @@ def test_an_empty_column_has_no_value():
     (nat, *_) = nine_columns([Answered(0, 0, ("SOC",))])
     assert (nat.value, nat.count) == (None, 0)
     assert nat.note
+
+
+def test_columns_carry_wilsons_interval_and_their_statistics_are_theirs():
+    answers = {str(n): Answered(n % 2, 0, ("NAT",) if n % 3 else ("SOC", "IMG")) for n in range(30)}
+    statistics = nine_statistics(answers)
+    metrics = {metric.name: metric for metric in nine_columns(list(answers.values()))}
+    for name in ("NAT", "SOC", "IMG", "average"):
+        metric = metrics[name]
+        assert statistics.value(name) == metric.value
+        right = round(metric.value * metric.count)
+        assert (metric.low, metric.high) == wilson(right, metric.count)
+        assert metric.interval == "Wilson"
+    assert math.isnan(statistics.value("LAN"))
+    assert statistics.units == tuple(answers)

@@ -19,7 +19,7 @@ def a_result(**changes):
         "headline": "average",
         "metrics": (
             Metric("NAT", 0.9552, "fraction", 2252),
-            Metric("average", 0.9385, "fraction", 4241),
+            Metric("average", 0.9385, "fraction", 4241, "", 0.9309, 0.9454, "Wilson"),
             Metric("SPICE", None, "fraction", 0, "needs Java; see docs"),
         ),
         "scored": 4241,
@@ -38,8 +38,8 @@ def shown(result, heading="adem-7b"):
 def test_a_result_shows_figures_units_counts_and_the_headline_first():
     lines = shown(a_result())
     assert lines[0] == "adem-7b: sqa, split test (version 1, n=4241)"
-    assert lines[1].split() == ["metric", "value", "unit", "n", "note"]
-    assert lines[2].split() == ["average", "*", "93.85", "%", "4241"]
+    assert lines[1].split() == ["metric", "value", "95%", "interval", "unit", "n", "note"]
+    assert lines[2].split() == ["average", "*", "93.85", "[93.09,", "94.54]", "%", "4241"]
     assert lines[3].split() == ["NAT", "95.52", "%", "2252"]
 
 
@@ -80,7 +80,16 @@ def test_several_results_take_a_line_each():
     )
     show_results([("adem-7b", a_result()), ("adem-7b", mme)], console(stream))
     lines = [line.split() for line in stream.getvalue().splitlines()]
-    assert lines[1] == ["adem-7b", "sqa/test", "average", "93.85%", "4241", "0"]
+    assert lines[1] == [
+        "adem-7b",
+        "sqa/test",
+        "average",
+        "93.85%",
+        "[93.09,",
+        "94.54]",
+        "4241",
+        "0",
+    ]
     assert lines[2] == ["adem-7b", "mme/test", "perception", "963.61", "SUBSET", "10/2374", "0"]
 
 
