@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import add
+from typing import Any
 
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, wilson, with_intervals
 from adem_bench.metrics.mme import HALVES, Answered
@@ -97,6 +96,8 @@ def _counts(questions: Sequence[Answered]) -> list[int]:
 
 
 def _formulas(subtasks: Sequence[str]) -> dict[str, Formula]:
+    import numpy as np
+
     column = {
         (subtask, count): place * len(COUNTS) + offset
         for place, subtask in enumerate(subtasks)
@@ -113,7 +114,12 @@ def _formulas(subtasks: Sequence[str]) -> dict[str, Formula]:
         return lambda sums: acc(sums) * 100 + acc_plus(sums) * 100
 
     def total(scores: Sequence[Formula]) -> Formula:
-        return lambda sums: reduce(add, [score(sums) for score in scores])
+        def value(sums: Any) -> Any:
+            found = np.stack([score(sums) for score in scores])
+            # As the sum does: what a subtask lacks does not make the half undefined.
+            return np.where(np.isnan(found).all(0), np.nan, np.nansum(found, 0))
+
+        return value
 
     formulas: dict[str, Formula] = {"accuracy": share("right", "questions", *subtasks)}
     for half, members in HALVES.items():

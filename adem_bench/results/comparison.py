@@ -1,0 +1,221 @@
+"""Comparing runs that answered the same samples: what differs, how surely, and where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from adem_bench.errors import ResultsError
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.metrics.paired import Difference, adjusted, paired_differences
+from adem_bench.metrics.scores import score_statistics
+from adem_bench.records import Record
+from adem_bench.registry import TASK_KINDS
+from adem_bench.results.opened import OpenedRun
+
+MUST_AGREE = {
+    "task": "task",
+    "task_version": "task version",
+    "split": "split",
+    "data": "data fingerprint",
+}
+"""Parts of the identity without which two figures are not of one thing."""
+MAY_DIFFER = {
+    "task_options": "task options",
+    "prompt_settings": "prompts",
+    "blind": "blind",
+    "limit": "limit",
+}
+"""Parts that are often what is compared; a reader must know of them all the same."""
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A sample, or an image whose questions count together, on which two runs part."""
+
+    unit: str
+    gap: float
+    """How much better the second run is on it."""
+    records: tuple[tuple[Record, Record], ...]
+    """The records of both runs, for each sample of the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs side by side."""
+
+    first: int
+    second: int
+    """Places in the runs that were given."""
+    headline: Difference
+    groups: tuple[Difference, ...]
+    """Every other metric and group; their p-values are adjusted together over all pairs."""
+    disagreements: tuple[Disagreement, ...]
+    """The widest apart first; of equally wide ones, those that the second run won."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs, pair by pair, on the samples that all of them answered."""
+
+    headline: str
+    samples: int
+    noun: str
+    """What is counted as one, in the plural: `questions`, `images`."""
+    pairs: tuple[Pair, ...]
+    remarks: tuple[str, ...]
+    """What a reader must know: other prompts, samples left out, what `--force` let through."""
+
+
+def is_significant(difference: Difference) -> bool:
+    """Return whether a difference is shown at the 5% level, after Holm's adjustment."""
+    return difference.adjusted_p_value < SIGNIFICANT
+
+
+def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
+    """Compare every pair of runs on the samples that all of them answered.
+
+    Args:
+        runs: Two or more.
+        force: Compare although data or task version differ; samples are paired by id, and those
+            with other right answers are left out.
+
+    Raises:
+        ResultsError: fewer than two runs, one run twice, tasks of two kinds; other data or
+            another task version without `force`; no sample in common.
+    """
+    _check(runs)
+    obstacles = list(_differences(runs, MUST_AGREE))
+    if obstacles and not force:
+        raise ResultsError(
+            f"these runs are not comparable: {'; '.join(obstacles)}; "
+            "--force compares the samples that they share"
+        )
+    shared = _shared(runs)
+    if not shared:
+        raise ResultsError("the runs have no answered sample in common")
+    statistics = [_statistics(run, shared) for run in runs]
+    names = list(statistics[0].formulas)
+    headline = runs[0].run.result.headline
+    headline = headline if headline in names else names[0]
+    groups = [name for name in names if name != headline and "." not in name]
+    places = list(combinations(range(len(runs)), 2))
+    found = [paired_differences(statistics[a], statistics[b], [headline]) for a, b in places]
+    if not all(found):
+        raise ResultsError(f"{headline} is not defined on the samples that the runs share")
+    headlines = adjusted([differences[0] for differences in found])
+    by_pair = [paired_differences(statistics[a], statistics[b], groups) for a, b in places]
+    rest = iter(adjusted([difference for part in by_pair for difference in part]))
+    pairs = tuple(
+        Pair(
+            a,
+            b,
+            headlines[place],
+            tuple(next(rest) for _ in by_pair[place]),
+            tuple(_disagreements(runs[a], runs[b], statistics[a], statistics[b], headline)),
+        )
+        for place, (a, b) in enumerate(places)
+    )
+    remarks = [f"compared all the same: {obstacle}" for obstacle in obstacles]
+    remarks += _differences(runs, MAY_DIFFER)
+    remarks += _left_out(runs, len(shared))
+    return Comparison(headline, len(shared), statistics[0].noun, pairs, tuple(remarks))
+
+
+def _check(runs: Sequence[OpenedRun]) -> None:
+    if len(runs) < 2:
+        raise ResultsError("a comparison needs at least two runs")
+    folders = [run.run.folder.resolve() for run in runs]
+    twice = [folder for folder in folders if folders.count(folder) > 1]
+    if twice:
+        raise ResultsError(f"{twice[0]} is given twice; a run cannot be compared with itself")
+    kinds = list(dict.fromkeys(str(run.manifest["task"]["kind"]) for run in runs))
+    if len(kinds) > 1:
+        raise ResultsError(
+            f"these runs are not comparable: tasks of the kinds {' and '.join(kinds)}; "
+            "name runs of one task"
+        )
+
+
+def _differences(runs: Sequence[OpenedRun], parts: Mapping[str, str]) -> Iterator[str]:
+    """Yield `task version: 1 and 2` for each part of the identities that is not the same."""
+    for key, words in parts.items():
+        values = [_short(run.manifest.get("identity", {}).get(key)) for run in runs]
+        if len(set(values)) > 1:
+            yield f"{words}: {' and '.join(dict.fromkeys(values))}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={value[name]}" for name in sorted(value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _shared(runs: Sequence[OpenedRun]) -> list[str]:
+    """Return the ids of samples that every run answered, with the same right answer."""
+    first, *others = runs
+    return [
+        sample_id
+        for sample_id, record in first.records.items()
+        if _is_scored(record)
+        and all(
+            (other := run.records.get(sample_id)) is not None
+            and _is_scored(other)
+            and other.reference == record.reference
+            for run in others
+        )
+    ]
+
+
+def _is_scored(record: Record) -> bool:
+    return record.error is None and record.prediction is not None
+
+
+def _left_out(runs: Sequence[OpenedRun], shared: int) -> list[str]:
+    most = max(len(run.records) for run in runs)
+    if most == shared:
+        return []
+    return [f"{shared} of {most} samples were answered by all of them; only these are compared"]
+
+
+def _statistics(run: OpenedRun, shared: Sequence[str]) -> Statistics:
+    records = [run.records[sample_id] for sample_id in shared]
+    kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
+    statistics: Statistics = getattr(kind, "statistics", score_statistics)(records)
+    return statistics
+
+
+def _disagreements(
+    first: OpenedRun,
+    second: OpenedRun,
+    of_first: Statistics,
+    of_second: Statistics,
+    headline: str,
+) -> list[Disagreement]:
+    """Return the units on which two runs part.
+
+    A unit's gap is that of its samples' scores, or of its own headline metric where samples have
+    no score (captions).
+    """
+    by_unit: dict[str, list[tuple[Record, Record]]] = {unit: [] for unit in of_first.units}
+    for sample_id, record in first.records.items():
+        unit = sample_id if sample_id in by_unit else record.cluster
+        if unit in by_unit and sample_id in second.records:
+            by_unit[unit].append((record, second.records[sample_id]))
+    formula = of_first.formulas[headline]
+    gaps = (formula(of_second.rows) - formula(of_first.rows)).tolist()
+    found = []
+    for gap, (unit, records) in zip(gaps, by_unit.items(), strict=True):
+        scores = [(a.score, b.score) for a, b in records]
+        if all(a is not None and b is not None for a, b in scores):
+            gap = sum((b or 0.0) - (a or 0.0) for a, b in scores)
+            parted = any(a != b for a, b in scores)
+        else:
+            parted = gap != 0
+        if parted and not math.isnan(gap):
+            found.append(Disagreement(unit, gap, tuple(records)))
+    return sorted(found, key=lambda d: (-abs(d.gap), -d.gap))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from adem_bench.metrics.intervals import Statistics, ratio
+from adem_bench.metrics.paired import (
+    BOOTSTRAP,
+    MCNEMAR,
+    Difference,
+    adjusted,
+    mcnemar,
+    paired_differences,
+)
+
+
+def scores(values, is_share=False):
+    rows = np.stack([np.asarray(values, float), np.ones(len(values))], axis=1)
+    units = tuple(map(str, range(len(values))))
+    formulas = {"mean": lambda sums: ratio(sums[..., 0], sums[..., 1])}
+    shares = frozenset({"mean"} if is_share else ())
+    return Statistics("things", units, ("",) * len(units), rows, formulas, shares)
+
+
+def difference(first, second, is_share=False):
+    (found,) = paired_differences(scores(first, is_share), scores(second, is_share), ["mean"])
+    return found
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (5, 0), (12, 4), (4, 12), (600, 700)])
+def test_mcnemar_is_a_fair_coin(won, lost):
+    expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert mcnemar(won, lost) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_of_100_000_units_takes_no_time():
+    assert mcnemar(50_000, 50_300) == pytest.approx(0.345, abs=0.005)
+    assert mcnemar(0, 100_000) == 0.0  # less than the smallest number
+
+
+def test_shares_are_counted_and_their_difference_has_an_interval():
+    first = [1] * 60 + [0] * 30 + [1] * 2 + [0] * 8
+    second = [1] * 60 + [0] * 30 + [0] * 2 + [1] * 8
+    found = difference(first, second, is_share=True)
+    assert (found.test, found.won, found.lost, found.units) == (MCNEMAR, 8, 2, 100)
+    assert found.p_value == mcnemar(8, 2)
+    assert found.value == pytest.approx(0.06)
+    # Of a paired difference: sqrt((b + c) / n - d^2) / sqrt(n).
+    half = 1.96 * (0.10 - 0.06**2) ** 0.5 / 10
+    assert found.low == pytest.approx(0.06 - half, abs=0.011)
+    assert found.high == pytest.approx(0.06 + half, abs=0.011)
+
+
+def test_pairing_is_sharper_than_two_intervals():
+    generator = np.random.default_rng(0)
+    difficulty = generator.normal(0, 5, size=300)
+    found = difference(difficulty, difficulty + generator.normal(0.2, 0.5, size=300))
+    assert found.test == BOOTSTRAP
+    assert 0 < found.low < 0.2 < found.high
+    assert found.p_value < 0.001
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / 300**0.5, rel=0.15)
+
+
+def test_without_a_difference_small_p_values_are_as_rare_as_they_should_be():
+    generator = np.random.default_rng(1)
+    p_values = []
+    for _ in range(200):
+        first = generator.normal(size=60)
+        p_values.append(difference(first, first + generator.normal(size=60)).p_value)
+    assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.10
+    assert 0.4 <= np.mean(p_values) <= 0.6
+
+
+def test_equal_runs_do_not_differ():
+    found = difference([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    assert (found.low, found.high, found.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_what_is_undefined_for_one_is_left_out_and_other_units_are_refused():
+    nothing = scores([1.0, 2.0])
+    nothing.rows[:] = 0
+    assert paired_differences(nothing, scores([1.0, 2.0]), ["mean"]) == []
+    with pytest.raises(ValueError, match="not paired"):
+        paired_differences(scores([1.0]), scores([1.0, 2.0]), ["mean"])
+
+
+def test_holm_multiplies_the_smallest_most_and_never_changes_the_order():
+    # Holm 1979's method by hand: 4 * 0.01, max(0.04, 3 * 0.015), max(…, 2 * 0.03), max(…, 0.5).
+    p_values = [0.03, 0.01, 0.5, 0.015]
+    given = [Difference(str(p), 0, 0, 0, 0, p, p, "", 1) for p in p_values]
+    found = adjusted(given)
+    assert [d.metric for d in found] == [d.metric for d in given]
+    assert [d.adjusted_p_value for d in found] == pytest.approx([0.06, 0.04, 0.5, 0.045])
+    assert adjusted([]) == []

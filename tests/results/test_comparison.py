@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import pytest
+from run_writer import choice, write_run
+
+from adem_bench.errors import ResultsError
+from adem_bench.metrics.paired import MCNEMAR, mcnemar
+from adem_bench.records import Record
+from adem_bench.results.comparison import compare_runs, is_significant
+from adem_bench.results.opened import letters, open_run
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Writes a run and opens it."""
+
+    def write(name, records, **changes):
+        return open_run(write_run(tmp_path / name, records, **changes))
+
+    return write
+
+
+def answers(wrong, count=60):
+    return [choice(number, int(number in wrong)) for number in range(count)]
+
+
+def test_two_runs_are_compared_by_question_and_by_group(opened):
+    first, second = opened("a", answers(range(20))), opened("b", answers(range(4)))
+    comparison = compare_runs([first, second])
+    (pair,) = comparison.pairs
+    headline = pair.headline
+    assert (comparison.headline, comparison.samples, comparison.noun) == (
+        "average", 60, "questions",
+    )  # fmt: skip
+    assert (headline.test, headline.won, headline.lost) == (MCNEMAR, 16, 0)
+    assert headline.value == pytest.approx(16 / 60)
+    assert headline.p_value == headline.adjusted_p_value == mcnemar(16, 0)
+    assert is_significant(headline)
+    assert {difference.metric: difference.won for difference in pair.groups} == {
+        "NAT": 8, "SOC": 8, "IMG": 8, "NO": 8,
+    }  # fmt: skip
+    assert pair.groups[0].adjusted_p_value == 4 * pair.groups[0].p_value
+    assert [d.unit for d in pair.disagreements] == [str(n) for n in range(4, 20)]
+    assert comparison.remarks == ()
+
+
+def test_of_three_runs_each_pair_is_tested_and_adjusted(opened):
+    runs = [
+        opened("a", answers(range(20))),
+        opened("b", answers(range(13, 20))),
+        opened("c", answers([0])),
+    ]
+    comparison = compare_runs(runs)
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [(0, 1), (0, 2), (1, 2)]
+    raw = [pair.headline.p_value for pair in comparison.pairs]
+    assert comparison.pairs[1].headline.adjusted_p_value == 3 * min(raw)
+    assert comparison.pairs[2].headline.adjusted_p_value == max(raw)
+
+
+def test_runs_of_other_data_or_versions_are_refused_and_forced(opened):
+    first = opened("a", answers(range(20)))
+    second = opened("b", answers(range(4)), data="e" * 16, task_version=2)
+    with pytest.raises(ResultsError) as refused:
+        compare_runs([first, second])
+    assert str(refused.value) == (
+        "these runs are not comparable: task version: 1 and 2; "
+        f"data fingerprint: {'d' * 16} and {'e' * 16}; --force compares the samples that they share"
+    )
+    forced = compare_runs([first, second], force=True)
+    assert forced.samples == 60
+    assert forced.remarks[0] == "compared all the same: task version: 1 and 2"
+
+
+def test_only_what_all_answered_is_compared_and_other_settings_are_told(opened):
+    first = opened("a", answers(range(20)))
+    records = [*answers(range(4))[:50], choice(50, 0, reference=1)]
+    records += [choice(51, 0, error="unreadable image")]
+    second = opened("b", records, blind=True)
+    comparison = compare_runs([first, second])
+    assert comparison.samples == 50
+    assert comparison.remarks == (
+        "blind: False and True",
+        "50 of 60 samples were answered by all of them; only these are compared",
+    )
+
+
+def test_what_cannot_be_compared_says_why(opened, tmp_path):
+    first = opened("a", answers(range(20)))
+    with pytest.raises(ResultsError, match="at least two"):
+        compare_runs([first])
+    with pytest.raises(ResultsError, match="given twice"):
+        compare_runs([first, first])
+    mme = opened("m", questions("no"), task="mini_mme")
+    with pytest.raises(ResultsError, match="kinds scienceqa and mme"):
+        compare_runs([first, mme])
+    other = opened("o", [choice(99, 0)])
+    with pytest.raises(ResultsError, match="no answered sample in common"):
+        compare_runs([first, other])
+    with pytest.raises(ResultsError, match="holds 3 finished runs; name one of"):
+        open_run(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ResultsError, match=r"no finished run in .*empty; `adem-bench run`"):
+        open_run(tmp_path / "empty")
+
+
+def questions(*said, images=30):
+    """Two questions an image; the first is answered as `said` has it, the second by yes."""
+    return [
+        Record(
+            f"count/{image}/{index}", "", answer, answer, gold, float(answer == gold.lower()),
+            ("count", "perception"), f"count/{image}",
+        )
+        for image in range(images)
+        for index, (gold, answer) in enumerate(
+            zip(("Yes", "Yes"), (said[image % len(said)], "yes"), strict=True)
+        )
+    ]  # fmt: skip
+
+
+def test_mme_is_compared_by_image(opened):
+    runs = [opened("a", questions("no", "yes"), task="mini_mme")]
+    runs += [opened("b", questions("yes"), task="mini_mme")]
+    comparison = compare_runs(runs)
+    (pair,) = comparison.pairs
+    assert (comparison.headline, comparison.noun, pair.headline.units) == ("accuracy", "images", 30)
+    by_name = {difference.metric: difference for difference in pair.groups}
+    assert by_name["count"].value == pytest.approx(200 - (75 + 50))
+    assert by_name["perception"].value == by_name["count"].value
+    assert by_name["perception"].units == 30
+    assert len(pair.disagreements) == 15
+    assert [len(d.records) for d in pair.disagreements] == [2] * 15
+
+
+def test_captions_part_most_where_their_headline_does(opened, monkeypatch):
+    monkeypatch.setattr("adem_bench.metrics.java.shutil.which", lambda name: None)
+
+    def captions(*texts):
+        return [
+            Record(str(n), "", text, text, [f"a {n} red ball on grass", "a ball"], None)
+            for n, text in enumerate(texts)
+        ]
+
+    first = opened("a", captions("a 0 red ball", "a 1 ball", "a hat"), task="mini_caption")
+    second = opened(
+        "b", captions("a 0 red ball", "two men", "a 2 red ball on grass"), task="mini_caption"
+    )
+    (pair,) = compare_runs([first, second]).pairs
+    assert pair.headline.metric == "CIDEr"
+    assert [d.unit for d in pair.disagreements] == ["2", "1"]
+    assert pair.disagreements[0].gap > 0 > pair.disagreements[1].gap
+
+
+def test_letters_go_on_after_z(opened):
+    run = opened("a", answers([0]))
+    assert letters([run] * 28)[24:] == ["Y", "Z", "A1", "B1"]
