@@ -11,6 +11,9 @@ from sentencepiece import SentencePieceProcessor
 from adem_bench.errors import CheckpointError
 
 
+TOKENIZER_NAME = "tokenizer.model"
+
+
 class Tokenizer(Protocol):
     """What the model needs of a tokenizer."""
 
@@ -75,6 +78,12 @@ class HubTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(" ")
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """Return the `tokenizer.model` in a language model's folder or beside it; None without."""
+    candidates = (folder / TOKENIZER_NAME, folder.absolute().parent / TOKENIZER_NAME)
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def load_tokenizer(folder: Path | str, model_file: Path | None) -> Tokenizer:

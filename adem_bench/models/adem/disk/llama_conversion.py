@@ -37,10 +37,13 @@ from adem_bench.models.adem.disk.llama_layout import (
     to_interleaved_rotation,
 )
 from adem_bench.models.adem.disk.targets import check_target, whole
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.models.adem.tokenizer import (
+    TOKENIZER_NAME,
+    SentencePieceTokenizer,
+    tokenizer_file,
+)
 
 SHARD_BYTES = 2 * 10**9
-TOKENIZER_NAME = "tokenizer.model"
 HUGGING_FACE_FILES = (
     CONFIG_NAME,
     "generation_config.json",
@@ -89,7 +92,7 @@ def convert_llama(
             f"{source} is in neither layout: expected {PARAMS_NAME} with consolidated.*.pth, or "
             f"{CONFIG_NAME} with safetensors"
         )
-    if _tokenizer_file(source) is None:
+    if tokenizer_file(source) is None:
         lost.append(f"{source} has no {TOKENIZER_NAME} in it or beside it, so {target} has none")
     return lost
 
@@ -194,17 +197,12 @@ def _published_weights(
 
 def _vocabulary(source: Path, config: LlamaConfig) -> int:
     """Return `vocab_size`: -1 as in the published files if the tokenizer says the same."""
-    file = _tokenizer_file(source)
+    file = tokenizer_file(source)
     same = file is not None and SentencePieceTokenizer(file).vocab_size == config.vocab_size
     return -1 if same else int(config.vocab_size)
 
 
-def _tokenizer_file(folder: Path) -> Path | None:
-    candidates = (folder / TOKENIZER_NAME, folder.absolute().parent / TOKENIZER_NAME)
-    return next((file for file in candidates if file.is_file()), None)
-
-
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    file = _tokenizer_file(source)
+    file = tokenizer_file(source)
     if file is not None:
         shutil.copyfile(file, folder / TOKENIZER_NAME)
