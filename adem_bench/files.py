@@ -64,6 +64,12 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's whole content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def disk_error(path: Path, error: OSError) -> ResultsError:
     """Return the error for a user whose disk refused a write."""
     if error.errno == errno.ENOSPC:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,8 +27,12 @@ class Card(Strict):
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits over the resolved fields, wherever the file lies."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fields_digest(self.model_dump(mode="json"))
+
+
+def fields_digest(fields: Mapping[str, Any]) -> str:
+    """Return the digest of a card whose fields, as JSON data, are these."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class DataSource(Strict):

@@ -7,6 +7,7 @@ a folder again drops a torn last line and gathers what other processes left.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -19,11 +20,28 @@ import filelock
 import jsonlines
 
 from adem_bench.errors import ResultsError
-from adem_bench.files import disk_error, write_atomically, write_json
-from adem_bench.records import Record, Result
+from adem_bench.files import disk_error, sha256, write_atomically, write_json
+from adem_bench.records import Json, Record, Result
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
+UNSAFE = str.maketrans({character: "_" for character in '/\\:*?"<>| '})
+
+
+def run_place(model: str, identity: Mapping[str, Json]) -> Path:
+    """Return `MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`, where a run is kept below its results.
+
+    Args:
+        model: Name of the model.
+        identity: Everything that the run's records depend on.
+    """
+    text = json.dumps(identity, sort_keys=True)
+    parts = [str(identity["split"])]
+    parts += ["blind"] if identity["blind"] else []
+    parts += [f"limit{identity['limit']}"] if identity["limit"] is not None else []
+    parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
+    names = (model, str(identity["task"]), "-".join(parts))
+    return Path(*(name.translate(UNSAFE) for name in names))
 
 
 class RunFolder:
@@ -108,12 +126,16 @@ class RunFolder:
     def finish(
         self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
     ) -> None:
-        """Write the final records, metrics and manifest, and clear the shards away."""
+        """Write the final records, metrics and manifest, and clear the shards away.
+
+        The manifest gets the SHA-256 of the other two files.
+        """
         self.rewrite(records)
         for shard in self.path.glob(SHARD.format(rank="*")):
             shard.unlink()
         write_json(self.path / METRICS, result.to_json())
-        write_json(self.path / MANIFEST, manifest)
+        files = {name: sha256(self.path / name) for name in (SAMPLES, METRICS)}
+        write_json(self.path / MANIFEST, {**manifest, "files": files})
 
     def _close_stream(self) -> None:
         if self._stream is not None:

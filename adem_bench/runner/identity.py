@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adem_bench.models.base import Model
 from adem_bench.records import Json
+from adem_bench.results.run_folder import run_place
 from adem_bench.tasks.base import Task
-
-UNSAFE = str.maketrans({character: "_" for character in '/\\:*?"<>| '})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +45,4 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
 
 def run_folder_path(root: Path, model: Model, identity: Mapping[str, Json]) -> Path:
     """Return `ROOT/MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`."""
-    text = json.dumps(identity, sort_keys=True)
-    parts = [str(identity["split"])]
-    parts += ["blind"] if identity["blind"] else []
-    parts += [f"limit{identity['limit']}"] if identity["limit"] is not None else []
-    parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
-    names = (model.card.name, str(identity["task"]), "-".join(parts))
-    return root.joinpath(*(name.translate(UNSAFE) for name in names))
+    return root / run_place(model.card.name, identity)

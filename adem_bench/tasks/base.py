@@ -147,7 +147,11 @@ def build_task(
         CardError: unknown name, a wrong field, or data that is for training only.
         DataError: the data is missing.
     """
-    card = _card(name, overrides, split, prompt_format)
+    return task_of(_card(name, overrides, split, prompt_format), data_root)
+
+
+def task_of(card: TaskCard, data_root: Path | None) -> Task:
+    """Return the task that a card describes; data root and errors are those of `build_task`."""
     kind = TASK_KINDS.load(card.kind)
     if not hasattr(kind, "samples"):
         raise CardError(

@@ -1,0 +1,37 @@
+"""`adem-bench validate`: whether run folders are whole, unedited and of one piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adem_bench.cli.options import complain, data_root_option
+
+FOUND = 1
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=click.Path(path_type=Path))
+@data_root_option
+def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
+    """Check run folders; print one line for each thing that is wrong.
+
+    Files, fields, counts, digests and identity are checked, figures are computed again, and where
+    the run's data is at hand, requests and predictions too. Exit codes: 0 valid, 1 something is
+    wrong, 2 no run folder.
+    """
+    from adem_bench.errors import printable
+    from adem_bench.results.validation.validate import validate_run
+
+    code = 0
+    for run in runs:
+        validation = validate_run(run, data_root)
+        for finding in validation.findings:
+            click.echo(printable(str(finding)))
+        complain(f"{run}: not checked: {reason}" for reason in validation.unchecked)
+        if validation.findings:
+            code = FOUND
+        else:
+            click.echo(printable(f"{run}: valid, {validation.records:,} records"))
+    return code

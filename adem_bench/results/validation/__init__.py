@@ -1,0 +1,1 @@
+"""Whether a run folder is whole, unedited and of one piece."""

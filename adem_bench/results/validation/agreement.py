@@ -1,0 +1,132 @@
+"""Whether the files of a run folder speak of the same run."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from adem_bench.files import sha256
+from adem_bench.records import Record
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, run_place
+from adem_bench.results.validation.findings import Findings
+from adem_bench.schemas import fields_digest
+
+IN_MANIFEST = (
+    ("model.fingerprint", "identity.model"),
+    ("task.name", "identity.task"),
+    ("task.name", "task.card.name"),
+    ("task.kind", "identity.task_kind"),
+    ("task.kind", "task.card.kind"),
+    ("task.version", "identity.task_version"),
+    ("task.version", "task.card.version"),
+    ("task.split", "identity.split"),
+    ("task.split", "task.card.split"),
+    ("task.card.options", "identity.task_options"),
+    ("task.prompt_settings", "identity.prompt_settings"),
+    ("task.data_fingerprint", "identity.data"),
+    ("options.blind", "identity.blind"),
+    ("options.limit", "identity.limit"),
+)
+"""Fields of the manifest that say the same."""
+WITH_METRICS = (
+    ("task", "task.name"),
+    ("task_version", "task.version"),
+    ("split", "task.split"),
+    ("headline", "task.card.headline"),
+)
+"""Fields of metrics.json, and of the manifest, that say the same."""
+
+
+def check_manifest(folder: Path, manifest: Mapping[str, Any], findings: Findings) -> None:
+    """Check a manifest against itself and against the folder's name."""
+    for name, other in IN_MANIFEST:
+        first, second = _at(manifest, name), _at(manifest, other)
+        if first != second:
+            text = f"{name} is {_shown(first)}, {other} is {_shown(second)}; expected the same"
+            findings.add(MANIFEST, text)
+    for part in ("model", "task"):
+        digest = fields_digest(manifest[part]["card"])
+        if digest != manifest[part]["card_digest"]:
+            findings.add(MANIFEST, f"{part}.card has not the digest that {part}.card_digest says")
+    name = run_place("", manifest["identity"]).name
+    if folder.resolve().name != name:
+        findings.add(
+            MANIFEST,
+            f"identity is that of a folder {name}; another run's manifest, an edited identity, "
+            "or a renamed folder",
+        )
+
+
+def check_digests(folder: Path, manifest: Mapping[str, Any], findings: Findings) -> None:
+    """Check the files whose SHA-256 the manifest has."""
+    files = manifest.get("files")
+    if not files:
+        findings.unchecked.append("digests of files: the manifest is of before there were any")
+        return
+    for name in (SAMPLES, METRICS):
+        path = folder / name
+        if name not in files:
+            findings.add(MANIFEST, f"files lacks the SHA-256 of {name}")
+        elif path.is_file() and sha256(path) != files[name]:
+            findings.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
+
+
+def check_counts(metrics: Mapping[str, Any], lines: int, findings: Findings) -> None:
+    """Check the counts in metrics.json against each other and against the number of records."""
+    scored, failed, expected = (metrics[name] for name in ("scored", "failed", "expected"))
+    if scored + failed != lines:
+        text = f"scored {scored} and failed {failed}, but {SAMPLES} has {lines} lines"
+        findings.add(METRICS, text)
+    complete = scored == expected and failed == 0
+    if metrics["complete"] != complete:
+        findings.add(METRICS, f"complete is {metrics['complete']}, expected {complete}")
+
+
+def check_same_task(
+    metrics: Mapping[str, Any], manifest: Mapping[str, Any], findings: Findings
+) -> None:
+    """Check that metrics and manifest are of one task."""
+    for name, other in WITH_METRICS:
+        first, second = metrics[name], _at(manifest, other)
+        if first != second:
+            text = f"{name} is {_shown(first)}, expected {_shown(second)} ({other} in {MANIFEST})"
+            findings.add(METRICS, text)
+
+
+def record_faults(record: Record) -> list[str]:
+    """Return what of a record contradicts itself, whatever the task."""
+    if record.error is not None:
+        kept = [name for name in ("prediction", "score") if getattr(record, name) is not None]
+        return [f"{name} must be null where there is an error" for name in kept]
+    if record.score is None:
+        return []
+    if not 0 <= record.score <= 1:
+        return [f"score is {record.score:g}, expected 0 to 1"]
+    right = _score(record)
+    if right is not None and record.score != right:
+        return [
+            f"score is {record.score:g}, expected {right:g} for prediction "
+            f"{_shown(record.prediction)} and reference {_shown(record.reference)}"
+        ]
+    return []
+
+
+def _score(record: Record) -> float | None:
+    """Return the score where prediction and reference leave no doubt."""
+    prediction, reference = record.prediction, record.reference
+    if isinstance(prediction, int) and isinstance(reference, int):
+        return float(prediction == reference)
+    if isinstance(prediction, str) and isinstance(reference, str):
+        return 1.0 if prediction.casefold() == reference.casefold() else None
+    return None
+
+
+def _at(value: Any, dotted: str) -> Any:
+    return reduce(lambda inner, key: inner.get(key), dotted.split("."), value)
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)

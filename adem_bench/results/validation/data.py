@@ -1,0 +1,123 @@
+"""Whether the records answer the samples of the data, and were read as the task reads."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from adem_bench.records import Json, Record, Response, Sample
+from adem_bench.results.run_folder import SAMPLES
+from adem_bench.results.validation.findings import Findings
+from adem_bench.tasks.base import Task
+
+Numbered = tuple[int, Record]
+"""A record and its line."""
+
+
+def check_samples(
+    task: Task,
+    records: Sequence[Numbered],
+    options: Mapping[str, Json],
+    findings: Findings,
+) -> None:
+    """Check that each record is of a sample, was asked as the task asks and read as it reads.
+
+    Args:
+        task: With the data of the run.
+        records: As in samples.jsonl.
+        options: Those of the manifest.
+        findings: Are added to.
+
+    Raises:
+        AdemBenchError: the data cannot be read.
+    """
+    found = {record.sample_id: (line, record) for line, record in records}
+    places = {record.sample_id: place for place, (_, record) in enumerate(records)}
+    limit = options["limit"]
+    assert limit is None or isinstance(limit, int)
+    in_order = True
+    number = 0
+    for number, sample in enumerate(islice(task.samples(), limit), 1):
+        if sample.id not in found:
+            findings.add(SAMPLES, f"no record of sample {sample.id!r}")
+            continue
+        line, record = found.pop(sample.id)
+        if in_order and places[sample.id] != number - 1:
+            in_order = False
+            text = f"sample {sample.id!r} is the {number}. of the data; expected its order"
+            findings.add(SAMPLES, text, line)
+        for text in _faults(task, sample, record, bool(options["blind"])):
+            findings.add(SAMPLES, text, line)
+    for row in task.skipped():
+        line, malformed = found.pop(row.sample_id, (0, None))
+        if malformed is None:
+            findings.add(SAMPLES, f"no record of the malformed row {row.sample_id!r}")
+        elif malformed.error is None:
+            findings.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
+    for line, record in found.values():
+        findings.add(SAMPLES, f"sample {record.sample_id!r:.80} is none of the run's", line)
+
+
+def _faults(task: Task, sample: Sample, record: Record, blind: bool) -> Iterator[str]:
+    """Yield in which fields a record is not what the run would have kept."""
+    request = task.request(sample)
+    if blind:
+        request = replace(request, images=())
+    wanted: dict[str, object] = {
+        "request_digest": request.digest(),
+        "reference": sample.reference,
+        "groups": sample.groups,
+        "cluster": sample.cluster,
+    }
+    if record.error is None:
+        prediction = task.read(
+            sample, Response(record.response, None, record.notes, record.choice_logprobs)
+        )
+        wanted |= {"prediction": prediction.value, "score": prediction.score}
+    for name, value in wanted.items():
+        if (kept := getattr(record, name)) != value and _json(kept) != _json(value):
+            yield f"{name} is {reprlib.repr(kept)}, expected {reprlib.repr(value)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def check_exports(task: Task, records: Sequence[Record], folder: Path, findings: Findings) -> None:
+    """Compare the files in the benchmark's format with what the records make.
+
+    Raises:
+        AdemBenchError: the data cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        anew = Path(name)
+        wanted = {path.relative_to(anew) for path in task.export(records, anew)}
+        for file in sorted(wanted):
+            _compare(folder / file, anew / file, str(file), findings)
+    # A folder of files (MME's) holds those alone.
+    for inner in {file.parent for file in wanted} - {Path()}:
+        for path in sorted((folder / inner).glob("*")):
+            file = path.relative_to(folder)
+            if file not in wanted:
+                findings.add(str(file), f"none of the run's, which has {len(wanted)} such files")
+
+
+def _compare(found: Path, wanted: Path, name: str, findings: Findings) -> None:
+    if not found.is_file():
+        findings.add(name, "missing; the same `adem-bench run` writes it again")
+        return
+    expected = wanted.read_bytes()
+    if found.stat().st_size == len(expected):
+        kept = found.read_bytes()
+        if kept == expected:
+            return
+        lines = zip(kept.splitlines(), expected.splitlines(), strict=False)
+        line = next((n for n, (a, b) in enumerate(lines, 1) if a != b), None)
+    else:
+        line = None
+    findings.add(name, f"not what the records in {SAMPLES} make", line)

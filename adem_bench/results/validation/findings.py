@@ -1,0 +1,55 @@
+"""What is wrong with a run folder, line by line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_PER_FILE = 50
+"""Findings that are told of one file; of the others, how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong."""
+
+    file: Path
+    line: int | None
+    """From 1; None if the finding is about the whole file."""
+    text: str
+    """What is wrong and what was expected; may hold hostile text of the file."""
+
+    def __str__(self) -> str:
+        """Return `FILE[:LINE]: what is wrong`."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.text}"
+
+
+class Findings:
+    """Findings of one run folder, and what could not be checked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found: list[Finding] = []
+        self._counts: Counter[str] = Counter()
+        self.unchecked: list[str] = []
+        """What was not checked and why."""
+
+    def add(self, file: str, text: str, line: int | None = None) -> None:
+        """Note a finding about a file of the folder."""
+        self._counts[file] += 1
+        if self._counts[file] <= MOST_PER_FILE:
+            self._found.append(Finding(self._folder / file, line, text))
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def listed(self) -> list[Finding]:
+        """Return the findings in the order in which they were made."""
+        more = [
+            Finding(self._folder / file, None, f"and {count - MOST_PER_FILE} more findings")
+            for file, count in self._counts.items()
+            if count > MOST_PER_FILE
+        ]
+        return self._found + more

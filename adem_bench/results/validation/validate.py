@@ -1,0 +1,229 @@
+"""What `adem-bench validate` does: every check of a run folder, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from adem_bench.cards import load_task_card
+from adem_bench.errors import AdemBenchError, CardError, ResultsError
+from adem_bench.records import Record
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
+from adem_bench.results.validation.agreement import (
+    check_counts,
+    check_digests,
+    check_manifest,
+    check_same_task,
+    record_faults,
+)
+from adem_bench.results.validation.data import Numbered, check_exports, check_samples
+from adem_bench.results.validation.figures import check_figures
+from adem_bench.results.validation.findings import Finding, Findings
+from adem_bench.results.validation.reading import (
+    MOST_LINE_BYTES,
+    BadJsonError,
+    numbered_lines,
+    parse,
+    read_document,
+)
+from adem_bench.results.validation.schema import ManifestFile, MetricsFile, RecordLine, problems
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import Task, task_of
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a validation came to."""
+
+    records: int
+    """Lines of samples.jsonl."""
+    findings: tuple[Finding, ...]
+    unchecked: tuple[str, ...]
+    """What could not be checked on this machine, and why."""
+
+
+def validate_run(folder: Path, data_root: Path | None = None) -> Validation:
+    """Check a run folder: its files, their schema, and that they belong together.
+
+    Args:
+        folder: The run folder.
+        data_root: As for `build_task`; where the run's data is not there, what needs it is
+            not checked.
+
+    Raises:
+        ResultsError: the folder is no run folder.
+    """
+    names = [name for name in (SAMPLES, METRICS, MANIFEST) if (folder / name).exists()]
+    if not names:
+        raise ResultsError(
+            f"{folder} is no run folder: expected {SAMPLES}, {METRICS} and {MANIFEST} in it, as "
+            "`adem-bench run` makes them below RESULTS/MODEL/TASK/"
+        )
+    return _Check(folder, data_root).whole()
+
+
+class _Check:
+    """The steps, and what they have in common."""
+
+    def __init__(self, folder: Path, data_root: Path | None) -> None:
+        self.folder = folder
+        self.data_root = data_root
+        self.findings = Findings(folder)
+        self.lines = 0
+
+    def whole(self) -> Validation:
+        for shard in sorted(self.folder.glob(SHARD.format(rank="*"))):
+            text = "left by a process whose run did not end; the same `adem-bench run` merges it"
+            self.findings.add(shard.name, text)
+        records = self._records()
+        metrics = self._document(METRICS, MetricsFile)
+        manifest = self._document(MANIFEST, ManifestFile)
+        if metrics:
+            check_counts(metrics, self.lines, self.findings)
+        if manifest:
+            check_digests(self.folder, manifest, self.findings)
+            check_manifest(self.folder, manifest, self.findings)
+        if metrics and manifest:
+            check_same_task(metrics, manifest, self.findings)
+        if manifest and records is not None:
+            self._against_task(records, metrics, manifest)
+        listed = self.findings.listed()
+        return Validation(self.lines, tuple(listed), tuple(self.findings.unchecked))
+
+    def _document(self, name: str, schema: type[BaseModel]) -> Any:
+        """Return what a file holds, None if it is not as the schema says."""
+        path = self.folder / name
+        if not path.exists():
+            text = "missing: the run did not end; the same `adem-bench run` goes on with it"
+            self.findings.add(name, text)
+            return None
+        try:
+            value = read_document(path)
+        except BadJsonError as error:
+            self.findings.add(name, str(error))
+            return None
+        found = list(problems(schema, value))
+        for text in found:
+            self.findings.add(name, text)
+        return None if found else value
+
+    def _records(self) -> list[Numbered] | None:
+        """Return the records with their lines; None if the file or one of the lines is broken."""
+        path = self.folder / SAMPLES
+        if not path.is_file():
+            self.findings.add(SAMPLES, "missing or no file, expected one record a line")
+            return None
+        records: list[Numbered] = []
+        seen: dict[str, int] = {}
+        whole = True
+        for number, raw in numbered_lines(path):
+            self.lines = number
+            faults, record = _read_line(raw)
+            if record is None:
+                whole = False
+            else:
+                first = seen.setdefault(record.sample_id, number)
+                if first != number:
+                    whole = False
+                    faults.append(f"sample {record.sample_id!r:.80} stands in line {first} too")
+                records.append((number, record))
+            for text in faults:
+                self.findings.add(SAMPLES, text, number)
+        return records if whole else None
+
+    def _against_task(self, numbered: Sequence[Numbered], metrics: Any, manifest: Any) -> None:
+        """Check everything that the task's own code or its data is needed for."""
+        task = self._task(manifest)
+        if task is None:
+            return
+        records = [record for _, record in numbered]
+        reason = self._missing_data(task, manifest)
+        if metrics:
+            self._recompute(task, records, metrics, manifest, reason)
+        if reason:
+            what = "requests, predictions and exported files"
+            self.findings.unchecked.append(f"{what}: {reason}")
+            return
+        try:
+            check_samples(task, numbered, manifest["options"], self.findings)
+            check_exports(task, records, self.folder, self.findings)
+        except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
+            self.findings.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
+
+    def _task(self, manifest: Any) -> Task | None:
+        """Return the task as the run had it, None (and a word why) if it cannot be had."""
+        reason = ""
+        try:
+            card = TaskCard.model_validate(manifest["task"]["card"])
+            here = _version_here(card)
+            if here in (None, card.version):
+                return task_of(card, self.data_root)
+            reason = f"the run has task version {card.version}, this package has {here}"
+        except ValidationError:
+            reason = "the manifest's task card has fields that this package does not know"
+        except AdemBenchError as error:
+            reason = str(error)
+        self.findings.unchecked.append(f"metrics, requests, predictions, exported files: {reason}")
+        return None
+
+    def _missing_data(self, task: Task, manifest: Any) -> str:
+        """Return why the run's data is not at hand; nothing if it is."""
+        wanted = manifest["task"]["data_fingerprint"]
+        try:
+            found = task.fingerprint()
+        except AdemBenchError as error:
+            return str(error)
+        return "" if found == wanted else f"the data here is {found}, the run's was {wanted}"
+
+    def _recompute(
+        self, task: Task, records: Sequence[Record], metrics: Any, manifest: Any, reason: str
+    ) -> None:
+        if reason and task.card.split not in task.card.expected:
+            self.findings.unchecked.append(f"metrics: {reason}")
+            return
+        try:
+            again = task.aggregate(records)
+        except AdemBenchError as error:
+            self.findings.unchecked.append(f"metrics: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
+            text = f"the task cannot score these records: {_named(error)}"
+            self.findings.add(SAMPLES, text)
+        else:
+            check_figures(metrics, again, manifest["versions"], self.findings)
+
+
+def _read_line(raw: bytes | None) -> tuple[list[str], Record | None]:
+    """Return what is wrong with a line, and its record if it is one."""
+    if raw is None:
+        return [f"longer than {MOST_LINE_BYTES >> 20} MiB, expected one record"], None
+    if not raw.strip():
+        return ["empty, expected one record"], None
+    try:
+        value = parse(raw, finite=False)
+    except BadJsonError as error:
+        torn = "" if raw.endswith(b"\n") else "torn: "
+        return [f"{torn}{error}"], None
+    faults = list(problems(RecordLine, value))
+    if faults:
+        return faults, None
+    record = Record.from_json(value)
+    faults = record_faults(record)
+    if not raw.endswith(b"\n"):
+        faults.append("no line feed at its end: the file was cut or edited")
+    return faults, record
+
+
+def _version_here(card: TaskCard) -> int | None:
+    """Return the version of a task's card on this machine; None if there is no such card."""
+    try:
+        return load_task_card(card.name).version
+    except CardError:
+        return None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"

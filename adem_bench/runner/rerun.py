@@ -1,0 +1,164 @@
+"""A run once more, from its manifest alone; the original is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from adem_bench.cards import find_card
+from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError
+from adem_bench.models.base import Model, ModelOptions, build_model
+from adem_bench.results.differences import Differences, differences
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_json
+from adem_bench.results.validation.schema import ManifestFile, problems
+from adem_bench.runner.evaluate import Progress, evaluate_model, own_device
+from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.processes import Processes
+from adem_bench.schemas import ModelCard, TaskCard
+from adem_bench.tasks.base import Task, task_of
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """What is to be repeated, and what of it may be otherwise."""
+
+    run: Path
+    results: Path
+    """Folder below which the repetition is kept."""
+    data_root: Path | None = None
+    model: str | None = None
+    """Card whose folder holds the weights that the manifest's card names; None: looked for."""
+    device: str | None = None
+    """None: the CPU if the run was on one, else a GPU."""
+    dtype: str | None = None
+    """None: the precision that the run had."""
+    fresh: bool = False
+    """Whether an earlier repetition in the same folder is thrown away."""
+
+
+def rerun(job: Rerun, progress: Progress) -> Differences | None:
+    """Repeat a run and compare.
+
+    Args:
+        job: What to repeat.
+        progress: As for `evaluate`.
+
+    Returns:
+        Where the two runs part; None on every process but the first.
+
+    Raises:
+        AdemBenchError: the manifest is not as documented, or weights or data are not there.
+    """
+    manifest = _manifest(job.run)
+    task = _task(job, manifest)
+    task.fingerprint()  # reads the annotation files: what is missing shows now
+    options = _options(job, manifest)
+    processes = Processes()
+    torch.manual_seed(options.seed)
+    model = _model(job, manifest, processes)
+    model.use_weights_for(task.card.name, task.card.kind)
+    _check_place(job, run_folder_path(job.results, model, run_identity(model, task, options)))
+    outcomes = evaluate_model(model, [task], options, job.results, processes, progress)
+    outcome = next(outcomes, None)
+    return None if outcome is None else differences(job.run, outcome.folder)
+
+
+def _manifest(run: Path) -> Any:
+    missing = [name for name in (MANIFEST, METRICS, SAMPLES) if not (run / name).is_file()]
+    if missing:
+        raise ResultsError(
+            f"{run} is no finished run: {', '.join(missing)} missing; expected a folder that "
+            "`adem-bench run` wrote"
+        )
+    manifest = read_json(run / MANIFEST)
+    wrong = next(problems(ManifestFile, manifest), None)
+    if wrong:
+        raise ResultsError(f"{run / MANIFEST}: {wrong}; `adem-bench validate {run}` says all")
+    return manifest
+
+
+def _options(job: Rerun, manifest: Mapping[str, Any]) -> RunOptions:
+    given = manifest["options"]
+    rows = given["batch_size"]
+    return RunOptions(
+        limit=given["limit"],
+        blind=given["blind"],
+        batch_size=None if rows == "auto" else rows,
+        seed=given["seed"],
+        fresh=job.fresh,
+    )
+
+
+def _task(job: Rerun, manifest: Mapping[str, Any]) -> Task:
+    try:
+        card = TaskCard.model_validate(manifest["task"]["card"])
+    except ValidationError as error:
+        raise _foreign_card(job, "task", error) from error
+    return task_of(card, job.data_root)
+
+
+def _model(job: Rerun, manifest: Mapping[str, Any], processes: Processes) -> Model:
+    stated = manifest["model"]
+    dtype = job.dtype or stated.get("dtype")
+    path = _card_path(job, manifest)
+    try:
+        card = ModelCard.model_validate({**stated["card"], "path": path})
+    except ValidationError as error:
+        raise _foreign_card(job, "model", error) from error
+    if dtype in PRECISIONS:
+        # `auto` on another device would be another precision.
+        card = card.model_copy(update={"dtype": dtype})
+    device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")
+    try:
+        return build_model(card, ModelOptions(own_device(device, processes), job.data_root))
+    except CheckpointError as error:
+        if path is not None:
+            raise
+        raise CheckpointError(f"{error}; --model names the card beside the weights") from error
+
+
+def _card_path(job: Rerun, manifest: Mapping[str, Any]) -> Path | None:
+    """Return the card in whose folder weights are looked for: named, as then, or of that name."""
+    if job.model:
+        return find_card("models", job.model).resolve()
+    command = manifest["command"]
+    places = (command.index("--model") + 1,) if "--model" in command else ()
+    names = [command[place] for place in places if place < len(command)]
+    for name in (*names, manifest["model"]["card"].get("name", "")):
+        try:
+            return find_card("models", name).resolve()
+        except CardError:
+            continue
+    return None
+
+
+def _foreign_card(job: Rerun, kind: str, error: ValidationError) -> AdemBenchError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return ResultsError(
+        f"{job.run / MANIFEST}: the {kind}'s card does not fit this version of adem-bench: field "
+        f"{field!r}: {first['msg'].lower()}; the manifest's adem_bench_version can repeat it"
+    )
+
+
+def _check_place(job: Rerun, folder: Path) -> None:
+    """Refuse to write where a run already is.
+
+    Raises:
+        ResultsError: the original is there, or another finished run.
+    """
+    if folder.resolve() == job.run.resolve():
+        raise ResultsError(
+            f"--results {job.results} is where the run itself lies; name another folder"
+        )
+    if (folder / MANIFEST).exists() and not job.fresh:
+        raise ResultsError(
+            f"{folder} holds a finished run; --results names another folder, --fresh throws it away"
+        )
