@@ -1,0 +1,65 @@
+"""Web pages of one file: everything that comes from data is escaped, nothing is fetched.
+
+The page's policy allows the style sheet and the script that it was made with, by their digests,
+and nothing else: even markup that slipped through could neither run nor call home.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from adem_bench.errors import printable
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(template: str, script: str = "", **values: Any) -> str:
+    """Return a page from a template that extends `page.html`.
+
+    Args:
+        template: A file of `templates/`.
+        script: A JavaScript file of `templates/`; none by default.
+        values: What the template shows. Texts are escaped, and their control characters shown.
+    """
+    style, code = _file("page.css"), _file(script) if script else ""
+    page = {"style": Markup(style), "script": Markup(code), "policy": _policy(style, code)}  # noqa: S704 - our own files
+    return _environment().get_template(template).render(**page, **values)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_inert,
+    )
+
+
+def _inert(value: Any) -> Any:
+    """Show control characters and direction overrides of data; our own markup is left alone."""
+    return printable(value) if type(value) is str else value
+
+
+def _file(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    allowed = [f"style-src {_source(style)}"]
+    if script:
+        allowed.append(f"script-src {_source(script)}")
+    return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])
+
+
+def _source(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
