@@ -26,6 +26,8 @@ def test_layers_import_one_way():
         ["run", "--help"],
         ["score", "--help"],
         ["leaderboard", "--help"],
+        ["validate", "--help"],
+        ["rerun", "--help"],
         ["models"],
         ["models", "show", "adem-7b"],
         ["models", "pull", "--help"],

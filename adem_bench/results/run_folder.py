@@ -44,6 +44,12 @@ def run_place(model: str, identity: Mapping[str, Json]) -> Path:
     return Path(*(name.translate(UNSAFE) for name in names))
 
 
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's fields but `files`, in hexadecimal."""
+    fields = {name: value for name, value in manifest.items() if name != "files"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 class RunFolder:
     """The records of one run, open for writing by one process.
 
@@ -128,13 +134,14 @@ class RunFolder:
     ) -> None:
         """Write the final records, metrics and manifest, and clear the shards away.
 
-        The manifest gets the SHA-256 of the other two files.
+        The manifest gets the SHA-256 of the other two files, and of its own fields.
         """
         self.rewrite(records)
         for shard in self.path.glob(SHARD.format(rank="*")):
             shard.unlink()
         write_json(self.path / METRICS, result.to_json())
         files = {name: sha256(self.path / name) for name in (SAMPLES, METRICS)}
+        files[MANIFEST] = manifest_digest(manifest)
         write_json(self.path / MANIFEST, {**manifest, "files": files})
 
     def _close_stream(self) -> None:

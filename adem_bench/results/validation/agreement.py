@@ -10,7 +10,13 @@ from typing import Any
 
 from adem_bench.files import sha256
 from adem_bench.records import Record
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, run_place
+from adem_bench.results.run_folder import (
+    MANIFEST,
+    METRICS,
+    SAMPLES,
+    manifest_digest,
+    run_place,
+)
 from adem_bench.results.validation.findings import Findings
 from adem_bench.schemas import fields_digest
 
@@ -61,16 +67,19 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], findings: Findings
 
 
 def check_digests(folder: Path, manifest: Mapping[str, Any], findings: Findings) -> None:
-    """Check the files whose SHA-256 the manifest has."""
+    """Check what the manifest has the SHA-256 of: the other files and its own fields."""
     files = manifest.get("files")
     if not files:
         findings.unchecked.append("digests of files: the manifest is of before there were any")
         return
-    for name in (SAMPLES, METRICS):
-        path = folder / name
+    found = {
+        name: sha256(folder / name) for name in (SAMPLES, METRICS) if (folder / name).is_file()
+    }
+    found[MANIFEST] = manifest_digest(manifest)
+    for name, digest in found.items():
         if name not in files:
             findings.add(MANIFEST, f"files lacks the SHA-256 of {name}")
-        elif path.is_file() and sha256(path) != files[name]:
+        elif digest != files[name]:
             findings.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
 
 
@@ -87,13 +96,16 @@ def check_counts(metrics: Mapping[str, Any], lines: int, findings: Findings) -> 
 
 def check_same_task(
     metrics: Mapping[str, Any], manifest: Mapping[str, Any], findings: Findings
-) -> None:
-    """Check that metrics and manifest are of one task."""
+) -> bool:
+    """Check that metrics and manifest are of one task, and return whether they are."""
+    same = True
     for name, other in WITH_METRICS:
         first, second = metrics[name], _at(manifest, other)
         if first != second:
             text = f"{name} is {_shown(first)}, expected {_shown(second)} ({other} in {MANIFEST})"
             findings.add(METRICS, text)
+            same = False
+    return same
 
 
 def record_faults(record: Record) -> list[str]:

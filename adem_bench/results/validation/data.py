@@ -24,7 +24,7 @@ def check_samples(
     records: Sequence[Numbered],
     options: Mapping[str, Json],
     findings: Findings,
-) -> None:
+) -> bool:
     """Check that each record is of a sample, was asked as the task asks and read as it reads.
 
     Args:
@@ -33,34 +33,49 @@ def check_samples(
         options: Those of the manifest.
         findings: Are added to.
 
+    Returns:
+        Whether at least one record is of the data.
+
     Raises:
         AdemBenchError: the data cannot be read.
     """
     found = {record.sample_id: (line, record) for line, record in records}
-    places = {record.sample_id: place for place, (_, record) in enumerate(records)}
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
-    in_order = True
-    number = 0
-    for number, sample in enumerate(islice(task.samples(), limit), 1):
+    missing: list[str] = []
+    last = 0
+    for sample in islice(task.samples(), limit):
         if sample.id not in found:
-            findings.add(SAMPLES, f"no record of sample {sample.id!r}")
+            missing.append(sample.id)
             continue
         line, record = found.pop(sample.id)
-        if in_order and places[sample.id] != number - 1:
-            in_order = False
-            text = f"sample {sample.id!r} is the {number}. of the data; expected its order"
+        if line < last:
+            text = (
+                f"sample {sample.id!r:.80} must stand after line {last}: expected the data's order"
+            )
             findings.add(SAMPLES, text, line)
+        last = max(last, line)
         for text in _faults(task, sample, record, bool(options["blind"])):
             findings.add(SAMPLES, text, line)
-    for row in task.skipped():
-        line, malformed = found.pop(row.sample_id, (0, None))
-        if malformed is None:
-            findings.add(SAMPLES, f"no record of the malformed row {row.sample_id!r}")
-        elif malformed.error is None:
-            findings.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
+    _check_malformed(task, found, findings)
+    if len(found) == len(records) > 0:
+        findings.add(SAMPLES, f"none of the {len(records)} records is of a sample of this run")
+        return False
+    for name in missing:
+        findings.add(SAMPLES, f"no record of sample {name!r:.80}")
     for line, record in found.values():
         findings.add(SAMPLES, f"sample {record.sample_id!r:.80} is none of the run's", line)
+    return True
+
+
+def _check_malformed(task: Task, found: dict[str, Numbered], findings: Findings) -> None:
+    """Take the records of malformed rows out of `found`; they hold an error alone."""
+    for row in task.skipped():
+        line, record = found.pop(row.sample_id, (None, None))
+        if record is None:
+            findings.add(SAMPLES, f"no record of the malformed row {row.sample_id!r:.80}")
+        elif record.error is None:
+            findings.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 
 
 def _faults(task: Task, sample: Sample, record: Record, blind: bool) -> Iterator[str]:

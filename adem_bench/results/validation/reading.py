@@ -38,8 +38,11 @@ def parse(raw: bytes, finite: bool = True) -> Any:
     except UnicodeDecodeError as error:
         raise BadJsonError(f"not UTF-8 at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise BadJsonError(f"not JSON: {error.msg.lower()} at {place}") from error
+        place = f"character {error.pos + 1}"
+        if b"\n" in raw:
+            place = f"line {error.lineno}, column {error.colno}"
+        reason = error.msg.lower().removesuffix(" at").removesuffix(" starting")
+        raise BadJsonError(f"not JSON at {place}: {reason}") from error
     except RecursionError as error:
         raise BadJsonError(
             f"nested too deeply, expected at most {MOST_NESTED} lists and objects in one another"
@@ -80,7 +83,7 @@ def read_document(path: Path) -> Any:
     """
     try:
         if not path.is_file():
-            raise BadJsonError("no file")
+            raise BadJsonError("not a regular file")
         size = path.stat().st_size
         if size > MOST_DOCUMENT_BYTES:
             most = MOST_DOCUMENT_BYTES >> 20

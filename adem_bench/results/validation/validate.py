@@ -87,10 +87,13 @@ class _Check:
         if manifest:
             check_digests(self.folder, manifest, self.findings)
             check_manifest(self.folder, manifest, self.findings)
-        if metrics and manifest:
-            check_same_task(metrics, manifest, self.findings)
+        if metrics and manifest and not check_same_task(metrics, manifest, self.findings):
+            metrics = None  # of another task: no use in comparing its figures
         if manifest and records is not None:
             self._against_task(records, metrics, manifest)
+        elif manifest:
+            what = "metrics, requests, predictions and exported files"
+            self.findings.unchecked.append(f"{what}: {SAMPLES} must be whole first")
         listed = self.findings.listed()
         return Validation(self.lines, tuple(listed), tuple(self.findings.unchecked))
 
@@ -149,8 +152,8 @@ class _Check:
             self.findings.unchecked.append(f"{what}: {reason}")
             return
         try:
-            check_samples(task, numbered, manifest["options"], self.findings)
-            check_exports(task, records, self.folder, self.findings)
+            if check_samples(task, numbered, manifest["options"], self.findings):
+                check_exports(task, records, self.folder, self.findings)
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
             self.findings.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
 
@@ -203,7 +206,7 @@ def _read_line(raw: bytes | None) -> tuple[list[str], Record | None]:
     if not raw.strip():
         return ["empty, expected one record"], None
     try:
-        value = parse(raw, finite=False)
+        value = parse(raw.rstrip(b"\r\n"), finite=False)
     except BadJsonError as error:
         torn = "" if raw.endswith(b"\n") else "torn: "
         return [f"{torn}{error}"], None

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from answering import finished_run
+
+from adem_bench.data.mini import write_mini
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_mini(root)
+    return root
+
+
+@pytest.fixture
+def run(data, tmp_path) -> Path:
+    return finished_run(tmp_path / "results", data)
+
+
+def test_a_valid_run_is_told_so(adem_bench, run, data):
+    done = adem_bench("validate", run, "--data-root", data)
+    assert (done.code, done.out, done.err) == (0, f"{run}: valid, 24 records\n", "")
+
+
+def test_what_cannot_be_checked_is_a_warning(adem_bench, run, tmp_path):
+    done = adem_bench("validate", run, "--data-root", tmp_path)
+    assert done.code == 0
+    assert done.err.startswith(f"warning: {run}: not checked: requests, predictions and")
+
+
+def test_findings_are_lines_with_their_place_and_exit_code_1(adem_bench, run, data, tmp_path):
+    spoiled = Path(shutil.copytree(run, tmp_path / "spoiled" / run.name))
+    samples = spoiled / "samples.jsonl"
+    lines = samples.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {"sample_id": "\x1b[2Jevil\u202e\n"})
+    samples.write_text("\n".join(lines))
+    done = adem_bench("validate", spoiled, run, "--data-root", data)
+    assert done.code == 1
+    assert "\x1b" not in done.out
+    assert f"{samples}:3: sample '\\x1b[2Jevil\\u202e\\n' is none of the run's\n" in done.out
+    assert f"{samples}:24: no line feed at its end" in done.out
+    assert done.out.splitlines()[-1] == f"{run}: valid, 24 records"
+
+
+@pytest.mark.parametrize("name", [".", "nowhere"])
+def test_no_run_folder_is_a_mistake(adem_bench, name):
+    done = adem_bench("validate", name)
+    assert done.code == 2
+    assert f"error: {name} is no run folder: expected samples.jsonl" in done.err
