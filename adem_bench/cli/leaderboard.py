@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from adem_bench.cli.options import complain
+
+FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
+NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "intervals")
 
 
 @click.command()
@@ -16,49 +20,95 @@ from adem_bench.cli.options import complain
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv", "md", "long"]),
-    default="table",
-    show_default=True,
-    help="Terminal table, CSV, Markdown, or a CSV with a row for every metric of every run.",
-)
-@click.option("--published", is_flag=True, help="Show figures from papers too, marked as such.")
-@click.option(
-    "--all-metrics", is_flag=True, help="Show every metric of the tasks' cards, not headlines only."
+    type=click.Choice(FORMATS),
+    help="By default as the name of --output says, else a table for the terminal. long is a CSV "
+    "with a row for every metric of every run.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write there instead of to the terminal.",
+    help="Write there (.csv, .md, .tex, .json, .html, .txt) instead of to the terminal.",
 )
-def leaderboard(
-    results: Path, form: str, published: bool, all_metrics: bool, output: Path | None
-) -> None:
+@click.option("--published", is_flag=True, help="Show figures from papers too, marked as such.")
+@click.option(
+    "--all-metrics/--headlines",
+    default=None,
+    help="Every metric of the tasks' cards, or one a task [default: all in latex, json and html].",
+)
+@click.option("--tasks", metavar="A,B", help="Only these, in this order; groups are known too.")
+@click.option(
+    "--models",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only rows of these names; * and ? stand for any letters; repeatable.",
+)
+@click.option(
+    "--sort",
+    default="",
+    metavar="COLUMN",
+    help="Rank by this column, for example 'sqa/test average', or by a task's headline "
+    "[default: the first headline].",
+)
+@click.option(
+    "--intervals/--no-intervals",
+    default=None,
+    help="95% intervals beside the figures [default: in md, latex and html; csv and json always "
+    "have them].",
+)
+def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     """Tabulate every finished run below RESULTS (default: ./results).
 
-    One row a model, one column a headline metric, with the samples it rests on. Runs of fewer
-    samples than the split has are marked and ranked after the whole ones.
+    One row a model, one group of columns a task, with the samples it rests on. Runs of fewer
+    samples than the split has are marked, and come without a rank after the whole ones.
     """
     from adem_bench.results.finished import finished_runs
-    from adem_bench.results.formats import leaderboard_long, leaderboard_text, show_leaderboard
-    from adem_bench.results.leaderboard import build_leaderboard
-    from adem_bench.results.published import published_rows
-    from adem_bench.results.table import console
+    from adem_bench.results.formats import GROUPED, format_of, leaderboard_text
 
+    form = options["form"] or (format_of(output) if output else "table")
+    if form == "long":
+        _refuse(options)
     # Published figures need no run: without a folder they are still worth a table.
-    missing = published and not results.exists()
+    missing = options["published"] and not results.exists()
     runs, warnings = ([], []) if missing else finished_runs(results)
     complain(warnings)
     if form == "long":
+        from adem_bench.results.formats.spreadsheet import leaderboard_long
+
         _write(leaderboard_long(runs), output, len(runs), "run")
         return
     if not runs:
         complain([f"no finished run below {results}"])
-    board = build_leaderboard(runs, published_rows() if published else (), all_metrics)
+    if options["all_metrics"] is None:
+        options["all_metrics"] = form in GROUPED
+    board = _board(runs, options)
     if form == "table" and output is None:
-        show_leaderboard(board, console())
+        from adem_bench.results.formats.terminal import show_leaderboard
+        from adem_bench.results.table import console
+
+        show_leaderboard(board, bool(options["intervals"]), console())
     else:
-        _write(leaderboard_text(board, form), output, len(board.rows), "row")
+        text = leaderboard_text(board, form, options["intervals"])
+        _write(text, output, len(board.rows), "row")
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    given = [name for name in NOT_FOR_LONG if options[name] not in (None, False, "", ())]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(
+            f"--format long is every metric of every run; {names} is for the other formats"
+        )
+
+
+def _board(runs: Any, options: dict[str, Any]) -> Any:
+    from adem_bench.results.leaderboard import build_leaderboard
+    from adem_bench.results.published import published_rows
+    from adem_bench.results.view import View
+
+    tasks = tuple(name.strip() for name in (options["tasks"] or "").split(",") if name.strip())
+    view = View(options["all_metrics"], tasks, options["models"], options["sort"])
+    return build_leaderboard(runs, published_rows() if options["published"] else (), view)
 
 
 def _write(text: str, output: Path | None, count: int, noun: str) -> None:

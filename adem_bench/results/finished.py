@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from adem_bench.errors import ResultsError
 from adem_bench.records import Result
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES
+
+RESULT = TypeAdapter(Result)
+"""Checks every type, so that no table meets a text where a number belongs."""
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading a file raises that no run of ours wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +43,15 @@ class FinishedRun:
     finished: str
     """ISO 8601 time; the empty string sorts before every other."""
     result: Result
+    samples_per_second: float | None = None
+    """Of the run's last call; None if that answered nothing."""
 
 
 def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
     """Return the finished runs below a folder, and a warning per folder that cannot be read.
 
-    Folders are visited in the order of their names; a run without metrics is not finished.
+    Folders are visited in the order of their names; a run without metrics is not finished. What
+    training left is no run, and is passed over.
 
     Raises:
         ResultsError: the folder does not exist.
@@ -52,22 +65,20 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
     for name, folders, files in os.walk(root):
         folders.sort()
         folder = Path(name)
-        if not {SAMPLES, MANIFEST, METRICS} & set(files):
+        if not {SAMPLES, METRICS} & set(files):
             continue
         if not {MANIFEST, METRICS} <= set(files):
             warnings.append(f"{folder}: not finished, so left out; run it again to continue")
             continue
         try:
             runs.append(_read(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            warnings.append(f"{folder}: cannot be read, so left out ({reason})")
+        except UNREADABLE as error:
+            warnings.append(f"{folder}: cannot be read, so left out ({_reason(error)})")
     return runs, warnings
 
 
 def _read(folder: Path) -> FinishedRun:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     model = manifest["model"]
     return FinishedRun(
         folder=folder,
@@ -79,8 +90,21 @@ def _read(folder: Path) -> FinishedRun:
         options=dict(manifest.get("options", {})),
         card=dict(model.get("card", {})),
         finished=str(manifest.get("run", {}).get("finished") or ""),
-        result=Result.from_json(metrics),
+        result=RESULT.validate_json((folder / METRICS).read_bytes(), strict=True),
+        samples_per_second=_rate(manifest.get("timing", {})),
     )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{METRICS}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _rate(timing: Mapping[str, Any]) -> float | None:
+    rate = timing.get("samples_per_second")
+    return float(rate) if isinstance(rate, int | float) and math.isfinite(rate) else None
 
 
 def _prompt(task: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -91,8 +115,8 @@ def _prompt(task: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, .
 
 def _millions(parameters: int | None) -> str:
     """Return a count as papers print it: `4.5M`."""
-    if parameters is None:
-        return ""
+    if not parameters:
+        return "" if parameters is None else "0"
     if parameters < 10**6:
         return f"{parameters / 1e6:.2f}M"
     return f"{parameters / 1e6:.1f}M" if parameters < 10**9 else f"{parameters / 1e9:.1f}B"

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 COLUMNS = (
     "model", "fingerprint", "task", "split", "metric", "value", "unit", "count",
     "scored", "failed", "expected", "complete", "blind", "finished", "folder",
+    "low", "high", "interval", "samples_per_second",
 )  # fmt: skip
+TEXTS = (
+    "model", "fingerprint", "task", "split", "metric", "unit", "finished", "folder", "interval",
+)  # fmt: skip
+"""Columns of text, which a spreadsheet might take for formulas."""
 
 
 def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
@@ -29,6 +34,7 @@ def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
             metric.name, metric.value, metric.unit, metric.count,
             run.result.scored, run.result.failed, run.result.expected, run.result.complete,
             bool(run.options.get("blind")), run.finished, str(run.folder),
+            metric.low, metric.high, metric.interval, run.samples_per_second,
         )
         for run in runs
         for metric in run.result.metrics

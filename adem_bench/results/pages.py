@@ -19,16 +19,23 @@ from adem_bench.errors import printable
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(template: str, script: str = "", **values: Any) -> str:
+def render_page(
+    template: str, script: str = "", style: str = "", images: bool = False, **values: Any
+) -> str:
     """Return a page from a template that extends `page.html`.
 
     Args:
         template: A file of `templates/`.
+        style: A further style sheet of `templates/`, after `page.css`; none by default.
         script: A JavaScript file of `templates/`; none by default.
+        style: A style sheet of `templates/` that goes after the common one.
+        images: Whether the page shows images that stand in it as data.
         values: What the template shows. Texts are escaped, and their control characters shown.
     """
-    style, code = _file("page.css"), _file(script) if script else ""
-    page = {"style": Markup(style), "script": Markup(code), "policy": _policy(style, code)}  # noqa: S704 - our own files
+    sheet = _file("page.css") + (_file(style) if style else "")
+    code = _file(script) if script else ""
+    policy = _policy(sheet, code, images)
+    page = {"style": Markup(sheet), "script": Markup(code), "policy": policy}  # noqa: S704 - our own files
     return _environment().get_template(template).render(**page, **values)
 
 
@@ -53,8 +60,10 @@ def _file(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, images: bool) -> str:
     allowed = [f"style-src {_source(style)}"]
+    if images:
+        allowed.append("img-src data:")
     if script:
         allowed.append(f"script-src {_source(script)}")
     return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])

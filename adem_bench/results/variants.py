@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from adem_bench.cards import as_mapping, load_model_card
+from adem_bench.cards import as_mapping, list_cards, load_model_card
 from adem_bench.errors import CardError
 from adem_bench.results.finished import FinishedRun
 
@@ -47,15 +47,27 @@ def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     That is the newest of the whole runs, or the newest if none is whole.
     """
     groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Variant]] = {}
+    cards = {
+        name: _card_settings(name) for name in {r.model for r in runs} & set(list_cards("models"))
+    }
     best_first = sorted(runs, key=lambda r: (r.result.complete, r.finished), reverse=True)
     for run in best_first:
-        loud, quiet = _settings(run)
+        loud, quiet = _settings(run, cards.get(run.model))
         _place(run, groups.setdefault((run.model, loud, quiet), []), loud)
     _tell_apart(groups)
     return [variant for group in groups.values() for variant in group]
 
 
-def _settings(run: FinishedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _card_settings(name: str) -> set[str] | None:
+    """Return what a model's card says by itself; None if it cannot be read."""
+    try:
+        card = as_mapping(load_model_card(name))
+    except CardError:
+        return None
+    return set(_flat({name: card.get(name) for name in CARD_FIELDS}))
+
+
+def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return settings that a name must always show, and those that merely tell rows apart."""
     used_card = {name: run.card.get(name) for name in CARD_FIELDS}
     # Where an adapter lies is nobody's business but its machine's; its name tells enough.
@@ -63,13 +75,11 @@ def _settings(run: FinishedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
     used = set(_flat(used_card))
-    try:
-        card = as_mapping(load_model_card(run.model))
-    except CardError:
+    if card is None:
         # The card is not at hand: only an adapter from the command line is surely an override.
         changed = {text for text in used if text.startswith("adapter=")}
     else:
-        changed = used - set(_flat({name: card.get(name) for name in CARD_FIELDS}))
+        changed = used - card
     quiet = {*_flat(options), *(used - changed)}
     return (*blind, *sorted(changed)), tuple(sorted(quiet))
 

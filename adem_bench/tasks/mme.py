@@ -67,7 +67,9 @@ class Mme:
         check_choice(card, "split", card.split, ["test"])
         chosen = card.prompt_format or INSTRUCTION
         self._format = check_choice(card, "prompt format", chosen, FORMATS)
-        check_metrics(card, metric_names(self.options.subtasks))
+        # Columns may name subtasks that are left out; the headline is a figure that there will be.
+        check_metrics(card, metric_names())
+        check_choice(card, "metric", card.headline, metric_names(self.options.subtasks))
         self._files = MmeFiles(data_root, self.options.subtasks, card.data)
         self._skips = Skips()
         self._fingerprint = ""

@@ -24,12 +24,12 @@ def one_run(tmp_path, adem_bench):
 def test_runs_below_results_are_shown(adem_bench, one_run):
     shown = adem_bench("leaderboard")
     assert (shown.code, shown.err) == (0, "")
-    assert shown.out.splitlines()[1].split() == ["m", "measured", "50.00", "10"]
+    assert shown.out.splitlines()[1].split() == ["1", "m", "measured", "50.00", "10"]
 
 
 @pytest.mark.parametrize(
     ("form", "first"),
-    [("csv", "model,language model,trainable,origin,quiz/test acc"), ("md", "| model |")],
+    [("csv", "model,language model,trainable,origin,quiz/test acc"), ("md", "| rank | model |")],
 )
 def test_files_are_written_for_spreadsheets_and_pages(adem_bench, one_run, tmp_path, form, first):
     printed = adem_bench("leaderboard", "results", "--format", form)
@@ -58,7 +58,7 @@ def test_a_broken_run_is_named_and_the_rest_is_shown(adem_bench, one_run, tmp_pa
     shown = adem_bench("leaderboard")
     assert shown.code == 0
     assert shown.err.startswith("warning: results/broken: cannot be read, so left out")
-    assert "\nm " in shown.out
+    assert shown.out.splitlines()[1].split()[:2] == ["1", "m"]
 
 
 def test_published_figures_need_no_run(adem_bench):
@@ -78,3 +78,52 @@ def test_headlines_are_shown_unless_all_metrics_are_asked_for(adem_bench):
     header = adem_bench(*arguments, "--all-metrics").out.splitlines()[0]
     assert "sqa/test NAT" in header
     assert "mme/test cognition" in header
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("board.csv", "model,"),
+        ("board.md", "| rank |"),
+        ("board.tex", "% The preamble needs"),
+        ("board.json", '{\n  "schema": 1,'),
+        ("board.HTML", "<!doctype html>"),
+        ("board.txt", "rank  model"),
+    ],
+)
+def test_a_files_name_says_its_format(adem_bench, one_run, tmp_path, name, first):
+    assert adem_bench("leaderboard", "--output", name).out == f"wrote {name}: 1 row\n"
+    assert (tmp_path / name).read_text().startswith(first)
+
+
+def test_a_file_without_a_known_name_needs_a_format(adem_bench, one_run, tmp_path):
+    refused = adem_bench("leaderboard", "--output", "board.xls")
+    assert refused.code == 2
+    assert "board.xls: no format is known by this name; give --format, or .txt, .csv" in refused.err
+    assert not (tmp_path / "board.xls").exists()
+    assert adem_bench("leaderboard", "--output", "board.xls", "--format", "csv").code == 0
+
+
+def test_every_metric_of_every_run_takes_no_selection(adem_bench, one_run):
+    refused = adem_bench("leaderboard", "--format", "long", "--sort", "quiz", "--published")
+    assert refused.code == 2
+    assert "--published, --sort is for the other formats" in refused.err
+
+
+@pytest.mark.parametrize("form", ["latex", "json", "html"])
+def test_formats_with_groups_show_every_column_unless_headlines_are_asked_for(adem_bench, form):
+    arguments = ("leaderboard", "--published", "--format", form, "--tasks", "sqa")
+    assert "G7-12" in adem_bench(*arguments).out
+    assert "G7-12" not in adem_bench(*arguments, "--headlines").out
+
+
+def test_rows_and_columns_are_chosen_by_name(adem_bench):
+    arguments = ("leaderboard", "--published", "--format", "csv", "--tasks", "mme,sqa")
+    shown = adem_bench(*arguments, "--models", "adem-vl*", "--models", "LaVIN", "--sort", "sqa")
+    header, *lines = csv.reader(io.StringIO(shown.out))
+    assert header[4:6] == ["mme/test perception", "sqa/test average"]
+    assert {line[0] for line in lines} == {"ADEM-VL", "ADEM-VL (released weights)", "LaVIN"}
+    assert [line[5] for line in lines[:2]] == ["94.55", "94.06"]
+    wrong = adem_bench(*arguments, "--sort", "mme/test perceptio")
+    assert wrong.code == 2
+    assert "did you mean: mme/test perception" in wrong.err

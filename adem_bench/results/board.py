@@ -1,0 +1,181 @@
+"""What a leaderboard is made of: columns in groups of a task, rows of cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from adem_bench.results.finished import FinishedRun
+
+Place = tuple[str, str]
+"""A task and its split."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Column:
+    """One metric of one task on one split."""
+
+    task: str
+    split: str
+    metric: str
+
+    @property
+    def place(self) -> Place:
+        """Return task and split."""
+        return self.task, self.split
+
+    @property
+    def title(self) -> str:
+        """Return the header, for example `sqa/test average`."""
+        return f"{self.task}/{self.split} {self.metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The columns of one task on one split."""
+
+    task: str
+    split: str
+    title: str
+    """For people: the title of the task's card, or else its name."""
+    headline: str
+    columns: tuple[Column, ...]
+
+    @property
+    def place(self) -> Place:
+        """Return task and split."""
+        return self.task, self.split
+
+    @property
+    def name(self) -> str:
+        """Return `sqa/test`."""
+        return f"{self.task}/{self.split}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure, in the unit that tables show: per cent for fractions."""
+
+    shown: str
+    value: float | None
+    """Unrounded."""
+    complete: bool
+    """Whether it rests on the whole split, without a failed sample."""
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    """How the interval was made."""
+    shown_interval: str = ""
+    unit: str = ""
+    """`percent`, `points` or `count`; empty for published figures."""
+    count: int | None = None
+    """Samples that the figure rests on."""
+    note: str = ""
+    source: str = ""
+    """Of a published figure."""
+
+    @property
+    def standing(self) -> float | None:
+        """Return the value by which a whole figure ranks, rounded as papers round theirs."""
+        if not self.complete or self.value is None or not math.isfinite(self.value):
+            return None
+        return round(self.value, 2)
+
+
+@dataclass(slots=True)
+class Row:
+    """One model, measured or published."""
+
+    model: str
+    language_model: str
+    trainable_parameters: str
+    origin: str
+    """`measured` or `published`."""
+    tags: tuple[str, ...] = ()
+    """What tells the row from others of the same model: blind, an adapter, a fingerprint."""
+    cells: dict[Column, Cell] = field(default_factory=dict)
+    runs: dict[Place, FinishedRun] = field(default_factory=dict)
+    rank: int | None = None
+    """Place by the column that the table is sorted by; None without a whole figure there."""
+
+    @property
+    def label(self) -> str:
+        """Return the model's name with its tags."""
+        return f"{self.model} [{', '.join(self.tags)}]" if self.tags else self.model
+
+    def sources(self) -> list[str]:
+        """Return the sources of published figures, each once."""
+        return list(dict.fromkeys(cell.source for cell in self.cells.values() if cell.source))
+
+    def footnotes(self) -> list[str]:
+        """Return the sources with the doubts about their figures, each once."""
+        return list(dict.fromkeys(_footnote(cell) for cell in self.cells.values() if cell.source))
+
+    def coverage(self, place: Place) -> str:
+        """Return `4241`, or `SUBSET 100/4241, 2 failed`; nothing where nothing was run."""
+        run = self.runs.get(place)
+        if run is None:
+            return ""
+        failed = f", {run.result.failed} failed" if run.result.failed else ""
+        return run.result.coverage() + failed
+
+    def rate(self, place: Place) -> str:
+        """Return the samples per second of the run's last call; nothing where unknown."""
+        run = self.runs.get(place)
+        rate = run.samples_per_second if run else None
+        return "" if rate is None else f"{rate:.2f}"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows in rank order under their columns."""
+
+    groups: tuple[Group, ...]
+    rows: tuple[Row, ...]
+    sort: Column | None = None
+    """The column that ranks; None for a table without columns."""
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column, group by group."""
+        return tuple(column for group in self.groups for column in group.columns)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The footnotes on published rows; their numbers are places in this list, from 1."""
+        return tuple(dict.fromkeys(note for row in self.rows for note in row.footnotes()))
+
+    @cached_property
+    def _bests(self) -> dict[Column, float]:
+        bests: dict[Column, float] = {}
+        for column, cell in self._cells():
+            # More of a count ("other") is not better.
+            if cell.standing is not None and cell.unit != "count":
+                bests[column] = max(cell.standing, bests.get(column, -math.inf))
+        return bests
+
+    def is_best(self, column: Column, cell: Cell) -> bool:
+        """Return whether no whole figure of the column is above this one."""
+        return cell.standing is not None and cell.standing == self._bests.get(column)
+
+    def numbers(self, row: Row) -> list[int]:
+        """Return the numbers of a row's footnotes."""
+        numbers = self._numbers
+        return [numbers[note] for note in row.footnotes()]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {note: number for number, note in enumerate(self.sources, 1)}
+
+    def has_parts(self) -> bool:
+        """Return whether a figure rests on less than the whole split."""
+        return any(not cell.complete for _, cell in self._cells())
+
+    def _cells(self) -> Iterator[tuple[Column, Cell]]:
+        return (item for row in self.rows for item in row.cells.items())
+
+
+def _footnote(cell: Cell) -> str:
+    return f"{cell.source}: {cell.note}" if cell.note else cell.source

@@ -1,0 +1,59 @@
+"""What every format for people says in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adem_bench.results.board import Cell, Group, Leaderboard, Row
+
+FIXED = ("rank", "model", "language model", "trainable", "origin")
+PARTIAL = "not the whole split, or with failed samples: not comparable, so without a rank"
+RATE = "samples per second of the run's last call, with whatever else the machine did"
+NO_RANK = "-"
+
+
+def visible(board: Leaderboard) -> list[tuple[Group, bool]]:
+    """Return each group with the columns that hold a figure, and whether it has measured rows.
+
+    Where nothing was measured, columns of samples and rates would be empty too.
+    """
+    filled = {column for row in board.rows for column in row.cells}
+    measured = {place for row in board.rows for place in row.runs}
+    found = []
+    for group in board.groups:
+        columns = tuple(column for column in group.columns if column in filled)
+        found.append((replace(group, columns=columns), group.place in measured))
+    return found
+
+
+def fixed(board: Leaderboard, row: Row) -> list[str]:
+    """Return the cells below `FIXED`; published rows name their footnotes."""
+    numbers = ", ".join(map(str, board.numbers(row)))
+    origin = f"{row.origin} [{numbers}]" if numbers else row.origin
+    rank = NO_RANK if row.rank is None else str(row.rank)
+    return [rank, row.label, row.language_model, row.trainable_parameters, origin]
+
+
+def figure(cell: Cell | None, intervals: bool) -> str:
+    """Return `93.85`, `93.85 [93.08, 94.54]`, or with an asterisk what is no whole figure."""
+    if cell is None:
+        return ""
+    shown = cell.shown if cell.complete else f"{cell.shown}*"
+    return f"{shown} {cell.shown_interval}" if intervals and cell.shown_interval else shown
+
+
+def remarks(board: Leaderboard, intervals: bool) -> list[str]:
+    """Return the lines below the table that explain it, footnotes left out."""
+    lines = []
+    if board.sort and board.rows:
+        lines.append(f"ranked by {board.sort.title}")
+    if intervals and any(c.shown_interval for row in board.rows for c in row.cells.values()):
+        lines.append("in brackets: 95% intervals")
+    return lines
+
+
+def footnotes(board: Leaderboard) -> Sequence[tuple[str, str]]:
+    """Return marks and what they mean: the asterisk, and the sources by number."""
+    notes = [("*", PARTIAL)] if board.has_parts() else []
+    return [*notes, *((str(n), source) for n, source in enumerate(board.sources, 1))]
