@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +23,8 @@ from adem_bench.cli.options import HintingGroup
 from adem_bench.errors import AdemBenchError, printable
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
+SECONDS_FOR_THE_FIRST = 5.0
+"""Head start of the first process where several report an error."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -30,6 +34,7 @@ VERBS = {
     "train": ("adem_bench.cli.train:train", "Make an adapter by a recipe."),
     "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
     "compare": ("adem_bench.cli.compare:compare", "Test whether runs on the same samples differ."),
+    "report": ("adem_bench.cli.report:report", "Make one page of runs to look at."),
     "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and say where the two part."),
     "validate": ("adem_bench.cli.validate:validate", "Check that run folders are whole."),
     "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
@@ -99,6 +104,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         line, exit_code = _explain(error)
+        if os.environ.get("RANK", "0") != "0":
+            # All of torchrun's processes make the same mistake; it ends the others once one has
+            # failed. Who is still there after the wait failed alone, and says so.
+            time.sleep(SECONDS_FOR_THE_FIRST)
         click.echo(printable(line), err=True)
         return exit_code
     return code if isinstance(code, int) else 0
@@ -107,7 +116,9 @@ def _run(arguments: list[str], debug: bool) -> int:
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the line and the exit code of an error."""
     if isinstance(error, click.Abort):
-        return "interrupted: the same command resumes where it stopped", INTERRUPTED
+        # Ours say more; click's own are empty.
+        told = str(error) or "interrupted: the same command resumes where it stopped"
+        return told, INTERRUPTED
     if isinstance(error, AdemBenchError):
         return f"error: {error}", error.exit_code
     if isinstance(error, click.UsageError):

@@ -67,6 +67,8 @@ class Comparison:
     noun: str
     """What is counted as one, in the plural: `questions`, `images`."""
     pairs: tuple[Pair, ...]
+    statistics: tuple[Statistics, ...]
+    """What each run's figures rest on, on the shared samples."""
     remarks: tuple[str, ...]
     """What a reader must know: other prompts, samples left out, what `--force` let through."""
 
@@ -123,7 +125,9 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     remarks = [f"compared all the same: {obstacle}" for obstacle in obstacles]
     remarks += _differences(runs, MAY_DIFFER)
     remarks += _left_out(runs, len(shared))
-    return Comparison(headline, len(shared), statistics[0].noun, pairs, tuple(remarks))
+    return Comparison(
+        headline, len(shared), statistics[0].noun, pairs, tuple(statistics), tuple(remarks)
+    )
 
 
 def _check(runs: Sequence[OpenedRun]) -> None:

@@ -124,15 +124,17 @@ def _differences(
         who = names[pair.first], names[pair.second]
         for difference in differences:
             unit = units.get(difference.metric, "fraction")
-            rows.append(_row(difference, who, unit))
+            rows.append(difference_cells(difference, who, unit))
     grid(out, (*HEADER, *HEADER_END), rows, right=RIGHT)
 
 
-def _row(
+def difference_cells(
     difference: Difference,
     who: tuple[str, str],
     unit: Literal["fraction", "points", "count"],
 ) -> tuple[str, ...]:
+    """Return a difference as tables print it, in the order of their columns."""
+
     def shown(value: float) -> str:
         return Metric("", value, unit, 0).shown()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,29 @@ def open_run(path: Path) -> OpenedRun:
         listed = ", ".join(str(run.folder) for run in runs[:MOST_NAMED])
         more = ", …" if len(runs) > MOST_NAMED else ""
         raise ResultsError(f"{path} holds {len(runs)} finished runs; name one of {listed}{more}")
-    (run,) = runs
+    return _open(runs[0])
+
+
+def open_runs(paths: Iterable[Path]) -> tuple[list[OpenedRun], list[str]]:
+    """Return all finished runs in or below folders, each once, and what was left out and why.
+
+    Raises:
+        ResultsError: a folder holds none.
+    """
+    found: dict[Path, OpenedRun] = {}
+    left_out: list[str] = []
+    for path in paths:
+        runs, warnings = finished_runs(path)
+        left_out += warnings
+        if not runs:
+            raise ResultsError(f"no finished run in {path}; `adem-bench run` makes runs")
+        for run in runs:
+            if run.folder.resolve() not in found:
+                found[run.folder.resolve()] = _open(run)
+    return list(found.values()), left_out
+
+
+def _open(run: FinishedRun) -> OpenedRun:
     return OpenedRun(run, read_json(run.folder / MANIFEST), RunFolder(run.folder).records())
 
 

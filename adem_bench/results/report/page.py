@@ -1,0 +1,207 @@
+"""The report: runs as one page that needs no network, and its plots as files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from adem_bench.errors import AdemBenchError, ResultsError
+from adem_bench.files import write_atomically
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.metrics.paired import Difference
+from adem_bench.registry import TASK_KINDS
+from adem_bench.results.comparison import Comparison, compare_runs
+from adem_bench.results.comparison_text import difference_cells
+from adem_bench.results.opened import OpenedRun, letters
+from adem_bench.results.pages import render_page
+from adem_bench.results.report.drawing import Plot
+from adem_bench.results.report.plots import task_plots
+from adem_bench.results.report.samples import PackedSamples, pack
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import Task, task_of
+
+MOST_THUMBNAILS = 5000
+
+
+@dataclass(slots=True)
+class TaskPart:
+    """What a report says of the runs of one task."""
+
+    name: str
+    """`TASK, split SPLIT`."""
+    anchor: str
+    runs: list[tuple[str, int, OpenedRun]]
+    """Each with its letter and its place among all runs."""
+    samples: PackedSamples
+    plots: list[Plot]
+    comparison: Comparison | None
+    notes: list[str] = field(default_factory=list)
+    """What is missing, and why."""
+
+
+def report_parts(
+    runs: Sequence[OpenedRun],
+    data_root: Path | None = None,
+    most_thumbnails: int = MOST_THUMBNAILS,
+) -> list[TaskPart]:
+    """Return what a report says, task by task.
+
+    Prompts and images come from the data; where it is not at hand, or is not what the runs
+    answered, the report says so and goes without.
+
+    Args:
+        runs: Those to show.
+        data_root: Folder of the data, as for a run.
+        most_thumbnails: Images to show at most, for each task.
+
+    Raises:
+        ResultsError: no run was given.
+    """
+    if not runs:
+        raise ResultsError("a report needs at least one finished run")
+    by_task: dict[tuple[str, str], list[tuple[str, int, OpenedRun]]] = {}
+    for place, (name, run) in enumerate(zip(letters(runs), runs, strict=True)):
+        key = run.run.result.task, run.run.result.split
+        by_task.setdefault(key, []).append((name, place, run))
+    return [
+        _part(number, key, members, data_root, most_thumbnails)
+        for number, (key, members) in enumerate(by_task.items())
+    ]
+
+
+def _part(
+    number: int,
+    key: tuple[str, str],
+    members: list[tuple[str, int, OpenedRun]],
+    data_root: Path | None,
+    most_thumbnails: int,
+) -> TaskPart:
+    runs = [run for _, _, run in members]
+    notes: list[str] = []
+    comparison = None
+    if len(runs) > 1:
+        try:
+            comparison = compare_runs(runs)
+        except AdemBenchError as error:
+            notes.append(f"No comparison: {error}")
+    statistics = comparison.statistics if comparison else map(_own_statistics, runs)
+    # Of samples with a score of their own nothing else is needed.
+    figures = {
+        place: found
+        for place, (run, found) in enumerate(zip(runs, statistics, strict=True))
+        if found and not any(record.score is not None for record in run.records.values())
+    }
+    task = _task(runs[0], data_root, notes)
+    headline = runs[0].run.result.headline
+    samples = pack(runs, task, figures, headline, most_thumbnails)
+    if samples.thumbnails < samples.images:
+        notes.append(
+            f"Of {samples.images} images {samples.thumbnails} are shown, first those of samples "
+            "that went wrong."
+        )
+    # Colours by place within the task: the same models in the same order look the same in each.
+    labelled = [(f"{name} {run.label}", n, run) for n, (name, _, run) in enumerate(members)]
+    plots = list(task_plots(key[0], labelled, figures, samples.prompt_lengths))
+    name = f"{key[0]}, split {key[1]}"
+    return TaskPart(name, f"task-{number}", members, samples, plots, comparison, notes)
+
+
+def _own_statistics(run: OpenedRun) -> Statistics | None:
+    """Return the statistics of a run on its own; None if its kind of task names none."""
+    records = list(run.records.values())
+    kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
+    if any(record.score is not None for record in records) or not hasattr(kind, "statistics"):
+        return None
+    statistics: Statistics = kind.statistics(records)
+    return statistics
+
+
+def _task(run: OpenedRun, data_root: Path | None, notes: list[str]) -> Task | None:
+    """Return the task with the data that a run answered; None if it is not at hand."""
+    try:
+        card = TaskCard.model_validate(run.manifest["task"]["card"])
+        task = task_of(card, data_root)
+        if task.fingerprint() == run.manifest["task"]["data_fingerprint"]:
+            return task
+        reason = "the data here is not what the runs answered"
+    except (AdemBenchError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+    notes.append(f"Prompts and images are not shown: {reason} (--data-root names another folder).")
+    return None
+
+
+def report_html(parts: Sequence[TaskPart]) -> str:
+    """Return the page."""
+    runs = [member for part in parts for member in part.runs]
+    return render_page(
+        "report.html",
+        script="report.js",
+        style="report.css",
+        images=True,
+        parts=parts,
+        runs=sorted(runs, key=lambda member: member[1]),
+        picture=_picture,
+        cells=_cells,
+        metric_names=_metric_names,
+        metric=_metric,
+        json_text=_json_text,
+        packed=lambda part: Markup(part.samples.data),  # noqa: S704 - base64
+    )
+
+
+def write_plots(parts: Sequence[TaskPart], folder: Path, forms: Sequence[str]) -> list[Path]:
+    """Write every plot to `FOLDER/NAME.FORM`; return the files.
+
+    Args:
+        parts: Of the report.
+        folder: Made if it does not exist.
+        forms: `png`, `svg` or both.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
+    files = []
+    for part in parts:
+        for plot in part.plots:
+            for form in forms:
+                files.append(folder / f"{_file_name(plot.name)}.{form}")
+                write_atomically(files[-1], plot.image(form))
+    return files
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _picture(plot: Plot) -> Markup:
+    data = base64.b64encode(plot.image("svg")).decode()
+    return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, plot.alt)
+
+
+def _cells(part: TaskPart, pair: Any, difference: Difference) -> tuple[str, ...]:
+    units = {metric.name: metric.unit for metric in part.runs[0][2].run.result.metrics}
+    who = part.runs[pair.first][0], part.runs[pair.second][0]
+    return difference_cells(difference, who, units.get(difference.metric, "fraction"))
+
+
+def _metric_names(part: TaskPart) -> list[str]:
+    metrics = [metric for _, _, run in part.runs for metric in run.run.result.metrics]
+    return list(dict.fromkeys(metric.name for metric in metrics if metric.count))
+
+
+def _metric(run: OpenedRun, name: str) -> str:
+    for metric in run.run.result.metrics:
+        if metric.name == name:
+            return f"{metric.shown()} {metric.shown_interval()}".strip()
+    return ""
+
+
+def _json_text(data: Mapping[str, Any]) -> Markup:
+    # As it stands, line breaks and all; JSON has no control characters of its own.
+    return escape(json.dumps(data, indent=2))

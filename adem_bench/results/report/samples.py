@@ -1,0 +1,178 @@
+"""The samples of runs of one task as compressed JSON that the page's script unpacks.
+
+Rows are made and compressed one by one: the page of 100,000 samples never stands in memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.records import Json, Record
+from adem_bench.results.opened import OpenedRun
+from adem_bench.results.report.thumbnails import thumbnails
+from adem_bench.tasks.base import Task
+
+GZIP, LEVEL = 31, 5
+"""zlib's window bits for a gzip stream, which browsers unpack; a middling level."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+RIGHT, WRONG, FIGURE, FAILED, MISSING = range(5)
+"""How a cell of the page was judged; `FIGURE`: it has a figure of its own instead."""
+
+
+@dataclass(slots=True)
+class PackedSamples:
+    """What the page's sample table needs."""
+
+    data: str
+    """Base64 of gzip of JSON: see `pack`."""
+    count: int
+    prompt_lengths: list[int]
+    images: int
+    """Distinct images of the samples."""
+    thumbnails: int
+    """How many of them the page shows."""
+
+
+@dataclass(slots=True)
+class _Images:
+    """Images met so far; of each, whether some run went wrong on it."""
+
+    places: dict[Path, int] = field(default_factory=dict)
+    urgent: set[Path] = field(default_factory=set)
+
+    def place(self, path: Path, is_urgent: bool) -> int:
+        if is_urgent:
+            self.urgent.add(path)
+        return self.places.setdefault(path, len(self.places))
+
+    def chosen(self, most: int) -> dict[Path, int]:
+        """Return the images to show: first those of samples that went wrong or apart."""
+        order = sorted(self.places, key=lambda path: path not in self.urgent)
+        return {path: self.places[path] for path in order[:most]}
+
+
+def pack(
+    runs: Sequence[OpenedRun],
+    task: Task | None,
+    figures: Mapping[int, Statistics],
+    headline: str,
+    most_thumbnails: int,
+) -> PackedSamples:
+    """Return the samples of runs of one task, in the data's order.
+
+    The JSON is `{"rows": […], "groups": […], "images": {place: data URI}}`; a row is
+    `[id, groups, image, prompt, reference, gap, cells]`, a cell of a run
+    `[response, prediction, verdict, figure]`.
+
+    Args:
+        runs: All of one task.
+        task: With the data, for prompts and images; None if it is not at hand.
+        figures: By place in `runs`: statistics of samples that have no score of their own.
+        headline: The metric that is such a sample's figure.
+        most_thumbnails: Images to show at most.
+    """
+    values = {
+        place: dict(zip(s.units, (100 * s.formulas[headline](s.rows)).tolist(), strict=True))
+        for place, s in figures.items()
+        if headline in s.formulas
+    }
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    parts = [compressor.compress(b'{"rows":[')]
+    groups: dict[str, int] = {}
+    images = _Images()
+    lengths: list[int] = []
+    count = 0
+    for asked in _asked(runs, task):
+        records = [run.records.get(asked.sample_id) for run in runs]
+        cells = [
+            _cell(record, values.get(place, {}), asked.choices)
+            for place, record in enumerate(records)
+        ]
+        gap = _gap(cells)
+        wrong = gap > 0 or any(cell[2] in (WRONG, FAILED) for cell in cells)
+        first = next(record for record in records if record is not None)
+        row = [
+            asked.sample_id,
+            [groups.setdefault(group, len(groups)) for group in first.groups],
+            images.place(asked.image, wrong) if asked.image else -1,
+            asked.prompt,
+            _shown(first.reference, asked.choices),
+            round(gap, 4),
+            cells,
+        ]
+        if asked.prompt is not None:
+            lengths.append(len(asked.prompt))
+        text = json.dumps(row, separators=(",", ":"))
+        parts.append(compressor.compress((f",{text}" if count else text).encode()))
+        count += 1
+    shown = thumbnails(images.chosen(most_thumbnails))
+    rest = f'],"groups":{json.dumps(list(groups))},"images":{json.dumps(shown)}}}'
+    parts += [compressor.compress(rest.encode()), compressor.flush()]
+    data = base64.b64encode(b"".join(parts)).decode()
+    return PackedSamples(data, count, lengths, len(images.places), len(shown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    sample_id: str
+    prompt: str | None = None
+    image: Path | None = None
+    choices: Sequence[str] = ()
+
+
+def _asked(runs: Sequence[OpenedRun], task: Task | None) -> Iterator[_Asked]:
+    """Yield every sample that some run has a record of, with its prompt where it is known."""
+    left = dict.fromkeys(sample_id for run in runs for sample_id in run.records)
+    for sample in task.samples() if task else ():
+        if sample.id in left:
+            del left[sample.id]
+            choices = sample.fields.get("choices", ())
+            image = sample.images[0] if sample.images else None
+            yield _Asked(sample.id, task.request(sample).prompt, image, choices)  # type: ignore[union-attr]
+    for sample_id in left:
+        yield _Asked(sample_id)
+
+
+def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[str]) -> list[Any]:
+    if record is None:
+        return ["", "", MISSING, None]
+    if record.error is not None:
+        return [record.error, "", FAILED, None]
+    figure = values.get(record.sample_id)
+    verdict = FIGURE
+    if record.score in (0, 1):
+        verdict = RIGHT if record.score else WRONG
+    elif record.score is not None:
+        figure = 100 * record.score
+    known = figure is not None and math.isfinite(figure)
+    shown = round(figure, 2) if known and figure is not None else None
+    return [record.response, _shown(record.prediction, choices), verdict, shown]
+
+
+def _gap(cells: Sequence[Sequence[Any]]) -> float:
+    """Return how far the runs part on a sample: in scores, or in figures."""
+    scores = [
+        float(cell[2] == RIGHT) if cell[2] in (RIGHT, WRONG) else (cell[3] or 0.0) / 100
+        for cell in cells
+        if cell[2] in (RIGHT, WRONG, FIGURE)
+    ]
+    return max(scores) - min(scores) if scores else 0.0
+
+
+def _shown(value: Json, choices: Sequence[str]) -> str:
+    """Return a prediction or a reference as a reader knows it: an option by letter and text."""
+    if isinstance(value, int) and not isinstance(value, bool) and choices:
+        if 0 <= value < len(choices):
+            return f"{LETTERS[value]}. {choices[value]}"
+        return "no option"
+    if isinstance(value, list):
+        return "\n".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,156 @@
+"use strict";
+
+// Texts of data sets and models reach the page through textContent alone, never as markup.
+
+const RIGHT = 0, WRONG = 1, FIGURE = 2, FAILED = 3, MISSING = 4;
+const LONG = 220;
+
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function textBlock(text) {
+  if (text.length <= LONG) return element("span", "text", text);
+  const details = element("details");
+  details.append(element("summary", "text", text.slice(0, LONG) + "…"), element("span", "text", text));
+  return details;
+}
+
+function verdict([, , judged, figure]) {
+  if (judged === RIGHT) return element("span", "verdict-tag is-right", "✓ right");
+  if (judged === WRONG) return element("span", "verdict-tag is-wrong", "✗ wrong");
+  if (judged === FAILED) return element("span", "verdict-tag is-wrong", "✗ failed");
+  if (judged === MISSING) return element("span", "verdict-tag is-other", "not answered");
+  return element("span", "verdict-tag is-other", figure === null ? "no score" : figure.toFixed(2));
+}
+
+function answerCell(cell, label) {
+  const made = element("td");
+  made.dataset.label = label;
+  const [response, prediction, judged] = cell;
+  made.append(verdict(cell), element("br"), textBlock(response));
+  if (judged !== FAILED && prediction && prediction.trim() !== response.trim()) {
+    made.append(element("span", "chips text", "read as: " + prediction));
+  }
+  return made;
+}
+
+function rowOf(row, data, names) {
+  const [id, groups, image, prompt, reference, , cells] = row;
+  const made = element("tr");
+  const head = element("th", "", undefined);
+  head.scope = "row";
+  head.append(element("span", "text", id));
+  if (groups.length) head.append(element("span", "chips text", groups.map((g) => data.groups[g]).join(", ")));
+  const picture = element("td");
+  picture.dataset.label = "Image";
+  const source = data.images[image];
+  if (source) {
+    const img = element("img");
+    img.src = source;
+    img.alt = "Image of sample " + id;
+    picture.append(img);
+  } else {
+    picture.append(element("span", "soft", image < 0 ? "none" : "not shown"));
+  }
+  const asked = element("td");
+  asked.dataset.label = "Prompt";
+  asked.append(prompt === null ? element("span", "soft", "not at hand") : textBlock(prompt));
+  const wanted = element("td");
+  wanted.dataset.label = "Reference";
+  wanted.append(textBlock(reference));
+  made.append(head, picture, asked, wanted, ...cells.map((cell, place) => answerCell(cell, names[place])));
+  return made;
+}
+
+function matches(row, query, wantedVerdict, group) {
+  const [id, groups, , prompt, reference, gap, cells] = row;
+  if (group !== "" && !groups.includes(Number(group))) return false;
+  if (wantedVerdict === "apart" && !(gap > 0)) return false;
+  if (wantedVerdict === "wrong" && !cells.some((cell) => cell[2] === WRONG)) return false;
+  if (wantedVerdict === "right" && !cells.every((cell) => cell[2] === RIGHT)) return false;
+  if (wantedVerdict === "failed" && !cells.some((cell) => cell[2] === FAILED)) return false;
+  if (!query) return true;
+  const texts = [id, prompt ?? "", reference, ...cells.flatMap((cell) => [cell[0], cell[1]])];
+  return texts.some((text) => text.toLowerCase().includes(query));
+}
+
+function score([, , judged, figure]) {
+  if (judged === RIGHT) return 100;
+  if (judged === FIGURE) return figure ?? Infinity;
+  return judged === WRONG ? 0 : -1;
+}
+
+const mean = (row) => row[6].reduce((sum, cell) => sum + score(cell), 0) / row[6].length;
+
+const ORDERS = {
+  data: (rows) => rows,
+  gap: (rows) => rows.toSorted((a, b) => b[5] - a[5]),
+  worst: (rows) => rows.toSorted((a, b) => mean(a) - mean(b)),
+};
+
+async function start(browser) {
+  const find = (name) => browser.querySelector("." + name);
+  const names = find("names").textContent.split(" ");
+  const data = await unpack(find("packed").textContent);
+  find("packed").remove();
+  const [query, verdictChoice, group, order, size, page] =
+    ["query", "verdict", "group", "order", "size", "page"].map(find);
+  data.groups.forEach((name, place) => {
+    const option = element("option", "", name);
+    option.value = place;
+    group.append(option);
+  });
+  let shown = [];
+
+  function render(move = 0) {
+    const rows = Number(size.value);
+    const pages = Math.max(1, Math.ceil(shown.length / rows));
+    const number = Math.min(pages, Math.max(1, (Number(page.value) || 1) + move));
+    page.value = number;
+    page.max = pages;
+    find("pages").textContent = pages;
+    const from = (number - 1) * rows;
+    const part = shown.slice(from, from + rows);
+    find("samples").tBodies[0].replaceChildren(...part.map((row) => rowOf(row, data, names)));
+    const range = part.length ? `${from + 1} to ${from + part.length} of ` : "";
+    const all = shown.length === data.rows.length ? "samples" : `samples, of ${data.rows.length} in all`;
+    find("status").textContent = `${range}${shown.length} ${all}`;
+    find("previous").disabled = find("first-page").disabled = number === 1;
+    find("next").disabled = find("last-page").disabled = number === pages;
+  }
+
+  function select() {
+    const wanted = query.value.trim().toLowerCase();
+    const found = data.rows.filter((row) => matches(row, wanted, verdictChoice.value, group.value));
+    shown = ORDERS[order.value](found);
+    page.value = 1;
+    render();
+  }
+
+  query.addEventListener("input", select);
+  for (const control of [verdictChoice, group, order]) control.addEventListener("change", select);
+  size.addEventListener("change", () => { page.value = 1; render(); });
+  page.addEventListener("change", () => render());
+  find("previous").addEventListener("click", () => render(-1));
+  find("next").addEventListener("click", () => render(1));
+  find("first-page").addEventListener("click", () => render(-Infinity));
+  find("last-page").addEventListener("click", () => render(Infinity));
+  select();
+  browser.dataset.ready = "true";
+}
+
+for (const browser of document.querySelectorAll(".browser")) {
+  start(browser).catch((error) => {
+    browser.querySelector(".status").textContent = "The samples cannot be shown: " + error.message;
+  });
+}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from run_writer import choice, write_run
+
+from adem_bench.errors import ResultsError
+from adem_bench.results.opened import open_runs
+from adem_bench.results.report.page import report_html, report_parts, write_plots
+
+HOSTILE = '</script><script>alert(1)</script>=HYPERLINK("http://x")\x1b[31m$x^2$\t\x00'
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A report of two runs of one task, one of them under a hostile name."""
+    answers = [choice(n, int(n < 20), choice_logprobs=(-0.1 - n / 60, -2.0)) for n in range(60)]
+    better = [choice(n, int(n < 3)) for n in range(59)] + [choice(59, 0, response=HOSTILE)]
+    write_run(tmp_path / "a", answers)
+    write_run(tmp_path / "b", better, model=HOSTILE)
+    runs, warnings = open_runs([tmp_path])
+    assert warnings == []
+    return report_parts(runs)
+
+
+def test_the_page_says_everything_once(parts):
+    page = report_html(parts)
+    for title in ("Headlines", "mini_sqa, split test", "Differences", "Samples", "Every metric"):
+        assert len(re.findall(f"<(?:h2|h3|summary)[^>]*>{title}<", page)) == 1, title
+    assert "66.67" in page
+    assert "B is better" in page
+    assert page.count("<figure") == len(parts[0].plots) == page.count('alt="')
+
+
+def test_nothing_is_fetched_and_nothing_of_the_data_is_markup(parts):
+    page = report_html(parts)
+    assert "alert(1)</script>" not in page
+    assert "\x1b" not in page
+    assert "\x00" not in page
+    assert not re.search(r'(?:src|href)="(?!#|data:)', page)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page).group(1)
+    assert policy.startswith("default-src &#39;none&#39;")
+    assert "unsafe" not in policy
+
+
+def test_plots_are_files_that_hold_no_script_and_no_date(parts, tmp_path):
+    files = write_plots(parts, tmp_path / "plots", ["svg", "png"])
+    names = {file.name for file in files}
+    assert {"mini_sqa-headline.svg", "mini_sqa-groups.png", "mini_sqa-reliability.svg"} <= names
+    assert "mini_sqa-prompts.svg" not in names  # the data is not at hand
+    first = {file.name: file.read_bytes() for file in files}
+    again = {f.name: f.read_bytes() for f in write_plots(parts, tmp_path / "more", ["svg", "png"])}
+    assert first == again
+    for name, content in first.items():
+        if name.endswith(".svg"):
+            assert b"<script" not in content
+        else:
+            assert content.startswith(b"\x89PNG")
+
+
+def test_alternative_texts_hold_the_figures(parts):
+    (headline,) = (plot for plot in parts[0].plots if plot.name == "mini_sqa-headline")
+    assert "A m 66.67 [54.06, 77.27]" in headline.alt
+    (reliability,) = (plot for plot in parts[0].plots if plot.name == "mini_sqa-reliability")
+    assert "Expected calibration error: A m: 0." in reliability.alt
+
+
+def test_without_the_data_the_report_says_so(parts):
+    (note,) = parts[0].notes
+    assert note.startswith("Prompts and images are not shown: the data here is not what the runs")
+
+
+def test_runs_that_do_not_compare_are_shown_all_the_same(tmp_path):
+    write_run(tmp_path / "a", [choice(n, 0) for n in range(9)])
+    write_run(tmp_path / "b", [choice(n, 0) for n in range(9)], task_version=2)
+    (part,) = report_parts(open_runs([tmp_path])[0])
+    assert part.comparison is None
+    assert part.notes[0].startswith("No comparison: these runs are not comparable")
+    assert "Differences" not in report_html([part])
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ResultsError, match="at least one"):
+        report_parts([])
+    with pytest.raises(ResultsError, match="no finished run in"):
+        open_runs([tmp_path])

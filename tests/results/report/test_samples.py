@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from run_writer import choice, write_run
+
+from adem_bench.results.opened import open_run
+from adem_bench.results.report import samples
+from adem_bench.results.report.samples import FAILED, MISSING, RIGHT, WRONG, pack
+from adem_bench.tasks.base import build_task
+
+
+@pytest.fixture
+def opened(tmp_path):
+    def write(name, records, **changes):
+        return open_run(write_run(tmp_path / name, records, **changes))
+
+    return write
+
+
+def unpacked(packed):
+    return json.loads(gzip.decompress(base64.b64decode(packed.data)))
+
+
+def test_rows_hold_what_every_run_made_of_a_sample(opened):
+    first = opened("a", [choice(0, 0), choice(1, 1), choice(2, 0, error="unreadable image")])
+    second = opened("b", [choice(0, 1, response="\x1b[31m</script>\x00"), choice(1, 1)])
+    packed = pack([first, second], None, {}, "average", 10)
+    data = unpacked(packed)
+    assert (packed.count, packed.images, packed.prompt_lengths) == (3, 0, [])
+    assert data["groups"] == ["SOC", "IMG", "NAT", "NO"]
+    assert data["images"] == {}
+    assert data["rows"][0] == [
+        "0", [0, 1], -1, None, "0", 1.0,
+        [[" A", "0", RIGHT, None], ["\x1b[31m</script>\x00", "1", WRONG, None]],
+    ]  # fmt: skip
+    assert data["rows"][1][5] == 0.0
+    assert [cell[2] for cell in data["rows"][2][6]] == [FAILED, MISSING]
+    assert data["rows"][2][6][0][0] == "unreadable image"
+
+
+def test_prompts_images_and_options_come_from_the_data(opened):
+    task = build_task("mini_sqa", None)
+    asked = [sample for _, sample in zip(range(6), task.samples(), strict=False)]
+    records = [
+        choice(int(sample.id), 0, int(str(sample.reference)), groups=sample.groups)
+        for sample in asked
+    ]
+    packed = pack([opened("a", records)], task, {}, "average", 10)
+    data = unpacked(packed)
+    with_image = [sample for sample in asked if sample.images]
+    assert packed.images == packed.thumbnails == len(data["images"]) == len(with_image) > 0
+    for row, sample in zip(data["rows"], asked, strict=True):
+        assert row[3] == task.request(sample).prompt
+        assert (
+            row[4]
+            == f"{'ABCDE'[int(sample.reference)]}. {sample.fields['choices'][sample.reference]}"
+        )
+        assert (row[2] >= 0) == bool(sample.images)
+    image = base64.b64decode(data["images"]["0"].removeprefix("data:image/jpeg;base64,"))
+    assert image.startswith(b"\xff\xd8")
+
+
+def test_images_of_samples_that_went_wrong_come_first(monkeypatch):
+    images = samples._Images()
+    for number, urgent in enumerate([False, True, False, True]):
+        images.place(Path(f"{number}.png"), urgent)
+    assert images.chosen(3) == {Path("1.png"): 1, Path("3.png"): 3, Path("0.png"): 0}
+
+
+def test_an_unreadable_image_is_left_out(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert samples.thumbnails({tmp_path / "broken.png": 0, tmp_path / "absent.png": 1}) == {}
