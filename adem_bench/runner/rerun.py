@@ -62,8 +62,7 @@ def rerun(job: Rerun, progress: Progress) -> Differences | None:
     options = _options(job, manifest)
     processes = Processes()
     torch.manual_seed(options.seed)
-    model = _model(job, manifest, processes)
-    model.use_weights_for(task.card.name, task.card.kind)
+    model = _model(job, manifest, task, processes)
     _check_place(job, run_folder_path(job.results, model, run_identity(model, task, options)))
     outcomes = evaluate_model(model, [task], options, job.results, processes, progress)
     outcome = next(outcomes, None)
@@ -104,7 +103,8 @@ def _task(job: Rerun, manifest: Mapping[str, Any]) -> Task:
     return task_of(card, job.data_root)
 
 
-def _model(job: Rerun, manifest: Mapping[str, Any], processes: Processes) -> Model:
+def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Processes) -> Model:
+    """Return the model with the task's weights in use."""
     stated = manifest["model"]
     dtype = job.dtype or stated.get("dtype")
     path = _card_path(job, manifest)
@@ -117,11 +117,16 @@ def _model(job: Rerun, manifest: Mapping[str, Any], processes: Processes) -> Mod
         card = card.model_copy(update={"dtype": dtype})
     device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")
     try:
-        return build_model(card, ModelOptions(own_device(device, processes), job.data_root))
+        model = build_model(card, ModelOptions(own_device(device, processes), job.data_root))
+        model.use_weights_for(task.card.name, task.card.kind)
     except CheckpointError as error:
         if path is not None:
             raise
-        raise CheckpointError(f"{error}; --model names the card beside the weights") from error
+        raise CheckpointError(
+            f"{error}; no card {card.name} was found here, and --model CARD names the one beside "
+            "the weights"
+        ) from error
+    return model
 
 
 def _card_path(job: Rerun, manifest: Mapping[str, Any]) -> Path | None:

@@ -137,7 +137,7 @@ def test_a_manifest_that_is_not_as_documented_is_refused(run, again):
 
 def test_missing_data_and_missing_weights_are_refused(run, data, again, tmp_path):
     job = Rerun(run, tmp_path / "reruns", data)
-    with pytest.raises(CheckpointError, match=r"'none' .* not on disk.*--model names the card"):
+    with pytest.raises(CheckpointError, match=r"'none' .* not on disk.*--model CARD names"):
         rerun(job, lambda task: nullcontext(lambda done, total: None))
     with pytest.raises(DataError, match="is missing"):
         again(data_root=tmp_path / "nothing")
