@@ -6,6 +6,8 @@ overridden setting, retrained weights or another prompt format each get their ow
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -46,16 +48,15 @@ def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
 
     That is the newest of the whole runs, or the newest if none is whole.
     """
-    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Variant]] = {}
-    cards = {
-        name: _card_settings(name) for name in {r.model for r in runs} & set(list_cards("models"))
-    }
+    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Group] = {}
+    known = set(list_cards("models"))
+    cards = {name: _card_settings(name) for name in {run.model for run in runs} & known}
     best_first = sorted(runs, key=lambda r: (r.result.complete, r.finished), reverse=True)
     for run in best_first:
         loud, quiet = _settings(run, cards.get(run.model))
-        _place(run, groups.setdefault((run.model, loud, quiet), []), loud)
+        groups.setdefault((run.model, loud, quiet), _Group()).place(run, loud)
     _tell_apart(groups)
-    return [variant for group in groups.values() for variant in group]
+    return [variant for group in groups.values() for variant in group.variants]
 
 
 def _card_settings(name: str) -> set[str] | None:
@@ -93,31 +94,48 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}={value}"
 
 
-def _place(run: FinishedRun, group: list[Variant], loud: tuple[str, ...]) -> None:
-    """Put a run into the variant of its weights; drop it if a better one is there already.
+@dataclass(slots=True)
+class _Group:
+    """Variants of one model with the same settings, each found without a look at the others."""
 
-    A card may name one adapter a task, so different fingerprints on different tasks share a
-    variant; two fingerprints (or ways of prompting) on the same task cannot.
-    """
-    place = (run.result.task, run.result.split)
-    same = [v for v in group if any(r.fingerprint == run.fingerprint for r in v.runs.values())]
-    for variant in [*same, *(v for v in group if v not in same)]:
-        other = variant.runs.get(place)
-        if other is None:
-            variant.runs[place] = run
-            return
-        if (other.fingerprint, other.prompt) == (run.fingerprint, run.prompt):
-            return
-    group.append(Variant(run.model, loud, {place: run}))
+    variants: list[Variant] = field(default_factory=list)
+    by_fingerprint: dict[str, list[int]] = field(default_factory=dict)
+    """Indices of the variants that have a run of these weights, in order."""
+    full: Counter[Place] = field(default_factory=Counter)
+    """How many of the first variants have a run of the place."""
+
+    def place(self, run: FinishedRun, loud: tuple[str, ...]) -> None:
+        """Put a run into the variant of its weights; drop it if a better one is there already.
+
+        A card may name one adapter a task, so different fingerprints on different tasks share a
+        variant; two fingerprints (or ways of prompting) on the same task cannot.
+        """
+        place = (run.result.task, run.result.split)
+        same = self.by_fingerprint.setdefault(run.fingerprint, [])
+        for index in same:
+            other = self.variants[index].runs.get(place)
+            if other is None:
+                self.variants[index].runs[place] = run
+                return
+            if (other.fingerprint, other.prompt) == (run.fingerprint, run.prompt):
+                return
+        index = self.full[place]
+        while index < len(self.variants) and place in self.variants[index].runs:
+            index += 1
+        self.full[place] = index
+        if index == len(self.variants):
+            self.variants.append(Variant(run.model, loud))
+        self.variants[index].runs[place] = run
+        insort(same, index)
 
 
 def _tell_apart(
-    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], list[Variant]],
+    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], _Group],
 ) -> None:
     """Add to variants of one model and one name whatever they do not have in common."""
     named: dict[tuple[str, tuple[str, ...]], list[tuple[Variant, set[str]]]] = {}
     for (model, loud, quiet), group in groups.items():
-        for variant in group:
+        for variant in group.variants:
             facts = set(quiet)
             for run in variant.runs.values():
                 facts |= {run.fingerprint[:8], *run.prompt}
