@@ -106,18 +106,19 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     headline = headline if headline in names else names[0]
     groups = [name for name in names if name != headline and "." not in name]
     places = list(combinations(range(len(runs)), 2))
-    found = [paired_differences(statistics[a], statistics[b], [headline]) for a, b in places]
-    if not all(found):
+    found = [
+        paired_differences(statistics[a], statistics[b], [headline, *groups]) for a, b in places
+    ]
+    if any(not part or part[0].metric != headline for part in found):
         raise ResultsError(f"{headline} is not defined on the samples that the runs share")
-    headlines = adjusted([differences[0] for differences in found])
-    by_pair = [paired_differences(statistics[a], statistics[b], groups) for a, b in places]
-    rest = iter(adjusted([difference for part in by_pair for difference in part]))
+    headlines = adjusted([part[0] for part in found])
+    rest = iter(adjusted([difference for part in found for difference in part[1:]]))
     pairs = tuple(
         Pair(
             a,
             b,
             headlines[place],
-            tuple(next(rest) for _ in by_pair[place]),
+            tuple(next(rest) for _ in found[place][1:]),
             tuple(_disagreements(runs[a], runs[b], statistics[a], statistics[b], headline)),
         )
         for place, (a, b) in enumerate(places)
