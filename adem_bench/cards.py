@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -23,6 +24,10 @@ CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
 MODEL_CARD_NAME = "model.yaml"
 """The card in a training output: `--model FOLDER` stands for it."""
+TRAINING_NAME = "training.json"
+"""What says that a folder is a training output, finished or not."""
+SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
+"""`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
 C = TypeVar("C", bound="Card")
 
 # The safe loader written in C, where PyYAML was built with it: listings read every card.
@@ -69,6 +74,12 @@ def find_card(kind: CardKind, name: str) -> Path:
     inside = Path(name).expanduser() / MODEL_CARD_NAME
     if kind == "models" and inside.is_file():
         return inside
+    if kind == "models" and inside.with_name(TRAINING_NAME).is_file():
+        raise CardError(
+            f"{name} is a training output without {MODEL_CARD_NAME}: the training is not finished; "
+            "the `adem-bench train` command that began it goes on, or give its base model with "
+            f"--adapter {inside.with_name('checkpoints')}/step-…"
+        )
     known = list_cards(kind)
     if name not in known:
         raise CardError(f"unknown {NOUNS[kind]} {name!r}{nearest_hint(name, known)}")
@@ -78,9 +89,16 @@ def find_card(kind: CardKind, name: str) -> Path:
 def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
     """Return a model's card, with `key=value` overrides applied.
 
+    A name like `hf:FOLDER` needs no card: it is a model of kind `hf` whose source is `FOLDER`.
+
     Raises:
         CardError: not found, not YAML, or a field is wrong; file, line and field are named.
     """
+    schemed = SCHEME.fullmatch(name)
+    if schemed and not Path(name).exists():
+        kind, source = schemed.groups()
+        data: dict[str, Any] = {"name": name, "kind": kind, "options": {"source": source}}
+        return _checked(data, None, ModelCard, overrides)
     return _read(find_card("models", name), ModelCard, overrides)
 
 
@@ -154,11 +172,18 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, card_class: type[C], overrides: Sequence[str]) -> C:
     data = _parse_yaml(path)
+    data.setdefault("name", path.stem)
+    return _checked(data, path, card_class, overrides)
+
+
+def _checked(
+    data: dict[str, Any], path: Path | None, card_class: type[C], overrides: Sequence[str]
+) -> C:
+    """Return a card of raw fields; `path` is its file, if it has one."""
     for override in overrides:
         _apply_override(data, override)
-    data.setdefault("name", path.stem)
     try:
-        return card_class.model_validate({**data, "path": path.resolve()})
+        return card_class.model_validate({**data, "path": path.resolve() if path else None})
     except ValidationError as error:
         raise CardError(_explain(path, card_class, error, overrides)) from error
 
@@ -200,16 +225,18 @@ def _index(target: list[Any], text: str, override: str) -> int:
 
 
 def _explain(
-    path: Path, card_class: type[Card], error: ValidationError, overrides: Sequence[str]
+    path: Path | None, card_class: type[Card], error: ValidationError, overrides: Sequence[str]
 ) -> str:
     """Turn pydantic's report into one line that names file (or override), line and field."""
     first = error.errors()[0]
     names = [str(part) for part in first["loc"]]
     where = ".".join(names) or "card"
-    line = _line_of(path, names)
-    place = f"{path}, line {line}" if line else str(path)
+    line = _line_of(path, names) if path else None
+    place = f"{path}, line {line}" if line else str(path or card_class.__name__)
     for override in overrides:
-        if f"{where}.".startswith(f"{override.partition('=')[0]}."):
+        key = override.partition("=")[0]
+        is_unknown_part = first["type"] == "extra_forbidden" and key.startswith(f"{where}.")
+        if is_unknown_part or f"{where}.".startswith(f"{key}."):
             place = f"--set {override}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -28,6 +28,10 @@ class CheckpointError(AdemBenchError):
     """Weights are missing or do not fit the model they are loaded into."""
 
 
+class DivergedError(AdemBenchError):
+    """Training has left the region where its gradients are finite."""
+
+
 class PredictionsError(AdemBenchError):
     """A predictions file cannot be read or belongs to other samples."""
 

@@ -44,13 +44,60 @@ def data_root_option(command: F) -> F:
 
 def set_option(command: F) -> F:
     """Add `--set`, any number of times, as `overrides`."""
+    return _override_option("card, for example options.captions=false")(command)
+
+
+def recipe_set_option(command: F) -> F:
+    """Add `--set` for the fields of a recipe."""
+    return _override_option(
+        "recipe (`adem-bench recipes show NAME` lists them), for example epochs=3 or "
+        "data.0.limit=500"
+    )(command)
+
+
+def _override_option(what: str) -> Callable[[F], F]:
     return click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override a field of the card, for example options.captions=false; repeatable.",
-    )(command)
+        help=f"Override a field of the {what}; repeatable.",
+    )
+
+
+class LoggerNames(click.ParamType[tuple[str, ...]]):
+    """Names of loggers, comma-separated, or `none`; each installed."""
+
+    name = "A,B|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names, each once.
+
+        Raises:
+            AdemBenchError: there is no such logger, or its package is not installed.
+        """
+        from adem_bench.loggers.chosen import NONE, check_loggers
+
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        if names in ((), (NONE,)):
+            return ()
+        check_loggers(names)
+        return names
+
+
+def log_to_option(default: str) -> Callable[[F], F]:
+    """Add `--log-to`, as `loggers`."""
+    return click.option(
+        "--log-to",
+        "loggers",
+        type=LoggerNames(),
+        metavar="A,B|none",
+        default=default,
+        show_default=True,
+        help="Where figures go besides the files: tensorboard, wandb, mlflow.",
+    )
 
 
 def split_option(command: F) -> F:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
 from pydantic import BaseModel
 
-from adem_bench.cli.options import HintingGroup, complain, set_option
+from adem_bench.cli.options import HintingGroup, complain, recipe_set_option
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)
@@ -41,7 +42,7 @@ def list_command() -> None:
 
 @recipes.command("show")
 @click.argument("name")
-@set_option
+@recipe_set_option
 def show_command(name: str, overrides: tuple[str, ...]) -> None:
     """Explain a recipe: every field, its value and what it does."""
     from adem_bench.cards import load_recipe_card
@@ -70,4 +71,5 @@ def _explained(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """Return a value as `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)

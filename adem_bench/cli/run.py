@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, set_option, split_option
+from adem_bench.cli.options import (
+    complain,
+    data_root_option,
+    log_to_option,
+    set_option,
+    split_option,
+)
 
 if TYPE_CHECKING:
     from adem_bench.runner.evaluate import Evaluation
@@ -73,6 +80,7 @@ class BatchSize(click.ParamType[int | None]):
     show_default=True,
     help="Failed samples per task up to which the exit code is still 0.",
 )
+@log_to_option("none")
 @set_option
 def run(**given: Any) -> int:
     """Evaluate a model on tasks; started again, the same command resumes where it stopped."""
@@ -82,12 +90,15 @@ def run(**given: Any) -> int:
 
     evaluation, most_failed = _evaluation(given), given["max_failed"]
     outcomes: list[Outcome] = []
+    loggers = given["loggers"]
     out = console()
     for outcome in evaluate(evaluation, run_progress):
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
         show_result(outcome.result, out, heading)
         if outcome.resumed:
             click.echo(f"{outcome.resumed} records were kept from before")
+        if loggers:
+            loggers = _log(outcome, loggers)
         click.echo()
         outcomes.append(outcome)
     if len(outcomes) > 1:
@@ -99,6 +110,13 @@ def run(**given: Any) -> int:
         click.echo(f"`adem-bench leaderboard {evaluation.results}` tabulates all runs")
     failed = any(outcome.result.failed > most_failed for outcome in outcomes)
     return FAILED if failed else 0
+
+
+def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
+    """Log a run; return the loggers that are good for another one."""
+    from adem_bench.results.logged import log_run
+
+    return log_run(outcome.folder, outcome.result, loggers, lambda warning: complain([warning]))
 
 
 def _evaluation(given: dict[str, Any]) -> Evaluation:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import complain, data_root_option, set_option
+from adem_bench.cli.options import complain, data_root_option, log_to_option, recipe_set_option
+from adem_bench.errors import printable
 
 if TYPE_CHECKING:
     from adem_bench.trainers.train import TrainingOutcome
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 @click.option(
     "--overwrite", is_flag=True, help="Start anew, removing what a training left in the output."
 )
-@set_option
+@log_to_option("tensorboard")
+@recipe_set_option
 def train(**given: Any) -> int:
     """Make an adapter by a recipe; started again, the same command goes on where it stopped.
 
@@ -59,7 +61,10 @@ def train(**given: Any) -> int:
 
     tasks = tuple(name.strip() for name in (given.pop("tasks") or "").split(",") if name.strip())
     with TrainingProgress() as watcher:
-        outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
+        try:
+            outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
+        except KeyboardInterrupt as stop:
+            raise click.Abort(watcher.interrupted()) from stop
     if not watcher.began:  # another process tells of it
         return 0
     out = console()
@@ -82,7 +87,10 @@ def _report(outcome: TrainingOutcome) -> None:
     if counts.skipped_steps:
         click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")
     if counts.unreadable_images:
-        click.echo(f"{counts.unreadable_images} samples left out: their image cannot be read")
+        named = f": {'; '.join(outcome.unreadable)}" if outcome.unreadable else ""
+        more = "; …" if 0 < len(outcome.unreadable) < counts.unreadable_images else ""
+        left_out = f"{counts.unreadable_images} samples left out: their image cannot be read"
+        click.echo(printable(f"{left_out}{named}{more}"))
     best = outcome.output / "best"
     if best.is_dir():
         click.echo(f"the best evaluation's adapter: {best} (--adapter {best})")

@@ -35,6 +35,7 @@ class TrainingProgress:
         self._started = self._last_line = time.monotonic()
         self._first_step = 0
         self._loss: float | None = None
+        self._output: Path | None = None
         self._bar: Any = None
         self._task: Any = None
 
@@ -44,13 +45,15 @@ class TrainingProgress:
         from adem_bench.trainers.schedule import peak_learning_rate
 
         recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
+        left_over = plan.left_over
         complain(prepared.warnings())
         tuned, total = prepared.parameters
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
             f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
             f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples a step "
-            f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)",
+            f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)"
+            + (f"; {left_over:,} samples left over at each epoch's end" if left_over else ""),
             f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
             f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "
             f"{name_of(prepared.network.device)}".replace("torch.", ""),
@@ -59,6 +62,7 @@ class TrainingProgress:
         for line in lines:
             click.echo(printable(line))
         self.began = True
+        self._output = output
         self._batch = recipe.effective_batch
         self._total, self._first_step = plan.total_steps, steps_done
         self._started = self._last_line = time.monotonic()
@@ -87,6 +91,26 @@ class TrainingProgress:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             click.echo(line)
+
+    def interrupted(self) -> str:
+        """Return what becomes of a training that ends here."""
+        from adem_bench.trainers.checkpoints import FOLDER
+
+        if self._output is None:
+            return "interrupted before training began: the same command starts again"
+        steps = sorted((self._output / FOLDER).glob("step-*"))
+        if not steps:
+            return "interrupted before the first checkpoint: the same command starts from step 0"
+        done = int(steps[-1].name.removeprefix("step-"))
+        return f"interrupted: the same command goes on after step {done:,}"
+
+    def warned(self, message: str) -> None:
+        """Print a warning, above the bar if there is one."""
+        if self._bar is None:
+            complain([message])
+        else:
+            line = printable(f"warning: {message}")
+            self._bar.console.print(line, markup=False, highlight=False)
 
     def _facts(self, report: StepReport) -> str:
         from adem_bench.runner.manifest import peak_memory

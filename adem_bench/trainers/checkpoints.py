@@ -66,12 +66,13 @@ class Checkpoints:
         self._settings = settings
         self._keep = keep
 
-    def save(self, state: TrainingState, step: int) -> Path:
-        """Write a checkpoint and drop the oldest ones; return its folder.
+    def save(self, state: TrainingState, step: int, drop: bool = True) -> Path:
+        """Write a checkpoint; return its folder.
 
         Args:
             state: What to keep.
             step: Optimizer steps done, which names the folder.
+            drop: Whether the oldest ones are removed, so that as many stay as are to be kept.
 
         Raises:
             ResultsError: no space is left, or the folder cannot be written; the checkpoint
@@ -93,7 +94,7 @@ class Checkpoints:
             raise self._explained(target, reason) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        for old in self.folders()[: -self._keep]:
+        for old in self.folders()[: -self._keep] if drop else ():
             _remove(old)
         return target
 
@@ -122,6 +123,11 @@ class Checkpoints:
     def folders(self) -> list[Path]:
         """Return the whole checkpoints, oldest first."""
         return sorted(self._root.glob("step-*"))
+
+    def folder_until(self, step: int) -> Path | None:
+        """Return the last checkpoint made after at most so many steps; None without any."""
+        early = [folder for folder in self.folders() if folder.name <= f"step-{step:08d}"]
+        return early[-1] if early else None
 
     def latest(self) -> TrainingState | None:
         """Return the newest checkpoint's state, or None without any.

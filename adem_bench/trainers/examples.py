@@ -39,15 +39,16 @@ class TrainingImage:
 class LeftOut:
     """Samples that cannot be trained on."""
 
-    malformed: int = 0
-    """Rows of the data that are not as documented."""
+    malformed: list[str] = field(default_factory=list)
+    """Ids of rows of the data that are not as documented, with the reason."""
     unsupervised: list[str] = field(default_factory=list)
     """Ids of samples whose prompt leaves no room for any of the answer (Q25)."""
 
     def warnings(self) -> Iterator[str]:
         """Say how many there are and name the first few."""
         if self.malformed:
-            yield f"{self.malformed} malformed rows of the data are left out"
+            count = len(self.malformed)
+            yield f"{count} malformed rows of the data are left out: {some(self.malformed)}"
         if self.unsupervised:
             yield (
                 f"{len(self.unsupervised)} samples are left out because their prompt leaves no "
@@ -91,7 +92,7 @@ class Examples:
             self._supervised_from.append(row.supervised_from)
             self._image_of.append(place)
             self.names.append(pair.id)
-        self.left_out.malformed += len(data.skipped())
+        self.left_out.malformed += [f"{row.sample_id} ({row.reason})" for row in data.skipped()]
 
     def __len__(self) -> int:
         return len(self._image_of)

@@ -1,4 +1,4 @@
-"""What training leaves for people to watch: a JSON-lines log, TensorBoard scalars, a curve."""
+"""What training leaves for people to watch: a JSON-lines log, scalars for loggers, a curve."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.files import disk_error, write_atomically
+from adem_bench.loggers.base import Logger
 from adem_bench.records import Json
 from adem_bench.runner.manifest import peak_memory
 from adem_bench.trainers.loop import StepReport
 
-LOG_NAME, CURVE_NAME, TENSORBOARD = "log.jsonl", "loss.png", "tensorboard"
+LOG_NAME, CURVE_NAME = "log.jsonl", "loss.png"
 SCALARS = ("loss", "learning_rate", "grad_norm", "scale", "samples_per_second")
 SMOOTHED_OVER = 0.02
 """Share of all steps that the curve's bold line averages over."""
@@ -23,19 +24,22 @@ SMOOTHED_OVER = 0.02
 class Journal:
     """The log of one output folder, written by the first process."""
 
-    def __init__(self, output: Path, steps_done: int) -> None:
+    def __init__(self, output: Path, steps_done: int, logger: Logger) -> None:
         """Go on after `steps_done` optimizer steps; lines of later ones are dropped.
+
+        Args:
+            output: The folder.
+            steps_done: Optimizer steps.
+            logger: Is given the scalars; whoever made it closes it.
 
         Raises:
             ResultsError: the folder cannot be written.
         """
-        from torch.utils.tensorboard import SummaryWriter
-
         self._path = output / LOG_NAME
         kept = [line for line in read_log(self._path) if line["step"] <= steps_done]
         write_atomically(self._path, "".join(map(_line, kept)))
         self._stream = self._path.open("a", encoding="utf-8")
-        self._board: Any = SummaryWriter(str(output / TENSORBOARD), purge_step=steps_done + 1)
+        self._logger = logger
 
     def write(self, report: StepReport) -> None:
         """Add one optimizer step.
@@ -45,15 +49,14 @@ class Journal:
         """
         line = asdict(report) | {"memory": peak_memory()}
         self._append(line)
-        for name in SCALARS:
-            self._board.add_scalar(name, line[name], report.step)
+        self._logger.log(report.step, {name: line[name] for name in SCALARS})
 
     def write_evaluation(self, evaluation: Mapping[str, Json]) -> None:
         """Add the figures of an evaluation: `step`, `epoch` and a value for each headline."""
         self._append(evaluation)
-        for name, value in evaluation.items():
-            if name not in ("step", "epoch") and isinstance(value, float):
-                self._board.add_scalar(f"evaluation/{name}", value, evaluation["step"])
+        step = evaluation["step"]
+        assert isinstance(step, int)
+        self._logger.log(step, _figures(evaluation))
 
     def _append(self, line: Mapping[str, Any]) -> None:
         try:
@@ -63,9 +66,26 @@ class Journal:
             raise disk_error(self._path, error) from error
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the file."""
         self._stream.close()
-        self._board.close()
+
+
+def last_logged(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the scalars that a log's lines stand for, each with the last step it has."""
+    last: dict[str, int] = {}
+    for line in log:
+        for name in SCALARS if "loss" in line else _figures(line):
+            last[name] = max(line["step"], last.get(name, 0))
+    return last
+
+
+def _figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return an evaluation's figures under the names that loggers show."""
+    return {
+        f"evaluation/{name}": value
+        for name, value in evaluation.items()
+        if name not in ("step", "epoch") and isinstance(value, float)
+    }
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -86,6 +106,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def draw_loss_curve(log: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Write a PNG of loss and learning rate by optimizer step."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     points = [line for line in log if isinstance(line.get("loss"), float)]
     steps = [line["step"] for line in points]
@@ -97,6 +118,7 @@ def draw_loss_curve(log: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     axes.plot(steps, _smoothed(losses, window), color="#1f4e9c", label=f"mean of {window}")
     axes.set(xlabel="optimizer step", ylabel="loss", title=title)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     rates = axes.twinx()
     learning_rates = [line["learning_rate"] for line in points]
     rates.plot(steps, learning_rates, color="#c0702a", linewidth=1, label="learning rate")

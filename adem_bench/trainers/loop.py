@@ -25,6 +25,9 @@ from adem_bench.trainers.plan import Plan, Position, derived_seed
 from adem_bench.trainers.reading import BatchReader, ReadBatch, read_ahead
 from adem_bench.trainers.schedule import learning_rate
 
+NAMED = 5
+"""Unreadable images named at the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -69,6 +72,8 @@ class Training:
         self.network = network
         self.position = Position()
         self.counts = Counts()
+        self.unreadable: list[str] = []
+        """What is wrong with the first few images that this process could not read."""
         self._class_token_at = class_token_at
         self._recipe, self._plan, self._collective = recipe, plan, collective
         self._optimization = Optimization(
@@ -136,6 +141,7 @@ class Training:
         figures = (sum(known), float(len(known)), float(len(losses) - len(known)))
         updated = self._optimization.update(rate, (*figures, float(len(unreadable))))
         total, count, nan_losses, images = updated.summed
+        self.unreadable += unreadable[: NAMED - len(self.unreadable)]
         self._count(updated.skipped, int(nan_losses), int(images), unreadable)
         self.position = self._plan.after(self.position)
         return StepReport(

@@ -29,17 +29,29 @@ def training_manifest(
         counts: Skipped steps, losses that were no number, unreadable images.
         processes: Number of processes.
     """
+    facts = training_facts(prepared, processes)
+    return {
+        "schema": SCHEMA,
+        "finished": now(),
+        **facts,
+        "model": facts["model"] | {"card": as_mapping(prepared.frozen.card)},
+        "counts": dict(counts),
+        "timing": dict(timing),
+        "memory": peak_memory(),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
+    }
+
+
+def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
+    """Return the part of the manifest that is known before the first step; arguments as there."""
     frozen, plan, examples = prepared.frozen, prepared.plan, prepared.examples
     tuned, total = prepared.parameters
     return {
-        "schema": SCHEMA,
         "adem_bench_version": adem_bench.__version__,
-        "finished": now(),
         "recipe": as_mapping(prepared.recipe),
         "recipe_digest": prepared.recipe.digest(),
         "model": {
             "name": frozen.card.name,
-            "card": as_mapping(frozen.card),
             "fingerprint": frozen.fingerprint,
             "dtype": str(frozen.dtype).removeprefix("torch."),
             "device": name_of(prepared.network.device),
@@ -49,7 +61,7 @@ def training_manifest(
             "fingerprints": dict(prepared.data),
             "samples": len(examples),
             "with_image": examples.with_image,
-            "malformed": examples.left_out.malformed,
+            "malformed": len(examples.left_out.malformed),
             "unsupervised": len(examples.left_out.unsupervised),
         },
         "prompts": {
@@ -67,10 +79,6 @@ def training_manifest(
             "processes": processes,
             "peak_learning_rate": peak_learning_rate(prepared.recipe),
         },
-        "counts": dict(counts),
-        "timing": dict(timing),
-        "memory": peak_memory(),
         "hardware": hardware(),
         "versions": versions(),
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
     }

@@ -5,12 +5,14 @@ adapter/         the final adapter
 best/            the adapter of the best evaluation, if `--eval` asked for any
 results/         runs of the evaluations between epochs
 checkpoints/     what an interrupted training goes on from
-log.jsonl, tensorboard/, loss.png, manifest.json
+log.jsonl, loss.png, manifest.json
+tensorboard/, wandb/, loggers.json   what `--log-to` leaves
 training.json    what the folder belongs to: recipe, model and data
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,16 +23,16 @@ from typing import Any
 import filelock
 import yaml
 
-from adem_bench.cards import MODEL_CARD_NAME
+from adem_bench.cards import MODEL_CARD_NAME, TRAINING_NAME
 from adem_bench.errors import ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
 from adem_bench.records import Json
 from adem_bench.schemas import ModelCard, RecipeCard
 
-IDENTITY_NAME, LOCK_NAME, ADAPTER, BEST = "training.json", ".lock", "adapter", "best"
+LOCK_NAME, ADAPTER, BEST = ".lock", "adapter", "best"
 WRITTEN = {
-    ADAPTER, BEST, IDENTITY_NAME, MODEL_CARD_NAME, "checkpoints", "results", "tensorboard",
-    "log.jsonl", "loss.png", "manifest.json",
+    ADAPTER, BEST, TRAINING_NAME, MODEL_CARD_NAME, "checkpoints", "results", "tensorboard",
+    "wandb", "loggers.json", "log.jsonl", "loss.png", "manifest.json",
 }  # fmt: skip
 """All that training writes into its output; nothing else is ever removed."""
 RUNTIME_FIELDS = {
@@ -48,6 +50,7 @@ class Output:
         """Name the folder; nothing is touched before `claim`."""
         self.path = path
         self._lock = filelock.FileLock(path / LOCK_NAME)
+        self._is_new = False
 
     def claim(self, identity: Mapping[str, Json], overwrite: bool) -> None:
         """Make the folder, or take up the one that the same training left.
@@ -78,11 +81,12 @@ class Output:
             raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")
         if overwrite:
             self._clear()
-        write_json(self.path / IDENTITY_NAME, dict(identity))
+        self._is_new = not self._entries()
+        write_json(self.path / TRAINING_NAME, dict(identity))
 
     def _foreign(self, identity: Mapping[str, Json]) -> str:
         """Return why what is here is not this training's own; empty if it is, or nothing is."""
-        path = self.path / IDENTITY_NAME
+        path = self.path / TRAINING_NAME
         if not path.is_file():
             return ""
         try:
@@ -99,7 +103,7 @@ class Output:
         return [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
 
     def _holds_something_else(self) -> bool:
-        return bool(self._entries()) and not (self.path / IDENTITY_NAME).is_file()
+        return bool(self._entries()) and not (self.path / TRAINING_NAME).is_file()
 
     def _clear(self) -> None:
         """Remove what training wrote.
@@ -153,7 +157,17 @@ class Output:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and self._is_new:
+            self._give_up()
         self._lock.release()
+
+    def _give_up(self) -> None:
+        """Remove a folder in which an error left nothing made, so that any training may have it."""
+        if [entry.name for entry in self._entries()] == [TRAINING_NAME]:
+            with contextlib.suppress(OSError):
+                (self.path / TRAINING_NAME).unlink()
+                (self.path / LOCK_NAME).unlink()
+                self.path.rmdir()
 
 
 def training_identity(

@@ -71,6 +71,11 @@ class Plan:
             )
 
     @property
+    def left_over(self) -> int:
+        """Samples that an epoch does not come to, others in each: they make no whole step."""
+        return max(0, len(self._lengths) - self.steps * self._recipe.effective_batch)
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.steps * self._recipe.epochs

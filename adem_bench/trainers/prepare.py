@@ -14,6 +14,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.adem.assemble import empty_network
 from adem_bench.models.adem.disk.adapter_files import AdapterSettings
 from adem_bench.models.adem.frozen import FrozenParts, pick_dtype
+from adem_bench.models.adem.frozen_files import FrozenFiles
 from adem_bench.models.adem.network import AdemNetwork
 from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.base import ModelOptions
@@ -49,6 +50,8 @@ class TrainingJob:
     """`key=value` settings of recipe fields."""
     overwrite: bool = False
     """Whether to start anew, removing what a training left in the output."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """Where scalars go besides the log: `tensorboard`, `wandb`, `mlflow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,23 @@ class PromptUse:
         return f"{self.task} is asked differently in training: {'; '.join(parts)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a job comes to: all that is known before anything is loaded."""
+
+    recipe: RecipeCard
+    base: ModelCard
+    """Card of the model whose frozen parts are used, as it was read."""
+    card: ModelCard
+    """The same, as this training loads it."""
+    sources: tuple[TrainingData, ...]
+    data: Mapping[str, str]
+    """Fingerprint of each source's data."""
+    prompts: tuple[PromptUse, ...]
+    model: Mapping[str, str]
+    """Name and fingerprint (precision included) of the frozen parts."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """All that training needs, loaded and checked."""
@@ -103,6 +123,12 @@ class Prepared:
     def warnings(self) -> Iterator[str]:
         """Return what a user must know before training begins."""
         yield from self.examples.left_out.warnings()
+        recipe = self.recipe
+        if recipe.warmup_epochs >= recipe.epochs:
+            yield (
+                f"warmup_epochs {recipe.warmup_epochs:g} is not below epochs {recipe.epochs}: the "
+                "learning rate rises to the end; set a shorter warm-up, or more epochs"
+            )
         yield from (warning for use in self.prompts if (warning := use.warning()))
 
 
@@ -119,10 +145,10 @@ def read_recipe(job: TrainingJob) -> RecipeCard:
     return recipe.model_copy(update={"model": model})
 
 
-def prepare(
+def outline(
     job: TrainingJob, recipe: RecipeCard, processes: Processes, device: torch.device
-) -> Prepared:
-    """Load everything; the data is checked before the model is loaded.
+) -> Outline:
+    """Check the cards and the data, and find the weights.
 
     Args:
         job: What is to be trained.
@@ -131,7 +157,7 @@ def prepare(
         device: Of this process.
 
     Raises:
-        AdemBenchError: a card, the data or the weights are at fault.
+        AdemBenchError: a card or the data are at fault, or weights are missing.
     """
     base = load_model_card(recipe.model)
     card = _training_card(base, recipe, device)
@@ -153,25 +179,45 @@ def prepare(
         for name, source in zip(names, sources, strict=True)
     )
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
+    files = FrozenFiles(card, job.data_root, pick_dtype(card.dtype, device))
+    model = {"name": card.name, "fingerprint": files.fingerprint}
+    return Outline(recipe, base, card, tuple(sources), data, prompts, model)
+
+
+def prepare(
+    job: TrainingJob, outlined: Outline, processes: Processes, device: torch.device
+) -> Prepared:
+    """Load everything.
+
+    Args:
+        job: What is to be trained.
+        outlined: From `outline`.
+        processes: Those that train together.
+        device: Of this process.
+
+    Raises:
+        AdemBenchError: the weights are at fault, or there is too little data.
+    """
+    recipe = outlined.recipe
     # Weights to be sharded go to their device part by part.
     place = "cpu" if recipe.shard_frozen_weights else str(device)
-    frozen = FrozenParts(card, ModelOptions(place, job.data_root), trainable=True)
-    settings = _settings(recipe, frozen, prompts)
+    frozen = FrozenParts(outlined.card, ModelOptions(place, job.data_root), trainable=True)
+    settings = _settings(recipe, frozen, outlined.prompts)
     network = _new_network(recipe, frozen, settings, device)
-    pairs = zip(recipe.data, sources, strict=True)
+    pairs = zip(recipe.data, outlined.sources, strict=True)
     examples = build_examples(pairs, frozen.tokenizer, recipe.method.cls_token)
     plan = Plan(examples.lengths, recipe, processes.world_size, processes.rank)
     return Prepared(
         recipe=recipe,
-        base=base,
+        base=outlined.base,
         frozen=frozen,
         network=network,
         settings=settings,
         examples=examples,
         plan=plan,
         class_token_at=SequenceBuilder(frozen.tokenizer, recipe.method.cls_token).class_token_at,
-        data=data,
-        prompts=prompts,
+        data=outlined.data,
+        prompts=outlined.prompts,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import MODEL_CARD_NAME, expand_tasks
-from adem_bench.errors import CardError
+from adem_bench.errors import CardError, DivergedError
 from adem_bench.files import write_json
+from adem_bench.loggers.base import LoggedRun
+from adem_bench.loggers.chosen import Loggers, check_loggers
 from adem_bench.models.adem.disk.adapter_files import write_adapter
 from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.model import AdemModel
@@ -26,15 +29,26 @@ from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, build_task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
 from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.journal import CURVE_NAME, LOG_NAME, Journal, draw_loss_curve, read_log
+from adem_bench.trainers.journal import (
+    CURVE_NAME,
+    LOG_NAME,
+    Journal,
+    draw_loss_curve,
+    last_logged,
+    read_log,
+)
 from adem_bench.trainers.loop import StepReport, Training
-from adem_bench.trainers.manifest import training_manifest
+from adem_bench.trainers.manifest import training_facts, training_manifest
 from adem_bench.trainers.output import ADAPTER, BEST, Output, training_identity
-from adem_bench.trainers.prepare import Prepared, TrainingJob, prepare, read_recipe, shard
+from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare, read_recipe, shard
 from adem_bench.trainers.reading import BatchReader, worker_count
 
 TOKENS_AT_ONCE = {"cpu": 1024}
 """More rows at a time are no faster there, and take memory and padding (benchmarks/README.md)."""
+
+MOST_SKIPPED = 50
+"""Steps skipped in a row at which training ends; a loss scale that has to come down from 65,536 to
+1 costs 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,8 @@ class TrainingOutcome:
     loss: float | None
     """Of the last optimizer step; None if there was nothing left to do."""
     counts: Counts
+    unreadable: tuple[str, ...]
+    """What is wrong with the first few images that this call could not read."""
     evaluations: tuple[Mapping[str, Json], ...]
     """Headline figures of every evaluation."""
     outcomes: tuple[Outcome, ...]
@@ -71,6 +87,10 @@ class Watcher(Protocol):
         """An evaluation was made."""
         ...
 
+    def warned(self, message: str) -> None:
+        """Something went wrong that does not end the training."""
+        ...
+
 
 class Silent:
     """A watcher that says nothing."""
@@ -84,6 +104,10 @@ class Silent:
     def evaluated(self, evaluation: Mapping[str, Json]) -> None:
         """Say nothing."""
 
+    def warned(self, message: str) -> None:
+        """Leave it to Python's own warnings."""
+        warnings.warn(message, stacklevel=2)
+
 
 def train(job: TrainingJob, watcher: Watcher | None = None) -> TrainingOutcome:
     """Train an adapter, or go on with a training that was interrupted.
@@ -96,15 +120,20 @@ def train(job: TrainingJob, watcher: Watcher | None = None) -> TrainingOutcome:
         AdemBenchError: a card, the data, the weights, the output or the disk are at fault.
     """
     recipe = read_recipe(job)
+    check_loggers(job.loggers)
     tasks = _tasks(job, recipe)
     processes = Processes()
     device = pick_device(own_device(job.device, processes))
     collective = Collective(processes, device)
     try:
-        prepared = prepare(job, recipe, processes, device)
-        shard(prepared, collective, device)
-        name = f"{prepared.frozen.card.name}-{recipe.name}"
+        outlined = outline(job, recipe, processes, device)
+        name = f"{outlined.card.name}-{recipe.name}"
         with Output(job.output or Path("results") / "train" / name) as output:
+            if collective.is_first:
+                identity = training_identity(recipe, outlined.model, outlined.data)
+                output.claim(identity, job.overwrite)
+            prepared = prepare(job, outlined, processes, device)
+            shard(prepared, collective, device)
             run = _Run(job, prepared, tasks, processes, collective, output)
             return run.train(watcher or Silent())
     finally:
@@ -154,54 +183,79 @@ class _Run:
     def train(self, watcher: Watcher) -> TrainingOutcome:
         done = self._resume()
         clock = time.perf_counter()
-        with ExitStack() as stack:
-            journal = None
-            if self.collective.is_first:
-                journal = stack.enter_context(closing(Journal(self.output.path, done)))
-                watcher.begins(self.prepared, self.output.path, done)
-            # Closed on any error too: it ends the processes that read ahead.
-            steps = stack.enter_context(closing(self._steps()))
-            loss = self._go(steps, journal, watcher)
-        is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
-        if self.collective.is_first and is_new:
-            self._finish(done, time.perf_counter() - clock)
-        self.collective.barrier()
+        # Loggers close last: what they still have to send may take long, or be interrupted.
+        with closing(self._loggers(done, watcher)) as loggers:
+            with ExitStack() as stack:
+                journal = None
+                if self.collective.is_first:
+                    journal = Journal(self.output.path, done, loggers)
+                    stack.enter_context(closing(journal))
+                    watcher.begins(self.prepared, self.output.path, done)
+                # Closed on any error too: it ends the processes that read ahead.
+                steps = stack.enter_context(closing(self._steps()))
+                loss = self._go(steps, journal, watcher)
+            is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
+            if self.collective.is_first and is_new:
+                self._finish(done, time.perf_counter() - clock)
+            self.collective.barrier()
         return TrainingOutcome(
             self.output.path,
             self.prepared.plan.total_steps,
             done,
             loss,
             self.training.counts,
+            tuple(self.training.unreadable),
             tuple(self.evaluations),
             self.outcomes,
         )
 
+    def _loggers(self, done: int, watcher: Watcher) -> Loggers:
+        """Return the loggers that the job names; nothing is ever given to those of others."""
+        path = self.output.path
+        facts = training_facts(self.prepared, self.processes.world_size)
+        logged = last_logged(read_log(path / LOG_NAME))
+        run = LoggedRun(path, self.name, facts, done, logged)
+        return Loggers(self.job.loggers, run, watcher.warned)
+
     def _go(
         self, steps: Iterator[StepReport], journal: Journal | None, watcher: Watcher
     ) -> float | None:
-        """Take all steps; return the loss of the last one."""
-        loss = None
+        """Take all steps; return the loss of the last one.
+
+        Raises:
+            DivergedError: no step can be made any more.
+        """
+        loss, skipped = None, 0
         self._evaluate_if_due(journal, watcher)
         for report in steps:
             loss = report.loss
             if journal:
                 journal.write(report)
                 watcher.step(report)
+            skipped = skipped + 1 if report.skipped else 0
+            if skipped == MOST_SKIPPED:
+                raise self._diverged(report.step - skipped)
             ends_epoch = report.position.step == 0
-            if ends_epoch or report.step % self.prepared.recipe.checkpoint_steps == 0:
-                self._save(report.step)
+            is_due = report.step % self.prepared.recipe.checkpoint_steps == 0
+            # Weights that perhaps no step can be made from do not push good ones out.
+            if ends_epoch or (is_due and not report.skipped):
+                self._save(report.step, drop=not report.skipped)
             self._evaluate_if_due(journal, watcher)
         return loss
 
+    def _diverged(self, last_step: int) -> DivergedError:
+        """Return the error of a training that made no step after `last_step`."""
+        good = self.checkpoints.folder_until(last_step)
+        kept = f"; the checkpoint {good} is from before that" if good else ""
+        return DivergedError(
+            f"training diverged: {MOST_SKIPPED} steps in a row were skipped because a gradient was "
+            f"not finite{kept}; lower base_learning_rate, or try --set max_grad_norm=1, with "
+            "another --output"
+        )
+
     def _resume(self) -> int:
-        """Claim the output and take up its last checkpoint; return the steps it had done."""
-        state = None
-        if self.collective.is_first:
-            frozen = self.prepared.frozen
-            model = {"name": frozen.card.name, "fingerprint": frozen.fingerprint}
-            identity = training_identity(self.prepared.recipe, model, self.prepared.data)
-            self.output.claim(identity, self.job.overwrite)
-            state = self.checkpoints.latest()
+        """Take up the output's last checkpoint; return the steps it had done."""
+        state = self.checkpoints.latest() if self.collective.is_first else None
         state = self.collective.from_first(state)
         if state is not None:
             self.training.load(state)
@@ -227,10 +281,10 @@ class _Run:
             return recipe.tokens_at_once or None
         return TOKENS_AT_ONCE.get(self.prepared.network.device.type)
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, drop: bool) -> None:
         if self.collective.is_first:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
-            self.checkpoints.save(state, step)
+            self.checkpoints.save(state, step, drop)
 
     def _evaluate_if_due(self, journal: Journal | None, watcher: Watcher) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
@@ -243,17 +297,27 @@ class _Run:
         if not self.tasks or position.step or not position.epoch or known:
             return
         folders = self.checkpoints.folders() if journal else []
-        folder = self.collective.from_first(folders[-1] if folders else None)
-        assert folder is not None
-        figures = self.collective.from_first(self._evaluate(folder))
+        checkpoint = self.collective.from_first(folders[-1] if folders else None)
+        assert checkpoint is not None
+        adapter = self._adapter_to_evaluate(checkpoint)
+        figures = self.collective.from_first(self._evaluate(adapter))
         self.evaluations.append(figures)
         if journal:
-            self.checkpoints.note(folder, self.evaluations)
+            self.checkpoints.note(checkpoint, self.evaluations)
             journal.write_evaluation(figures)
             watcher.evaluated(figures)
 
+    def _adapter_to_evaluate(self, checkpoint: Path) -> Path:
+        """Return the checkpoint, or, after the last epoch, the same as the final adapter."""
+        if self.training.position.epoch < self.prepared.recipe.epochs:
+            return checkpoint
+        if self.collective.is_first:
+            self._write_adapter()
+        self.collective.barrier()
+        return self.output.path / ADAPTER
+
     def _evaluate(self, adapter: Path) -> Mapping[str, Json]:
-        """Run the harness with a checkpoint's adapter; keep it if it is the best so far."""
+        """Run the harness with an adapter; keep it if it is the best so far."""
         frozen, position = self.prepared.frozen, self.training.position
         is_last = position.epoch == self.prepared.recipe.epochs
         name = self.name if is_last else f"{self.name}-epoch{position.epoch}"
@@ -284,7 +348,7 @@ class _Run:
     def _finish(self, done: int, seconds: float) -> None:
         """Write the adapter, the curve, the manifest and, last of all, the model card."""
         path, prepared = self.output.path, self.prepared
-        write_adapter(path / ADAPTER, self.training.state().adapter, prepared.settings)
+        self._write_adapter()
         draw_loss_curve(read_log(path / LOG_NAME), path / CURVE_NAME, self.name)
         timing = {"seconds": round(seconds, 3), "resumed_from": done}
         counts = asdict(self.training.counts)
@@ -293,6 +357,10 @@ class _Run:
         self.output.write_model_card(
             prepared.base, self.name, prepared.frozen.files, prepared.parameters[0]
         )
+
+    def _write_adapter(self) -> None:
+        adapter = self.training.state().adapter
+        write_adapter(self.output.path / ADAPTER, adapter, self.prepared.settings)
 
 
 def _number(value: Json) -> float:

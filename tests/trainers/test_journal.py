@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from adem_bench.trainers.journal import Journal, draw_loss_curve, read_log
+from adem_bench.trainers.journal import Journal, draw_loss_curve, last_logged, read_log
 from adem_bench.trainers.loop import StepReport
 from adem_bench.trainers.plan import Position
 
@@ -20,11 +20,26 @@ def report(step: int, **more) -> StepReport:
     return StepReport(**fields | more)
 
 
-def write(folder, steps, done=0) -> None:
-    journal = Journal(folder, done)
+class Kept:
+    """A logger that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, step, scalars) -> None:
+        self.logged.append((step, dict(scalars)))
+
+    def close(self) -> None:
+        raise AssertionError("whoever made the logger closes it")
+
+
+def write(folder, steps, done=0) -> Kept:
+    logger = Kept()
+    journal = Journal(folder, done, logger)
     for step in steps:
         journal.write(step)
     journal.close()
+    return logger
 
 
 def test_every_line_is_strict_json_even_where_half_precision_overflows(tmp_path):
@@ -56,3 +71,33 @@ def test_the_curve_goes_on_after_a_loss_that_is_none(tmp_path):
     is_bold = (pixels == (31, 78, 156)).all(axis=-1)
     columns = np.flatnonzero(is_bold[: len(pixels) * 3 // 4].any(axis=0))
     assert columns.max() - columns.min() > 0.6 * pixels.shape[1]
+
+
+def test_loggers_are_given_the_figures_of_steps_and_evaluations(tmp_path):
+    logger = Kept()
+    journal = Journal(tmp_path, 0, logger)
+    journal.write(report(1, loss=2.5))
+    journal.write_evaluation({"step": 1, "epoch": 1, "mini_mme accuracy": 0.5, "other": None})
+    journal.close()
+    (first, scalars), evaluation = logger.logged
+    assert (first, scalars["loss"], scalars["learning_rate"]) == (1, 2.5, 1e-3)
+    assert evaluation == (1, {"evaluation/mini_mme accuracy": 0.5})
+    log = read_log(tmp_path / "log.jsonl")
+    assert last_logged(log) == dict.fromkeys(scalars, 1) | {"evaluation/mini_mme accuracy": 1}
+
+
+def test_the_curves_ticks_are_whole_steps(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+
+    def keep(figure, *more, **options):
+        save(figure, *more, **options)
+        drawn.extend(figure.axes[0].get_xticks())
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    write(tmp_path, [report(step) for step in (1, 2, 3)])
+    draw_loss_curve(read_log(tmp_path / "log.jsonl"), tmp_path / "loss.png", "title")
+    assert drawn
+    assert all(tick == round(tick) for tick in drawn)

@@ -94,6 +94,9 @@ class StopsAt:
     def evaluated(self, evaluation) -> None:
         pass
 
+    def warned(self, message) -> None:
+        raise AssertionError(message)
+
 
 @pytest.mark.parametrize("step", [1, 3, 4, 7])
 def test_an_interrupted_training_ends_on_the_same_bits(train, tmp_path, step):

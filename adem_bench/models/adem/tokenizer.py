@@ -10,7 +10,6 @@ from sentencepiece import SentencePieceProcessor
 
 from adem_bench.errors import CheckpointError
 
-
 TOKENIZER_NAME = "tokenizer.model"
 
 

@@ -162,7 +162,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
         if not file.is_file():
             raise CheckpointError(
                 f"adapter folder {folder} has no {file.name}; expected {WEIGHTS_NAME} and "
-                f"{SETTINGS_NAME}"
+                f"{SETTINGS_NAME}{_hint(folder)}"
             )
     try:
         data = json.loads(settings_file.read_text(encoding="utf-8"))
@@ -175,6 +175,14 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
         raise CheckpointError(f"{settings_file}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{weights} is not a safetensors file: {error}") from error
+
+
+def _hint(folder: Path) -> str:
+    """Return which adapter further down was meant: a training's final one, or its latest."""
+    found = [*folder.glob(f"*/{WEIGHTS_NAME}"), *folder.glob(f"checkpoints/*/{WEIGHTS_NAME}")]
+    places = sorted(file.parent for file in found)
+    final = [place for place in places if place.name == "adapter"]
+    return f"; did you mean {(final or places)[-1]}?" if places else ""
 
 
 def _with_shapes(
