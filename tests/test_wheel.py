@@ -53,6 +53,13 @@ def test_every_card_is_inside(wheel, kind):
     assert "adem_bench/_cards/results/published.csv" in names(wheel)
 
 
+def test_every_template_of_a_page_is_inside(wheel):
+    folder = "adem_bench/results/templates"
+    files = {f"{folder}/{path.name}" for path in (ROOT / folder).iterdir()}
+    assert f"{folder}/leaderboard.html" in files
+    assert files <= set(names(wheel))
+
+
 def test_no_caches_or_runs_are_inside(wheel):
     assert [name for name in names(wheel) if "__pycache__" in name or "samples.jsonl" in name] == []
 
@@ -64,6 +71,7 @@ def test_no_caches_or_runs_are_inside(wheel):
         (["models", "show", "adem-7b"], "adem_bench/_cards/models/adem-7b.yaml"),
         (["tasks"], "sqa"),
         (["leaderboard", "--published"], "ADEM-VL"),
+        (["leaderboard", "--published", "--format", "html"], "<!doctype html>"),
     ],
 )
 def test_the_installed_package_works_from_a_foreign_folder(

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from adem_bench.results.finished import finished_runs
 from adem_bench.results.formats import FORMATS, leaderboard_text
 from adem_bench.results.formats.latex import tex
 from adem_bench.results.formats.spreadsheet import inert, leaderboard_long
+from adem_bench.results.frames import COLUMNS
 from adem_bench.results.leaderboard import build_leaderboard
 from adem_bench.results.published import PublishedRow
 from adem_bench.results.view import View
@@ -282,3 +284,29 @@ def test_a_page_is_complete_without_its_script(board):
     # What is no whole figure has no value for the script to sort by.
     (cell,) = re.findall(r"<td[^>]*>100\.00", text)
     assert "data-value" not in cell
+
+
+DOCS = (Path(__file__).resolve().parents[2] / "docs" / "leaderboard.md").read_text("utf-8")
+
+
+def documented(heading):
+    section = DOCS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"`([^`]+)`", section)
+
+
+def test_every_field_of_the_json_is_described(board):
+    data = json.loads(leaderboard_text(board, "json"))
+    row = data["rows"][0]
+    cell, run = (next(iter(row[name].values())) for name in ("cells", "runs"))
+    fields = {*data, *data["tasks"][0], *data["tasks"][0]["columns"][0], *row, *cell, *run}
+    assert fields <= set(documented("JSON"))
+
+
+def test_the_columns_of_the_csv_are_the_described_ones_in_their_order(board):
+    header = next(csv.reader(io.StringIO(leaderboard_text(board, "csv"))))
+    names = [name.replace("quiz/test", "TASK/SPLIT").replace("acc", "METRIC") for name in header]
+    assert [name for name in dict.fromkeys(documented("CSV")) if name in names] == names
+
+
+def test_the_columns_of_the_long_csv_are_the_described_ones_in_their_order():
+    assert [name for name in documented("Long CSV") if name in COLUMNS] == list(COLUMNS)

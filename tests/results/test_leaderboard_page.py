@@ -1,0 +1,73 @@
+"""The leaderboard's page in a real browser: its script sorts, by mouse and keyboard."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from adem_bench.results.finished import finished_runs
+from adem_bench.results.formats import leaderboard_text
+from adem_bench.results.leaderboard import build_leaderboard
+from adem_bench.results.published import PublishedRow
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+HOSTILE = '<img src=x onerror="alert(1)"></th><script>alert(2)</script>'
+
+
+@pytest.fixture
+def page(run, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    run("lucky", 1.0, scored=3)
+    run("c", 0.9, low=0.8, high=0.97, rate=9.0)
+    run("b", 0.5, rate=10.0)
+    run(HOSTILE, 0.4)
+    figures = [PublishedRow("Paper", "L", "4.5M", "quiz", "test", "acc", 100.0, "arXiv", "")]
+    path = tmp_path / "board.html"
+    board = build_leaderboard(finished_runs(tmp_path)[0], figures)
+    path.write_text(leaderboard_text(board, "html"), encoding="utf-8")
+    troubles = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: troubles.append(request.url))
+        page.goto(path.as_uri())
+        yield page
+        browser.close()
+    assert troubles == [path.as_uri()]
+
+
+def names(page):
+    return page.locator("tbody th").all_inner_texts()
+
+
+def test_headers_sort_and_say_so(page):
+    ranked = ["Paper", "c", "b", HOSTILE, "lucky"]
+    assert names(page) == ranked
+    page.get_by_role("button", name="acc").focus()
+    page.keyboard.press("Enter")
+    assert names(page) == [HOSTILE, "b", "c", "Paper", "lucky"]  # a subset stays last
+    (sorted_by,) = page.locator("th[aria-sort]").all()
+    assert (sorted_by.inner_text(), sorted_by.get_attribute("aria-sort")) == ("acc", "ascending")
+    page.get_by_role("button", name="samples/s").click()
+    assert names(page)[:2] == ["b", "c"]  # 10.0 and 9.0: as numbers, not as texts
+    page.get_by_role("button", name="Rank").click()
+    assert names(page) == ranked
+    page.get_by_role("button", name="Model").click()
+    assert names(page)[1:3] == ["b", "c"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_and_keeps_the_accessibility_rules(page, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.emulate_media(color_scheme=scheme)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
