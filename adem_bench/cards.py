@@ -130,7 +130,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Sort `--set` values into those for the model's card and those for the tasks' cards.
 
     `model.alpha=…` and `task.split=…` say which they mean; a bare key goes to whichever card
-    has such a field, the model's first.
+    has such a field, the model's first; `options.…` is the tasks'.
 
     Raises:
         CardError: neither card has the field.
@@ -144,7 +144,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             model.append(override.removeprefix("model."))
         elif first == "task" and rest:
             task.append(override.removeprefix("task."))
-        elif first in ModelCard.model_fields and first not in ("name", "title", "path"):
+        elif first in ModelCard.model_fields and first not in ("name", "title", "path", "options"):
             model.append(override)
         elif first in TaskCard.model_fields:
             task.append(override)

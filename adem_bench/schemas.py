@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 
 class Strict(BaseModel):
@@ -135,7 +136,12 @@ class ModelCard(Card):
     """A model: where its weights are and how they are to be used."""
 
     kind: str = "adem"
-    language_model: LanguageModelSource
+    options: dict[str, Any] = {}
+    """Settings of kinds other than `adem`; each kind checks its own. `source` is what stands
+    behind the colon of a name like `hf:FOLDER`."""
+    language_model: LanguageModelSource = Field(
+        default=LanguageModelSource(path=""), validate_default=True
+    )
     vision: VisionSource = VisionSource()
     fusion: FusionSettings = FusionSettings()
     adapters: dict[str, AdapterSource] = {}
@@ -160,6 +166,13 @@ class ModelCard(Card):
     published: tuple[PublishedScore, ...] = ()
     prompt_batch_tokens: int | None = Field(default=None, ge=64)
     """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
+
+    @field_validator("language_model")
+    @classmethod
+    def _named(cls, source: LanguageModelSource, fields: ValidationInfo) -> LanguageModelSource:
+        if fields.data.get("kind") == "adem" and not source.path:
+            raise PydanticKnownError("missing")
+        return source
 
 
 class Explained(Strict):

@@ -220,3 +220,12 @@ def test_groups_expand_in_order_each_task_once(cards):
     cards("tasks", "two", TASK)
     cards("tasks", "both", "tasks: [two, one]\n")
     assert expand_tasks(["one", "both"]) == ["one", "two"]
+
+
+def test_a_name_with_a_colon_is_a_model_that_needs_no_card():
+    card = load_model_card("hf:some/folder", ["model.dtype=float32".removeprefix("model.")])
+    assert (card.kind, card.name, card.dtype) == ("hf", "hf:some/folder", "float32")
+    assert card.options == {"source": "some/folder"}
+    assert card.path is None
+    with pytest.raises(CardError, match="--set dtype=int4: field 'dtype'"):
+        load_model_card("hf:x", ["dtype=int4"])
