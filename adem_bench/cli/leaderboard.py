@@ -48,7 +48,7 @@ NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "interval
     default="",
     metavar="COLUMN",
     help="Rank by this column, for example 'sqa/test average', or by a task's headline "
-    "[default: the first headline].",
+    "[default: the first measured headline].",
 )
 @click.option(
     "--intervals/--no-intervals",
@@ -97,7 +97,7 @@ def _refuse(options: dict[str, Any]) -> None:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise click.UsageError(
-            f"--format long is every metric of every run; {names} is for the other formats"
+            f"--format long is every metric of every run, so it takes no {names}"
         )
 
 

@@ -53,7 +53,7 @@ def build_leaderboard(
     if rows:
         groups = [group for group in groups if group.place in kept]
     measured = {place for row in rows for place in row.runs}
-    sort = ranking_column(groups, view.sort, measured)
+    sort = ranking_column(groups, view, measured)
     return Leaderboard(tuple(groups), tuple(_ranked(rows, groups, sort)), sort)
 
 

@@ -35,14 +35,15 @@ def grid(
 
     Args:
         out: Where to.
-        header: Names of the columns.
+        header: Names of the columns; a line break starts a second line.
         rows: As many cells each.
         right: Names of the columns that hold figures.
     """
     table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
     for name in header:
         justify = "right" if name in right else "left"
-        table.add_column(Text(printable(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        lines = "\n".join(map(printable, name.split("\n")))
+        table.add_column(Text(lines), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)

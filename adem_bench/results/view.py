@@ -78,14 +78,15 @@ def _fits(pattern: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE | re.DOTALL)
 
 
-def ranking_column(groups: Sequence[Group], name: str, measured: Set[Place]) -> Column | None:
-    """Return the column that a name stands for.
+def ranking_column(groups: Sequence[Group], view: View, measured: Set[Place]) -> Column | None:
+    """Return the column that the view sorts by.
 
     Without a name it is the first headline, of measured tasks if there are any.
 
     Raises:
         ResultsError: there is no such column, or the task has several splits.
     """
+    name = view.sort
     headlines = {group.name: _headline(group) for group in groups}
     if not name:
         found = [column for column in headlines.values() if column]
@@ -97,7 +98,8 @@ def ranking_column(groups: Sequence[Group], name: str, measured: Set[Place]) -> 
     column = columns.get(name) or headlines.get(by_task[0] if by_task else name)
     if column is None:
         hint = nearest_hint(name, {*columns, *headlines})
-        raise ResultsError(f"--sort {name}: no such column is shown{hint}")
+        more = "" if view.all_metrics else "; --all-metrics shows more"
+        raise ResultsError(f"--sort {name}: no such column is shown{hint}{more}")
     return column
 
 

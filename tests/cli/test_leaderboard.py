@@ -107,7 +107,7 @@ def test_a_file_without_a_known_name_needs_a_format(adem_bench, one_run, tmp_pat
 def test_every_metric_of_every_run_takes_no_selection(adem_bench, one_run):
     refused = adem_bench("leaderboard", "--format", "long", "--sort", "quiz", "--published")
     assert refused.code == 2
-    assert "--published, --sort is for the other formats" in refused.err
+    assert "so it takes no --published, --sort" in refused.err
 
 
 @pytest.mark.parametrize("form", ["latex", "json", "html"])
@@ -127,3 +127,4 @@ def test_rows_and_columns_are_chosen_by_name(adem_bench):
     wrong = adem_bench(*arguments, "--sort", "mme/test perceptio")
     assert wrong.code == 2
     assert "did you mean: mme/test perception" in wrong.err
+    assert "--all-metrics shows more" in wrong.err

@@ -10,12 +10,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from adem_bench.records import Metric
 from adem_bench.results.finished import finished_runs
 from adem_bench.results.formats import FORMATS, leaderboard_text
 from adem_bench.results.formats.latex import tex
 from adem_bench.results.formats.spreadsheet import inert, leaderboard_long
+from adem_bench.results.formats.terminal import show_leaderboard
 from adem_bench.results.frames import COLUMNS
 from adem_bench.results.leaderboard import build_leaderboard
 from adem_bench.results.published import PublishedRow
@@ -245,6 +247,33 @@ def test_the_terminals_table_has_intervals_if_asked(board):
     assert "[88.00" not in text
     assert "100.00*" in text
     assert "[1] arXiv: a typo" in text
+
+
+def in_window(board, width):
+    out = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    show_leaderboard(board, False, out)
+    text = out.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    return text
+
+
+def test_a_narrow_window_gets_fewer_columns_and_is_told_so(board):
+    assert "left out" not in in_window(board, 120)
+    text = " ".join(in_window(board, 62).split())
+    assert (
+        "left out of this narrow window: trainable, language model; --output FILE has all" in text
+    )
+    assert "published [1]" in text
+    assert "SUBSET 2/10" in text
+    assert "LLaMA-7B" not in text
+
+
+def test_rows_of_one_name_keep_the_language_model_in_a_narrow_window(run, tmp_path):
+    run("m", 0.9)
+    run("m", 0.5, language_model="another model", blind=True)
+    figures = [PublishedRow("m", "B", "", "quiz", "test", "acc", 80.0, "arXiv", "")]
+    board = build_leaderboard(finished_runs(tmp_path)[0], figures)
+    assert "another" in in_window(board, 50)
 
 
 def test_json_is_unrounded_and_has_what_the_docs_say(board):
