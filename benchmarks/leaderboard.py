@@ -58,8 +58,23 @@ def main() -> None:
 def measure(folder: Path, runs: int, form: str, rounds: int) -> dict:
     """Return the medians of one format: wall seconds and peak memory of the whole process."""
     output = folder / f"board.{form}"
-    command = [sys.executable, "-m", "adem_bench", "leaderboard", str(folder / "results")]
-    command += ["--format", form, "--output", str(output)]
+    command = ["leaderboard", str(folder / "results"), "--format", form, "--output", str(output)]
+    seconds, peak = timed(command, rounds)
+    return {
+        "date": date.today().isoformat(),
+        "benchmark": "leaderboard",
+        "format": form,
+        "runs": runs,
+        "rounds": rounds,
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "file_bytes": output.stat().st_size,
+    }
+
+
+def timed(arguments: list[str], rounds: int) -> tuple[float, float]:
+    """Return the medians of wall seconds and peak memory in bytes of an adem-bench process."""
+    command = [sys.executable, "-m", "adem_bench", *arguments]
     seconds, peaks = [], []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -70,16 +85,7 @@ def measure(folder: Path, runs: int, form: str, rounds: int) -> dict:
         peaks.append(usage.ru_maxrss * 1024)
         if process.returncode:
             sys.exit(f"{' '.join(command)} failed")
-    return {
-        "date": date.today().isoformat(),
-        "benchmark": "leaderboard",
-        "format": form,
-        "runs": runs,
-        "rounds": rounds,
-        "seconds": statistics.median(seconds),
-        "peak_bytes": statistics.median(peaks),
-        "file_bytes": output.stat().st_size,
-    }
+    return statistics.median(seconds), statistics.median(peaks)
 
 
 def write_runs(results: Path, count: int) -> None:

@@ -48,7 +48,7 @@ class Forms(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--thumbnails",
     type=click.IntRange(min=0),
-    default=5000,
+    default=2000,
     show_default=True,
     metavar="N",
     help="Images to show at most, for each task.",

@@ -26,7 +26,7 @@ from adem_bench.results.report.samples import PackedSamples, pack
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
-MOST_THUMBNAILS = 5000
+MOST_THUMBNAILS = 2000
 
 
 @dataclass(slots=True)
