@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.errors import CardError, nearest_hint
-from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, TaskCard
+from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, Strict, TaskCard
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
@@ -29,6 +29,7 @@ TRAINING_NAME = "training.json"
 SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
 C = TypeVar("C", bound="Card")
+Options = TypeVar("Options", bound="Strict")
 
 # The safe loader written in C, where PyYAML was built with it: listings read every card.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -275,6 +276,31 @@ def _line_of(path: Path, names: Sequence[str]) -> int | None:
             break
         line, node = match[0].start_mark.line + 1, match[1]
     return line
+
+
+def check_options(what: str, card: ModelCard | TaskCard, kind: type[Options]) -> Options:
+    """Return the `options` of a card, checked by the schema of its kind.
+
+    Args:
+        what: `model` or `task`, for the message.
+        card: Whose options.
+        kind: The schema.
+
+    Raises:
+        CardError: an unknown option or a wrong value; the nearest names are proposed.
+    """
+    try:
+        return kind.model_validate(card.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        place = f"{what} {card.name}: "
+        if first["type"] == "extra_forbidden":
+            hint = nearest_hint(name, kind.model_fields)
+            raise CardError(f"{place}unknown option {name!r}{hint}") from error
+        found = first["input"]
+        hint = f": {first['msg'].lower()}"
+        raise CardError(f"{place}option {name!r} cannot be {found!r}{hint}") from error
 
 
 def as_mapping(card: Card) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ class TrainingProgress:
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
         """Print the facts and start the bar."""
-        from adem_bench.models.adem.frozen import name_of
+        from adem_bench.models.device import name_of
         from adem_bench.trainers.schedule import peak_learning_rate
 
         recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from adem_bench.cards import check_options
 from adem_bench.data.reading import BadRow
 from adem_bench.errors import CardError, PredictionsError, nearest_hint
 from adem_bench.records import Metric, Record, Result
@@ -28,18 +29,7 @@ def read_options(card: TaskCard, kind: type[Kind]) -> Kind:
     Raises:
         CardError: an unknown option or a wrong value; the nearest names are proposed.
     """
-    try:
-        return kind.model_validate(card.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        place = f"task {card.name}: "
-        if first["type"] == "extra_forbidden":
-            hint = nearest_hint(name, kind.model_fields)
-            raise CardError(f"{place}unknown option {name!r}{hint}") from error
-        found = first["input"]
-        hint = f": {first['msg'].lower()}"
-        raise CardError(f"{place}option {name!r} cannot be {found!r}{hint}") from error
+    return check_options("task", card, kind)
 
 
 def check_choice(card: TaskCard, what: str, value: str, known: Iterable[str]) -> str:

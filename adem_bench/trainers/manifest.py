@@ -9,7 +9,7 @@ from typing import Any
 
 import adem_bench
 from adem_bench.cards import as_mapping
-from adem_bench.models.adem.frozen import name_of
+from adem_bench.models.device import name_of
 from adem_bench.records import Json
 from adem_bench.runner.manifest import hardware, now, peak_memory, versions
 from adem_bench.trainers.prepare import Prepared

@@ -17,9 +17,9 @@ from adem_bench.files import write_json
 from adem_bench.loggers.base import LoggedRun
 from adem_bench.loggers.chosen import Loggers, check_loggers
 from adem_bench.models.adem.disk.adapter_files import write_adapter
-from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.model import AdemModel
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.device import pick_device
 from adem_bench.records import Json
 from adem_bench.runner.evaluate import evaluate_model, own_device
 from adem_bench.runner.identity import RunOptions

@@ -6,9 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
 
-from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.disk.llama_files import load_language_model
 from adem_bench.models.adem.disk.vision_files import load_visual
 from adem_bench.models.adem.frozen_files import FrozenFiles
@@ -16,6 +14,7 @@ from adem_bench.models.adem.packing import can_pack, pack, pack_llama
 from adem_bench.models.adem.signature import language_model_signature
 from adem_bench.models.adem.tokenizer import Tokenizer, load_tokenizer
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.schemas import ModelCard
 
 
@@ -84,39 +83,6 @@ class FrozenParts:
     def files(self) -> dict[str, str]:
         """Where the parts were found, by the card field that names them."""
         return self._found.by_field
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of a module's weights."""
-    return sum(weight.numel() for weight in module.parameters())
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device for `auto` or a torch device string.
-
-    Raises:
-        CheckpointError: no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"--device {name} is no device; use auto, cpu, cuda or cuda:N"
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
-
-
-def name_of(device: torch.device) -> str:
-    """Return a device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return str(device)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

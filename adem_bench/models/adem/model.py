@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adem_bench.errors import CheckpointError, OutOfMemoryError
+from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.decoding import choice_logprobs, decode
 from adem_bench.models.adem.disk.adapter_files import read_adapter
 from adem_bench.models.adem.frozen import FrozenParts
@@ -22,6 +22,7 @@ from adem_bench.models.adem.memories import ImageKey, join
 from adem_bench.models.adem.sequence import PromptRow
 from adem_bench.models.adem.tuned import TunedWeights, tuned, untuned
 from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.device import memory_errors
 from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
 from adem_bench.records import Json, Request, Response
 from adem_bench.schemas import AdapterSource, ModelCard
@@ -114,18 +115,10 @@ class AdemModel:
         for index, request in enumerate(requests):
             parts.setdefault((len(request.images), request.max_new_tokens), []).append(index)
         responses: dict[int, Response] = {}
-        try:
+        with memory_errors():
             for (images, _), indices in parts.items():
                 part = [requests[index] for index in indices]
                 responses |= zip(indices, self._answer(part, images), strict=True)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            torch.cuda.empty_cache()
-            raise OutOfMemoryError(str(error)) from error
-        except RuntimeError as error:
-            # The CPU allocator has no exception type of its own.
-            if "can't allocate memory" in str(error):
-                raise OutOfMemoryError(str(error)) from error
-            raise
         return [responses[index] for index in range(len(requests))]
 
     @torch.inference_mode()

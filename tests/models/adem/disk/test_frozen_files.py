@@ -16,9 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.disk.llama_files import load_language_model
 from adem_bench.models.adem.disk.vision_files import load_visual
-from adem_bench.models.adem.frozen import pick_device
 from adem_bench.models.adem.language import FusedDecoder
 from adem_bench.models.adem.vision import VisionTower
+from adem_bench.models.device import pick_device
 from adem_bench.schemas import VisionSource
 
 CPU = torch.device("cpu")
