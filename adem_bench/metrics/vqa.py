@@ -30,14 +30,14 @@ there'd've there're there's they'd they'd've they'll they're they've 'twas wasn'
 weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll
 who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've
 you'd you'd've you'll you're you've
-""".split()
+"""
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 ANY_MARK = re.compile(f"[{re.escape(MARKS)}]")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 FULL_STOP = re.compile(r"\.(?!\d)")
 MOST_FULL_STOPS = 32
 """The published pattern passes re.UNICODE (32) where the count belongs."""
-WITH_APOSTROPHE = "ain't aren't can't could've couldn't we've where's who've".split()
+WITH_APOSTROPHE = ("ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've")
 """In VizWiz's table; its other contractions are written with a backtick."""
 CACHED = 2**16
 """Processed answers that are kept: a few thousand make up most of a data set."""
@@ -48,7 +48,7 @@ def _one_apostrophe_less(form: str) -> list[str]:
 
 
 def _official_contractions() -> dict[str, str]:
-    table = {key: form for form in CONTRACTIONS for key in _one_apostrophe_less(form)}
+    table = {key: form for form in CONTRACTIONS.split() for key in _one_apostrophe_less(form)}
     return table | {"somebody'd": "somebodyd"}  # the wrong way round, as published
 
 
@@ -56,7 +56,7 @@ def _vizwiz_contractions() -> dict[str, str]:
     # Keys with a backtick never match: punctuation is gone by then.
     table = {
         form.replace("'", ""): form if form in WITH_APOSTROPHE else form.replace("'", "`")
-        for form in CONTRACTIONS
+        for form in CONTRACTIONS.split()
         if form.count("'") == 1
     }
     return table | {"couldn'tve": "couldn`t`ve", "hadn'tve": "hadn`t`ve"}
