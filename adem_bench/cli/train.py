@@ -56,12 +56,13 @@ def train(**given: Any) -> int:
     """
     from adem_bench.cli.training_progress import TrainingProgress
     from adem_bench.results.table import console, show_result
-    from adem_bench.trainers.prepare import TrainingJob
-    from adem_bench.trainers.train import train as train_adapter
 
     tasks = tuple(name.strip() for name in (given.pop("tasks") or "").split(",") if name.strip())
     with TrainingProgress() as watcher:
         try:
+            from adem_bench.trainers.prepare import TrainingJob
+            from adem_bench.trainers.train import train as train_adapter
+
             outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
         except KeyboardInterrupt as stop:
             raise click.Abort(watcher.interrupted()) from stop

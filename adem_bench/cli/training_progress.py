@@ -94,10 +94,10 @@ class TrainingProgress:
 
     def interrupted(self) -> str:
         """Return what becomes of a training that ends here."""
-        from adem_bench.trainers.checkpoints import FOLDER
-
         if self._output is None:
             return "interrupted before training began: the same command starts again"
+        from adem_bench.trainers.checkpoints import FOLDER
+
         steps = sorted((self._output / FOLDER).glob("step-*"))
         if not steps:
             return "interrupted before the first checkpoint: the same command starts from step 0"

@@ -209,3 +209,15 @@ def test_help_and_listings_answer_in_half_a_second(arguments):
 
     # The best of a few, for other processes may hold the processor.
     assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_of_several_processes_the_first_one_reports_before_the_others(
+    adem_bench, failing, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    failing(DataError("gone"))
+    for rank, expected in (("0", []), ("1", [5.0])):
+        monkeypatch.setenv("RANK", rank)
+        assert adem_bench("tasks").err == "error: gone\n"
+        assert waits == expected

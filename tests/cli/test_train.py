@@ -7,6 +7,7 @@ import os
 import pytest
 import yaml
 
+from adem_bench.cli.training_progress import TrainingProgress
 from adem_bench.data.mini import write_mini
 from adem_bench.files import disk_error
 from adem_bench.trainers import checkpoints
@@ -93,6 +94,10 @@ def test_recipes_are_listed_and_explained(adem_bench):
     assert shown.code == 0
     for text in ("data.0.limit", "7", "method.alpha", "AdamW's decay rates."):
         assert text in shown.out
+    values = dict(line.split()[:2] for line in shown.out.splitlines() if len(line.split()) > 1)
+    assert values["method.cls_token"] == "true"
+    assert "[256, 64]" in shown.out  # as `--set method.scales=[256, 64]` takes it
+    assert '{"captions": false}' in shown.out
     assert adem_bench("recipes", "show", "sqaa").err.endswith("did you mean: sqa?\n")
 
 
@@ -101,6 +106,9 @@ def test_recipes_are_listed_and_explained(adem_bench):
     [
         (("--recipe", "mnii"), "unknown recipe 'mnii'; did you mean: mini?"),
         (("--recipe", "sqa", "--set", "epcohs=1"), "did you mean: epochs"),
+        (("--recipe", "sqa", "--set", "data.0.limt=5"), "did you mean: limit"),
+        (("--recipe", "sqa", "--set", "dta.0.limit=5"), "--set dta.0.limit=5: unknown field 'dta'"),
+        (("--recipe", "sqa", "--log-to", "tensorbord"), "did you mean: tensorboard?"),
         (("--recipe", "sqa"), "scienceqa/problems.json is missing"),
         (("--recipe", "sqa", "--model", "adem-9b"), "unknown model 'adem-9b'"),
         (("--recipe", "mini", "--device", "cuda:9"), "this machine has"),
@@ -126,3 +134,39 @@ def test_the_published_form_of_what_was_trained(adem_bench, data, recipe, parity
     assert ran.code == 0, ran.err
     settings = json.loads((tmp_path / "out" / "adapter" / "adapter.json").read_text())
     assert settings["language_model_signature"]
+
+
+def test_what_an_epoch_does_not_come_to_and_cannot_read_is_told(
+    adem_bench, recipe, parity_card, tmp_path
+):
+    write_mini(tmp_path / "own", splits=("train",), train_size=19)
+    images = sorted((tmp_path / "own" / "scienceqa" / "images" / "train").rglob("image.png"))
+    images[0].write_bytes(b"no image")
+    options = ("--recipe", recipe, "--model", parity_card, "--data-root", tmp_path / "own")
+    done = adem_bench("train", *options, "--output", "out", "--set", "epochs=3")
+    assert done.code == 0, done.err
+    assert "3 samples left over at each epoch's end" in done.out
+    assert "1 samples left out: their image cannot be read: sample " in done.out
+    assert images[0].parent.name in done.out
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (0, "interrupted before training began: the same command starts again"),
+        (1, "interrupted before the first checkpoint: the same command starts from step 0"),
+        (2, "interrupted: the same command goes on after step 1"),
+    ],
+)
+def test_an_interruption_says_what_becomes_of_the_training(
+    adem_bench, data, recipe, parity_card, monkeypatch, step, message
+):
+    def interrupt(watcher, report=None, *more):
+        if step == 0 or report.step == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingProgress, "step" if step else "begins", interrupt)
+    options = ("--recipe", recipe, "--model", parity_card, "--data-root", data, "--output", "out")
+    done = adem_bench("train", *options, "--set", "checkpoint_steps=1")
+    assert done.code == 3
+    assert done.err.splitlines()[-1] == message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import adem_bench
-from adem_bench.errors import CardError, CheckpointError, DataError, ResultsError
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CardError, CheckpointError, DataError, DivergedError, ResultsError
 from adem_bench.models.adem.disk.adapter_files import read_adapter
 from adem_bench.trainers.journal import read_log
 
@@ -134,6 +136,8 @@ def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(
     (final,) = outcome.outcomes
     assert final.folder.is_relative_to(tmp_path / "results" / "parity-small")
     assert final.result.complete
+    ran = json.loads((final.folder / "manifest.json").read_text())
+    assert ran["model"]["adapter"] == "adapter"  # the final one, not a checkpoint that may go
     logged = [line for line in read_log(tmp_path / "out" / "log.jsonl") if name in line]
     assert [line[name] for line in logged] == [f[name] for f in outcome.evaluations]
 
@@ -290,3 +294,98 @@ def test_another_evaluation_of_a_finished_training_is_made(train, both_splits):
         ["step", "epoch", "mini_mme accuracy"]
     ]
     assert outcome.loss is None
+
+
+def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp_path, monkeypatch):
+    from adem_bench.trainers import train as module
+    from adem_bench.trainers.optimization import Optimization
+
+    monkeypatch.setattr(module, "MOST_SKIPPED", 5)
+    update, made = Optimization.update, []
+
+    def breaks_after_three(optimization, rate, figures):
+        made.append(rate)
+        if len(made) > 3:
+            for tensor in optimization._tensors.values():
+                tensor.grad = torch.full_like(tensor, torch.nan)
+        return update(optimization, rate, figures)
+
+    monkeypatch.setattr(Optimization, "update", breaks_after_three)
+    with pytest.raises(DivergedError, match="5 steps in a row were skipped") as told:
+        train(settings={"checkpoint_steps": 1, "keep_checkpoints": 1})
+    assert "step-00000003 is from before that; lower base_learning_rate" in str(told.value)
+    # Steps 4 to 8 were skipped; only the epoch's end is kept too, for where training stood.
+    names = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert names == ["step-00000003", "step-00000004"]
+    good = read_adapter(tmp_path / "out" / "checkpoints" / "step-00000003")
+    assert all(tensor.isfinite().all() for tensor in good.tensors.values())
+
+
+def test_a_folder_of_another_training_is_refused_before_the_model_is_loaded(train, monkeypatch):
+    from adem_bench.trainers import prepare as module
+
+    train()
+
+    def load(*given, **more):
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(module, "FrozenParts", load)
+    with pytest.raises(ResultsError, match=r"recipe\.epochs 2 there, 3 here"):
+        train(settings={"epochs": 3})
+    with pytest.raises(AssertionError, match="the model is loaded"):
+        train()
+
+
+def test_a_folder_in_which_nothing_was_made_is_given_up(train, tmp_path, monkeypatch):
+    from adem_bench.trainers import prepare as module
+
+    def fail(*given, **more):
+        raise CheckpointError("the weights are torn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FrozenParts", fail)
+        with pytest.raises(CheckpointError, match="torn"):
+            train()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(StopError):
+        train(watcher=StopsAt(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FrozenParts", fail)
+        with pytest.raises(CheckpointError, match="torn"):
+            train()
+    assert train().resumed_from == 4
+
+
+def test_a_warm_up_that_outlasts_the_training_is_told(train):
+    watcher = StopsAt(1)
+    with pytest.raises(StopError):
+        train(settings={"warmup_epochs": 2}, watcher=watcher)
+    assert any("warmup_epochs 2 is not below epochs 2" in w for w in watcher.warnings)
+
+
+def test_malformed_rows_are_named_with_what_is_wrong(train, mini_train, tmp_path):
+    shutil.copytree(mini_train, tmp_path / "data")
+    file = next((tmp_path / "data").rglob("problems.json"))
+    problems = json.loads(file.read_text())
+    broken = next(name for name, row in problems.items() if row["split"] == "train")
+    del problems[broken]["question"]
+    file.write_text(json.dumps(problems))
+    watcher = StopsAt(1)
+    with pytest.raises(StopError):
+        train(data_root=tmp_path / "data", settings={"effective_batch": 2}, watcher=watcher)
+    (warning,) = [w for w in watcher.warnings if "malformed" in w]
+    assert warning.startswith(f"1 malformed rows of the data are left out: {broken} (")
+
+
+def test_a_folder_of_a_training_says_which_adapter_is_meant(train, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(StopError):
+        train(watcher=StopsAt(6))
+    for place in (out, out / "checkpoints"):
+        with pytest.raises(CheckpointError, match=r"did you mean .*/step-00000004\?"):
+            read_adapter(place)
+    with pytest.raises(CardError, match="the training is not finished"):
+        load_model_card(str(out))
+    train()
+    with pytest.raises(CheckpointError, match=r"did you mean .*out/adapter\?"):
+        read_adapter(out)
