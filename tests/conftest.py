@@ -12,6 +12,15 @@ from PIL import Image
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caption_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keeps caption statistics of this session apart from the user's."""
+    folder = tmp_path_factory.mktemp("captions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adem_bench.tasks.caption_parts.cache_root", lambda: folder)
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def parity() -> Path:
     """The folder of the tiny model in the published formats, with its goldens."""

@@ -35,12 +35,22 @@ Tokens = Mapping[str, list[str]]
 class Scored:
     """What a scorer makes of all images."""
 
-    values: Mapping[str, float]
-    """As the scorer itself computes them."""
+    values: tuple[float, ...]
+    """As the scorer itself computes them, in the order of its names."""
     rows: Array
     """`(images, columns)`, in the order of the captions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A scorer, and how its figures follow from its per-image numbers."""
+
+    compute: Callable[[Tokens, Tokens], Scored]
+    """Of one caption and the references of each image, tokenized."""
     formulas: Mapping[str, Formula]
     """A metric's name to its value as a function of the rows' sums."""
+    check: Callable[[], object] = lambda: None
+    """Raises UnavailableError where the scorer cannot run, before any token is made."""
 
 
 def bleu(found: Tokens, wanted: Tokens) -> Scored:
@@ -57,9 +67,7 @@ def bleu(found: Tokens, wanted: Tokens) -> Scored:
         length = counts["testlen"]
         closest = min((abs(other - length), other) for other in counts["reflen"])[1]
         rows.append([*counts["correct"], *counts["guess"], length, closest])
-    formulas = {name: _bleu_formula(order) for order, name in enumerate(BLEU, 1)}
-    values = dict(zip(BLEU, map(float, scores), strict=True))
-    return Scored(values, np.array(rows, float), formulas)
+    return Scored(tuple(map(float, scores)), np.array(rows, float))
 
 
 def _bleu_formula(order: int) -> Formula:
@@ -81,7 +89,7 @@ def rouge(found: Tokens, wanted: Tokens) -> Scored:
     from pycocoevalcap.rouge.rouge import Rouge
 
     value, scores = Rouge().compute_score(wanted, found)
-    return _mean("ROUGE-L", float(value), scores)
+    return _scored(float(value), scores)
 
 
 def cider(found: Tokens, wanted: Tokens) -> Scored:
@@ -96,7 +104,7 @@ def cider(found: Tokens, wanted: Tokens) -> Scored:
         # Words weigh by how few images have them: with one image all weights are 0.
         raise UnavailableError("needs more than one image")
     value, scores = Cider().compute_score(wanted, found)
-    return _mean("CIDEr", float(value), scores)
+    return _scored(float(value), scores)
 
 
 def meteor(found: Tokens, wanted: Tokens) -> Scored:
@@ -125,7 +133,7 @@ def meteor(found: Tokens, wanted: Tokens) -> Scored:
             raise UnavailableError("METEOR answered with something else than a score") from error
     is_whole = (rows[:, 20] == 1) & (rows[:, 21:23] == rows[:, 0:2]).all(axis=1)
     rows[is_whole, 20] = 0  # a caption in one chunk with its reference is not fragmented
-    return Scored({"METEOR": value}, rows, {"METEOR": _meteor_formula})
+    return Scored((value,), rows)
 
 
 def _meteor_formula(sums: Any) -> Any:
@@ -153,13 +161,7 @@ def spice(found: Tokens, wanted: Tokens) -> Scored:
     Raises:
         UnavailableError: Java or a file is missing, or the program fails.
     """
-    jar = package_file("spice", "spice-1.0.jar")
-    library = jar.parent / "lib"
-    absent = [name for name in SPICE_JARS if not (library / name).is_file()]
-    if absent:
-        raise UnavailableError(
-            f"{' and '.join(absent)} missing; take them out of {SPICE_URL} into {library}"
-        )
+    jar = spice_jar()
     rows = [
         {"image_id": image, "test": text, "refs": wanted[image]} for image, (text,) in found.items()
     ]
@@ -174,22 +176,42 @@ def spice(found: Tokens, wanted: Tokens) -> Scored:
             scores = [by_image[image] for image in found]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UnavailableError(f"SPICE wrote no usable result: {error}") from error
-    return _mean("SPICE", sum(scores) / len(scores), scores)
+    return _scored(sum(scores) / len(scores), scores)
 
 
-def _mean(name: str, value: float, scores: Any) -> Scored:
+def spice_jar() -> Path:
+    """Return SPICE's program, with all that it needs beside it.
+
+    Raises:
+        UnavailableError: it is missing, or what its package leaves out is.
+    """
+    jar = package_file("spice", "spice-1.0.jar")
+    library = jar.parent / "lib"
+    absent = [name for name in SPICE_JARS if not (library / name).is_file()]
+    if absent:
+        raise UnavailableError(
+            f"{' and '.join(absent)} missing; take them out of {SPICE_URL} into {library}"
+        )
+    return jar
+
+
+def _scored(value: float, scores: Any) -> Scored:
+    """Return a mean with what it is the mean of."""
     import numpy as np
 
     column = np.asarray(scores, float)
-    rows = np.stack([column, np.ones(len(column))], axis=1)
-    return Scored({name: value}, rows, {name: lambda sums: ratio(sums[..., 0], sums[..., 1])})
+    return Scored((value,), np.stack([column, np.ones(len(column))], axis=1))
 
 
-SCORERS: Mapping[tuple[str, ...], Callable[[Tokens, Tokens], Scored]] = {
-    BLEU: bleu,
-    ("METEOR",): meteor,
-    ("ROUGE-L",): rouge,
-    ("CIDEr",): cider,
-    ("SPICE",): spice,
-}
-"""Names of metrics to what computes them, in the order of tables."""
+def _mean(sums: Any) -> Any:
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+SCORERS = (
+    Scorer(bleu, {name: _bleu_formula(order) for order, name in enumerate(BLEU, 1)}),
+    Scorer(meteor, {"METEOR": _meteor_formula}),
+    Scorer(rouge, {"ROUGE-L": _mean}),
+    Scorer(cider, {"CIDEr": _mean}),
+    Scorer(spice, {"SPICE": _mean}, spice_jar),
+)
+"""In the order of tables."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from adem_bench.metrics.caption_scorers import SCORERS, Scored, Tokens
+from adem_bench.metrics.caption_scorers import SCORERS, Scored, Scorer, Tokens
 from adem_bench.metrics.intervals import Formula, Statistics, with_intervals
 from adem_bench.metrics.java import UnavailableError
 from adem_bench.metrics.tokens import official_tokens, substitute_tokens
 from adem_bench.records import Metric
 
-NAMES = tuple(name for names in SCORERS for name in names)
+NAMES = tuple(name for scorer in SCORERS for name in scorer.formulas)
 SUBSTITUTE = "not the official tokenizer, which needs Java"
 
 
@@ -30,65 +31,89 @@ class CaptionScores:
     """By image; of the metrics that could be had."""
 
 
+class Kept(Protocol):
+    """Parts of scores that were computed before for the same captions and references."""
+
+    def get(self, name: str) -> Scored | None:
+        """Return what the scorer whose first metric is `name` made, if it is kept."""
+        ...
+
+    def put(self, name: str, scored: Scored) -> None:
+        """Keep what a scorer made of official tokens."""
+        ...
+
+
 def caption_scores(
-    captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+    captions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    kept: Kept | None = None,
 ) -> tuple[Metric, ...]:
     """Return BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr and SPICE with their intervals.
 
     Args:
         captions: One caption for each image.
         references: At least one reference for each of these images.
+        kept: Where parts are kept; nowhere by default.
 
     Raises:
         ValueError: an image has no reference.
     """
-    scores = score_captions(captions, references)
+    scores = score_captions(captions, references, kept)
     return with_intervals(scores.metrics, scores.statistics)
 
 
 def score_captions(
-    captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+    captions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    kept: Kept | None = None,
 ) -> CaptionScores:
     """Return the metrics without intervals, and what they are made of; else as `caption_scores`."""
     bare = [image for image in captions if not references.get(image)]
     if bare:
         raise ValueError(f"no reference for image {bare[0]}")
-    scored: list[Scored] = []
-    reasons: dict[str, str] = {}
-    note = ""
-    if captions:
-        found, wanted, note = _tokens(captions, references)
-        for names, compute in SCORERS.items():
-            try:
-                scored.append(compute(found, wanted))
-            except UnavailableError as error:
-                reasons |= dict.fromkeys(names, str(error))
-    else:
-        reasons = dict.fromkeys(NAMES, "no caption was scored")
-    values = {name: value for part in scored for name, value in part.values.items()}
-    metrics = tuple(
-        _metric(name, values.get(name), len(captions), reasons.get(name, note)) for name in NAMES
-    )
-    return CaptionScores(metrics, _statistics(tuple(captions), scored))
+    if not captions:
+        reason = "no caption was scored"
+        metrics = tuple(Metric(name, None, "fraction", 0, reason) for name in NAMES)
+        return CaptionScores(metrics, _statistics((), []))
+    tokens = _Tokenized(captions, references)
+    scored: list[tuple[Scorer, Scored]] = []
+    found: dict[str, Metric] = {}
+    for scorer in SCORERS:
+        names = tuple(scorer.formulas)
+        part = kept.get(names[0]) if kept else None
+        try:
+            if part is None:
+                scorer.check()
+                part = scorer.compute(*tokens.get())
+                if kept and not tokens.note():
+                    kept.put(names[0], part)
+        except UnavailableError as error:
+            for name in names:
+                found[name] = Metric(name, None, "fraction", len(captions), str(error))
+            continue
+        scored.append((scorer, part))
+        for name, value in zip(names, part.values, strict=True):
+            found[name] = _metric(name, value, len(captions), tokens.note())
+    return CaptionScores(tuple(found.values()), _statistics(tuple(captions), scored))
 
 
-def _metric(name: str, value: float | None, count: int, note: str) -> Metric:
-    if value is not None and not math.isfinite(value):
+def _metric(name: str, value: float, count: int, note: str) -> Metric:
+    if not math.isfinite(value):
         return Metric(name, None, "fraction", count, "the scorer returned no number")
     return Metric(name, value, "fraction", count, note)
 
 
-def _statistics(images: tuple[str, ...], scored: Sequence[Scored]) -> Statistics:
+def _statistics(images: tuple[str, ...], scored: Sequence[tuple[Scorer, Scored]]) -> Statistics:
     """Put the columns of all scorers side by side."""
     import numpy as np
 
     formulas: dict[str, Formula] = {}
     start = 0
-    for part in scored:
+    for scorer, part in scored:
         columns = slice(start, start + part.rows.shape[1])
-        formulas |= {name: _of(columns, formula) for name, formula in part.formulas.items()}
+        formulas |= {name: _of(columns, formula) for name, formula in scorer.formulas.items()}
         start = columns.stop
-    rows = [part.rows for part in scored]
+    rows = [part.rows for _, part in scored]
     table = np.concatenate(rows, axis=1) if rows else np.zeros((len(images), 0))
     return Statistics("images", images, ("",) * len(images), table, formulas)
 
@@ -97,15 +122,32 @@ def _of(columns: slice, formula: Formula) -> Formula:
     return lambda sums: formula(sums[..., columns])
 
 
-def _tokens(
-    captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
-) -> tuple[Tokens, Tokens, str]:
-    """Return tokenized captions and references by image, and what to know of the tokens."""
-    texts = [*captions.values(), *(text for image in captions for text in references[image])]
-    try:
-        tokens, note = official_tokens(texts), ""
-    except UnavailableError as error:
-        tokens, note = substitute_tokens(texts), f"{SUBSTITUTE} ({error})"
-    rest = iter(tokens)
-    found = {image: [next(rest)] for image in captions}
-    return found, {image: [next(rest) for _ in references[image]] for image in captions}, note
+class _Tokenized:
+    """Captions and references as tokens, made when first asked for."""
+
+    def __init__(
+        self, captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._captions, self._references = captions, references
+        self._tokens: tuple[Tokens, Tokens] | None = None
+        self._note: str | None = None
+
+    def get(self) -> tuple[Tokens, Tokens]:
+        """Return tokenized captions and references by image."""
+        if self._tokens is None:
+            captions, references = self._captions, self._references
+            texts = [*captions.values(), *(t for image in captions for t in references[image])]
+            try:
+                tokens, self._note = official_tokens(texts), ""
+            except UnavailableError as error:
+                tokens = substitute_tokens(texts)
+                self._note = f"{SUBSTITUTE} ({error})"
+            rest = iter(tokens)
+            found = {image: [next(rest)] for image in captions}
+            wanted = {image: [next(rest) for _ in references[image]] for image in captions}
+            self._tokens = found, wanted
+        return self._tokens
+
+    def note(self) -> str:
+        """Return what to know of the tokens: nothing of official ones, which kept parts have."""
+        return self._note or ""

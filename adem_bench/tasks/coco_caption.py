@@ -26,6 +26,7 @@ from adem_bench.records import (
 )
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
+from adem_bench.tasks.caption_parts import CaptionParts
 from adem_bench.tasks.shared import (
     Skips,
     TokenCount,
@@ -140,7 +141,7 @@ class CocoCaption:
     def aggregate(self, records: Sequence[Record]) -> Result:
         """Return the caption metrics."""
         captions, references = _texts(records)
-        metrics = caption_scores(captions, references)
+        metrics = caption_scores(captions, references, CaptionParts(captions, references))
         expected = self.expected
         warnings = [CIDER_NOTE] if len(captions) != expected else []
         tokenizers = {metric.note for metric in metrics if metric.value is not None and metric.note}
@@ -149,8 +150,10 @@ class CocoCaption:
 
     @staticmethod
     def statistics(records: Sequence[Record]) -> Statistics:
-        """Return what the scores rest on, by image; Java's part takes seconds."""
-        return score_captions(*_texts(records)).statistics
+        """Return what the scores rest on, by image."""
+        captions, references = _texts(records)
+        parts = CaptionParts(captions, references)
+        return score_captions(captions, references, parts).statistics
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `coco_results.json`, a COCO result list."""
