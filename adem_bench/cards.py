@@ -1,16 +1,18 @@
 """Cards: the YAML files that configure a model, a task or a recipe, where they are found, checked.
 
 A name is looked up, in this order, as a path to a YAML file (or to a folder that training made),
-in the folders of the environment variable `ADEM_BENCH_CARDS` (each with `models/`, `tasks/`,
-`trainers/` inside), and among the cards that travel with the package.
+in the folders that the user includes (in `models/`, `tasks/`, `trainers/` inside, or directly in
+them), and among the cards that travel with this package or with plug-in packages (entry points of
+the group `adem_bench.cards`).
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -18,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.included import included_folders
 from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, Strict, TaskCard
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
@@ -28,21 +31,12 @@ TRAINING_NAME = "training.json"
 """What says that a folder is a training output, finished or not."""
 SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
+PLUGIN_GROUP = "adem_bench.cards"
 C = TypeVar("C", bound="Card")
 Options = TypeVar("Options", bound="Strict")
 
 # The safe loader written in C, where PyYAML was built with it: listings read every card.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def card_folders(kind: CardKind) -> list[Path]:
-    """Return the folders that hold cards of a kind, the user's own before the package's."""
-    folders = [
-        Path(root).expanduser() / kind
-        for root in os.environ.get("ADEM_BENCH_CARDS", "").split(os.pathsep)
-        if root
-    ]
-    return [*folders, packaged_folder(kind)]
 
 
 def packaged_folder(kind: CardKind) -> Path:
@@ -53,12 +47,64 @@ def packaged_folder(kind: CardKind) -> Path:
 
 
 def list_cards(kind: CardKind) -> dict[str, Path]:
-    """Return every card's name (the file's stem) and path; a user's card hides a packaged one."""
+    """Return every card's name (the file's stem) and path; an included one hides a packaged one.
+
+    Raises:
+        CardError: two included cards, or two packaged ones, have the same name.
+    """
+    included = [path for folder in included_folders() for path in _included_cards(folder, kind)]
+    packaged = [
+        path
+        for folder in (packaged_folder(kind), *_plugin_folders(kind))
+        for path in sorted(folder.glob("*.yaml"))
+    ]
+    return dict(sorted((_by_name(kind, packaged) | _by_name(kind, included)).items()))
+
+
+def _by_name(kind: CardKind, paths: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for folder in card_folders(kind):
-        for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
+    for path in paths:
+        other = found.setdefault(path.stem, path)
+        if other != path:
+            raise CardError(
+                f"{NOUNS[kind]} {path.stem!r} is claimed by both {other} and {path}; rename one"
+            )
+    return found
+
+
+def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
+    """Return the cards of a kind in its folder of that name, and those that lie beside it."""
+    loose = [path for path in sorted(folder.glob("*.yaml")) if _kind_of(path) == kind]
+    return [*sorted((folder / kind).glob("*.yaml")), *loose]
+
+
+def _kind_of(path: Path) -> CardKind | None:
+    """Return what a card that lies in no folder of a kind is a card of, None for other files."""
+    fields = _parse_yaml(path)
+    if "epochs" in fields:
+        return "trainers"
+    if "split" in fields or "tasks" in fields:
+        return "tasks"
+    return "models" if {"kind", "language_model"} & set(fields) else None
+
+
+def _plugin_folders(kind: CardKind) -> list[Path]:
+    """Return the folders of a kind in packages that say `package:folder`; none is imported.
+
+    Raises:
+        CardError: an entry point names no package.
+    """
+    folders = []
+    for entry in sorted(set(entry_points(group=PLUGIN_GROUP))):
+        package, _, inner = entry.value.partition(":")
+        spec = find_spec(package) if package.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise CardError(
+                f"entry point {entry.name!r} of group {PLUGIN_GROUP} names {entry.value}, which is "
+                "no folder of an installed package; expected `package:folder`"
+            )
+        folders += [Path(place) / inner / kind for place in spec.submodule_search_locations]
+    return folders
 
 
 def find_card(kind: CardKind, name: str) -> Path:

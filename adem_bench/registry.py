@@ -1,17 +1,36 @@
-"""Names to classes, as text, so that a name costs no import until it is used.
+"""Names to classes and functions; a packaged one is text, so that a name costs no import.
 
-Third parties add entries through the entry-point groups `adem_bench.tasks` and
-`adem_bench.models`; a clash with a name that is already taken is an error naming both origins.
+Third parties add entries through entry points (groups `adem_bench.tasks`, `adem_bench.models`,
+`adem_bench.metrics`, `adem_bench.data`), or by `register` in a module of an included folder. A
+name that is already taken is an error that names both origins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.included import is_active, run_included
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A class or function that code has registered itself."""
+
+    value: Any
+    module: str
+    file: str
+
+    def __str__(self) -> str:
+        """Return where it stands: file and name."""
+        return f"{self.file or self.module}:{self.value.__qualname__}"
 
 
 class Registry:
@@ -21,43 +40,72 @@ class Registry:
         self.what = what
         self.group = group
         self._builtin = dict(table)
+        self._registered: dict[str, list[Registered]] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that adds a class or function under a name.
+
+        It is for modules of included folders, and for programs that use the package.
+        """
+
+        def keep(value: Any) -> Any:
+            module = value.__module__
+            file = getattr(sys.modules.get(module), "__file__", None) or ""
+            self._registered.setdefault(name, []).append(Registered(value, module, file))
+            return value
+
+        return keep
 
     def table(self) -> dict[str, str]:
-        """Return every known name with its `module:Class`, plug-ins included.
+        """Return every known name and where it stands, plug-ins included.
 
         Raises:
-            CardError: a plug-in claims a name that is taken.
+            CardError: a plug-in claims a name that is taken, or an included module cannot be run.
         """
-        known = dict(self._builtin)
-        for entry in entry_points(group=self.group):
-            if entry.name in known and known[entry.name] != entry.value:
-                raise CardError(
-                    f"{self.what} {entry.name!r} is claimed by both {known[entry.name]} "
-                    f"and {entry.value}; uninstall one of them or rename its entry point"
-                )
-            known[entry.name] = entry.value
-        return known
+        return {name: str(place) for name, place in self._known().items()}
 
     def load(self, name: str) -> Any:
-        """Import and return the class that `name` stands for.
+        """Import and return what `name` stands for.
 
         Raises:
-            CardError: no such name (the message proposes the nearest ones), or a plug-in whose
-                class cannot be imported.
+            CardError: no such name (the message proposes the nearest ones), or a plug-in that
+                cannot be imported.
         """
-        table = self.table()
-        if name not in table:
-            raise CardError(f"unknown {self.what} {name!r}{nearest_hint(name, table)}")
-        module, _, attribute = table[name].partition(":")
+        known = self._known()
+        if name not in known:
+            raise CardError(f"unknown {self.what} {name!r}{nearest_hint(name, known)}")
+        place = known[name]
+        if isinstance(place, Registered):
+            return place.value
+        module, _, attribute = place.partition(":")
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             if name in self._builtin:
                 raise
             raise CardError(
-                f"{self.what} {name!r} is the plug-in {table[name]}, which cannot be imported "
+                f"{self.what} {name!r} is the plug-in {place}, which cannot be imported "
                 f"({error}); repair or uninstall it"
             ) from error
+
+    def _known(self) -> dict[str, str | Registered]:
+        known: dict[str, str | Registered] = dict(self._builtin)
+        for entry in entry_points(group=self.group):
+            self._add(known, entry.name, entry.value)
+        run_included()
+        for name, found in self._registered.items():
+            for registered in found:
+                if is_active(registered.module, registered.file):
+                    self._add(known, name, registered)
+        return known
+
+    def _add(self, known: dict[str, str | Registered], name: str, place: str | Registered) -> None:
+        if name in known and str(known[name]) != str(place):
+            raise CardError(
+                f"{self.what} {name!r} is claimed by both {known[name]} and {place}; "
+                "uninstall one of them or rename it"
+            )
+        known[name] = place
 
 
 TASK_KINDS = Registry(
@@ -78,3 +126,18 @@ MODEL_KINDS = Registry(
         "adem": "adem_bench.models.adem.model:AdemModel",
     },
 )
+
+METRICS = Registry("metric", "adem_bench.metrics", {})
+"""Functions of records that return one `Metric`; a task's card names those it wants besides the
+kind's own."""
+
+DATA_SOURCES = Registry(
+    "data source",
+    "adem_bench.data",
+    {
+        "mini": "adem_bench.data.roots:mini_root",
+        "hub": "adem_bench.data.hub:hub_root",
+    },
+)
+"""Functions of a task's card and the user's data root (or None) that return the folder to read,
+in the official layout of the card's kind."""

@@ -36,15 +36,45 @@ def fields_digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class DataFile(Strict):
+    """A file of a data set, or the folder that a published archive becomes."""
+
+    path: str
+    """Below the data root."""
+    url: str = ""
+    """Where it is published; it is fetched only if one of the digests is known."""
+    size: int | None = Field(default=None, ge=0)
+    """Bytes of what the URL leads to."""
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    md5: str = Field(default="", pattern="^([0-9a-f]{32})?$")
+    git_blob: str = Field(default="", pattern="^([0-9a-f]{40})?$")
+    """The name that git gives to this content."""
+    unpack: str | None = None
+    """For archives: the folder inside whose content becomes `path`; `.` takes everything."""
+    unpacked_size: int | None = Field(default=None, ge=0)
+    """Most bytes that an archive may hold; 20 times its own size if empty."""
+    splits: tuple[str, ...] = ()
+    """Splits that need it; all if empty."""
+    optional: bool = False
+    """Whether the task can do without it."""
+    note: str = ""
+    """How to get it, where it cannot be fetched."""
+
+
 class DataSource(Strict):
-    """Where a task's files are to be had, for messages and `models`/`data` listings."""
+    """Where a task's data comes from, what it consists of, and on which terms."""
 
     url: str = ""
     licence: str = ""
     layout: str = ""
     """The files expected below the data root, in words."""
-    generator: Literal["mini"] | None = None
-    """Set for data that the package makes itself when no data root is given."""
+    files: tuple[DataFile, ...] = ()
+    """The same one by one, for `adem-bench data`."""
+    hub: str = ""
+    """Hugging Face data set that holds the data: `ID`, `ID@REVISION`, `ID#CONFIGURATION`."""
+    source: str = ""
+    """Empty for files below the data root; else a data source, or `SOURCE:PLACE`: `hub` (the data
+    set above), `hub:ID`, `hub:FOLDER`, `mini` (made by the package), or a plug-in's."""
 
 
 class TaskCard(Card):
@@ -60,6 +90,8 @@ class TaskCard(Card):
     """The metric that leaderboards show first; empty for data that is for training only."""
     columns: tuple[str, ...] = ()
     """Further metrics for leaderboards; the headline alone if empty."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of plug-ins, besides the kind's own."""
     prompt_format: str | None = None
     data: DataSource = DataSource()
     options: dict[str, Any] = {}

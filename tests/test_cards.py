@@ -20,7 +20,7 @@ TASK = "kind: scienceqa\nsplit: test\nheadline: average\n"
 @pytest.fixture
 def cards(tmp_path, monkeypatch):
     """Writes cards into a folder that the environment names."""
-    monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path))
+    monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(tmp_path))
 
     def write(kind, name, text):
         path = tmp_path / kind / f"{name}.yaml"
@@ -45,7 +45,7 @@ def test_every_packaged_task_card_or_group_is_valid(path):
     for name in expand_tasks([path.stem]):
         card = load_task_card(name)
         assert card.title
-        assert card.data.generator or (card.data.layout and card.data.url)
+        assert card.data.source or (card.data.layout and card.data.url)
         assert not card.headline or card.expected[card.split] > 0
 
 

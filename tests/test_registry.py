@@ -41,7 +41,7 @@ def test_a_name_claimed_twice_is_an_error_that_names_both(plugins):
         a_registry().load("path")
     assert str(caught.value) == (
         "thing 'path' is claimed by both pathlib:Path and other.package:Path; "
-        "uninstall one of them or rename its entry point"
+        "uninstall one of them or rename it"
     )
 
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 import click
 
 from adem_bench import __version__
-from adem_bench.cli.options import HintingGroup
+from adem_bench.cli.options import HintingGroup, with_include_option
 from adem_bench.errors import AdemBenchError, printable
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
@@ -58,8 +58,7 @@ class LazyGroup(HintingGroup):
         if cmd_name not in VERBS:
             return None
         module, _, attribute = VERBS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return with_include_option(getattr(import_module(module), attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs' lines out of the table instead of out of the commands."""

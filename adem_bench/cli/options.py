@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from adem_bench.errors import nearest_hint, printable
+from adem_bench.included import VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +32,47 @@ class HintingGroup(click.Group):
             known = self.list_commands(ctx)
             raise click.UsageError(f"unknown command {name!r}{nearest_hint(name, known)}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def with_include_option(command: click.Command) -> click.Command:
+    """Give `--include` to a command and to all commands below it; return it."""
+    if not any(isinstance(parameter, _Include) for parameter in command.params):
+        command.params.append(_Include())
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_include_option(inner)
+    return command
+
+
+class _Include(click.Option):
+    """`--include DIR`: the folder counts while the command runs, in child processes too."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["--include"],
+            multiple=True,
+            type=click.Path(exists=True, file_okay=False),
+            metavar="DIR",
+            expose_value=False,
+            callback=_include,
+            help="Folder whose cards are known and whose Python modules are run; repeatable "
+            f"[default: ${VARIABLE}].",
+        )
+
+
+def _include(context: click.Context, parameter: click.Parameter, folders: tuple[str, ...]) -> None:
+    before = os.environ.get(VARIABLE)
+    if folders:
+        named = [*folders, *([before] if before else [])]
+        os.environ[VARIABLE] = os.pathsep.join(named)
+        context.call_on_close(lambda: _restore(before))
+
+
+def _restore(before: str | None) -> None:
+    if before is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = before
 
 
 def data_root_option(command: F) -> F:

@@ -109,8 +109,8 @@ def _presence(name: str, card: TaskCard, data_root: Path | None, overrides: tupl
     from adem_bench.errors import DataError
     from adem_bench.tasks.base import build_task, build_training_data
 
-    if card.data.generator and data_root is None:
-        return f"made by the package when needed (generator {card.data.generator})"
+    if card.data.source and data_root is None:
+        return f"comes from the source {card.data.source} when needed"
     root = data_root or default_data_root()
     try:
         if card.headline:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adem_bench.errors import CardError, DataError, nearest_hint
+from adem_bench.errors import CardError, DataError, ResultsError, nearest_hint
+
+if TYPE_CHECKING:
+    from adem_bench.schemas import TaskCard
 
 GENERATED_SPLITS = {
     **{name: (name,) for name in ("train", "val", "test")},
@@ -31,56 +36,70 @@ def cache_root() -> Path:
     return Path(chosen or "~/.cache/adem-bench").expanduser()
 
 
-def generated_root(generator: str, split: str) -> Path:
-    """Return a data root that holds generated data, making it at the first call.
+def mini_root(card: TaskCard, data_root: Path | None) -> Path:
+    """Return the data root of a mini task: the given one, else generated data (a data source)."""
+    return data_root or generated_root(card.split)
 
-    The folder appears whole or not at all, once per version of the generator, whichever and
-    however many processes ask for it.
+
+def generated_root(split: str) -> Path:
+    """Return a data root that holds the mini world, making it at the first call.
+
+    It is made once per version of the generator.
 
     Args:
-        generator: Name of the generator; `mini` is the only one.
         split: Split that will be read.
 
     Raises:
-        CardError: no such generator or split.
+        CardError: no such split.
         DataError: the cache folder cannot be written.
     """
-    from adem_bench.data.mini import MINI_VERSION
+    from adem_bench.data.mini import MINI_VERSION, write_mini
 
-    if generator != "mini":
-        raise CardError(f"unknown generator {generator!r}{nearest_hint(generator, ['mini'])}")
     if split not in GENERATED_SPLITS:
         raise CardError(f"unknown split {split!r}{nearest_hint(split, GENERATED_SPLITS)}")
     splits = GENERATED_SPLITS[split]
     size = f"-{TRAIN_SIZE}" if "train" in splits else ""
-    folder = cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}"
-    if not folder.is_dir():
-        try:
-            _generate(folder, splits)
-        except OSError as error:
-            raise DataError(
-                f"the mini benchmark cannot be written to {folder.parent} "
-                f"({error.strerror or error}); set ADEM_BENCH_CACHE to a folder that can be written"
-            ) from error
+    return made_once(
+        cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}",
+        lambda folder: write_mini(folder, splits=splits, train_size=TRAIN_SIZE),
+    )
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache, which `make` fills at the first call.
+
+    It appears whole or not at all, whichever and however many processes ask for it.
+
+    Args:
+        folder: Where it belongs.
+        make: Is given an empty folder beside it.
+
+    Raises:
+        DataError: the cache folder cannot be written.
+    """
+    from filelock import FileLock
+
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():  # else another process was first
+                _make(folder, make)
+    except (OSError, ResultsError) as error:
+        raise DataError(
+            f"{folder.name} cannot be written to {folder.parent} "
+            f"({getattr(error, 'strerror', None) or error}); set ADEM_BENCH_CACHE to a folder that "
+            "can be written"
+        ) from error
     return folder
 
 
-def _generate(folder: Path, splits: tuple[str, ...]) -> None:
-    from filelock import FileLock
-
-    from adem_bench.data.mini import write_mini
-    from adem_bench.errors import ResultsError
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():  # another process was first
-            return
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            write_mini(partial, splits=splits, train_size=TRAIN_SIZE)
-            partial.chmod(0o755)
-            partial.replace(folder)
-        except ResultsError as error:
-            raise OSError(str(error)) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        make(partial)
+        partial.chmod(0o755)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

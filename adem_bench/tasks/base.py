@@ -19,7 +19,7 @@ from adem_bench.records import (
     Sample,
     TrainingPair,
 )
-from adem_bench.registry import TASK_KINDS
+from adem_bench.registry import DATA_SOURCES, TASK_KINDS
 from adem_bench.schemas import TaskCard
 
 
@@ -198,9 +198,15 @@ def _card(
 
 
 def resolve_data_root(card: TaskCard, data_root: Path | None) -> Path:
-    """Return the folder to read a task's data from, making generated data if need be."""
-    from adem_bench.data.roots import default_data_root, generated_root
+    """Return the folder to read a task's data from, asking the card's data source if it has one.
 
-    if card.data.generator and data_root is None:
-        return generated_root(card.data.generator, card.split)
-    return data_root or default_data_root()
+    Raises:
+        CardError: there is no such data source.
+        DataError: the source cannot give the data.
+    """
+    from adem_bench.data.roots import default_data_root
+
+    if not card.data.source:
+        return data_root or default_data_root()
+    source = DATA_SOURCES.load(card.data.source.partition(":")[0])
+    return Path(source(card, data_root))

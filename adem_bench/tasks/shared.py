@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -12,6 +13,7 @@ from adem_bench.cards import check_options
 from adem_bench.data.reading import BadRow
 from adem_bench.errors import CardError, PredictionsError, nearest_hint
 from adem_bench.records import Metric, Record, Result
+from adem_bench.registry import METRICS
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Skipped
 
@@ -53,7 +55,7 @@ def check_metrics(card: TaskCard, known: Sequence[str]) -> None:
     if not card.headline:
         raise CardError(f"task {card.name} has no headline; name one of: {', '.join(known)}")
     for name in (card.headline, *card.columns):
-        check_choice(card, "metric", name, known)
+        check_choice(card, "metric", name, (*known, *card.metrics))
 
 
 class Skips:
@@ -98,12 +100,36 @@ def build_result(
         task_version=card.version,
         split=card.split,
         headline=card.headline,
-        metrics=tuple(metrics),
+        metrics=(*metrics, *added_metrics(card, records)),
         scored=scored,
         failed=len(records) - scored,
         expected=expected,
         warnings=tuple(warnings),
     )
+
+
+def added_metrics(card: TaskCard, records: Sequence[Record]) -> list[Metric]:
+    """Return the metrics of plug-ins that a card names, each a function of the scored records.
+
+    One that fails is there without a value: the run's own figures shall not be lost with it.
+
+    Raises:
+        CardError: there is no such metric.
+    """
+    functions = {name: METRICS.load(name) for name in card.metrics}
+    scored = scored_records(records)
+    return [_added(name, function, scored) for name, function in functions.items()]
+
+
+def _added(name: str, function: Any, scored: Sequence[Record]) -> Metric:
+    try:
+        metric = function(scored)
+        if isinstance(metric, Metric):
+            return replace(metric, name=name)
+        reason = f"the plug-in returned {type(metric).__name__}; expected a Metric"
+    except Exception as error:  # noqa: BLE001 - code of others may raise anything
+        reason = f"the plug-in failed ({type(error).__name__}: {error})"
+    return Metric(name, None, "fraction", len(scored), note=reason)
 
 
 def read_predictions(path: Path, what: str) -> Any:

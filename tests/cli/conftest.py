@@ -23,7 +23,7 @@ def adem_bench(
     """Runs a command line in an empty folder, as the console script would."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ADEM_BENCH_DATA", raising=False)
-    monkeypatch.delenv("ADEM_BENCH_CARDS", raising=False)
+    monkeypatch.delenv("ADEM_BENCH_INCLUDE", raising=False)
 
     def call(*arguments: object) -> Finished:
         with pytest.raises(SystemExit) as stop:

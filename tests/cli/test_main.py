@@ -185,7 +185,7 @@ def test_an_ascii_terminal_does_not_end_a_listing(tmp_path):
     (tmp_path / "models").mkdir()
     card = "title: Modèle ✓\nlanguage_model: {path: x}\n"
     (tmp_path / "models" / "mine.yaml").write_text(card, encoding="utf-8")
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "ADEM_BENCH_CARDS": str(tmp_path)}
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "ADEM_BENCH_INCLUDE": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "adem_bench", "models"],
         capture_output=True,

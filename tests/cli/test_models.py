@@ -22,7 +22,7 @@ def my_cards(tmp_path, monkeypatch, adem_bench):
         folder = tmp_path / "cards" / "models"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-        monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path / "cards"))
+        monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(tmp_path / "cards"))
         return folder
 
     return write

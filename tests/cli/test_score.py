@@ -107,7 +107,7 @@ def test_a_predictions_file_that_is_not_there_is_named(adem_bench, data):
 def test_a_group_cannot_be_scored_at_once(adem_bench, predictions, tmp_path, monkeypatch):
     (tmp_path / "cards" / "tasks").mkdir(parents=True)
     (tmp_path / "cards" / "tasks" / "both.yaml").write_text("tasks: [sqa, mme]\n")
-    monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path / "cards"))
+    monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(tmp_path / "cards"))
     shown = adem_bench("score", "--task", "both", "--predictions", predictions({}))
     assert shown.code == 2
     assert shown.err == "error: both is a group; score one of its tasks: sqa, mme\n"

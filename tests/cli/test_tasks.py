@@ -16,7 +16,7 @@ data: {layout: scienceqa/problems.json, licence: CC, url: "https://example.org"}
 def my_cards(tmp_path, monkeypatch, adem_bench):
     folder = tmp_path / "cards" / "tasks"
     folder.mkdir(parents=True)
-    monkeypatch.setenv("ADEM_BENCH_CARDS", str(tmp_path / "cards"))
+    monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(tmp_path / "cards"))
     (folder / "mine.yaml").write_text(CARD)
     (folder / "pair.yaml").write_text("tasks: [mine, sqa]\n")
     return folder
@@ -76,7 +76,7 @@ def test_data_for_training_is_listed_and_shown_as_such(adem_bench, tmp_path):
     shown = adem_bench("tasks", "show", "lavin_instruction", "--data-root", str(tmp_path))
     assert f"yes, below {tmp_path}" in shown.out
     shown = adem_bench("tasks", "show", "mini_instruction")
-    assert "made by the package when needed" in shown.out
+    assert "comes from the source mini when needed" in shown.out
 
 
 def test_an_unknown_task_proposes_the_nearest(adem_bench, my_cards):

@@ -100,7 +100,7 @@ def test_commands_parse_as_the_program_does(document, line, monkeypatch, tmp_pat
     if command.name == "run" and "--model" in words:
         names = [words[words.index("--model") + 1], *words[words.index("--tasks") + 1].split(",")]
         for kind, name in zip(("models", *["tasks"] * len(names)), names, strict=False):
-            in_words = name.isupper() or name.endswith(".yaml") or name in TRAINED
+            in_words = name.isupper() or name.endswith(".yaml") or name in TRAINED or ":" in name
             assert in_words or (ROOT / kind / f"{name}.yaml").is_file(), name
     if command.name == "train" and "--recipe" in words:
         settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
