@@ -17,6 +17,7 @@ demo: .venv/.installed
 	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --blind > /dev/null
 	@$(BIN)/adem-bench run --model adem-tiny --tasks mini --adapter none > /dev/null
 	@$(BIN)/adem-bench leaderboard results
+	@$(BIN)/adem-bench report results/adem-tiny --output results/report.html
 	@echo && echo "Files of the runs:" && find results/adem-tiny -type f ! -name .lock | sort
 
 test: lint

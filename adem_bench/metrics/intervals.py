@@ -77,7 +77,9 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def share_metric(name: str, hits: int, count: int, note: str = "") -> Metric:
-    """Return the share `hits / count` with Wilson's interval."""
+    """Return the share `hits / count` with Wilson's interval, or no value of nothing."""
+    if not count:
+        return Metric(name, None, "fraction", 0, "nothing was answered")
     low, high = wilson(hits, count)
     return Metric(name, hits / count, "fraction", count, note, low, high, WILSON)
 

@@ -155,9 +155,8 @@ def _pairs(answers: Sequence[Answered]) -> list[bool]:
 def _details(subtask: str, answers: Sequence[Answered]) -> Iterator[Metric]:
     yield _fraction(f"{subtask}.acc", [a.prediction == a.gold for a in answers])
     pairs = _pairs(answers)
-    acc_plus = f"{subtask}.acc+"
     # Images are independent of each other, the two questions of one are not.
-    yield share_metric(acc_plus, sum(pairs), len(pairs)) if pairs else _fraction(acc_plus, pairs)
+    yield share_metric(f"{subtask}.acc+", sum(pairs), len(pairs))
     read = [a for a in answers if a.prediction != "other"]
     hits = sum(a.prediction == a.gold == "yes" for a in read)
     said, true = (sum(getattr(a, name) == "yes" for a in read) for name in ("prediction", "gold"))
