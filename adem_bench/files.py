@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ WHOLE_FILE_BYTES = 64 << 20
 SAMPLES, SAMPLE_BYTES = 16, 1 << 20
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        data: Its content, whole or in pieces.
 
     Raises:
         ResultsError: no space is left, or the folder cannot be written.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    pieces = [data] if isinstance(data, str | bytes) else data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -31,14 +36,16 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
+            for piece in pieces:
+                stream.write(piece.encode() if isinstance(piece, str) else piece)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)  # gone already where all went well
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -68,14 +68,14 @@ def report(
     """
     from adem_bench.files import write_atomically
     from adem_bench.results.opened import open_runs
-    from adem_bench.results.report.page import report_html, report_parts, write_plots
+    from adem_bench.results.report.page import report_pieces, report_parts, write_plots
 
     opened, warnings = open_runs(runs)
     complain(warnings)
     parts = report_parts(opened, data_root, thumbnails if "html" in forms else 0)
     complain(f"{part.name}: {note}" for part in parts for note in part.notes)
     if "html" in forms:
-        write_atomically(output, report_html(parts))
+        write_atomically(output, report_pieces(parts))
         click.echo(f"wrote {output}: {len(opened)} run{'' if len(opened) == 1 else 's'}")
     plots = [form for form in forms if form != "html"]
     if plots:

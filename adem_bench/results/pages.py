@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,15 @@ from adem_bench.errors import printable
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(
+def page_pieces(
     template: str, script: str = "", style: str = "", images: bool = False, **values: Any
-) -> str:
-    """Return a page from a template that extends `page.html`.
+) -> Iterator[str]:
+    """Yield a page, from a template that extends `page.html`, piece by piece.
 
     Args:
         template: A file of `templates/`.
-        style: A further style sheet of `templates/`, after `page.css`; none by default.
         script: A JavaScript file of `templates/`; none by default.
-        style: A style sheet of `templates/` that goes after the common one.
+        style: A further style sheet of `templates/`, after `page.css`; none by default.
         images: Whether the page shows images that stand in it as data.
         values: What the template shows. Texts are escaped, and their control characters shown.
     """
@@ -36,7 +36,12 @@ def render_page(
     code = _file(script) if script else ""
     policy = _policy(sheet, code, images)
     page = {"style": Markup(sheet), "script": Markup(code), "policy": policy}  # noqa: S704 - our own files
-    return _environment().get_template(template).render(**page, **values)
+    return _environment().get_template(template).generate(**page, **values)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page as one text; arguments are those of `page_pieces`."""
+    return "".join(page_pieces(template, **values))
 
 
 def _environment() -> Environment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from adem_bench.registry import TASK_KINDS
 from adem_bench.results.comparison import Comparison, compare_runs
 from adem_bench.results.comparison_text import difference_cells
 from adem_bench.results.opened import OpenedRun, letters
-from adem_bench.results.pages import render_page
+from adem_bench.results.pages import page_pieces
 from adem_bench.results.report.drawing import Plot
 from adem_bench.results.report.plots import task_plots
 from adem_bench.results.report.samples import PackedSamples, pack
@@ -136,10 +136,10 @@ def _task(run: OpenedRun, data_root: Path | None, notes: list[str]) -> Task | No
     return None
 
 
-def report_html(parts: Sequence[TaskPart]) -> str:
-    """Return the page."""
+def report_pieces(parts: Sequence[TaskPart]) -> Iterator[str]:
+    """Yield the page piece by piece: with many samples it is large."""
     runs = [member for part in parts for member in part.runs]
-    return render_page(
+    return page_pieces(
         "report.html",
         script="report.js",
         style="report.css",
@@ -151,7 +151,6 @@ def report_html(parts: Sequence[TaskPart]) -> str:
         metric_names=_metric_names,
         metric=_metric,
         json_text=_json_text,
-        packed=lambda part: Markup(part.samples.data),  # noqa: S704 - base64
     )
 
 

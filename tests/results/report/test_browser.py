@@ -10,7 +10,7 @@ import pytest
 from run_writer import choice, write_run
 
 from adem_bench.results.opened import open_runs
-from adem_bench.results.report.page import report_html, report_parts
+from adem_bench.results.report.page import report_parts, report_pieces
 from adem_bench.tasks.base import build_task
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -56,7 +56,7 @@ def small(tmp_path_factory):
 
 
 def written(folder, path):
-    path.write_text(report_html(report_parts(open_runs([folder])[0])), encoding="utf-8")
+    path.write_text("".join(report_pieces(report_parts(open_runs([folder])[0]))), encoding="utf-8")
     return path
 
 

@@ -7,7 +7,7 @@ from run_writer import choice, write_run
 
 from adem_bench.errors import ResultsError
 from adem_bench.results.opened import open_runs
-from adem_bench.results.report.page import report_html, report_parts, write_plots
+from adem_bench.results.report.page import report_parts, report_pieces, write_plots
 
 HOSTILE = '</script><script>alert(1)</script>=HYPERLINK("http://x")\x1b[31m$x^2$\t\x00'
 
@@ -25,7 +25,7 @@ def parts(tmp_path):
 
 
 def test_the_page_says_everything_once(parts):
-    page = report_html(parts)
+    page = "".join(report_pieces(parts))
     for title in ("Headlines", "mini_sqa, split test", "Differences", "Samples", "Every metric"):
         assert len(re.findall(f"<(?:h2|h3|summary)[^>]*>{title}<", page)) == 1, title
     assert "66.67" in page
@@ -34,7 +34,7 @@ def test_the_page_says_everything_once(parts):
 
 
 def test_nothing_is_fetched_and_nothing_of_the_data_is_markup(parts):
-    page = report_html(parts)
+    page = "".join(report_pieces(parts))
     assert "alert(1)</script>" not in page
     assert "\x1b" not in page
     assert "\x00" not in page
@@ -77,7 +77,7 @@ def test_runs_that_do_not_compare_are_shown_all_the_same(tmp_path):
     (part,) = report_parts(open_runs([tmp_path])[0])
     assert part.comparison is None
     assert part.notes[0].startswith("No comparison: these runs are not comparable")
-    assert "Differences" not in report_html([part])
+    assert "Differences" not in "".join(report_pieces([part]))
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):
