@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from adem_bench.metrics.intervals import Formula, Statistics, ratio, wilson, with_intervals
+from adem_bench.metrics.grouped import widened
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
 from adem_bench.metrics.mme import HALVES, Answered
 from adem_bench.records import Metric
 
+UNIFORM = "Wilson of images, all alike"
 COUNTS = ("right", "questions", "both", "pairs", "hits", "said", "true")
 """Columns of a subtask: of questions, of images with two answers, and of the answers read."""
-UNIFORM = "Wilson of images, all alike"
 TOPS = {"": 200.0, "acc": 1.0}
 """The best that a subtask's score and its share of right answers can be."""
 
@@ -73,11 +74,7 @@ def _widened(metric: Metric, images: Counter[str]) -> Metric:
     count, top = images[subtask], TOPS.get(detail)
     if metric.name == "accuracy":
         count, top = images.total(), 1.0
-    if not count or top is None or metric.value is None or metric.low != metric.high:
-        return metric
-    share, _ = wilson(count, count)
-    low = share * metric.value
-    return replace(metric, low=low, high=low + (1 - share) * top, interval=UNIFORM)
+    return metric if top is None else widened(metric, count, top)
 
 
 def _counts(questions: Sequence[Answered]) -> list[int]:

@@ -1,0 +1,232 @@
+"""What the readers of question data sets share: files found, rows checked, the suite's indices.
+
+Each data set is read in its official layout, or from an index file of TRI-ML's vlm-evaluation,
+which holds questions, answers and image names of a subset. The data root may be that suite's
+root: its folder `download/` is looked into last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adem_bench.data.reading import BadRow, BadRowError, data_digest, is_safe_name, missing
+from adem_bench.data.streaming import object_items
+from adem_bench.records import Json
+from adem_bench.schemas import DataSource
+
+INDEX_HOLDS = "an object of questions (metadata-….json of vlm-evaluation)"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about one image."""
+
+    id: str
+    """As the data set names it, stable between its official files and the suite's indices."""
+    text: str
+    reference: Json
+    image: Path
+    groups: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    """What a program read in the image (TextVQA's OCR tokens)."""
+    suite_id: str = ""
+    """What the suite's results call it; empty where only its index file says so."""
+
+
+class QuestionFiles:
+    """The files of one split below a data root; a subclass for each data set."""
+
+    holds: ClassVar[str]
+    """What the main file holds, in words."""
+    splits: ClassVar[tuple[str, ...]]
+    groups: tuple[str, ...] = ()
+    """The groups that have a figure of their own."""
+    image_folders: ClassVar[tuple[str, ...]]
+    """Below the data root, the suite's last; `{split}` is filled in."""
+    id_name: ClassVar[str] = "question_id"
+    answer_name: ClassVar[str] = "answer"
+    """The two fields of predictions in the data set's own format."""
+    has_whole_ids: ClassVar[bool] = False
+    """Whether ids are whole numbers in that format."""
+
+    def __init__(self, root: Path, split: str, source: DataSource, index: str = "") -> None:
+        self.root = root
+        self.split = split
+        self.source = source
+        self.index = root / index if index else None
+
+    def rows(self) -> Iterator[Question | BadRow]:
+        """Yield the questions in the file's order, malformed or repeated ones as `BadRow`.
+
+        Raises:
+            DataError: a file is missing or malformed.
+        """
+        seen: set[str] = set()
+        for place, raw in self._indexed_rows() if self.index else self._raw_rows():
+            try:
+                if not isinstance(raw, dict):
+                    raise BadRowError(f"expected an object, found {type(raw).__name__}")
+                read = self._indexed if self.index else self._questions
+                for question in read(place, raw):
+                    if question.id in seen:
+                        raise BadRowError(f"question {question.id!r} stands twice")
+                    seen.add(question.id)
+                    yield question
+            except BadRowError as error:
+                yield BadRow(place, f"{self.main_file.name}, {place}: {error}")
+
+    @property
+    def main_file(self) -> Path:
+        """The file that rows are counted in.
+
+        Raises:
+            DataError: it is missing.
+        """
+        return self.index or self._files()[0]
+
+    def digest(self) -> str:
+        """Return a digest of annotation files and image listing; no image is opened."""
+        images = dict.fromkeys(row.image for row in self.rows() if isinstance(row, Question))
+        return data_digest([self.index] if self.index else self._files(), images, self.root)
+
+    @cached_property
+    def image_folder(self) -> Path:
+        """Where the images are: the first of the known folders that exists.
+
+        Raises:
+            DataError: there is none.
+        """
+        folders = [self.root / name.format(split=self.split) for name in self.image_folders]
+        for folder in folders:
+            if folder.is_dir():
+                return folder
+        raise missing(folders[0], "the folder of images", self.source)
+
+    def _files(self) -> list[Path]:
+        """Return the annotation files, the one that rows are counted in first."""
+        raise NotImplementedError
+
+    def _raw_rows(self) -> Iterator[tuple[str, Any]]:
+        """Yield every row with its place, such as `row 3`; none of them is checked."""
+        raise NotImplementedError
+
+    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+        """Yield the questions of a row (one, but for captions of one object)."""
+        raise NotImplementedError
+
+    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+        """Yield the question of a row of the suite's index."""
+        raise NotImplementedError
+
+    def _indexed_rows(self) -> Iterator[tuple[str, Any]]:
+        assert self.index
+        yield from object_items(self.index, INDEX_HOLDS, self.source)
+
+    def find(self, *names: str, what: str = "") -> Path:
+        """Return the first of some files below the data root that is there.
+
+        Raises:
+            DataError: none is; the message names the first.
+        """
+        paths = [self.root / name for name in names]
+        for path in paths:
+            if path.is_file():
+                return path
+        raise missing(paths[0], what or self.holds, self.source)
+
+    def image(self, name: object) -> Path:
+        """Return an image's path.
+
+        Raises:
+            BadRowError: the name leaves the image folder.
+        """
+        if not isinstance(name, str) or not is_safe_name(name):
+            raise BadRowError(f"image name {name!r} is no name below the image folder")
+        return self.image_folder / name
+
+    def indexed_image(self, raw: Mapping[str, Any]) -> Path:
+        """Return the path of the image that an index names from the suite's root.
+
+        Raises:
+            BadRowError: it lies elsewhere than the data set's images.
+        """
+        name = text(raw, "img_path")
+        for folder in self.image_folders:
+            start = folder.format(split=self.split) + "/"
+            if name.startswith(start):
+                return self.image(name.removeprefix(start))
+        raise BadRowError(f"`img_path` {name!r} is not below {self.image_folders[-1]}")
+
+
+def text(raw: Mapping[str, Any], field: str) -> str:
+    """Return a field that must be a text.
+
+    Raises:
+        BadRowError: it is missing, empty or something else.
+    """
+    value = raw.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRowError(f"`{field}` must be a text, found {value!r:.60}")
+    return value
+
+
+def whole(raw: Mapping[str, Any], field: str) -> int:
+    """Return a field that must be a whole number, also in text.
+
+    Raises:
+        BadRowError: it is missing or something else.
+    """
+    value = raw.get(field)
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    raise BadRowError(f"`{field}` must be a whole number, found {value!r:.60}")
+
+
+def identifier(raw: Mapping[str, Any], field: str) -> str:
+    """Return a field that must be a text or a whole number, as text.
+
+    Raises:
+        BadRowError: it is missing or something else.
+    """
+    value = raw.get(field)
+    if type(value) is int or (isinstance(value, str) and value.strip()):
+        return str(value)
+    raise BadRowError(f"`{field}` must be a text or a whole number, found {value!r:.60}")
+
+
+def texts(values: object, field: str) -> list[str]:
+    """Return a list of texts, at least one.
+
+    Raises:
+        BadRowError: something else.
+    """
+    if not isinstance(values, list) or not values:
+        raise BadRowError(f"`{field}` must be a list of texts, found {values!r:.60}")
+    if not all(isinstance(value, str) for value in values):
+        raise BadRowError(f"`{field}` must hold texts only")
+    return values
+
+
+def numbered(rows: Iterator[Any], noun: str = "row") -> Iterator[tuple[str, Any]]:
+    """Yield rows with their place, such as `row 3`, counted from 1."""
+    for number, row in enumerate(rows, 1):
+        yield f"{noun} {number}", row
+
+
+def one_of(raw: Mapping[str, Any], field: str, known: Sequence[str]) -> str:
+    """Return a field that must be one of some texts.
+
+    Raises:
+        BadRowError: it is another.
+    """
+    value = raw.get(field)
+    if value not in known:
+        raise BadRowError(f"`{field}` must be one of {', '.join(known)}, found {value!r:.60}")
+    return str(value)
