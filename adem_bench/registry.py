@@ -124,6 +124,9 @@ MODEL_KINDS = Registry(
     "adem_bench.models",
     {
         "adem": "adem_bench.models.adem.model:AdemModel",
+        "echo": "adem_bench.models.baselines:Echo",
+        "constant": "adem_bench.models.baselines:Constant",
+        "majority": "adem_bench.models.baselines:Majority",
     },
 )
 

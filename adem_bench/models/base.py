@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from adem_bench.records import Json, Request, Response
+from adem_bench.cards import load_model_card
+from adem_bench.records import Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
 from adem_bench.schemas import ModelCard
 
@@ -19,6 +20,8 @@ class Budget:
     tokens: int
     """Rows times the longest row's prompt and answer tokens."""
     rows: int
+    ahead: int = 1
+    """Batches of which `prefetch` is told before it is their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,50 @@ class Model(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """Return what a manifest should say of the loaded model, as JSON data."""
         ...
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """A model that may look at a task's right answers, because it is there to be beaten."""
+
+    def study(self, samples: Iterable[Sample]) -> None:
+        """Take in the samples of the task that comes next, references included."""
+        ...
+
+
+@runtime_checkable
+class Instructed(Protocol):
+    """A model whose weights were tuned on one wording of questions, for questions by hand."""
+
+    def instruction(self, question: str) -> str:
+        """Return the prompt that asks a question."""
+        ...
+
+
+def chosen_card(
+    name: str,
+    overrides: Sequence[str] = (),
+    dtype: str | None = None,
+    adapter: str | None = None,
+) -> ModelCard:
+    """Return a model's card with what the command line says of it.
+
+    Args:
+        name: Name or path of a card, or `KIND:SOURCE`.
+        overrides: `key=value` settings of its fields.
+        dtype: `--dtype`; None leaves it to the card.
+        adapter: `--adapter`: a path, or `none`; None leaves it to the card.
+
+    Raises:
+        CardError: there is no such card, or a field is wrong.
+    """
+    settings = [*overrides, f"dtype={dtype}"] if dtype else overrides
+    card = load_model_card(name, settings)
+    if adapter is None:
+        return card
+    here = Path(adapter).expanduser()
+    chosen = str(here.resolve()) if here.exists() else adapter
+    return card.model_copy(update={"adapter": chosen})
 
 
 def build_model(card: ModelCard, options: ModelOptions) -> Model:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from adem_bench.cards import expand_tasks, load_model_card, split_overrides
+from adem_bench.cards import expand_tasks, split_overrides
 from adem_bench.errors import CardError
-from adem_bench.models.base import Model, ModelOptions, build_model
+from adem_bench.models.base import Baseline, Model, ModelOptions, build_model, chosen_card
 from adem_bench.records import Json
 from adem_bench.runner.identity import RunOptions
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.processes import Processes
-from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import Task, build_task
 
 MATCHED = "matched"
@@ -64,7 +63,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
         AdemBenchError: a card, the data, the weights or the disk are at fault.
     """
     model_settings, task_settings = split_overrides(evaluation.overrides)
-    card = _model_card(evaluation, model_settings)
+    card = chosen_card(evaluation.model, model_settings, evaluation.dtype, evaluation.adapter)
     names = expand_tasks(evaluation.tasks)
     matched = evaluation.prompt_format == MATCHED
     chosen = None if matched else evaluation.prompt_format
@@ -98,21 +97,12 @@ def evaluate_model(
     """Run tasks on a loaded model; arguments and outcomes are those of `evaluate`."""
     for task in tasks:
         model.use_weights_for(task.card.name, task.card.kind)
+        if isinstance(model, Baseline):
+            model.study(task.samples())
         with progress(task.card.name) as on_progress:
             outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
             yield outcome
-
-
-def _model_card(evaluation: Evaluation, settings: list[str]) -> ModelCard:
-    if evaluation.dtype:
-        settings = [*settings, f"dtype={evaluation.dtype}"]
-    card = load_model_card(evaluation.model, settings)
-    if evaluation.adapter is None:
-        return card
-    here = Path(evaluation.adapter).expanduser()
-    adapter = str(here.resolve()) if here.exists() else evaluation.adapter
-    return card.model_copy(update={"adapter": adapter})
 
 
 def _match(

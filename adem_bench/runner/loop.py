@@ -116,11 +116,12 @@ class _Run:
         # Every process must have read the same records before the first one adds to them.
         self.shared.barrier("read")
         kept: list[str] = []
-        units = plan(self._items(earlier, kept), self._budget())
+        budget = self._budget()
+        units = plan(self._items(earlier, kept), budget)
         backoff = Backoff(self.model.generate)
         answered = 0
         on_progress(len(kept), self._total())
-        for unit in ahead(self.shared.drawn(units), self.model.prefetch):
+        for unit in ahead(self.shared.drawn(units), self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             for item, response in backoff.answer(unit.items):
                 self.folder.append([self._record(item, response)])
@@ -129,9 +130,10 @@ class _Run:
         return len(kept)
 
     def _budget(self) -> Budget:
+        suits = self.model.budget()
         if self.options.batch_size is None:
-            return self.model.budget()
-        return Budget(tokens=1 << 62, rows=self.options.batch_size)
+            return suits
+        return replace(suits, tokens=1 << 62, rows=self.options.batch_size)
 
     def _total(self) -> int:
         return min(self.task.expected, self.options.limit or self.task.expected)

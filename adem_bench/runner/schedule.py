@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -73,17 +74,17 @@ def _batches(items: Sequence[Item], budget: Budget) -> Iterator[list[Item]]:
         yield batch
 
 
-def ahead(units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None]) -> Iterator[Unit]:
-    """Yield units while `prefetch` already works on the next one's requests."""
-    current = next(units, None)
-    if current is not None:
-        prefetch([item.request for item in current.items])
-    while current is not None:
-        following = next(units, None)
-        if following is not None:
-            prefetch([item.request for item in following.items])
-        yield current
-        current = following
+def ahead(
+    units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None], depth: int = 1
+) -> Iterator[Unit]:
+    """Yield units while `prefetch` already works on the requests of the next `depth` ones."""
+    coming: deque[Unit] = deque()
+    for unit in units:
+        prefetch([item.request for item in unit.items])
+        coming.append(unit)
+        if len(coming) > depth:
+            yield coming.popleft()
+    yield from coming
 
 
 class Backoff:

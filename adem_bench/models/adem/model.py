@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adem_bench.data.lavin import TEMPLATE
 from adem_bench.errors import CheckpointError
 from adem_bench.models.adem.decoding import choice_logprobs, decode
 from adem_bench.models.adem.disk.adapter_files import read_adapter
@@ -89,6 +90,10 @@ class AdemModel:
         """Return the prompts the adapter was tuned on: its file's word, else the card's."""
         stated = self.weights.settings.prompts.get(task_kind)
         return stated or self.card.prompts.get(task_kind) or {}
+
+    def instruction(self, question: str) -> str:
+        """Return a question in the wording of the published instructions."""
+        return TEMPLATE.replace("{question}", question)
 
     def length(self, request: Request) -> int:
         """Return the number of tokens of prompt and answer."""
