@@ -24,6 +24,10 @@ class DataError(AdemBenchError):
     """A data set's files are missing or not in their documented layout."""
 
 
+class DownloadError(AdemBenchError):
+    """A published file cannot be fetched, or is not what was published."""
+
+
 class CheckpointError(AdemBenchError):
     """Weights are missing or do not fit the model they are loaded into."""
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adem_bench.cards import (
@@ -11,6 +13,7 @@ from adem_bench.cards import (
     packaged_folder,
     split_overrides,
 )
+from adem_bench.data.inventory import listed_files
 from adem_bench.errors import CardError
 
 MODEL = "language_model: {path: lm}\n"
@@ -47,6 +50,8 @@ def test_every_packaged_task_card_or_group_is_valid(path):
         assert card.title
         assert card.data.source or (card.data.layout and card.data.url)
         assert not card.headline or card.expected[card.split] > 0
+        for listed in listed_files(card, Path("data"), "all"):
+            assert listed.can_be_fetched or listed.by_hand()
 
 
 @pytest.mark.parametrize("path", sorted(packaged_folder("trainers").glob("*.yaml")), ids=str)

@@ -41,7 +41,7 @@ VERBS = {
     "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
     "recipes": ("adem_bench.cli.recipes:recipes", "List training recipes or explain one."),
     "convert": ("adem_bench.cli.convert:convert", "Convert weights from one layout to the other."),
-    "data": ("adem_bench.cli.data:data", "Make the data of the mini benchmark."),
+    "data": ("adem_bench.cli.data:data", "Say what data is on disk, fetch it, check it."),
 }
 """Each verb's `module:command` and its line in `--help`, which must cost no import."""
 

@@ -1,17 +1,269 @@
-"""`adem-bench data`: data that the package makes itself."""
+"""`adem-bench data`: what is on disk, fetching what is public, checking it, the mini world."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import HintingGroup
+from adem_bench.cli.options import (
+    HintingGroup,
+    complain,
+    data_root_option,
+    set_option,
+    split_option,
+)
+
+if TYPE_CHECKING:
+    from adem_bench.data.inventory import Listed
+    from adem_bench.schemas import TaskCard
+    from adem_bench.tasks.data_status import DataStatus, Verification
+
+INCOMPLETE = 1
+"""Exit code: something is still missing, or something is wrong."""
+IMAGES_OPENED = 200
+TASKS = click.argument("tasks", nargs=-1, metavar="[TASK]…")
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For readers or for programs.",
+)
+
+
+class ImageCount(click.ParamType[int | None]):
+    """A number, or `all` as None."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Return the number, or None for `all`."""
+        if value == "all" or value is None:
+            return None
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+        return int(value)
 
 
 @click.group(cls=HintingGroup)
 def data() -> None:
-    """Make the data of the mini benchmark."""
+    """Say what data is on disk, fetch it, check it, or make the mini benchmark's."""
+
+
+@data.command("status")
+@TASKS
+@data_root_option
+@split_option
+@format_option
+@set_option
+def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **given: Any) -> None:
+    """Say of every task, or of those named, what is on disk and what is missing.
+
+    For named tasks every file is listed, with where it comes from.
+    """
+    from adem_bench.results.table import console, grid
+    from adem_bench.tasks.data_status import data_status
+
+    broken: list[str] = []
+    found = [data_status(card, data_root) for card in _cards(tasks, given, broken)]
+    if form == "json":
+        click.echo(json.dumps({"tasks": [status.to_json() for status in found]}, indent=2))
+    else:
+        header = ("task", "split", "on disk", "to fetch", "licence")
+        grid(console(), header, [_status_row(status) for status in found], right=("to fetch",))
+        if tasks:
+            _show_files(found)
+        elif found:
+            click.echo(_printable(f"data root: {found[0].data_root}"))
+            click.echo("`adem-bench data status TASK` lists files and where they come from")
+    complain(broken)
+
+
+def _status_row(status: DataStatus) -> tuple[str, ...]:
+    shown = {"there": "yes", "missing": "no"}.get(status.state, status.reason)
+    sizes = [listed.file.size for listed in status.missing]
+    to_fetch = "" if not sizes else _bytes(sum(size or 0 for size in sizes))
+    if None in sizes:
+        to_fetch = f"{to_fetch} or more" if any(sizes) else "unknown"
+    return status.card.name, status.card.split, shown, to_fetch, status.card.data.licence
+
+
+def _show_files(found: Iterable[DataStatus]) -> None:
+    from adem_bench.data.inventory import size_on_disk
+    from adem_bench.errors import printable
+    from adem_bench.results.table import console, grid
+
+    for status in found:
+        click.echo(f"\n{printable(status.card.name)}, {printable(status.card.split)}:")
+        if status.state == "missing":
+            click.echo(printable(f"not there: {status.reason}"))
+        rows = []
+        for listed in status.files:
+            there = _bytes(size_on_disk(listed.path)) if listed.is_there else "no"
+            size = "" if listed.file.size is None else _bytes(listed.file.size)
+            origin = listed.file.url if listed.can_be_fetched else f"by hand; {listed.by_hand()}"
+            checked = ", ".join(listed.digests) or "nothing"
+            rows.append((str(listed.path), there, size, checked, origin))
+        if rows:
+            header = ("file", "on disk", "published", "checked by", "from")
+            grid(console(), header, rows, right=("on disk", "published"))
+        facts = status.card.data
+        for name, value in (("source", facts.url), ("on the hub", facts.hub)):
+            if value:
+                click.echo(printable(f"{name}: {value}"))
+
+
+@data.command("fetch")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK…")
+@data_root_option
+@split_option
+@set_option
+def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) -> int:
+    """Fetch what is public and has a published digest; nothing on disk is ever replaced.
+
+    `--split all` takes the files of every split. A download that broke off continues. With
+    --set data.source=hub the data set is read from the hub into the cache.
+
+    Exit codes: 0 all is there, 1 something must be got by hand.
+    """
+    from adem_bench.data.inventory import listed_files
+    from adem_bench.data.roots import default_data_root
+    from adem_bench.errors import AdemBenchError, DownloadError
+
+    root = data_root or default_data_root()
+    failures: list[str] = []
+    by_hand: dict[Path, str] = {}
+    for card in _cards(tasks, given, []):
+        files = listed_files(card, root)
+        if not files and not card.data.source:
+            by_hand[root] = (
+                f"task {card.name} lists no file; its data: {card.data.url or 'unknown'}"
+            )
+        for listed in files:
+            try:
+                _fetch(listed, root, by_hand)
+            except AdemBenchError as error:
+                failures.append(str(error))
+        if card.data.source and not failures:
+            _draw(card, data_root)
+    for path, how in by_hand.items():
+        click.echo(_printable(f"{path}: not fetched; {how}"))
+    if failures:
+        raise DownloadError("; ".join(failures))
+    return INCOMPLETE if by_hand else 0
+
+
+def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
+    from adem_bench.cli.progress import download_progress
+    from adem_bench.data.inventory import fetch_listed
+
+    if listed.can_be_fetched:
+        with download_progress(listed.path.name) as progress:
+            outcome = fetch_listed(listed, root, progress)
+        click.echo(_printable(f"{listed.path}: {outcome}"))
+    elif listed.is_there:
+        click.echo(_printable(f"{listed.path}: already there, unchecked"))
+    elif not listed.file.optional:
+        by_hand[listed.path] = listed.by_hand()
+
+
+def _draw(card: TaskCard, data_root: Path | None) -> None:
+    from adem_bench.tasks.base import resolve_data_root
+
+    folder = resolve_data_root(card, data_root)
+    click.echo(_printable(f"{card.name} from {card.data.source}: in {folder}"))
+
+
+@data.command("verify")
+@TASKS
+@data_root_option
+@split_option
+@click.option(
+    "--images",
+    type=ImageCount(),
+    default=IMAGES_OPENED,
+    show_default=True,
+    help="How many images of a task are opened, spread evenly.",
+)
+@format_option
+@set_option
+def verify_command(
+    tasks: tuple[str, ...], data_root: Path | None, images: int | None, form: str, **given: Any
+) -> int:
+    """Check digests, rows, counts and images of the tasks named, or of all that are on disk.
+
+    Exit codes: 0 all is well, 1 something is wrong.
+    """
+    from adem_bench.tasks.data_status import data_status, verify_data
+
+    cards = list(_cards(tasks, given, []))
+    if not tasks:
+        cards = [card for card in cards if data_status(card, data_root).state == "there"]
+    found = []
+    for card in cards:
+        found.append(verify_data(card, data_root, images))
+        if form == "table":
+            _show_verification(found[-1])
+    if form == "json":
+        click.echo(json.dumps({"tasks": [one.to_json() for one in found]}, indent=2))
+    elif not found:
+        click.echo("no task's data is on disk; `adem-bench data status` says where to get it")
+    return INCOMPLETE if any(one.problems for one in found) else 0
+
+
+def _show_verification(found: Verification) -> None:
+    expected = "" if found.expected is None else f" of {found.expected:,}"
+    counts = (
+        f"{found.samples:,}{expected} samples, {found.images:,} images, {found.opened:,} opened"
+    )
+    state = "wrong" if found.problems else "good"
+    click.echo(_printable(f"{found.task}, {found.split}: {state} ({counts})"))
+    for problem in found.problems:
+        click.echo(_printable(f"  {problem}"))
+
+
+def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> Iterator[TaskCard]:
+    """Yield the cards of named tasks and groups, or of all; unreadable ones are told in `broken`.
+
+    Raises:
+        CardError: a named one cannot be read.
+    """
+    from adem_bench.cards import expand_tasks, list_cards, load_task_card
+    from adem_bench.errors import CardError
+
+    settings = [override.removeprefix("task.") for override in given["overrides"]]
+    settings += [f"split={given['split']}"] if given["split"] else []
+    if names:
+        yield from (load_task_card(name, settings) for name in expand_tasks(names))
+        return
+    for path in list_cards("tasks").values():
+        try:
+            if expand_tasks([str(path)]) == [str(path)]:  # no group
+                yield load_task_card(str(path), settings)
+        except CardError as error:
+            broken.append(str(error))
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def _printable(text: str) -> str:
+    from adem_bench.errors import printable
+
+    return printable(text)
 
 
 @data.command("mini")

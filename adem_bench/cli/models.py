@@ -68,23 +68,24 @@ def pull_command(name: str, data_root: Path | None) -> None:
     """Fetch the adapters that a model's card publishes into <data root>/weights."""
     from adem_bench.cards import load_model_card
     from adem_bench.cli.progress import download_progress
-    from adem_bench.errors import CheckpointError
-    from adem_bench.models.pull import downloads, pull
+    from adem_bench.data.downloading import fetch
+    from adem_bench.errors import DownloadError
+    from adem_bench.models.pull import downloads
     from adem_bench.models.weights import missing_message, weights_path
 
     card = load_model_card(name)
     wanted = downloads(card, data_root)
     failures = []
-    for download in wanted:
-        beside = weights_path(download.source.path, card, data_root)
+    for name, download in wanted.items():
+        beside = weights_path(name, card, data_root)
         if beside is not None and beside != download.target:
             click.echo(f"{beside}: already there")
             continue
         try:
             with download_progress(download.target.name) as progress:
-                outcome = pull(download, progress)
+                outcome = fetch(download, progress)
             click.echo(f"{download.target}: {outcome}")
-        except CheckpointError as error:
+        except DownloadError as error:
             failures.append(str(error))
     if not wanted:
         click.echo(f"model {card.name} names no adapter with a URL: nothing to fetch")
@@ -92,7 +93,7 @@ def pull_command(name: str, data_root: Path | None) -> None:
     if not card.language_model.hub and weights_path(path, card, data_root) is None:
         click.echo(f"still needed: {missing_message(path, card, data_root)}")
     if failures:
-        raise CheckpointError("; ".join(failures))
+        raise DownloadError("; ".join(failures))
 
 
 def _files(card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:

@@ -78,7 +78,7 @@ def show_command(
         click.echo(f"{name} is a group: {', '.join(members)}")
         return
     card = load_task_card(name, [*overrides, *([f"split={split}"] if split else [])])
-    rows = [*_facts(card), ("data on disk", _presence(name, card, data_root, overrides))]
+    rows = [*_facts(card), ("data on disk", _presence(card, data_root))]
     grid(console(), ("field", "value"), rows)
 
 
@@ -103,20 +103,11 @@ def _facts(card: TaskCard) -> list[tuple[str, str]]:
     return [(field, value) for field, value in facts if value]
 
 
-def _presence(name: str, card: TaskCard, data_root: Path | None, overrides: tuple[str, ...]) -> str:
+def _presence(card: TaskCard, data_root: Path | None) -> str:
     """Return whether the first sample can be read, and from where; makes no data."""
-    from adem_bench.data.roots import default_data_root
-    from adem_bench.errors import DataError
-    from adem_bench.tasks.base import build_task, build_training_data
+    from adem_bench.tasks.data_status import data_status
 
-    if card.data.source and data_root is None:
-        return f"comes from the source {card.data.source} when needed"
-    root = data_root or default_data_root()
-    try:
-        if card.headline:
-            next(iter(build_task(name, root, overrides, card.split).samples()), None)
-        else:
-            next(build_training_data(name, root, overrides, card.split).training_pairs(), None)
-    except DataError as error:
-        return f"no: {error}"
-    return f"yes, below {root}"
+    status = data_status(card, data_root)
+    if status.state == "there":
+        return f"yes, below {status.data_root}"
+    return f"no: {status.reason}" if status.state == "missing" else status.reason

@@ -21,6 +21,8 @@ GENERATED_SPLITS = {
     "all": ("train",),
 }
 """Split of a task to the splits that must be generated for it; `all` is the instructions'."""
+MINI = "mini"
+"""The data source of what the package makes itself, unless a data root is given."""
 TRAIN_SIZE = 24_000
 """Items of each generated train split: what the shipped adapter is trained on."""
 

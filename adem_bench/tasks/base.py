@@ -177,7 +177,11 @@ def build_training_data(
         CardError: unknown name, a wrong field, or a kind of task that has no training data.
         DataError: the data is missing.
     """
-    card = _card(name, overrides, split, prompt_format)
+    return training_data_of(_card(name, overrides, split, prompt_format), data_root)
+
+
+def training_data_of(card: TaskCard, data_root: Path | None) -> TrainingData:
+    """Return the training data that a card describes; errors are those of `build_training_data`."""
     kind = TASK_KINDS.load(card.kind)
     if not hasattr(kind, "training_pairs"):
         kinds = [k for k in TASK_KINDS.table() if hasattr(TASK_KINDS.load(k), "training_pairs")]

@@ -1,0 +1,204 @@
+"""What of a task's data is on disk, and whether what is there is good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from adem_bench.data.inventory import Listed, check_listed, listed_files, size_on_disk
+from adem_bench.data.roots import MINI, default_data_root
+from adem_bench.errors import AdemBenchError, DataError
+from adem_bench.images import UnreadableImageError, open_rgb
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import Skipped, resolve_data_root, task_of, training_data_of
+
+MOST_NAMED = 5
+"""Samples or images of one kind of problem that are named; the others are counted."""
+
+MOST_LOOKED_AT = 1000
+"""Samples that are looked at for one with an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataStatus:
+    """What is on disk for one split of a task."""
+
+    card: TaskCard
+    data_root: Path
+    state: str
+    """`there`, `missing`, or `on demand` for data of a data source."""
+    reason: str
+    """What is missing, in words."""
+    files: tuple[Listed, ...]
+
+    @property
+    def missing(self) -> list[Listed]:
+        """Files that are needed and not there."""
+        if self.state == "there":
+            return []
+        return [listed for listed in self.files if not listed.is_there and not listed.file.optional]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as JSON data."""
+        data = self.card.data
+        return {
+            "task": self.card.name,
+            "split": self.card.split,
+            "state": self.state,
+            "reason": self.reason,
+            "source": data.source,
+            "url": data.url,
+            "hub": data.hub,
+            "licence": data.licence,
+            "layout": data.layout,
+            "files": [_file_json(listed) for listed in self.files],
+        }
+
+
+def _file_json(listed: Listed) -> dict[str, Any]:
+    return {
+        "path": str(listed.path),
+        "there": listed.is_there,
+        "bytes_on_disk": size_on_disk(listed.path),
+        "optional": listed.file.optional,
+        "splits": list(listed.file.splits),
+        "url": listed.file.url,
+        "bytes_to_fetch": listed.file.size,
+        "digests": listed.digests,
+        "fetched_by_command": listed.can_be_fetched,
+        "by_hand": "" if listed.can_be_fetched else listed.by_hand(),
+    }
+
+
+def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
+    """Return what is on disk for a card's split; no image is opened, and nothing is made.
+
+    Raises:
+        CardError: the card is wrong.
+    """
+    root = data_root or default_data_root()
+    files = tuple(listed_files(card, root))
+    if card.data.source and not (card.data.source == MINI and data_root):
+        reason = f"comes from the source {card.data.source} when needed"
+        return DataStatus(card, root, "on demand", reason, files)
+    reason = _first_trouble(card, root)
+    return DataStatus(card, root, "missing" if reason else "there", reason, files)
+
+
+def _first_trouble(card: TaskCard, root: Path) -> str:
+    """Return why the first samples cannot be asked, up to one with an image; empty if they can."""
+    try:
+        for _, images in islice(_items(card, root), MOST_LOOKED_AT):
+            if images:
+                return _missing_or_empty(images[0])
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What a check of a task's data found."""
+
+    task: str
+    split: str
+    samples: int = 0
+    expected: int | None = None
+    images: int = 0
+    """Different images that samples name."""
+    opened: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the findings as JSON data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def verify_data(card: TaskCard, data_root: Path | None, most_opened: int | None) -> Verification:
+    """Check the files of a split, its samples, and its images.
+
+    Args:
+        card: Whose data.
+        data_root: None for the default root.
+        most_opened: How many images are opened, spread evenly; None for all. That they exist and
+            are not empty is checked of all.
+
+    Raises:
+        CardError: the card is wrong.
+    """
+    found = Verification(card.name, card.split, expected=card.expected.get(card.split))
+    images: dict[Path, str] = {}
+    try:
+        for listed in listed_files(card, data_root or default_data_root()):
+            _check_file(listed, found)
+        root = resolve_data_root(card, data_root)
+        for sample_id, paths in _items(card, root, found):
+            found.samples += 1
+            for path in paths:
+                images.setdefault(path, sample_id)
+    except DataError as error:
+        found.problems.append(str(error))
+        return found
+    if found.expected is not None and found.samples != found.expected:
+        found.problems.append(
+            f"split {card.split} has {found.samples:,} samples, published are {found.expected:,}"
+        )
+    found.images = len(images)
+    _check_images(images, most_opened, found)
+    return found
+
+
+def _check_file(listed: Listed, found: Verification) -> None:
+    try:
+        check_listed(listed)
+    except AdemBenchError as error:
+        found.problems.append(str(error))
+
+
+def _check_images(images: dict[Path, str], most: int | None, found: Verification) -> None:
+    bad = {path: wrong for path in images if (wrong := _missing_or_empty(path))}
+    good = [path for path in images if path not in bad]
+    count = len(good) if most is None else min(most, len(good))
+    for index in range(count):
+        path = good[index * len(good) // count]
+        try:
+            # At a fraction of its size where the format can: broken data shows all the same.
+            open_rgb(path, at_least=64)
+            found.opened += 1
+        except UnreadableImageError as error:
+            bad[path] = str(error)
+    lines = [f"sample {images[path]}: {wrong}" for path, wrong in bad.items()]
+    found.problems += _few(lines, "images")
+
+
+def _missing_or_empty(path: Path) -> str:
+    try:
+        return "" if path.stat().st_size else f"image {path} is empty"
+    except (OSError, ValueError):
+        return f"image {path} does not exist"
+
+
+def _few(lines: list[str], what: str) -> list[str]:
+    more = len(lines) - MOST_NAMED
+    return [*lines[:MOST_NAMED], *([f"and {more:,} more {what}"] if more > 0 else [])]
+
+
+def _items(
+    card: TaskCard, root: Path, found: Verification | None = None
+) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """Yield ids and images of a split's samples, or training pairs; note what was left out."""
+    files = card.model_copy(update={"data": card.data.model_copy(update={"source": ""})})
+    skipped: list[Skipped]
+    if card.headline:
+        task = task_of(files, root)
+        yield from ((sample.id, sample.images) for sample in task.samples())
+        skipped = list(task.skipped())
+    else:
+        data = training_data_of(files, root)
+        yield from ((pair.id, pair.images) for pair in data.training_pairs())
+        skipped = list(data.skipped())
+    if found is not None:
+        found.problems += _few([f"{row.sample_id}: {row.reason}" for row in skipped], "rows")
