@@ -20,6 +20,7 @@ from adem_bench.errors import CardError
 from adem_bench.included import VARIABLE
 from adem_bench.records import Record
 from adem_bench.registry import METRICS, MODEL_KINDS
+from adem_bench.tasks.base import build_task
 from adem_bench.tasks.shared import added_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,6 +138,11 @@ def test_a_metric_that_fails_loses_nothing(folder, include):
     assert text.note == "the plug-in returned str; expected a Metric"
 
 
+def test_a_metric_that_is_not_there_shows_before_anything_is_answered(tmp_path):
+    with pytest.raises(CardError, match="unknown metric 'nope'; --include DIR and plug-ins add"):
+        build_task("mini_mme", tmp_path, ["metrics=[nope]"])
+
+
 def test_a_kind_claimed_twice_names_both_origins(folder, include):
     first = folder("one", {"a.py": SHOUT})
     second = folder("two", {"b.py": SHOUT})
@@ -212,12 +218,14 @@ def test_a_folder_that_is_not_there_is_named(include, tmp_path):
         list_cards("tasks")
 
 
-@pytest.mark.parametrize("arguments", [["tasks"], ["tasks", "list"]])
-def test_include_is_an_option_of_every_verb(folder, capsys, monkeypatch, arguments):
+@pytest.mark.parametrize(
+    ("before", "after"), [(["tasks"], []), (["tasks", "list"], []), ([], ["tasks"])]
+)
+def test_include_may_stand_anywhere(folder, capsys, monkeypatch, before, after):
     monkeypatch.delenv(VARIABLE, raising=False)
     place = folder("mine", {"own.yaml": CARD})
     with pytest.raises(SystemExit) as stop:
-        main([*arguments, "--include", str(place)])
+        main([*before, "--include", str(place), *after])
     assert not stop.value.code
     assert "own" in capsys.readouterr().out.split()
     assert VARIABLE not in os.environ

@@ -76,6 +76,9 @@ def group() -> None:
     """Evaluate vision-language models on ScienceQA, COCO captions and MME."""
 
 
+with_include_option(group)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line, print any error as one line, and exit with its code.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,10 @@ def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **
     from adem_bench.tasks.data_status import data_status
 
     broken: list[str] = []
-    found = [data_status(card, data_root) for card in _cards(tasks, given, broken)]
+    found = []
+    for card in _cards(tasks, given, broken):
+        with _told_of(broken, tasks):
+            found.append(data_status(card, data_root))
     if form == "json":
         click.echo(json.dumps({"tasks": [status.to_json() for status in found]}, indent=2))
     else:
@@ -175,9 +179,15 @@ def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
 
 
 def _draw(card: TaskCard, data_root: Path | None) -> None:
+    from adem_bench.cli.progress import run_progress
+    from adem_bench.data.hub import HUB, hub_root
     from adem_bench.tasks.base import resolve_data_root
 
-    folder = resolve_data_root(card, data_root)
+    if card.data.source.partition(":")[0] == HUB:
+        with run_progress(card.name) as told:
+            folder = hub_root(card, data_root, lambda count: told(count, None))
+    else:
+        folder = resolve_data_root(card, data_root)
     click.echo(_printable(f"{card.name} from {card.data.source}: in {folder}"))
 
 
@@ -203,14 +213,14 @@ def verify_command(
     """
     from adem_bench.tasks.data_status import data_status, verify_data
 
-    cards = list(_cards(tasks, given, []))
-    if not tasks:
-        cards = [card for card in cards if data_status(card, data_root).state == "there"]
     found = []
-    for card in cards:
-        found.append(verify_data(card, data_root, images))
-        if form == "table":
-            _show_verification(found[-1])
+    for card in _cards(tasks, given, []):
+        with _told_of([], tasks):
+            if not tasks and data_status(card, data_root).state != "there":
+                continue
+            found.append(verify_data(card, data_root, images))
+            if form == "table":
+                _show_verification(found[-1])
     if form == "json":
         click.echo(json.dumps({"tasks": [one.to_json() for one in found]}, indent=2))
     elif not found:
@@ -249,6 +259,19 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
                 yield load_task_card(str(path), settings)
         except CardError as error:
             broken.append(str(error))
+
+
+@contextmanager
+def _told_of(broken: list[str], named: tuple[str, ...]) -> Iterator[None]:
+    """Note that a card does not fit, where it is one of all; raise it where it was named."""
+    from adem_bench.errors import CardError
+
+    try:
+        yield
+    except CardError as error:
+        if named:
+            raise
+        broken.append(str(error))
 
 
 def _bytes(count: int) -> str:

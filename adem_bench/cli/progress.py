@@ -37,8 +37,8 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 @contextmanager
-def run_progress(task: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that takes the samples answered and the samples there are."""
+def run_progress(task: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that takes the samples done and the samples there are (None: unknown)."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -64,7 +64,7 @@ def run_progress(task: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         shown = bar.add_task(task, total=None, rate="")
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int | None) -> None:
             nonlocal first
             first = done if first is None else first
             rate = (done - first) / (time.perf_counter() - started)

@@ -21,6 +21,10 @@ PNG_SUBTASKS = (
     "text_translation",
 )
 """Released as PNG; the others as JPEG (eval_mme.py, task_meta)."""
+NESTED_SUBTASKS = ("artwork", "celebrity", "landmark", "posters", "scene")
+"""Released with images and questions in two sub-folders (methods 3.5)."""
+IMAGES, QUESTIONS = "images", "questions_answers_YN"
+"""Those folders."""
 SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
@@ -70,7 +74,7 @@ class MmeFiles:
                 raise missing(self.folder / subtask, what, self.source)
 
     def _question_files(self, subtask: str) -> list[Path]:
-        folder = _either(self.folder / subtask, "questions_answers_YN")
+        folder = _either(self.folder / subtask, QUESTIONS)
         return sorted(
             path
             for path in folder.glob("*.txt")
@@ -99,7 +103,7 @@ class MmeFiles:
                 yield BadRow(f"{place}/{index}", f"{where}: expected `question<TAB>Yes` or `No`")
 
     def _image(self, subtask: str, stem: str) -> Path:
-        folder = _either(self.folder / subtask, "images")
+        folder = _either(self.folder / subtask, IMAGES)
         published = ".png" if subtask in PNG_SUBTASKS else ".jpg"
         for suffix in (published, *SUFFIXES):
             if (folder / f"{stem}{suffix}").is_file():

@@ -19,7 +19,7 @@ from adem_bench.records import (
     Sample,
     TrainingPair,
 )
-from adem_bench.registry import DATA_SOURCES, TASK_KINDS
+from adem_bench.registry import DATA_SOURCES, METRICS, TASK_KINDS
 from adem_bench.schemas import TaskCard
 
 
@@ -158,6 +158,8 @@ def task_of(card: TaskCard, data_root: Path | None) -> Task:
             f"task {card.name} is data for training and has no score; name it as a `task` of a "
             "recipe's data (`adem-bench train --recipe FILE`)"
         )
+    for name in card.metrics:
+        METRICS.load(name)  # what is not there shows before anything is answered
     task: Task = kind(card, resolve_data_root(card, data_root))
     return task
 

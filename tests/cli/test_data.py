@@ -235,6 +235,14 @@ def test_status_of_all_lists_every_card_once(adem_bench, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_split_that_few_tasks_have(adem_bench):
+    shown = adem_bench("data", "status", "--split", "minitest")
+    assert shown.code == 0
+    assert "sqa" in shown.out.split()
+    assert "warning: task mme: unknown split 'minitest'" in shown.err
+    assert adem_bench("data", "status", "mme", "--split", "minitest").code == 2
+
+
 def test_verify_names_everything_that_is_wrong(adem_bench, fetched, tmp_path):
     folder = tmp_path / "data" / "scienceqa"
     problems = json.loads((folder / "problems.json").read_text())

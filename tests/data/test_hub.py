@@ -116,10 +116,14 @@ def task_from(folder, name, root, *settings, split=None):
     return build_task(name, root, [f"data.source=hub:{folder}", *settings], split)
 
 
-def assert_same(found, expected):
-    """Samples and requests one by one, with the pixels, and the scores of the same answers."""
+def assert_same(found, expected, same_files=True):
+    """Samples and requests one by one, with the pixels, and the scores of the same answers.
+
+    Where the files are the same too, so is the fingerprint: runs continue and are compared.
+    """
     assert [sample.id for sample in found.samples()] == [s.id for s in expected.samples()]
     assert found.expected == expected.expected
+    assert (found.fingerprint() == expected.fingerprint()) == same_files
     records = {"found": [], "expected": []}
     for mine, theirs in zip(found.samples(), expected.samples(), strict=True):
         for field in ("fields", "reference", "groups", "cluster"):
@@ -169,9 +173,9 @@ def test_scienceqa_without_its_problems_by_order_checked_by_captions(
     rows = list(science_rows(official))
     root = with_annotations("pid_splits.json", "captions.json")
     found = task_from(hub(rows), "mini_sqa", root, "options.captions=true")
-    assert_same(found, build_task("mini_sqa", official, ["options.captions=true"]))
+    assert_same(found, build_task("mini_sqa", official, ["options.captions=true"]), False)
     mini = task_from(hub(rows), "mini_sqa", root, split="minitest")
-    assert_same(mini, build_task("mini_sqa", official, split="minitest"))
+    assert_same(mini, build_task("mini_sqa", official, split="minitest"), False)
     place = next(
         i for i in range(len(rows)) if bool(rows[i]["image"]) != bool(rows[i + 1]["image"])
     )
@@ -226,6 +230,7 @@ def test_captions_of_a_karpathy_split_among_a_whole_year(hub, official, with_ann
         map(digest_of(expected), expected.samples())
     )
     assert len(list(found.samples())) == 150
+    assert found.fingerprint() == expected.fingerprint()
 
 
 def digest_of(task):
@@ -304,13 +309,24 @@ def test_a_row_cannot_name_a_file_of_the_readers_disk(hub, official, tmp_path):
     [
         ("hub", CardError, "task mini_mme names no data set of the hub; write data.source=hub:ID"),
         ("hub:./nowhere", CardError, "the folder ./nowhere does not exist"),
-        ("hub:who/knows", DataError, "hub data set who/knows cannot be read .*a copy on disk is"),
+        (
+            "hub:who/knows",
+            DataError,
+            "hub data set who/knows cannot be read .*who/knows is no folder",
+        ),
         ("hbu:x", CardError, "unknown data source 'hbu'; did you mean: hub"),
     ],
 )
 def test_what_is_not_there_is_named(source, error, message):
     with pytest.raises(error, match=message):
         build_task("mini_mme", None, [f"data.source={source}"])
+
+
+def test_columns_of_another_data_set_are_named(hub, official):
+    rows = [{"image": row["image"], "prompt": row["question"]} for row in mme_rows(official)][:2]
+    message = "has no column 'question_id'; expected question_id, image, .*, found image, prompt"
+    with pytest.raises(DataError, match=message):
+        task_from(hub(rows), "mini_mme", None)
 
 
 def test_a_folder_without_data_and_a_split_that_is_not_there(hub, official, tmp_path):

@@ -22,6 +22,8 @@ from adem_bench.errors import CardError
 from adem_bench.files import file_digest
 from adem_bench.schemas import TaskCard
 
+HUB = "hub"
+"""The data source of this name."""
 VERSION = 1
 """Raised whenever the same rows would be written otherwise."""
 LAYOUTS = {

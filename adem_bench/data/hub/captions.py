@@ -66,7 +66,7 @@ class CaptionLayout:
         years = {year.group(1) for path in wanted.values() if (year := YEAR.search(str(path)))}
         likely = [name for year in sorted(years) for name in PARTS[year] if name in rows.splits]
         for split in dict.fromkeys([*likely, *rows.splits]):
-            for row in rows.rows(split) if wanted else ():
+            for row in rows.rows(split, ("image",)) if wanted else ():
                 data = image_bytes(row)
                 place = wanted.pop(_name(row), None) if data else None
                 if place is not None and data:
@@ -89,7 +89,7 @@ class CaptionLayout:
         put(folder / "coco_caption" / f"captions_{self.key}.json", text)
 
     def _rows(self, folder: Path, rows: HubRows, split: str) -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(rows.rows(split)):
+        for number, row in enumerate(rows.rows(split, ("image", "answer"))):
             data = image_bytes(row)
             name = safe_part(_name(row), f"row {number}: file_name", rows)
             if not PurePosixPath(name).suffix:

@@ -6,9 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from adem_bench.data.hub.layout import image_bytes, put, safe_part, suffix_of, text
 from adem_bench.data.hub.rows import HubRows
-from adem_bench.data.mme import SUFFIXES, TREE
+from adem_bench.data.mme import IMAGES, NESTED_SUBTASKS, QUESTIONS, SUFFIXES, TREE
 from adem_bench.errors import DataError
 from adem_bench.schemas import TaskCard
+
+COLUMNS = ("question_id", "image", "question", "answer", "category")
 
 
 class MmeLayout:
@@ -26,18 +28,19 @@ class MmeLayout:
             DataError: a row has no image name or category that a file can have.
         """
         lines: dict[Path, list[str]] = {}
-        for number, row in enumerate(rows.rows(rows.split([self.key, "test"]))):
+        for number, row in enumerate(rows.rows(rows.split([self.key]), COLUMNS)):
             subtask = safe_part(text(row, "category"), f"row {number}: category", rows)
             name = PurePosixPath(text(row, "question_id")).name
             name = safe_part(name, f"row {number}: question_id", rows)
             ending = PurePosixPath(name).suffix.lower()
             stem = name[: -len(ending)] if ending in SUFFIXES else name
-            questions = folder / TREE / subtask / f"{stem}.txt"
+            home, is_nested = folder / TREE / subtask, subtask in NESTED_SUBTASKS
+            questions = (home / QUESTIONS if is_nested else home) / f"{stem}.txt"
             if questions not in lines:
                 data = image_bytes(row)
                 if data:
                     suffix = ending if ending in SUFFIXES else suffix_of(data)
-                    put(questions.with_name(f"{stem}{suffix}"), data)
+                    put((home / IMAGES if is_nested else home) / f"{stem}{suffix}", data)
             question = " ".join(text(row, "question").splitlines())
             lines.setdefault(questions, []).append(f"{question}\t{text(row, 'answer')}")
         if not lines:

@@ -132,11 +132,15 @@ class HubRows:
             f"{self.name} has no split {names[0]!r}{nearest_hint(names[0], self.splits)}"
         )
 
-    def rows(self, split: str) -> Iterator[Mapping[str, Any]]:
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Yield the rows of a split in order; images are bytes, not decoded.
 
+        Args:
+            split: One of `splits`.
+            columns: Those that rows must have.
+
         Raises:
-            DataError: a row cannot be read.
+            DataError: a row cannot be read, or lacks a column.
         """
         import datasets
 
@@ -146,6 +150,7 @@ class HubRows:
                 if isinstance(feature, datasets.Image):
                     data = data.cast_column(column, datasets.Image(decode=False))
             for row in data:
+                self._check_columns(split, row, columns)
                 self._count += 1
                 self._progress(self._count)
                 yield row
@@ -154,11 +159,19 @@ class HubRows:
         except Exception as error:  # the library and what it stands on raise nearly anything
             raise self._unreadable(error) from error
 
+    def _check_columns(self, split: str, row: Mapping[str, Any], columns: Sequence[str]) -> None:
+        missing = [column for column in columns if column not in row]
+        if missing:
+            raise DataError(
+                f"{self.name}: split {split} has no column {missing[0]!r}; expected "
+                f"{', '.join(columns)}, found {', '.join(map(str, row))}"
+            )
+
     def _unreadable(self, error: Exception) -> DataError:
         reason = " ".join(str(error).split())[:300] or "no reason given"
         remedy = (
             "expected a folder of parquet files, or one that `save_to_disk` wrote"
             if self.place.is_local
-            else "a copy on disk is named by data.source=hub:FOLDER"
+            else f"{self.place.name} is no folder here either; data.source=hub:FOLDER names a copy"
         )
         return DataError(f"{self.name} cannot be read ({type(error).__name__}: {reason}); {remedy}")

@@ -28,6 +28,7 @@ TEXTS = (
     *("question", "hint", "task", "grade", "subject"),
     *("topic", "category", "skill", "lecture", "solution"),
 )
+COLUMNS = ("image", "question", "choices", "answer", "hint", "grade", "subject")
 Row = Mapping[str, Any]
 
 
@@ -86,7 +87,7 @@ class ScienceQALayout:
 
     def _identified(self, split: str, rows: HubRows) -> Iterator[tuple[str, Row]]:
         """Yield ids and rows; the last check comes after the last row."""
-        found = enumerate(rows.rows(rows.split(HUB_SPLITS[split])))
+        found = enumerate(rows.rows(rows.split(HUB_SPLITS[split]), COLUMNS))
         if SPLITS not in self._have:
             yield from ((f"{split}-{number}", row) for number, row in found)
             return

@@ -21,6 +21,7 @@ from adem_bench.data.mini.problem import Problem
 from adem_bench.data.mini.science import science_problems
 from adem_bench.data.mini.text import describe
 from adem_bench.data.mini.world import Scene, Split
+from adem_bench.data.mme import IMAGES, NESTED_SUBTASKS, QUESTIONS, TREE
 from adem_bench.errors import ResultsError
 
 MINI_VERSION = "1"
@@ -33,8 +34,6 @@ TRAIN_MME_SUBTASK_SHARE = 16
 """Each of the eight subtasks has two questions an image."""
 FIRST_ID = {"train": 1, "val": 1_000_001, "test": 2_000_001}
 """Ids of problems and captioned images, apart for each split as in the official files."""
-NESTED_SUBTASKS = ("artwork", "celebrity", "landmark", "posters", "scene")
-"""MME subtasks whose images and questions lie in two sub-folders."""
 Json = dict[str, Any]
 
 
@@ -68,7 +67,7 @@ def write_mini(
         _write_captions(root, chosen, train_size, seed)
         if "test" in chosen:
             items = yes_no_items("test", MME_IMAGES, seed)
-            _write_mme(root / "MME_Benchmark_release_version", items)
+            _write_mme(root / TREE, items)
         if "train" in chosen:
             _write_instructions(root, train_images_per_subtask(train_size), seed)
     except OSError as error:
@@ -172,8 +171,8 @@ def _annotations(files: dict[int, str], items: Sequence[CaptionItem]) -> Json:
 def _write_mme(folder: Path, items: Sequence[YesNoItem]) -> None:
     for index, item in enumerate(items):
         nested = item.subtask in NESTED_SUBTASKS
-        images = folder / item.subtask / ("images" if nested else "")
-        questions = folder / item.subtask / ("questions_answers_YN" if nested else "")
+        images = folder / item.subtask / (IMAGES if nested else "")
+        questions = folder / item.subtask / (QUESTIONS if nested else "")
         stem = f"{index % MME_IMAGES + 1:04d}"
         _write_image(images / f"{stem}.png", item.scene)
         text = f"{item.true_question}\tYes\n{item.false_question}\tNo\n"
