@@ -116,6 +116,15 @@ TASK_KINDS = Registry(
         "coco_caption": "adem_bench.tasks.coco_caption:CocoCaption",
         "mme": "adem_bench.tasks.mme:Mme",
         "instruction": "adem_bench.tasks.instruction:Instruction",
+        "tsv_multiple_choice": "adem_bench.tasks.tsv.multiple_choice:MultipleChoice",
+        "tsv_yes_no": "adem_bench.tasks.tsv.yes_no:YesNo",
+        "tsv_mme": "adem_bench.tasks.tsv.yes_no:Mme",
+        "tsv_pope": "adem_bench.tasks.tsv.yes_no:Pope",
+        "tsv_hallusionbench": "adem_bench.tasks.tsv.yes_no:HallusionBench",
+        "tsv_short_answer": "adem_bench.tasks.tsv.short_answer:ShortAnswer",
+        "tsv_ocrbench": "adem_bench.tasks.tsv.short_answer:OcrBench",
+        "tsv_mathvista": "adem_bench.tasks.tsv.mathvista:MathVista",
+        "tsv_caption": "adem_bench.tasks.tsv.caption:Caption",
     },
 )
 

@@ -49,7 +49,8 @@ def test_every_packaged_task_card_or_group_is_valid(path):
         card = load_task_card(name)
         assert card.title
         assert card.data.source or (card.data.layout and card.data.url)
-        assert not card.headline or card.expected[card.split] > 0
+        # Of POPE's TSV no size is published.
+        assert not card.headline or card.expected.get(card.split, name == "pope_tsv") > 0
         for listed in listed_files(card, Path("data"), "all"):
             assert listed.can_be_fetched or listed.by_hand()
 

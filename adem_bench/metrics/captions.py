@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from adem_bench.metrics.caption_scorers import SCORERS, Scored, Scorer, Tokens
@@ -18,7 +18,19 @@ from adem_bench.metrics.tokens import official_tokens, substitute_tokens
 from adem_bench.records import Metric
 
 NAMES = tuple(name for scorer in SCORERS for name in scorer.formulas)
+NOT_THEIRS = ("METEOR", "SPICE")
 SUBSTITUTE = "not the official tokenizer, which needs Java"
+
+
+def _refuse() -> None:
+    raise UnavailableError("VLMEvalKit does not compute it")
+
+
+UNTOKENIZED = tuple(
+    replace(scorer, check=_refuse) if set(NOT_THEIRS) & set(scorer.formulas) else scorer
+    for scorer in SCORERS
+)
+"""The scorers that VLMEvalKit has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +87,27 @@ def score_captions(
         reason = "no caption was scored"
         metrics = tuple(Metric(name, None, "fraction", 0, reason) for name in NAMES)
         return CaptionScores(metrics, _statistics((), []))
-    tokens = _Tokenized(captions, references)
+    return _scored(captions, _Tokenized(captions, references), SCORERS, kept)
+
+
+def score_untokenized(
+    captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+) -> CaptionScores:
+    """Return BLEU, ROUGE-L and CIDEr of captions as they stand, split at blanks.
+
+    So VLMEvalKit scores them (image_caption.py): not the official figures.
+    """
+    if not captions:
+        return score_captions(captions, references)
+    return _scored(captions, _Untokenized(captions, references), UNTOKENIZED, None)
+
+
+def _scored(
+    captions: Mapping[str, str], tokens: _Tokenized, scorers: Sequence[Scorer], kept: Kept | None
+) -> CaptionScores:
     scored: list[tuple[Scorer, Scored]] = []
     found: dict[str, Metric] = {}
-    for scorer in SCORERS:
+    for scorer in scorers:
         names = tuple(scorer.formulas)
         part = kept.get(names[0]) if kept else None
         try:
@@ -151,3 +180,12 @@ class _Tokenized:
     def note(self) -> str:
         """Return what to know of the tokens: nothing of official ones, which kept parts have."""
         return self._note or ""
+
+
+class _Untokenized(_Tokenized):
+    """Captions and references as they are."""
+
+    def get(self) -> tuple[Tokens, Tokens]:
+        """Return captions and references by image."""
+        found = {image: [text] for image, text in self._captions.items()}
+        return found, {image: list(self._references[image]) for image in self._captions}

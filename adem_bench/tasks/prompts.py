@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 INPUTS = ("Q", "QM", "CQM", "QCM", "QCML", "QCME", "QCMLE", "QCLM", "QCEM", "QCLEM")
 OUTPUTS = {
@@ -69,7 +70,7 @@ def render(prompt_format: str, texts: Texts) -> tuple[str, str]:
 
 def _options(choices: Sequence[str]) -> str:
     return " ".join(
-        f"({letter}) {choice}" for letter, choice in zip("ABCDE", choices, strict=False)
+        f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False)
     )
 
 

@@ -1,0 +1,215 @@
+"""Yes-or-no benchmarks: POPE's precision and recall, HallusionBench's three accuracies.
+
+MME's scores stand in `mme.py`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adem_bench.metrics.grouped import widened
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
+from adem_bench.metrics.mme import YesNo, read_lmms_eval, read_official
+from adem_bench.metrics.vlmevalkit import read_yes_no
+from adem_bench.records import Metric
+
+POPE_DETAILS = ("f1", "accuracy", "precision", "recall", "yes_share")
+HALLUSION_DETAILS = ("aAcc", "fAcc", "qAcc")
+CATEGORY = "category/"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answered question."""
+
+    id: str
+    unit: str
+    """What is independent of the rest: an image, or a set of related figures."""
+    prediction: YesNo
+    gold: YesNo
+    groups: tuple[str, ...]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether yes or no was read, and the right one."""
+        return self.prediction == self.gold
+
+
+def read_pope(answer: str) -> YesNo:
+    """Read an answer as POPE's evaluate.py: yes, unless the first sentence has no or not."""
+    words = answer.partition(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+READERS: Mapping[str, Callable[[str], YesNo]] = {
+    "vlmevalkit": read_yes_no,
+    "lmms_eval": read_lmms_eval,
+    "mme": read_official,
+    "pope": read_pope,
+}
+
+
+def pope_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
+    """Return F1, accuracy, precision, recall and the share of yes, overall and by category.
+
+    A question that stands in several categories counts in each, and as often overall, as
+    VLMEvalKit counts it (yorn.py). An answer that is neither counts as no, and as wrong.
+    """
+    if not answers:
+        return _none(POPE_DETAILS)
+    return _from(pope_statistics(answers), POPE_DETAILS, _entries(answers))
+
+
+def pope_statistics(answers: Sequence[Answer]) -> Statistics:
+    """Return what POPE's figures rest on: counts of each category, by image."""
+    entries = _entries(answers)
+    return _statistics(entries, "images", _pope_counts, _pope_formulas)
+
+
+def hallusion_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
+    """Return HallusionBench's accuracies of answers, figures and questions, also by group.
+
+    A figure is right if all questions on it are, a question if it is on all figures of its set.
+    Set, figure and question are the last numbers of an index (yorn.py).
+    """
+    if not answers:
+        return _none(HALLUSION_DETAILS)
+    return _from(hallusion_statistics(answers), HALLUSION_DETAILS, _scopes(answers))
+
+
+def hallusion_statistics(answers: Sequence[Answer]) -> Statistics:
+    """Return what HallusionBench's figures rest on, by set of figures."""
+    return _statistics(_scopes(answers), "sets", _hallusion_counts, _hallusion_formulas)
+
+
+Scopes = dict[str, list[Answer]]
+"""What a figure is made for (nothing: overall) to its answers."""
+
+
+def _entries(answers: Sequence[Answer]) -> Scopes:
+    by_category: Scopes = defaultdict(list)
+    for answer in answers:
+        for group in answer.groups:
+            if group.startswith(CATEGORY):
+                by_category[group].append(answer)
+    times = [max(1, sum(g.startswith(CATEGORY) for g in a.groups)) for a in answers]
+    repeated = [a for answer, n in zip(answers, times, strict=True) for a in [answer] * n]
+    return {"": repeated} | dict(sorted(by_category.items()))
+
+
+def _scopes(answers: Sequence[Answer]) -> Scopes:
+    names = sorted({group for answer in answers for group in answer.groups})
+    return {"": list(answers)} | {
+        name: [answer for answer in answers if name in answer.groups] for name in names
+    }
+
+
+def _pope_counts(answers: Sequence[Answer]) -> list[int]:
+    said = [answer.prediction == "yes" for answer in answers]
+    true = [answer.gold == "yes" for answer in answers]
+    return [
+        sum(s and t for s, t in zip(said, true, strict=True)),
+        sum(said),
+        sum(true),
+        sum(answer.is_right for answer in answers),
+        len(answers),
+    ]
+
+
+def _pope_formulas(start: int) -> dict[str, Formula]:
+    def share(part: int, whole: int) -> Formula:
+        return lambda sums: _or_zero(sums[..., start + part], sums[..., start + whole])
+
+    def f1(sums: Any) -> Any:
+        # The harmonic mean of precision and recall, in counts.
+        return _or_zero(2 * sums[..., start], sums[..., start + 1] + sums[..., start + 2])
+
+    return {
+        "f1": f1,
+        "accuracy": share(3, 4),
+        "precision": share(0, 1),
+        "recall": share(0, 2),
+        "yes_share": share(1, 4),
+    }
+
+
+def _or_zero(part: Any, whole: Any) -> Any:
+    """An undefined precision or recall is 0 in POPE's scorers."""
+    import numpy as np
+
+    return np.nan_to_num(ratio(part, whole))
+
+
+def _hallusion_counts(answers: Sequence[Answer]) -> list[int]:
+    counts = [sum(answer.is_right for answer in answers), len(answers)]
+    for place in (4, 5):
+        right: dict[tuple[str, ...], bool] = {}
+        for answer in answers:
+            key = hallusion_key(answer, place)
+            right[key] = right.get(key, True) and answer.is_right
+        counts += [sum(right.values()), len(right)]
+    return counts
+
+
+def hallusion_key(answer: Answer, place: int) -> tuple[str, ...]:
+    """Return subcategory, set and one more number of an answer's index."""
+    parts = answer.id.split("_")
+    l2 = next((group for group in answer.groups if group.startswith("l2-category/")), "")
+    return (l2, parts[3], parts[place])
+
+
+def _hallusion_formulas(start: int) -> dict[str, Formula]:
+    def share(part: int) -> Formula:
+        return lambda sums: ratio(sums[..., start + part], sums[..., start + part + 1])
+
+    return {"aAcc": share(0), "fAcc": share(2), "qAcc": share(4)}
+
+
+def _statistics(
+    scopes: Scopes,
+    noun: str,
+    counts: Callable[[Sequence[Answer]], list[int]],
+    formulas: Callable[[int], dict[str, Formula]],
+) -> Statistics:
+    """Count each scope's answers unit by unit, scopes side by side."""
+    import numpy as np
+
+    units = list(dict.fromkeys(answer.unit for answer in scopes[""]))
+    place = {unit: number for number, unit in enumerate(units)}
+    width = len(counts([]))
+    rows = np.zeros((len(units), width * len(scopes)))
+    named: dict[str, Formula] = {}
+    for number, (scope, answers) in enumerate(scopes.items()):
+        start = number * width
+        by_unit: dict[str, list[Answer]] = defaultdict(list)
+        for answer in answers:
+            by_unit[answer.unit].append(answer)
+        for unit, members in by_unit.items():
+            rows[place[unit], start : start + width] = counts(members)
+        named |= {_name(scope, detail): made for detail, made in formulas(start).items()}
+    return Statistics(noun, tuple(units), ("",) * len(units), rows, named)
+
+
+def _name(scope: str, detail: str) -> str:
+    return f"{scope}.{detail}" if scope else detail
+
+
+def _from(statistics: Statistics, details: Sequence[str], scopes: Scopes) -> tuple[Metric, ...]:
+    metrics = tuple(
+        Metric(name, statistics.value(name), "fraction", len(answers))
+        for scope, answers in scopes.items()
+        for name in (_name(scope, detail) for detail in details)
+    )
+    units = {
+        _name(scope, detail): len({answer.unit for answer in answers})
+        for scope, answers in scopes.items()
+        for detail in details
+    }
+    return tuple(widened(m, units[m.name]) for m in with_intervals(metrics, statistics))
+
+
+def _none(details: Sequence[str]) -> tuple[Metric, ...]:
+    return tuple(Metric(name, None, "fraction", 0, "nothing was answered") for name in details)

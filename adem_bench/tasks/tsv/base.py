@@ -1,0 +1,374 @@
+"""What all kinds of TSV tasks share: rows to samples and back to predictions files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import Field
+
+from adem_bench.data.lavin import TEMPLATE
+from adem_bench.data.reading import BadRow, BadRowError
+from adem_bench.data.tsv import TsvFile, TsvRow, Wanted, find_tsv, md5
+from adem_bench.errors import CardError, DataError, PredictionsError
+from adem_bench.records import Json, Metric, Prediction, Record, Request, Response, Result, Sample
+from adem_bench.schemas import DataFile, Strict, TaskCard
+from adem_bench.tasks.base import Skipped
+from adem_bench.tasks.instruction import INSTRUCTION
+from adem_bench.tasks.shared import (
+    Skips,
+    TokenCount,
+    build_result,
+    check_choice,
+    check_metrics,
+    read_options,
+    scored_records,
+)
+from adem_bench.tasks.tsv.predictions import read_table, write_tables
+
+VLMEVALKIT = "vlmevalkit"
+VLMEVALKIT_SCORING = "scored as VLMEvalKit scores, by its rules and without a judge model"
+UNSCORED = "the file holds no right answers; the benchmark's own server scores the exported file"
+GROUPED_BY = ("split", "l2-category", "category")
+"""Columns whose values are report groups, such as `category/OCR`."""
+
+
+class TsvOptions(Strict):
+    """Settings that cards of all TSV kinds have."""
+
+    file: str | dict[str, str] = ""
+    """The TSV, or one for each split; the card's name if empty."""
+    rows: dict[str, str] = Field(default={})
+    """Split to the value of column `split` that its rows have; all rows for other splits."""
+    image_folder: str = ""
+    """Where images named by path lie, below the TSV's folder; `images/NAME` if empty."""
+    text_only: bool = False
+    """Whether rows without image are asked too; VLMEvalKit leaves them out."""
+    check_md5: bool = True
+    """Whether the file must be the published one, where its MD5 is known."""
+    prompt_suffix: str = ""
+    """Put behind the question."""
+    max_new_tokens: TokenCount = 16
+
+
+Options = TypeVar("Options", bound=TsvOptions)
+
+
+class TsvTask(ABC, Generic[Options]):
+    """A benchmark in a TSV."""
+
+    formats: tuple[str, ...] = (VLMEVALKIT, INSTRUCTION)
+    """`vlmevalkit` is VLMEvalKit's own prompt, `instruction` the same in LaVIN's template."""
+    needs: tuple[str, ...] = ("index", "image|image_path", "question")
+    """Columns that the file must have."""
+
+    def __init__(self, card: TaskCard, data_root: Path, kind: type[Options]) -> None:
+        self.card = card
+        self.options = read_options(card, kind)
+        self._format = check_choice(
+            card, "prompt format", card.prompt_format or VLMEVALKIT, self.formats
+        )
+        if isinstance(self.options.file, dict):
+            check_choice(card, "split", card.split, self.options.file)
+        names = self.metric_names()
+        named = [name for name in (card.headline, *card.columns) if "/" not in name]
+        # Groups are known from the data alone.
+        check_metrics(card.model_copy(update={"columns": tuple(named)}), names)
+        self._root = data_root
+        self._skips = Skips()
+        self._count: int | None = None
+        self._without_image = 0
+        self._fingerprint = ""
+
+    @abstractmethod
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name, besides those of groups."""
+
+    @abstractmethod
+    def sample(self, row: TsvRow) -> Sample:
+        """Return what a row asks; `check` says whether it can be asked.
+
+        Raises:
+            BadRowError: not even that can be told.
+        """
+
+    def check(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse a row that cannot be asked, or not be scored although others can.
+
+        Raises:
+            BadRowError: what is wrong with it.
+        """
+        if not row.text("question"):
+            raise BadRowError("it has no question")
+        if "answer" in row.cells and not row.text("answer"):
+            raise BadRowError("it has no answer")
+
+    @abstractmethod
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Read the answer out of a response."""
+
+    @abstractmethod
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the metrics of scored records."""
+
+    @property
+    def is_vlmevalkit(self) -> bool:
+        """Whether scores are to equal VLMEvalKit's, down to how it reads a predictions file."""
+        return True
+
+    def scoring(self) -> str:
+        """Return by whose rules answers are scored: results say so."""
+        return VLMEVALKIT_SCORING
+
+    @cached_property
+    def tsv(self) -> TsvFile:
+        """The file, checked.
+
+        Raises:
+            DataError: it is missing, lacks columns, or is another one than was published.
+        """
+        path = self._path()
+        found = TsvFile(path, self.card.data, self.options.image_folder)
+        found.require(self.needs)
+        published = self._published(path)
+        if published.md5 and self.options.check_md5 and md5(path) != published.md5:
+            raise DataError(
+                f"{path} is not the published file: its MD5 is not {published.md5}; fetch it again "
+                f"from {published.url or self.card.data.url}, or take it as it is with "
+                "--set options.check_md5=false"
+            )
+        return found
+
+    def _path(self) -> Path:
+        card, file = self.card, self.options.file
+        name = (file[card.split] if isinstance(file, dict) else file) or card.name
+        beside = card.path.parent if card.path else None
+        return find_tsv(name, self._root, beside, card.data)
+
+    def _is_there(self) -> bool:
+        """Return whether there is a file: predictions can be scored without it."""
+        try:
+            return self._path().is_file()
+        except DataError:
+            return False
+
+    def _published(self, path: Path) -> DataFile:
+        files = self.card.data.files
+        named = (file for file in files if Path(file.path).name == path.name)
+        return next(named, DataFile(path=path.name))
+
+    @property
+    def expected(self) -> int:
+        """Number of rows of the split, as published or else in the file."""
+        known = self.card.expected.get(self.card.split)
+        if known is not None:
+            return known
+        if self._count is None:
+            self._count = sum(1 for _ in self._rows(extract=False))
+        return self._count
+
+    @property
+    def prompt_format(self) -> str:
+        """Name of the format in which `request` renders prompts."""
+        return self._format
+
+    def prompt_settings(self) -> Mapping[str, Json]:
+        """Return the prompt format and what is put behind the question."""
+        return {"prompt_format": self._format, "prompt_suffix": self.options.prompt_suffix}
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the rows of the split in order; their images are in the cache by then.
+
+        Raises:
+            DataError: the file is missing or malformed, or the cache cannot be written.
+        """
+        return self._samples(extract=True)
+
+    def _samples(self, extract: bool) -> Iterator[Sample]:
+        for row in self._skips.keep(self._rows(extract)):
+            try:
+                sample = self.sample(row)
+                self.check(row, sample)
+            except BadRowError as error:
+                place = f"{self.tsv.path.name}, row {row.number}: (index {row.index}) "
+                self._skips.add(BadRow(f"row {row.number}", f"{place}{error}"))
+                continue
+            yield sample
+
+    def _rows(self, extract: bool) -> Iterator[TsvRow | BadRow]:
+        self._without_image = 0
+        for row in self.tsv.rows(extract, self._wanted()):
+            if isinstance(row, TsvRow) and not row.images and not self.options.text_only:
+                self._without_image += 1
+            else:
+                yield row
+
+    def _wanted(self) -> Wanted | None:
+        value = self.options.rows.get(self.card.split)
+        if value is None:
+            return None
+        if "split" not in self.tsv.columns:
+            raise CardError(
+                f"task {self.card.name}: {self.tsv.path} has no column `split`, so that "
+                f"`rows` cannot choose by it; it has {', '.join(self.tsv.columns)}"
+            )
+        return lambda cells: cells["split"].strip() == value
+
+    def skipped(self) -> Sequence[Skipped]:
+        """Return the malformed rows that `samples` has met so far."""
+        return self._skips.listed()
+
+    def request(self, sample: Sample) -> Request:
+        """Render a row."""
+        prompt = self.prompt(sample) + self.options.prompt_suffix
+        if self._format == INSTRUCTION:
+            # Not str.format on the question: it may hold braces.
+            prompt = TEMPLATE.replace("{question}", prompt)
+        return Request(prompt, sample.images, self.options.max_new_tokens)
+
+    def prompt(self, sample: Sample) -> str:
+        """Return the prompt, but for what all kinds add to it."""
+        return str(sample.fields["question"])
+
+    def aggregate(self, records: Sequence[Record]) -> Result:
+        """Return the metrics; by whose rules they were scored stands among the warnings."""
+        answered = scored_records(records)
+        compared = [record for record in answered if record.reference is not None]
+        if answered and not compared:
+            names = self.metric_names()
+            metrics = tuple(Metric(name, None, "fraction", 0, UNSCORED) for name in names)
+        else:
+            metrics = self.metrics(compared)
+        is_known = self.card.split in self.card.expected or self._is_there()
+        expected = self.expected if is_known else len(records)
+        warnings = [self.scoring(), *self._warnings(), *self.warnings(records, metrics)]
+        return build_result(self.card, records, len(answered), expected, metrics, warnings)
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+        """Return what else a reader of the figures must know, of this kind of task."""
+        return []
+
+    def _warnings(self) -> Iterator[str]:
+        if self._without_image:
+            yield (
+                f"{self._without_image} rows without an image are left out, as VLMEvalKit leaves "
+                "them out (options.text_only=true asks them)"
+            )
+        if not self.options.check_md5 and any(file.md5 for file in self.card.data.files):
+            yield "the file was not compared with the published MD5"
+
+    def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
+        """Write the predictions as VLMEvalKit does: `vlmevalkit/NAME.tsv`, and `.xlsx`.
+
+        Rows without an answer are left out.
+        """
+        answers = {record.sample_id: record for record in scored_records(list(records))}
+        columns = [name for name in self.tsv.columns if name not in ("image", "prediction")]
+        rows = (
+            {**row.cells, "prediction": answers[row.index].response}
+            for row in Skips().keep(self._rows(extract=False))
+            if row.index in answers
+        )
+        name = self.tsv.path.stem.removesuffix("_local")
+        return write_tables(folder / VLMEVALKIT, name, [*columns, "prediction"], rows)
+
+    def records_from(self, path: Path) -> list[Record]:
+        """Return records from a predictions file of VLMEvalKit's.
+
+        Such a file carries questions and right answers itself, so no data is needed; where it is
+        there, rows that are not in it are refused, and those that the data skips have an error.
+
+        Raises:
+            PredictionsError: it cannot be read, or belongs to other data.
+        """
+        table = read_table(path, self.is_vlmevalkit)
+        known = self._known()
+        if known is None:
+            return [self._record(path, number, row) for number, row in enumerate(table, 1)]
+        unknown = [row["index"] for row in table if row["index"] not in known]
+        if unknown:
+            raise PredictionsError(
+                f"{path}: {len(unknown)} of {len(table)} rows are not in {self.tsv.path.name} "
+                f"(split {self.card.split}), the first has index {unknown[0]!r}"
+            )
+        records = []
+        for number, row in enumerate(table, 1):
+            sample = known[row["index"]]
+            if isinstance(sample, Skipped):
+                records.append(
+                    Record(
+                        row["index"], "", row["prediction"], None, None, None, error=sample.reason
+                    )
+                )
+            else:
+                records.append(self._record(path, number, row, sample))
+        return records
+
+    def _known(self) -> dict[str, Sample | Skipped] | None:
+        """Return index to sample, or to why there is none; None without data."""
+        if not self._is_there():
+            return None
+        found: dict[str, Sample | Skipped] = {}
+        for row in self._rows(extract=False):
+            if isinstance(row, TsvRow):
+                try:
+                    sample = found[row.index] = self.sample(row)
+                    self.check(row, sample)
+                except BadRowError as error:
+                    found[row.index] = Skipped(row.index, f"row {row.number}: {error}")
+        return found
+
+    def _record(
+        self, path: Path, number: int, row: Mapping[str, str], known: Sample | None = None
+    ) -> Record:
+        index = row["index"]
+        try:
+            sample = self.predicted(TsvRow(number, index, row, ()), known)
+        except BadRowError as error:
+            raise PredictionsError(f"{path}, row {number} (index {index}): {error}") from error
+        found = self.read(sample, Response(row["prediction"]))
+        return Record(
+            sample_id=index,
+            request_digest="",
+            response=row["prediction"],
+            prediction=found.value,
+            reference=sample.reference,
+            score=found.score,
+            groups=sample.groups,
+            cluster=(known or sample).cluster,
+        )
+
+    def predicted(self, row: TsvRow, known: Sample | None) -> Sample:
+        """Return the sample of a predictions file's row.
+
+        VLMEvalKit scores by the file's own columns; so it is done where its scores are wanted.
+
+        Args:
+            row: The file's row.
+            known: The data's sample, where there is data.
+
+        Raises:
+            BadRowError: it cannot be scored.
+        """
+        if known is not None and not (self.is_vlmevalkit and "answer" in row.cells):
+            return known
+        return self.sample(row)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the file and of the images it names by path."""
+        if not self._fingerprint:
+            self._fingerprint = self.tsv.digest()
+        return self._fingerprint
+
+
+def groups_of(row: TsvRow) -> tuple[str, ...]:
+    """Return a row's report groups: its split and categories, each with its column's name."""
+    return tuple(f"{name}/{row.text(name)}" for name in GROUPED_BY if row.text(name))
+
+
+def image_cluster(row: TsvRow) -> str | None:
+    """Return what the questions on one image share, if it is known."""
+    return row.text("image_path") or "+".join(path.stem for path in row.images) or None

@@ -1,0 +1,111 @@
+"""Captions in a TSV: COCO, with all references of an image in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from adem_bench.data.reading import BadRowError
+from adem_bench.data.tsv import TsvRow, texts_of
+from adem_bench.metrics.captions import NAMES, CaptionScores, score_captions, score_untokenized
+from adem_bench.metrics.intervals import Statistics, with_intervals
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.caption_parts import CaptionParts
+from adem_bench.tasks.shared import scored_records
+from adem_bench.tasks.tsv.base import VLMEVALKIT, VLMEVALKIT_SCORING, TsvOptions, TsvTask, groups_of
+
+PICTURE = "picture"
+QUESTION = (
+    "Please describe this image in general. Directly provide the description, do not include "
+    'prefix like "This image depicts". '
+)
+"""What VLMEvalKit asks where the file has no question (image_caption.py)."""
+OFFICIAL_SCORING = (
+    "captions are tokenized as the official scorer does; options.scorer=vlmevalkit scores them as "
+    "they stand"
+)
+
+
+class CaptionOptions(TsvOptions):
+    """Settings of a caption card."""
+
+    scorer: Literal["official", "vlmevalkit"] = "official"
+    """Whether captions are tokenized, as COCO's own scorer does, or split at blanks only."""
+    max_new_tokens: int = 40
+
+
+class Caption(TsvTask[CaptionOptions]):
+    """Captions of images, scored against several references each."""
+
+    formats = (VLMEVALKIT, "instruction", PICTURE)
+    needs = ("index", "image|image_path")
+
+    def __init__(self, card: TaskCard, data_root: Path) -> None:
+        super().__init__(card, data_root, CaptionOptions)
+
+    @property
+    def is_vlmevalkit(self) -> bool:
+        """Whether captions are scored as they stand."""
+        return self.options.scorer == "vlmevalkit"
+
+    def scoring(self) -> str:
+        """Return by whose rules captions are scored."""
+        return VLMEVALKIT_SCORING if self.is_vlmevalkit else OFFICIAL_SCORING
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return NAMES
+
+    def sample(self, row: TsvRow) -> Sample:
+        """Return an image with its references."""
+        references = texts_of(row.cells["answer"]) if row.text("answer") else []
+        return Sample(
+            id=row.index,
+            fields={"question": row.cells.get("question") or QUESTION},
+            reference=[text for text in references if text.strip()] or None,
+            images=row.images,
+            groups=groups_of(row),
+        )
+
+    def check(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse an image without a reference where others have some."""
+        if "answer" in row.cells and not sample.reference:
+            raise BadRowError("it has no reference caption")
+
+    def prompt(self, sample: Sample) -> str:
+        """Return the question, or the prompt of the published caption training."""
+        return "a picture of" if self.prompt_format == PICTURE else str(sample.fields["question"])
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Take the whole response for the caption; it has no score of its own."""
+        return Prediction(response.text, None)
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the caption metrics."""
+        scores = _scores(records, self.is_vlmevalkit)
+        return with_intervals(scores.metrics, scores.statistics)
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+        """Return what is to be known of the tokenizer."""
+        notes = {metric.note for metric in metrics if metric.value is not None}
+        return sorted(note for note in notes if note)
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the official scores rest on, by image."""
+        return _scores(scored_records(records), untokenized=False).statistics
+
+
+def _scores(records: Sequence[Record], untokenized: bool) -> CaptionScores:
+    captions = {record.sample_id: str(record.prediction) for record in records}
+    references: Mapping[str, list[str]] = {
+        record.sample_id: [str(text) for text in record.reference]
+        for record in records
+        if isinstance(record.reference, list | tuple)
+    }
+    captions = {image: text for image, text in captions.items() if image in references}
+    if untokenized:
+        return score_untokenized(captions, references)
+    return score_captions(captions, references, CaptionParts(captions, references))

@@ -1,0 +1,121 @@
+"""MathVista in a TSV: options, numbers, lists and texts, found in responses by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Literal
+
+from adem_bench.data.reading import BadRowError
+from adem_bench.data.tsv import TsvRow, texts_of
+from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.metrics.mathvista import READERS, MathQuestion
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.shared import scored_records
+from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
+from adem_bench.tasks.tsv.short_answer import scored
+
+ACCURACY = "accuracy"
+SCORING = {
+    "extracted": (
+        "answers are found by rule; the official scorer has GPT-4 find them, so that published "
+        "figures are not comparable"
+    ),
+    "vlmevalkit": (
+        "only answers that VLMEvalKit scores without its judge model count; the others, which it "
+        "has the judge read, are wrong here"
+    ),
+}
+
+
+class MathVistaOptions(TsvOptions):
+    """Settings of a MathVista card."""
+
+    answer_rule: Literal["extracted", "vlmevalkit"] = "extracted"
+    """How an answer is found: our rule, or what VLMEvalKit takes before it asks its judge."""
+
+
+class MathVista(TsvTask[MathVistaOptions]):
+    """Questions of mathematics on figures."""
+
+    needs = (
+        *("index", "image|image_path", "question"),
+        *("question_type", "answer_type", "choices", "answer_option"),
+    )
+
+    def __init__(self, card: TaskCard, data_root: Path) -> None:
+        super().__init__(card, data_root, MathVistaOptions)
+
+    @property
+    def is_vlmevalkit(self) -> bool:
+        """Whether only VLMEvalKit's own reading counts."""
+        return self.options.answer_rule == "vlmevalkit"
+
+    def scoring(self) -> str:
+        """Return how answers are found."""
+        return SCORING[self.options.answer_rule]
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return (ACCURACY,)
+
+    def sample(self, row: TsvRow) -> Sample:
+        """Return a question with what its answer must be."""
+        is_choice = row.text("question_type") == "multi_choice"
+        choices = texts_of(row.text("choices")) if is_choice else []
+        answer = row.text("answer_option" if is_choice else "answer")
+        precision = row.text("precision")
+        skills = texts_of(row.text("skills")) if row.text("skills") else []
+        task = [f"task/{row.text('task')}"] if row.text("task") else []
+        return Sample(
+            id=row.index,
+            fields={
+                "question": row.cells.get("question", ""),
+                "answer_type": row.text("answer_type"),
+                "precision": int(float(precision)) if _is_number(precision) else None,
+                "options": dict(zip(ascii_uppercase, choices, strict=False)),
+            },
+            reference=answer or None,
+            images=row.images,
+            groups=(*task, *(f"skill/{skill}" for skill in skills)),
+            cluster=image_cluster(row),
+        )
+
+    def check(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse a question of multiple choice whose answer is none of its choices."""
+        super().check(row, sample)
+        options = sample.fields["options"]
+        if row.text("question_type") == "multi_choice" and sample.reference not in options:
+            raise BadRowError(
+                f"its answer_option {str(sample.reference)[:40]!r} is none of {', '.join(options)}"
+            )
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Find the answer in a response."""
+        if sample.reference is None:
+            return Prediction(response.text, None)
+        fields = sample.fields
+        question = MathQuestion(
+            answer=str(sample.reference),
+            answer_type=fields["answer_type"],
+            precision=fields["precision"],
+            options=fields["options"],
+        )
+        found, is_right = READERS[self.options.answer_rule](response.text, question)
+        return Prediction(found, float(is_right))
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the share of right answers, overall, by task and by skill."""
+        return grouped_metrics(scored(records), ACCURACY, "images")
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the shares rest on, by image."""
+        return grouped_statistics(scored(scored_records(records)), ACCURACY, "images")
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal() and len(text) < 6

@@ -1,0 +1,158 @@
+"""Predictions in VLMEvalKit's format: the TSV's columns without the image, plus `prediction`.
+
+A file is `.tsv`, `.xlsx` or `.json`. pandas reads it as VLMEvalKit has it read where scores are to
+equal VLMEvalKit's: types are guessed column by column, and a cell `None` or `N/A` is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adem_bench.errors import PredictionsError
+from adem_bench.files import write_atomically
+from adem_bench.metrics.vlmevalkit import MISSING_TEXT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOLDS = "VLMEvalKit's predictions (.tsv, .xlsx or .json): index, prediction, and the TSV's columns"
+MOST_BYTES = 2 << 30
+"""Of a predictions file, unpacked."""
+NO_CELL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML, and so a spreadsheet, cannot hold."""
+LONGEST_CELL = 32_767
+INSTALL = "pip install 'adem-bench[xlsx]'"
+Table = list[dict[str, str]]
+
+
+def read_table(path: Path, as_vlmevalkit: bool) -> Table:
+    """Return the rows of a predictions file, every cell a text, empty ones left out.
+
+    Args:
+        path: The file.
+        as_vlmevalkit: Whether types are guessed and `N/A` is empty, as VLMEvalKit reads it; an
+            empty prediction is then the text `nan`.
+
+    Raises:
+        PredictionsError: it cannot be read, lacks a column, or has an index twice.
+    """
+    import pandas as pd
+
+    frame = _frame(path, as_vlmevalkit)
+    names = [str(name) for name in frame.columns]
+    frame.columns = pd.Index([n if len(n) == 1 else n.strip().lower() for n in names])
+    lacking = [name for name in ("index", "prediction") if name not in frame.columns]
+    if lacking:
+        raise PredictionsError(
+            f"{path} has no column {' and no column '.join(lacking)}; it has {', '.join(names)}; "
+            f"expected {HOLDS}"
+        )
+    rows = [_texts(row) for row in frame.to_dict("records")]
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        index = row.get("index", "")
+        if not index or index in seen:
+            found = f"stands twice, first in row {seen[index]}" if index else "is missing"
+            raise PredictionsError(f"{path}, row {number}: index {index} {found}")
+        seen[index] = number
+        row.setdefault("prediction", MISSING_TEXT if as_vlmevalkit else "")
+    return rows
+
+
+def _texts(row: Mapping[Any, Any]) -> dict[str, str]:
+    import pandas as pd
+
+    # A JSON file may hold lists, which are never missing.
+    return {
+        str(name): str(value)
+        for name, value in row.items()
+        if isinstance(value, list | dict) or not (pd.isna(value) or value == "")
+    }
+
+
+def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
+    import pandas as pd
+
+    plain: dict[str, Any] = {} if as_vlmevalkit else {"dtype": str, "keep_default_na": False}
+    readers: dict[str, Callable[[], Any]] = {
+        ".tsv": lambda: pd.read_csv(path, sep="\t", **plain),
+        ".xlsx": lambda: pd.read_excel(path, **plain),
+        ".json": lambda: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise PredictionsError(f"{path} is of no known format; expected {HOLDS}")
+    try:
+        _check_size(path)
+        frame: pd.DataFrame = reader()
+    except ModuleNotFoundError as error:
+        raise PredictionsError(f"{path}: reading .xlsx needs openpyxl: {INSTALL}") from error
+    except Exception as error:  # a broken spreadsheet raises nearly anything in its readers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PredictionsError(f"{path} cannot be read ({reason}); expected {HOLDS}") from error
+    return frame
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file that would not fit in memory, unpacked if it is a spreadsheet."""
+    size = path.stat().st_size
+    if path.suffix.lower() == ".xlsx":
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    if size > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES >> 30} GiB")
+
+
+def write_tables(
+    folder: Path, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, str]]
+) -> list[Path]:
+    """Write predictions as `NAME.tsv`, and as `NAME.xlsx` where openpyxl is installed.
+
+    Args:
+        folder: Where to.
+        name: The data set's name, as VLMEvalKit has it in the name of such a file.
+        columns: Header.
+        rows: Cells by column.
+    """
+    table = [[row.get(column, "") for column in columns] for row in rows]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerows([list(columns), *table])
+    path = folder / f"{name}.tsv"
+    # pandas ends a cell at a NUL.
+    write_atomically(path, text.getvalue().replace("\0", "").encode("utf-8", errors="replace"))
+    sheet = _sheet(columns, table)
+    if sheet is None:
+        return [path]
+    write_atomically(path.with_suffix(".xlsx"), sheet)
+    return [path, path.with_suffix(".xlsx")]
+
+
+def _sheet(columns: Sequence[str], table: Sequence[Sequence[str]]) -> bytes | None:
+    """Return a spreadsheet whose cells are texts and never formulas; None without openpyxl."""
+    try:
+        from openpyxl import Workbook
+        from openpyxl.cell import WriteOnlyCell
+    except ModuleNotFoundError:
+        return None
+
+    book = Workbook(write_only=True)
+    page = book.create_sheet()
+    page.append(list(columns))
+    for row in table:
+        cells = []
+        for text in row:
+            cell = WriteOnlyCell(page, NO_CELL.sub("", text)[:LONGEST_CELL])
+            cell.data_type = "s"
+            cells.append(cell)
+        page.append(cells)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()

@@ -1,0 +1,230 @@
+"""Yes-or-no questions in a TSV: MME, POPE, HallusionBench and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from adem_bench.data.reading import BadRowError
+from adem_bench.data.tsv import TsvRow
+from adem_bench.errors import CardError
+from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.metrics.mme import SUBTASKS, Answered, metric_names, mme_scores
+from adem_bench.metrics.mme import YesNo as Word
+from adem_bench.metrics.mme_intervals import mme_statistics, with_mme_intervals
+from adem_bench.metrics.yes_no import (
+    CATEGORY,
+    HALLUSION_DETAILS,
+    POPE_DETAILS,
+    READERS,
+    Answer,
+    hallusion_metrics,
+    hallusion_statistics,
+    pope_metrics,
+    pope_statistics,
+)
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.shared import scored_records
+from adem_bench.tasks.tsv.base import (
+    VLMEVALKIT_SCORING,
+    TsvOptions,
+    TsvTask,
+    groups_of,
+    image_cluster,
+)
+
+ACCURACY = "accuracy"
+
+
+class YesNoOptions(TsvOptions):
+    """Settings of a yes-or-no card."""
+
+    answer_rule: Literal["vlmevalkit", "official", "lmms_eval"] = "vlmevalkit"
+    """Whose way of reading yes or no; `official` is that of MME's eval_tool, or of POPE's
+    evaluate.py."""
+
+
+class YesNo(TsvTask[YesNoOptions]):
+    """Questions to be answered by yes or no; the figure is the share of right answers."""
+
+    official: tuple[str, str] | None = None
+    """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
+
+    def __init__(self, card: TaskCard, data_root: Path) -> None:
+        super().__init__(card, data_root, YesNoOptions)
+        self._rule: str = self.options.answer_rule
+        if self._rule == "official":
+            if self.official is None:
+                raise CardError(
+                    f"task {card.name}: kind {card.kind} has no official answer_rule; "
+                    "name vlmevalkit or lmms_eval"
+                )
+            self._rule = self.official[0]
+
+    @property
+    def is_vlmevalkit(self) -> bool:
+        """Whether answers are read as VLMEvalKit reads them."""
+        return self._rule == "vlmevalkit"
+
+    def scoring(self) -> str:
+        """Return by whose rule answers are read."""
+        if self.is_vlmevalkit:
+            return VLMEVALKIT_SCORING
+        rule = "lmms-eval's rule"
+        if self.official and self._rule == self.official[0]:
+            rule = f"the official rule ({self.official[1]})"
+        return f"answers are read by {rule}; options.answer_rule=vlmevalkit is VLMEvalKit's"
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return (ACCURACY,)
+
+    def sample(self, row: TsvRow) -> Sample:
+        """Return a question."""
+        return Sample(
+            id=row.index,
+            fields={"question": row.cells.get("question", "")},
+            reference=row.text("answer") or None,
+            images=row.images,
+            groups=self.groups(row),
+            cluster=self.cluster(row),
+        )
+
+    def groups(self, row: TsvRow) -> tuple[str, ...]:
+        """Return a row's report groups."""
+        return groups_of(row)
+
+    def cluster(self, row: TsvRow) -> str | None:
+        """Return what related questions share."""
+        return image_cluster(row)
+
+    def check(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse an answer that is neither yes nor no."""
+        super().check(row, sample)
+        if sample.reference is not None and str(sample.reference).lower() not in ("yes", "no"):
+            raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Read `yes`, `no` or `other`."""
+        answer = READERS[self._rule](response.text)
+        if sample.reference is None:
+            return Prediction(answer, None)
+        return Prediction(answer, float(answer == str(sample.reference).lower()))
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the share of right answers, overall and by group."""
+        return grouped_metrics(_scored(records), ACCURACY, "images")
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the shares rest on, by image."""
+        return grouped_statistics(_scored(scored_records(records)), ACCURACY, "images")
+
+
+class Mme(YesNo):
+    """MME: a sum of subtasks' scores for perception and one for cognition."""
+
+    official = ("mme", "yes or no in the first four characters")
+    needs = ("index", "image|image_path", "question", "category", "image_path")
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return metric_names()
+
+    def cluster(self, row: TsvRow) -> str | None:
+        """Return subtask and image: the two questions of a pair."""
+        return f"{row.text('category')}/{row.text('image_path')}"
+
+    def check(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse a category that MME does not have."""
+        super().check(row, sample)
+        if row.text("category") not in SUBTASKS:
+            raise BadRowError(f"its category {row.text('category')[:40]!r} is none of MME's")
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return MME's scores."""
+        answers = _mme(records)
+        return with_mme_intervals(mme_scores(answers), answers)
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what MME's scores rest on, by image."""
+        return mme_statistics(_mme(scored_records(records)))
+
+
+class Pope(YesNo):
+    """POPE: precision, recall and F1 of yes, overall and by how objects were chosen."""
+
+    official = ("pope", "no if the first sentence has the word no or not, else yes")
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return POPE_DETAILS
+
+    def groups(self, row: TsvRow) -> tuple[str, ...]:
+        """Return a row's groups: it may stand in several categories, comma-separated."""
+        others = [group for group in groups_of(row) if not group.startswith(CATEGORY)]
+        categories = row.text("category").split(",")
+        return (*others, *(f"{CATEGORY}{name}" for name in categories if name))
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return POPE's figures."""
+        return pope_metrics(_answers(records))
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what POPE's figures rest on, by image."""
+        return pope_statistics(_answers(scored_records(records)))
+
+
+class HallusionBench(YesNo):
+    """HallusionBench: accuracies of answers, figures and questions."""
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name."""
+        return HALLUSION_DETAILS
+
+    def cluster(self, row: TsvRow) -> str | None:
+        """Return subcategory and set of an index such as `VD_figure_0_1_2_3`."""
+        parts = row.index.split("_")
+        if len(parts) < 6:
+            raise BadRowError("its index does not end in set, figure and question: …_1_0_2")
+        return f"{row.text('l2-category')}/{parts[3]}"
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the three accuracies, overall and by group."""
+        return hallusion_metrics(_answers(records))
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the accuracies rest on, by set of figures."""
+        return hallusion_statistics(_answers(scored_records(records)))
+
+
+def _gold(record: Record) -> Literal["yes", "no"]:
+    return "yes" if str(record.reference).lower() == "yes" else "no"
+
+
+def _answers(records: Sequence[Record]) -> list[Answer]:
+    return [
+        Answer(r.sample_id, r.cluster or r.sample_id, cast(Word, r.prediction), _gold(r), r.groups)
+        for r in records
+    ]
+
+
+def _mme(records: Sequence[Record]) -> list[Answered]:
+    return [
+        Answered(
+            str(r.cluster).partition("/")[0], str(r.cluster), cast(Word, r.prediction), _gold(r)
+        )
+        for r in records
+    ]
+
+
+def _scored(records: Sequence[Record]) -> list[Scored]:
+    return [
+        Scored(r.cluster or r.sample_id, r.score, r.groups) for r in records if r.score is not None
+    ]
