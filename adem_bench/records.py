@@ -76,6 +76,8 @@ class Response:
     """Quirks met on the way, by the ids of docs/quirks.md, for example `Q9`."""
     choice_logprobs: tuple[float, ...] | None = None
     """One log-probability per choice of the request, if it asked for any."""
+    tokens: tuple[int, int] | None = None
+    """Tokens of prompt and answer, where a server counts (and charges for) them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,14 @@ class Record:
     """Set when the sample has no answer; such records are counted, never scored."""
     notes: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] | None = None
+    tokens: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object, keys in declaration order."""
-        return asdict(self)
+        """Return the record as a JSON object, keys in declaration order; `tokens` if counted."""
+        line = asdict(self)
+        if self.tokens is None:
+            del line["tokens"]
+        return line
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:
@@ -115,11 +121,12 @@ class Record:
         Raises:
             TypeError: a field is missing or unknown.
         """
-        logprobs = line.get("choice_logprobs")
+        logprobs, tokens = line.get("choice_logprobs"), line.get("tokens")
         lists = {
             "groups": tuple(line.get("groups", ())),
             "notes": tuple(line.get("notes", ())),
             "choice_logprobs": None if logprobs is None else tuple(logprobs),
+            "tokens": None if tokens is None else tuple(tokens),
         }
         return cls(**{**line, **lists})
 

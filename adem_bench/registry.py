@@ -136,6 +136,7 @@ MODEL_KINDS = Registry(
         "echo": "adem_bench.models.baselines:Echo",
         "constant": "adem_bench.models.baselines:Constant",
         "majority": "adem_bench.models.baselines:Majority",
+        "openai": "adem_bench.models.served.model:ServedModel",
     },
 )
 

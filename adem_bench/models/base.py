@@ -97,6 +97,15 @@ class Baseline(Protocol):
 
 
 @runtime_checkable
+class Priced(Protocol):
+    """A model whose tokens cost money."""
+
+    def cost(self, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Return what so many tokens cost; None if it is not known."""
+        ...
+
+
+@runtime_checkable
 class Instructed(Protocol):
     """A model whose weights were tuned on one wording of questions, for questions by hand."""
 

@@ -13,7 +13,7 @@ from adem_bench.models.base import Budget, Model
 from adem_bench.records import Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
 from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
-from adem_bench.runner.manifest import build_manifest, now
+from adem_bench.runner.manifest import build_manifest, now, spent
 from adem_bench.runner.processes import Processes, SharedRun
 from adem_bench.runner.schedule import Backoff, Item, ahead, plan
 from adem_bench.tasks.base import Task
@@ -78,7 +78,12 @@ def run_task(
             task,
             options,
             identity,
-            run={"started": started, "finished": now(), "processes": processes.world_size},
+            run={
+                "started": started,
+                "finished": now(),
+                "processes": processes.world_size,
+                **spent(model, records),
+            },
             timing={
                 "seconds": round(seconds, 3),
                 "answered": answered,
@@ -163,6 +168,7 @@ class _Run:
             error=response.error,
             notes=response.notes,
             choice_logprobs=response.choice_logprobs,
+            tokens=response.tokens,
         )
 
     def ordered(self) -> list[Record]:

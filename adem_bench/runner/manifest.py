@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 
 import adem_bench
 from adem_bench.cards import as_mapping
-from adem_bench.models.base import Model
-from adem_bench.records import Json
+from adem_bench.models.base import Model, Priced
+from adem_bench.records import Json, Record
 from adem_bench.runner.identity import RunOptions
 from adem_bench.tasks.base import Task
 
@@ -84,6 +84,16 @@ def build_manifest(
         "versions": versions(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
     }
+
+
+def spent(model: Model, records: Sequence[Record]) -> dict[str, Json]:
+    """Return the tokens that a server counted, and their cost where the model knows prices."""
+    counted = [record.tokens for record in records if record.tokens]
+    if not counted:
+        return {}
+    prompt, answer = sum(pair[0] for pair in counted), sum(pair[1] for pair in counted)
+    cost = model.cost(prompt, answer) if isinstance(model, Priced) else None
+    return {"prompt_tokens": prompt, "answer_tokens": answer, "cost": cost}
 
 
 def versions() -> dict[str, str]:

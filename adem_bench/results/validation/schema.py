@@ -41,6 +41,7 @@ class RecordLine(_Closed):
     error: str | None
     notes: list[str]
     choice_logprobs: list[float] | None
+    tokens: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
 
 
 class MetricEntry(_Closed):

@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp or a hosted one."""

@@ -1,0 +1,138 @@
+"""What a card may say of a served model: where it is, how it is asked, what it costs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from adem_bench.cards import check_options
+from adem_bench.errors import CardError
+from adem_bench.schemas import ModelCard, Strict
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_VARIABLE = "OPENAI_API_KEY"
+ENDPOINT = "/chat/completions"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PLACED = re.compile(r"(.+?)@(https?://.*)", re.DOTALL)
+
+
+class ServedOptions(Strict):
+    """The `options` of a card of kind `openai`."""
+
+    source: str
+    """`MODEL@URL`, or `MODEL` alone for OpenAI's own server."""
+    key_variable: str = OPENAI_VARIABLE
+    """Environment variable that holds the key; keys stand nowhere else."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Requests in flight at a time."""
+    timeout: float = Field(default=120, gt=0)
+    """Seconds that one attempt may take."""
+    retries: int = Field(default=5, ge=0)
+    """Further attempts after a failed one."""
+    backoff: float = Field(default=1, gt=0)
+    """Seconds before the first retry; each further one waits twice as long, more or less."""
+    longest_wait: float = Field(default=120, gt=0)
+    """Most seconds between two attempts; a server that asks for more is not asked again."""
+    system: str = ""
+    """System message before every prompt."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How the server calls the limit on new tokens."""
+    parameters: dict[str, Any] = Field(default={})
+    """Further fields of the request; null leaves out one that is sent by default."""
+    input_price: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens, in whatever currency."""
+    output_price: float | None = Field(default=None, ge=0)
+    """Price of a million new tokens."""
+
+    def cost(self, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Return the price of so many tokens; None where a price is missing."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        spent = prompt_tokens * self.input_price + answer_tokens * self.output_price
+        return round(spent / 1e6, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Whom to ask, and with which key."""
+
+    model: str
+    url: str
+    """Without `/chat/completions`."""
+    key: str = ""
+    """Empty for servers that want none."""
+
+    def __repr__(self) -> str:
+        """Leave the key out."""
+        return f"Server({self.model!r}, {self.url!r})"
+
+
+def read_options(card: ModelCard) -> ServedOptions:
+    """Return a card's options.
+
+    Raises:
+        CardError: an option is unknown or wrong.
+    """
+    return check_options("model", card, ServedOptions)
+
+
+def find_server(card: ModelCard, options: ServedOptions) -> Server:
+    """Return the server that a card names, with the key out of the environment.
+
+    Raises:
+        CardError: the address is none, holds a password, or a key is missing.
+    """
+    placed = PLACED.fullmatch(options.source)
+    model, url = placed.groups() if placed else (options.source, OPENAI_URL)
+    behind = model.rpartition("@")[2]
+    if not placed and "@" in model and (":" in behind or behind == "localhost"):
+        raise CardError(
+            f"model {card.name}: {behind!r} is no address; expected MODEL@http://HOST:PORT/v1"
+        )
+    address = _address(card, url)
+    return Server(model, address, _key(card, options, address))
+
+
+def _address(card: ModelCard, url: str) -> str:
+    wanted = "expected MODEL@http://HOST:PORT/v1"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise CardError(f"model {card.name}: the address is no URL ({error}); {wanted}") from error
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        # Not repeated in the message: it may hold a password.
+        raise CardError(
+            f"model {card.name}: the address holds a user, a password or a query; keys come from "
+            f"the environment alone (options.key_variable); {wanted}"
+        )
+    if not host or re.search(r"\s", url):
+        raise CardError(f"model {card.name}: {url!r} is no address; {wanted}")
+    path = parts.path.rstrip("/").removesuffix(ENDPOINT) or "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _key(card: ModelCard, options: ServedOptions, url: str) -> str:
+    variable = options.key_variable
+    if not re.fullmatch("[A-Z_][A-Z0-9_]*", variable):
+        # Not repeated in the message: it may be the key itself.
+        raise CardError(
+            f"model {card.name}: options.key_variable is the name of an environment variable, in "
+            "capitals; keys themselves stand in no card and no command"
+        )
+    key = os.environ.get(variable, "").strip()
+    if not key and (variable != OPENAI_VARIABLE or url == OPENAI_URL):
+        raise CardError(
+            f"model {card.name}: the environment variable {variable} holds no key; set it, or "
+            "name another one with --set model.options.key_variable=NAME"
+        )
+    parts = urlsplit(url)
+    readable = parts.scheme == "http" and parts.hostname not in LOOPBACK
+    if readable and variable == OPENAI_VARIABLE:
+        return ""  # A key that was set for somebody else does not cross a network in the clear.
+    return key

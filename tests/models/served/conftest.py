@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from chat_server import serving
+
+from adem_bench.cards import load_model_card
+from adem_bench.models.base import ModelOptions, build_model
+
+
+@pytest.fixture
+def server():
+    """A server that does what its script says."""
+    with serving() as script:
+        yield script
+
+
+@pytest.fixture(autouse=True)
+def _keyless(monkeypatch):
+    """No key of this machine's own."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def served(server):
+    """Makes a model of the server, quick to try again."""
+
+    def make(*settings, url=None):
+        quick = ["options.backoff=0.01", "options.retries=2", *settings]
+        card = load_model_card(f"openai:tiny@{url or server.url}", quick)
+        return build_model(card, ModelOptions())
+
+    return make
