@@ -39,4 +39,12 @@ def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
         for run in runs
         for metric in run.result.metrics
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    # Half a surrogate in a name has no UTF-8, and pandas keeps texts so where PyArrow is installed.
+    whole = [[_encodable(cell) for cell in row] for row in rows]
+    return pd.DataFrame(whole, columns=list(COLUMNS))
+
+
+def _encodable(cell: object) -> object:
+    if isinstance(cell, str):
+        return cell.encode("utf-8", errors="backslashreplace").decode()
+    return cell
