@@ -73,7 +73,9 @@ class Registry:
         """
         known = self._known()
         if name not in known:
-            raise CardError(f"unknown {self.what} {name!r}{nearest_hint(name, known)}")
+            hint = nearest_hint(name, known)
+            more = "" if "did you mean" in hint else "; --include DIR and plug-ins add others"
+            raise CardError(f"unknown {self.what} {name!r}{hint}{more}")
         place = known[name]
         if isinstance(place, Registered):
             return place.value
