@@ -37,6 +37,7 @@ def test_layers_import_one_way():
         ["recipes", "show", "sqa"],
         ["tasks"],
         ["data", "mini", "--help"],
+        ["data", "fetch", "--help"],
     ],
     ids=" ".join,
 )

@@ -251,6 +251,8 @@ def _broken_off(download: Download, error: Exception) -> DownloadError:
     have = download.part.stat().st_size if download.part.exists() else 0
     reason = getattr(error, "reason", None) or error
     why = "the server fell silent" if isinstance(reason, TimeoutError) else f"{reason}"
+    if not have:
+        return DownloadError(f"{download.url}: nothing came ({why}); the same command tries again")
     return DownloadError(
         f"{download.url}: broken off after {have} bytes ({why}); the same command continues"
     )

@@ -210,6 +210,13 @@ def test_a_silent_server_is_given_up(wanted):
         fetch(wanted("/silent"), quiet, timeout_s=0.2)
 
 
+def test_a_server_that_is_not_there_is_named(tmp_path):
+    with serving() as gone:
+        url = f"{gone.url}/a.pth"
+    with pytest.raises(DownloadError, match=r"a\.pth: nothing came \(.*refused\); the same"):
+        fetch(Download(url, tmp_path / "a.pth"), quiet)
+
+
 def test_two_processes_do_not_write_one_file(wanted):
     download = wanted()
     download.target.parent.mkdir()

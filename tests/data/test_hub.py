@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+from adem_bench.cards import load_task_card
+from adem_bench.data.hub.rows import HubPlace, place_of
 from adem_bench.data.mini import write_mini
 from adem_bench.errors import CardError, DataError
 from adem_bench.records import Record, Response
@@ -216,6 +218,25 @@ def test_scienceqa_with_rows_that_are_missing_or_foreign_is_refused(
 def test_mme(hub, official):
     found = task_from(hub(mme_rows(official)), "mini_mme", None)
     assert_same(found, build_task("mini_mme", official))
+
+
+def test_the_cards_own_data_set(hub, official):
+    settings = [f"data.hub={hub(mme_rows(official))}", "data.source=hub"]
+    assert_same(build_task("mini_mme", None, settings), build_task("mini_mme", official))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("who/what", HubPlace("who/what")),
+        ("what@v1", HubPlace("what", None, "v1")),
+        ("who/what#full", HubPlace("who/what", "full")),
+        ("who/what@v1#full", HubPlace("who/what", "full", "v1")),
+    ],
+)
+def test_names_on_the_hub(name, place):
+    assert place_of(load_task_card("mme", [f"data.source=hub:{name}"])) == place
+    assert place_of(load_task_card("mme", ["data.source=hub", f"data.hub={name}"])) == place
 
 
 @pytest.mark.parametrize("split", ["val", "validation"])
