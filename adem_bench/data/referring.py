@@ -98,26 +98,33 @@ class RefCocoFiles(QuestionFiles):
             raise BadRowError("`sentences` must be a list of {sent, sent_id}")
         for sentence in sentences:
             numbers = (whole(raw, "ref_id"), whole(sentence, "sent_id"))
-            yield _expression(raw["set"], numbers, text(sentence, "sent"), raw["box"], image, "")
+            yield self._expression(raw["set"], numbers, text(sentence, "sent"), raw["box"], image)
 
     def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
         name = one_of(raw, "refer_dataset", tuple(REFS))
         if name in self.sets:
             image, numbers = self.indexed_image(raw), (whole(raw, "ref_id"), whole(raw, "sent_id"))
             box = fractions(raw.get("bbox"), (1, 1))
-            yield _expression(name, numbers, text(raw, "ref_expression"), box, image, place)
+            words = text(raw, "ref_expression")
+            yield self._expression(name, numbers, words, box, image, place)
+
+    def _expression(
+        self,
+        name: str,
+        numbers: tuple[int, int],
+        sentence: str,
+        box: Box,
+        image: Path,
+        suite_id: str = "",
+    ) -> Question:
+        question_id = "/".join([name, *map(str, numbers)])
+        groups = (name,) if self.groups else ()
+        return Question(question_id, sentence, list(box), image, groups, suite_id=suite_id)
 
 
 def _box_number(ref: object) -> int:
     number = ref.get("ann_id") if isinstance(ref, dict) else None
     return number if type(number) is int else -1
-
-
-def _expression(
-    name: str, numbers: tuple[int, int], sentence: str, box: Box, image: Path, suite_id: str
-) -> Question:
-    ref, sent = numbers
-    return Question(f"{name}/{ref}/{sent}", sentence, list(box), image, (name,), suite_id=suite_id)
 
 
 class OcidRefFiles(QuestionFiles):

@@ -69,7 +69,7 @@ def _pope(
 class VsrFiles(QuestionFiles):
     """VSR: statements of where things are; the zero-shot splits, images of COCO."""
 
-    holds = "VSR's statements, one object {image, caption, label, relation} a line"
+    holds = "VSR's statements, one object {image, caption, label} a line"
     splits = ("test", "dev", "train")
     image_folders = ("vsr/images", "download/vsr/images")
     id_name = "id"
@@ -97,7 +97,5 @@ class VsrFiles(QuestionFiles):
 
 
 def _statement(number: str, raw: Mapping[str, Any], is_true: bool, image: Path) -> Question:
-    relation = raw.get("relation")
-    groups = (relation,) if isinstance(relation, str) and relation else ()
     answer = "yes" if is_true else "no"
-    return Question(number, text(raw, "caption"), answer, image, groups, suite_id=number)
+    return Question(number, text(raw, "caption"), answer, image, suite_id=number)

@@ -87,13 +87,13 @@ class VqaV2Files(QuestionFiles):
     def _question(
         self, number: int, asked: Mapping[str, Any], answered: Mapping[str, Any], image: Path
     ) -> Question:
-        types = (answered.get("answer_type"), answered.get("question_type"))
+        answer_type = answered.get("answer_type")
         return Question(
             id=str(number),
             text=text(asked, "question"),
             reference=answers_of(answered),
             image=image,
-            groups=tuple(sys.intern(name) for name in types if isinstance(name, str) and name),
+            groups=tuple(name for name in ANSWER_TYPES if name == answer_type),
             suite_id=str(number),
         )
 

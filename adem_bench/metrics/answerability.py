@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adem_bench.metrics.grouped import widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
 from adem_bench.records import Metric
 
@@ -53,10 +54,11 @@ def answerability_metrics(verdicts: Sequence[Verdict]) -> tuple[Metric, ...]:
         note = "no unanswerable question was answered"
         return tuple(Metric(name, None, "fraction", len(verdicts), note) for name in FORMULAS)
     statistics = answerability_statistics(verdicts)
-    return with_intervals(
-        tuple(Metric(name, statistics.value(name), "fraction", len(verdicts)) for name in FORMULAS),
-        statistics,
+    metrics = tuple(
+        Metric(name, statistics.value(name), "fraction", len(verdicts)) for name in FORMULAS
     )
+    units = len(statistics.units)
+    return tuple(widened(metric, units) for metric in with_intervals(metrics, statistics))
 
 
 def answerability_statistics(verdicts: Sequence[Verdict]) -> Statistics:

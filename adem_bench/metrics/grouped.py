@@ -5,7 +5,7 @@ Questions about one image are not independent: an image with its questions is on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from adem_bench.metrics.intervals import (
@@ -99,6 +99,30 @@ def widened(metric: Metric, units: int, top: float = 1.0, noun: str = "images") 
     low = share * metric.value
     high = low + (1 - share) * top
     return replace(metric, low=low, high=high, interval=f"Wilson of {noun}, all alike")
+
+
+def joined(first: Statistics, second: Statistics, names: Iterable[str] | None = None) -> Statistics:
+    """Return both statistics of the same units as one.
+
+    Args:
+        first: All of it is kept.
+        second: Its units in the same order.
+        names: The metrics of `second` that are kept; all by default.
+    """
+    import numpy as np
+
+    width = first.rows.shape[1]
+    kept = {name: second.formulas[name] for name in (second.formulas if names is None else names)}
+    return replace(
+        first,
+        rows=np.concatenate([first.rows, second.rows], axis=1),
+        formulas={**first.formulas, **{n: _shifted(f, width) for n, f in kept.items()}},
+        shares=first.shares | (second.shares & kept.keys()),
+    )
+
+
+def _shifted(formula: Formula, start: int) -> Formula:
+    return lambda sums: formula(sums[..., start:])
 
 
 def _groups(answers: Sequence[Scored], groups: Sequence[str] | None) -> Sequence[str]:

@@ -138,7 +138,7 @@ class ScienceQA:
         """
         count = len(sample.fields["choices"])
         if self.options.answer_rule == "logits":
-            index = _most_probable(response.choice_logprobs or (), count)
+            index = most_probable_choice(response.choice_logprobs or (), count)
         elif self.options.answer_rule == "strict":
             index = _strict(response.text, count)
         else:
@@ -253,7 +253,8 @@ def _strict(text: str, count: int) -> int:
     return LETTERS.index(letter.group(1)) if letter else NO_ANSWER
 
 
-def _most_probable(logprobs: Sequence[float], count: int) -> int | None:
+def most_probable_choice(logprobs: Sequence[float], count: int) -> int | None:
+    """Return the index of the greatest; None if there are not so many, or one is no number."""
     if len(logprobs) != count or any(math.isnan(value) for value in logprobs):
         return None
     return max(range(count), key=logprobs.__getitem__)

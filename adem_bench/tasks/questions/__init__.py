@@ -1,0 +1,1 @@
+"""Benchmarks of questions about images in their official files: those of vlm-evaluation."""
