@@ -96,6 +96,25 @@ def run_task(
     return Outcome(path, result, resumed)
 
 
+def record_of(task: Task, sample: Sample, request: Request, response: Response) -> Record:
+    """Return what is kept of an answer; nothing is read of a response that has an error."""
+    prediction = None if response.error else task.read(sample, response)
+    return Record(
+        sample_id=sample.id,
+        request_digest=request.digest(),
+        response=response.text,
+        prediction=prediction.value if prediction else None,
+        reference=sample.reference,
+        score=prediction.score if prediction else None,
+        groups=sample.groups,
+        cluster=sample.cluster,
+        error=response.error,
+        notes=response.notes,
+        choice_logprobs=response.choice_logprobs,
+        tokens=response.tokens,
+    )
+
+
 class _Run:
     """The parts of `run_task` that share its arguments."""
 
@@ -129,7 +148,7 @@ class _Run:
         for unit in ahead(self.shared.drawn(units), self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             for item, response in backoff.answer(unit.items):
-                self.folder.append([self._record(item, response)])
+                self.folder.append([record_of(self.task, item.sample, item.request, response)])
                 answered += 1
             on_progress(len(kept) + answered, self._total())
         return len(kept)
@@ -152,24 +171,6 @@ class _Run:
                 kept.append(sample.id)
             else:
                 yield Item(sample, request, self.model.length(request))
-
-    def _record(self, item: Item, response: Response) -> Record:
-        sample = item.sample
-        prediction = None if response.error else self.task.read(sample, response)
-        return Record(
-            sample_id=sample.id,
-            request_digest=item.request.digest(),
-            response=response.text,
-            prediction=prediction.value if prediction else None,
-            reference=sample.reference,
-            score=prediction.score if prediction else None,
-            groups=sample.groups,
-            cluster=sample.cluster,
-            error=response.error,
-            notes=response.notes,
-            choice_logprobs=response.choice_logprobs,
-            tokens=response.tokens,
-        )
 
     def ordered(self) -> list[Record]:
         """Return one record per sample, in the samples' order, then the malformed rows."""
