@@ -83,7 +83,7 @@ def test_pull_fails_in_a_line_when_the_server_is_not_there(adem_bench, my_cards)
     my_cards("mine", CARD.format(title="t", url="http://127.0.0.1:9/a.pth"))
     pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
     assert pulled.code == 2
-    assert "http://127.0.0.1:9/a.pth: broken off after 0 bytes" in pulled.err
+    assert "http://127.0.0.1:9/a.pth: nothing came" in pulled.err
     assert pulled.err.count("\n") == 1
 
 
