@@ -135,7 +135,7 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
     `--split all` takes the files of every split. A download that broke off continues. With
     --set data.source=hub the data set is read from the hub into the cache.
 
-    Exit codes: 0 all is there, 1 something must be got by hand.
+    Exit codes: 0 all is there, 1 something must be got by hand, 2 something could not be fetched.
     """
     from adem_bench.data.inventory import listed_files
     from adem_bench.data.roots import default_data_root
@@ -198,6 +198,7 @@ def _draw(card: TaskCard, data_root: Path | None) -> None:
 @click.option(
     "--images",
     type=ImageCount(),
+    metavar="N|all",
     default=IMAGES_OPENED,
     show_default=True,
     help="How many images of a task are opened, spread evenly.",
