@@ -37,7 +37,8 @@ def score(
     """Score predictions that other code made.
 
     Published formats are read: preds.json (question id to option index), COCO result lists,
-    a folder of MME eval_tool files.
+    a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json) for tasks in
+    its TSV files.
     """
     from adem_bench.cards import expand_tasks
     from adem_bench.errors import CardError

@@ -6,7 +6,6 @@ questions are both right. Perception and cognition are sums over subtasks (calcu
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 
 from adem_bench.metrics.intervals import share_metric
 from adem_bench.metrics.majority import MAJORITY, majority
+from adem_bench.metrics.vlmevalkit import read_yes_no
 from adem_bench.records import Metric
 
 PERCEPTION = (
@@ -66,27 +66,10 @@ def read_lmms_eval(text: str) -> YesNo:
     return _in_prefix(answer)
 
 
-def read_vlmevalkit(text: str) -> YesNo:
-    """Read an answer as VLMEvalKit does (dataset/utils/yorn.py): one of the two words anywhere.
-
-    Punctuation goes as in its matching: a mark that stands beside a blank somewhere, or any
-    mark once a number has a comma, is deleted; other marks become blanks.
-    """
-    answer = text.lower()
-    glued = re.search(r"\d,\d", answer) is not None
-    words = answer
-    for mark in ';/[]"{}()=+\\_-><@`,?!':
-        beside_blank = f"{mark} " in answer or f" {mark}" in answer
-        words = words.replace(mark, "" if glued or beside_blank else " ")
-    # Its pattern passes re.UNICODE (32) where the count belongs: 32 dots go, the rest stay.
-    found = set(re.sub(r"\.(?!\d)", "", words, count=32).split()) & {"yes", "no"}
-    return ("yes" if "yes" in found else "no") if len(found) == 1 else "other"
-
-
 READERS: dict[str, Callable[[str], YesNo]] = {
     "official": read_official,
     "lmms_eval": read_lmms_eval,
-    "vlmevalkit": read_vlmevalkit,
+    "vlmevalkit": read_yes_no,
 }
 
 

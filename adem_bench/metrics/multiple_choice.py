@@ -80,13 +80,17 @@ def choice_metrics(answers: Sequence[Choice], circular: bool) -> tuple[Metric, .
         extra = [majority([answer.reference for answer in answers])]
     unread = sum(answer.prediction == NONE for answer in answers)
     note = "no option read; scored as wrong"
-    accuracy, *by_group = grouped_metrics(scored, ACCURACY, "questions")
+    accuracy, *by_group = grouped_metrics(scored, ACCURACY, _unit(circular))
     return (accuracy, Metric(UNREAD, unread, "count", len(answers), note), *extra, *by_group)
 
 
 def choice_statistics(answers: Sequence[Choice], circular: bool) -> Statistics:
     """Return what the accuracies rest on, by question."""
-    return grouped_statistics(choice_scores(answers, circular), ACCURACY, "questions")
+    return grouped_statistics(choice_scores(answers, circular), ACCURACY, _unit(circular))
+
+
+def _unit(circular: bool) -> str:
+    return "questions" if circular else "images"
 
 
 def choice_scores(answers: Sequence[Choice], circular: bool) -> list[Scored]:

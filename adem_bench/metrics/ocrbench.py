@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, widened
 from adem_bench.metrics.intervals import Formula, Statistics, with_intervals
 from adem_bench.records import Metric
 
@@ -39,7 +39,9 @@ def ocrbench_metrics(answers: Sequence[Scored]) -> tuple[Metric, ...]:
     shares = grouped_metrics(answers, ACCURACY, "images")
     if not answers:
         return (*points, *shares)
-    return (*with_intervals(tuple(points), ocrbench_statistics(answers)), *shares)
+    units = len({answer.unit for answer in answers})
+    found = with_intervals(tuple(points), ocrbench_statistics(answers))
+    return (*(widened(metric, units, metric.count) for metric in found), *shares)
 
 
 def ocrbench_statistics(answers: Sequence[Scored]) -> Statistics:

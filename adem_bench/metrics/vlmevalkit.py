@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from adem_bench.metrics.mme import YesNo
-from adem_bench.metrics.vqa import ANY_MARK, COMMA_IN_NUMBER, MARKS, agreement, without_articles
+from adem_bench.metrics.vqa import (
+    MOST_FULL_STOPS,
+    agreement,
+    one_line,
+    without_articles,
+    without_marks,
+)
 
 COMMIT = "e8e78f05f3080fe28154f2130321f17951c3be94"
 NONE, REFUSED = "", "Z"
@@ -35,8 +41,6 @@ SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 STATED = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)
 LAST_WORDS = 4
 FULL_STOP = re.compile(r"(?<!\d)\.(?!\d)")
-MOST_FULL_STOPS = 32
-"""Its pattern passes re.UNICODE (32) where the count belongs."""
 
 
 def read_option(answer: str, options: Mapping[str, str]) -> str:
@@ -76,24 +80,15 @@ def _by_text(answer: str, options: Mapping[str, str]) -> str:
     return found[0] if len(found) == 1 else NONE
 
 
-def read_yes_no(answer: str) -> YesNo:
+def read_yes_no(answer: str) -> Literal["yes", "no", "other"]:
     """Read an answer: exactly one of the words yes and no decides, wherever it stands."""
-    found = {"yes", "no"} & set(without_marks(answer.lower()).split())
+    found = {"yes", "no"} & set(_without_punctuation(answer.lower()).split())
     return ("yes" if "yes" in found else "no") if len(found) == 1 else "other"
 
 
-def without_marks(text: str) -> str:
-    """Return text without punctuation, as the VQA evaluation does it but for full stops.
-
-    These stay where a digit stands before or behind them.
-    """
-    found = text
-    if ANY_MARK.search(text):
-        glued = COMMA_IN_NUMBER.search(text) is not None
-        for mark in MARKS:
-            beside_blank = f"{mark} " in text or f" {mark}" in text
-            found = found.replace(mark, "" if glued or beside_blank else " ")
-    return FULL_STOP.sub("", found, count=MOST_FULL_STOPS)
+def _without_punctuation(text: str) -> str:
+    """Return text as the VQA evaluation does, but full stops stay behind digits too."""
+    return FULL_STOP.sub("", without_marks(text), count=MOST_FULL_STOPS)
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
@@ -106,4 +101,4 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _processed(text: str) -> str:
-    return without_articles(without_marks(text.replace("\n", " ").replace("\t", " ").strip()))
+    return without_articles(_without_punctuation(one_line(text)))

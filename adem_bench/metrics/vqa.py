@@ -110,17 +110,23 @@ class VqaRule:
 
     def comparable(self, prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
         """Return the answer and the annotators' as they are compared."""
-        if self.keeps_unanimous and len(set(map(_one_line, answers))) <= 1:
-            return _one_line(prediction), [_one_line(answer) for answer in answers]
+        if self.keeps_unanimous and len(set(map(one_line, answers))) <= 1:
+            return one_line(prediction), [one_line(answer) for answer in answers]
         return self.prediction(prediction), [self.answer(answer) for answer in answers]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return text without line breaks, tabs and margins."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def without_punctuation(text: str) -> str:
-    """Return text without marks and full stops, as processPunctuation (vqaEval.py).
+    """Return text without marks and full stops, as processPunctuation (vqaEval.py)."""
+    return FULL_STOP.sub("", without_marks(text), count=MOST_FULL_STOPS)
+
+
+def without_marks(text: str) -> str:
+    """Return text without marks other than full stops.
 
     A mark that stands beside a blank somewhere is deleted, as is any mark once a number has a
     comma; other marks become blanks.
@@ -131,7 +137,7 @@ def without_punctuation(text: str) -> str:
         for mark in MARKS:
             beside_blank = f"{mark} " in text or f" {mark}" in text
             found = found.replace(mark, "" if glued or beside_blank else " ")
-    return FULL_STOP.sub("", found, count=MOST_FULL_STOPS)
+    return found
 
 
 def without_articles(text: str, contractions: dict[str, str] = OFFICIAL_CONTRACTIONS) -> str:
@@ -143,12 +149,12 @@ def without_articles(text: str, contractions: dict[str, str] = OFFICIAL_CONTRACT
 @lru_cache(CACHED)
 def processed(text: str) -> str:
     """Return an answer as the VQA evaluation compares it."""
-    return without_articles(without_punctuation(_one_line(text)))
+    return without_articles(without_punctuation(one_line(text)))
 
 
 @lru_cache(CACHED)
 def _vizwiz(text: str) -> str:
-    return without_articles(without_punctuation(_one_line(text)), VIZWIZ_CONTRACTIONS)
+    return without_articles(without_punctuation(one_line(text)), VIZWIZ_CONTRACTIONS)
 
 
 @lru_cache(CACHED)

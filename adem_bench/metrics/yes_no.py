@@ -44,10 +44,11 @@ def read_pope(answer: str) -> YesNo:
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
+# eval_mme.py writes an answer on one line before MME's eval_tool reads it.
 READERS: Mapping[str, Callable[[str], YesNo]] = {
     "vlmevalkit": read_yes_no,
     "lmms_eval": read_lmms_eval,
-    "mme": read_official,
+    "mme": lambda answer: read_official(answer.replace("\n", "").replace("\r", "")),
     "pope": read_pope,
 }
 

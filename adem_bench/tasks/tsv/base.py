@@ -105,6 +105,14 @@ class TsvTask(ABC, Generic[Options]):
             raise BadRowError("it has no question")
         if "answer" in row.cells and not row.text("answer"):
             raise BadRowError("it has no answer")
+        self.check_answer(row, sample)
+
+    def check_answer(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse a right answer that is none of this kind: rows of another benchmark have such.
+
+        Raises:
+            BadRowError: what was found and what is expected.
+        """
 
     @abstractmethod
     def read(self, sample: Sample, response: Response) -> Prediction:
@@ -327,6 +335,8 @@ class TsvTask(ABC, Generic[Options]):
         index = row["index"]
         try:
             sample = self.predicted(TsvRow(number, index, row, ()), known)
+            if known is None:
+                self.check_answer(TsvRow(number, index, row, ()), sample)
         except BadRowError as error:
             raise PredictionsError(f"{path}, row {number} (index {index}): {error}") from error
         found = self.read(sample, Response(row["prediction"]))

@@ -39,6 +39,7 @@ from adem_bench.tasks.tsv.base import (
 )
 
 QCM = "QCM-A"
+LETTERS = frozenset(ascii_uppercase)
 STRICT_SCORING = (
     "answers are read strictly: an option's letter at the start, standing alone; "
     "options.answer_rule=vlmevalkit reads them as VLMEvalKit does"
@@ -91,7 +92,7 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
             options = {"A": answer, "B": OTHER} | {
                 letter: text for letter, text in options.items() if letter > "B"
             }
-            answer = answer if answer in ascii_uppercase else "A"
+            answer = answer if answer in LETTERS else "A"
         return Sample(
             id=row.index,
             fields={
@@ -109,10 +110,10 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
 
     def check(self, row: TsvRow, sample: Sample) -> None:
         """Refuse a question with fewer than two options, or whose answer is none of them."""
-        super().check(row, sample)
         options = sample.fields["options"]
         if len(options) < 2:
             raise BadRowError(f"it has {len(options)} options that are not empty; expected two")
+        super().check(row, sample)
         if sample.reference is not None and sample.reference not in options:
             raise BadRowError(
                 f"its answer {str(sample.reference)[:40]!r} is none of its options "
@@ -122,6 +123,11 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
             raise BadRowError(f"format {QCM} cannot show its options {', '.join(options)}")
         if self.options.circular and not (row.index.isascii() and row.index.isdigit()):
             raise BadRowError("rotations are known by numbers, and its index is none")
+
+    def check_answer(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse an answer that is no letter."""
+        if sample.reference is not None and str(sample.reference) not in LETTERS:
+            raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is no option's letter")
 
     def prompt(self, sample: Sample) -> str:
         """Return hint, question and options, as VLMEvalKit has them or as the QCM-A format."""

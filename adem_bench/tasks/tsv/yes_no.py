@@ -101,9 +101,8 @@ class YesNo(TsvTask[YesNoOptions]):
         """Return what related questions share."""
         return image_cluster(row)
 
-    def check(self, row: TsvRow, sample: Sample) -> None:
+    def check_answer(self, row: TsvRow, sample: Sample) -> None:
         """Refuse an answer that is neither yes nor no."""
-        super().check(row, sample)
         if sample.reference is not None and str(sample.reference).lower() not in ("yes", "no"):
             raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
 
@@ -138,9 +137,9 @@ class Mme(YesNo):
         """Return subtask and image: the two questions of a pair."""
         return f"{row.text('category')}/{row.text('image_path')}"
 
-    def check(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse a category that MME does not have."""
-        super().check(row, sample)
+    def check_answer(self, row: TsvRow, sample: Sample) -> None:
+        """Refuse also a category that MME does not have."""
+        super().check_answer(row, sample)
         if row.text("category") not in SUBTASKS:
             raise BadRowError(f"its category {row.text('category')[:40]!r} is none of MME's")
 
