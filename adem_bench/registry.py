@@ -144,6 +144,7 @@ MODEL_KINDS = Registry(
         "constant": "adem_bench.models.baselines:Constant",
         "majority": "adem_bench.models.baselines:Majority",
         "openai": "adem_bench.models.served.model:ServedModel",
+        "vlmevalkit": "adem_bench.models.vlmevalkit:VlmEvalKitModel",
     },
 )
 
