@@ -143,6 +143,7 @@ MODEL_KINDS = Registry(
         "echo": "adem_bench.models.baselines:Echo",
         "constant": "adem_bench.models.baselines:Constant",
         "majority": "adem_bench.models.baselines:Majority",
+        "hf": "adem_bench.models.hf.model:HfModel",
         "openai": "adem_bench.models.served.model:ServedModel",
         "vlmevalkit": "adem_bench.models.vlmevalkit:VlmEvalKitModel",
     },

@@ -1,0 +1,167 @@
+"""The registered kind `hf`: a card in, responses out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.device import count_parameters, memory_errors, name_of, pick_device
+from adem_bench.models.hf.budget import batch_budget
+from adem_bench.models.hf.decoding import Decoded, decode, dictate
+from adem_bench.models.hf.images import ImagesAhead
+from adem_bench.models.hf.loading import load
+from adem_bench.models.hf.prompts import Prompts
+from adem_bench.models.hf.settings import find_files, read_options
+from adem_bench.records import Json, Request, Response
+from adem_bench.schemas import ModelCard
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class HfModel:
+    """An image-text-to-text model of transformers."""
+
+    def __init__(self, card: ModelCard, options: ModelOptions) -> None:
+        """Find the files, fetching them if need be, and load them.
+
+        Raises:
+            CardError: an option is unknown or wrong.
+            CheckpointError: there is no such model, or it cannot be loaded.
+        """
+        self.card = card
+        self._settings = read_options(card)
+        self._device = pick_device(options.device)
+        self._files = find_files(card, self._settings, options.data_root)
+        loaded = load(card, self._files, self._settings, self._device)
+        self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
+        self._prompts = Prompts(loaded.processor, self._settings.system)
+        self._images = ImagesAhead()
+        self._files_digest = self._files.fingerprint()
+
+    def use_weights_for(self, task: str, task_kind: str) -> None:
+        """Do nothing: one set of weights serves every task."""
+
+    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+        """Return that nothing is known of it."""
+        return {}
+
+    def length(self, request: Request) -> int:
+        """Return about how many tokens prompt, images and answer are."""
+        return self._prompts.count(request) + request.max_new_tokens
+
+    def budget(self) -> Budget:
+        """Return the card's limit, or what fits into the memory that is free."""
+        suits = batch_budget(self._network.config, self._device, self._network.dtype.itemsize)
+        return Budget(self.card.prompt_batch_tokens or suits.tokens, suits.rows)
+
+    def prefetch(self, requests: Sequence[Request]) -> None:
+        """Start reading the images of requests to come."""
+        self._images.prefetch(path for request in requests for path in request.images)
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer a batch; requests with and without image, or of other limits, apart."""
+        images = self._images.read(path for request in requests for path in request.images)
+        responses: dict[int, Response] = {}
+        parts: dict[tuple[bool, int], list[int]] = {}
+        for index, request in enumerate(requests):
+            unreadable = [e for e in map(images.get, request.images) if isinstance(e, str)]
+            fault = unreadable[0] if unreadable else self._prompts.fault(request)
+            if fault:
+                responses[index] = Response("", error=fault)
+            else:
+                key = (bool(request.images), request.max_new_tokens)
+                parts.setdefault(key, []).append(index)
+        with memory_errors():
+            for indices in parts.values():
+                answers = self._answer([requests[index] for index in indices], images)
+                responses |= zip(indices, answers, strict=True)
+        return [responses[index] for index in range(len(requests))]
+
+    def _answer(
+        self, requests: Sequence[Request], images: Mapping[Path, Image | str]
+    ) -> list[Response]:
+        """Answer requests that all have images, or none, and one limit."""
+        texts = [self._prompts.render(r.prompt, len(r.images)) for r in requests]
+        try:
+            inputs = self._prompts.inputs(texts, [[images[p] for p in r.images] for r in requests])
+        except ValueError as error:
+            if len(requests) > 1:  # one of them is at fault, and only that one is to fail
+                return [self._answer([request], images)[0] for request in requests]
+            reason = " ".join(str(error).split())[:300]
+            return [Response("", error=f"the model's processor refuses the request: {reason}")]
+        inputs = inputs.to(self._device, self._network.dtype)
+        decoded = decode(self._network, inputs, requests[0].max_new_tokens)
+        choices = self._choices(requests, texts, inputs, decoded)
+        return [
+            Response(self._tokenizer.decode(ids, skip_special_tokens=True), choice_logprobs=told)
+            for ids, told in zip(decoded.ids, choices, strict=True)
+        ]
+
+    def _choices(
+        self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, decoded: Decoded
+    ) -> list[tuple[float, ...] | None]:
+        """Return the log-probabilities of every request's choices, None where it has none."""
+        wanted = [
+            [self._prompts.continuation(text, choice) for choice in request.choices]
+            for request, text in zip(requests, texts, strict=True)
+        ]
+        if all(len(ids) == 1 for row in wanted for ids in row):
+            # One token each: the first step of decoding has told them all.
+            firsts = [[ids[0] for ids in row] for row in wanted]
+            told = [tuple(decoded.first[place, ids].tolist()) for place, ids in enumerate(firsts)]
+        else:
+            # Rows with fewer choices repeat one of theirs, or anything, and drop what it gives.
+            most = max(map(len, wanted))
+            turns = [
+                [row[min(turn, len(row) - 1)] if row else [0] for row in wanted]
+                for turn in range(most)
+            ]
+            columns = [dictate(self._network, inputs, turn) for turn in turns]
+            told = [
+                tuple(column[place] for column in columns[: len(row)])
+                for place, row in enumerate(wanted)
+            ]
+        return [
+            row if request.choices else None for request, row in zip(requests, told, strict=True)
+        ]
+
+    def fingerprint(self) -> str:
+        """Return a digest over the files and everything that changes answers."""
+        settings = self._settings
+        seen = {
+            "files": self._files_digest,
+            "dtype": str(self._network.dtype),
+            "attention": self.card.attention,
+            "processor": settings.processor,
+            "system": settings.system,
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+    def warnings(self) -> Sequence[str]:
+        """Return what a reader of the results must know of the model."""
+        found = []
+        if self._settings.trust_remote_code:
+            found.append("Python code out of the model's repository was allowed to run")
+        if not self._prompts.has_template:
+            found.append("the model has no chat template: prompts were given to it as they are")
+        return found
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return names, sizes and precision for a manifest."""
+        # A folder's place is nobody's business but its machine's.
+        source = self._settings.source if self._files.revision else self._files.folder.name
+        return {
+            "name": self.card.name,
+            "fingerprint": self.fingerprint(),
+            "source": source,
+            "revision": self._files.revision,
+            "architecture": type(self._network).__name__,
+            "total_parameters": count_parameters(self._network),
+            "dtype": str(self._network.dtype).removeprefix("torch."),
+            "device": name_of(self._device),
+        }

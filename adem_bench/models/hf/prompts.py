@@ -1,0 +1,114 @@
+"""Requests as a model's chat template writes them, and how many tokens they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adem_bench.records import Request
+
+STEP, MOST = 128, 4096
+"""Image sides are rounded up to a multiple of `STEP` pixels, and counted up to `MOST`."""
+
+
+class Prompts:
+    """Renders and measures the prompts of one model."""
+
+    def __init__(self, processor: Any, system: str = "") -> None:
+        """Use a processor's template, with a system message where there is one."""
+        self._processor = processor
+        self._system = system
+        self._placeholder = str(getattr(processor, "image_token", "") or "")
+        self._of_size = lru_cache(maxsize=None)(self._count_image)
+        self._of_file = lru_cache(maxsize=1 << 16)(self._count_file)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model was tuned on chats; else prompts go in as they are."""
+        return getattr(self._processor, "chat_template", None) is not None
+
+    def fault(self, request: Request) -> str | None:
+        """Return why a request cannot be asked: its text has a token that stands for images."""
+        if self._placeholder and self._placeholder in request.prompt:
+            return f"the prompt contains {self._placeholder!r}, which stands for an image here"
+        return None
+
+    def render(self, prompt: str, images: int) -> str:
+        """Return the text that a model continues: images first, then the prompt."""
+        if not self.has_template:
+            return self._placeholder * images + prompt
+        pictures = [{"type": "image"} for _ in range(images)]
+        content = [*pictures, {"type": "text", "text": prompt}]
+        chat = [{"role": "user", "content": content}]
+        if self._system:
+            first = {"role": "system", "content": [{"type": "text", "text": self._system}]}
+            chat.insert(0, first)
+        rendered: str = self._processor.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=False
+        )
+        return rendered
+
+    def inputs(self, texts: Sequence[str], images: Sequence[Sequence[Any]]) -> Any:
+        """Return a batch, padded on the left, as the network takes it.
+
+        Args:
+            texts: B rendered texts.
+            images: The images of each, in order; all rows have some, or none has.
+
+        Raises:
+            ValueError: the processor refuses an image (its shape, say).
+        """
+        start = self._processor.tokenizer.bos_token
+        return self._processor(
+            text=list(texts),
+            images=[list(row) for row in images] if images[0] else None,
+            padding=True,
+            return_tensors="pt",
+            # A template that writes the start token must not get another one.
+            add_special_tokens=not (start and texts[0].startswith(start)),
+        )
+
+    def continuation(self, text: str, choice: str) -> list[int]:
+        """Return the ids that a choice adds behind a rendered text.
+
+        A blank in front of it is dropped where the text ends in a blank or in a special token:
+        there an answer starts without one.
+        """
+        tokenizer = self._processor.tokenizer
+        at_start = text[-1:].isspace() or text.endswith(tuple(tokenizer.all_special_tokens))
+        wanted = choice.lstrip() if at_start else choice
+        before, joined = self._ids(text), self._ids(text + wanted)
+        whole = joined[: len(before)] == before and len(joined) > len(before)
+        return joined[len(before) :] if whole else self._ids(wanted)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def count(self, request: Request) -> int:
+        """Return about how many tokens a prompt is, with its images."""
+        words = len(self._ids(self.render(request.prompt, 0)))
+        return words + sum(self._of_file(path) for path in request.images)
+
+    def _count_file(self, path: Path) -> int:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                sides = image.size
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return 0  # it fails when it is its turn
+        width, height = (min(MOST, -(-side // STEP) * STEP) for side in sides)
+        return self._of_size(width, height)
+
+    def _count_image(self, width: int, height: int) -> int:
+        """Return the tokens of an image, by having the processor read a blank one."""
+        from PIL import Image
+
+        try:
+            batch = self.inputs([self.render("", 1)], [[Image.new("RGB", (width, height))]])
+        except ValueError:
+            return 0
+        return max(0, int(batch["input_ids"].shape[1]) - len(self._ids(self.render("", 0))))

@@ -1,0 +1,116 @@
+"""What a card may say of a transformers model, and where its files are; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from adem_bench.cards import check_options
+from adem_bench.errors import CheckpointError
+from adem_bench.files import file_digest
+from adem_bench.models.weights import candidate_paths, weights_path
+from adem_bench.schemas import ModelCard, Strict
+
+CONFIG_NAME = "config.json"
+FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+"""All that makes a model; weights in pickles are not among it."""
+CODE = "*.py"
+
+
+class HfOptions(Strict):
+    """The `options` of a card of kind `hf`."""
+
+    source: str
+    """A folder, or the id of a repository on the hub."""
+    revision: str | None = None
+    """Branch, tag or commit of that repository."""
+    trust_remote_code: bool = False
+    """Whether Python code out of the model's repository may run."""
+    processor: dict[str, Any] = Field(default={})
+    """Arguments for the processor, for example `{do_image_splitting: false}`."""
+    system: str = ""
+    """System message before every prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class HfFiles:
+    """A model's files on this machine."""
+
+    folder: Path
+    revision: str | None
+    """Commit on the hub; None for a folder of the user's."""
+    with_code: bool
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits over the names and contents of all files."""
+        patterns = (*FILES, CODE) if self.with_code else FILES
+        files = sorted({file for pattern in patterns for file in self.folder.glob(pattern)})
+        parts = [f"{file.name} {file_digest(file)}" for file in files]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def read_options(card: ModelCard) -> HfOptions:
+    """Return a card's options.
+
+    Raises:
+        CardError: an option is unknown or wrong.
+    """
+    return check_options("model", card, HfOptions)
+
+
+def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfFiles:
+    """Return a model's files: of a folder here, else of the hub, fetched if they are not here yet.
+
+    Args:
+        card: Whose folder, and the `weights/` of the data root, are looked at.
+        options: With the source.
+        data_root: None for the default one.
+
+    Raises:
+        CheckpointError: there is neither such a folder nor such a repository.
+    """
+    folder = weights_path(options.source, card, data_root) or _here(options.source)
+    if folder is None:
+        return _fetched(card, options, data_root)
+    if not (folder / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"model {card.name}: {folder} has no {CONFIG_NAME}; expected a folder that "
+            "transformers has saved (save_pretrained of model and processor)"
+        )
+    return HfFiles(folder, None, options.trust_remote_code)
+
+
+def _here(source: str) -> Path | None:
+    """Return the folder as a command line means it: from where the user stands."""
+    folder = Path(source).expanduser()
+    return folder if folder.exists() else None
+
+
+def _fetched(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    fetch: Callable[..., str] = snapshot_download
+    patterns = [*FILES, CODE] if options.trust_remote_code else [*FILES]
+    try:
+        # Folders within a repository hold the same weights in other formats.
+        folder = fetch(
+            options.source,
+            revision=options.revision,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],
+        )
+    except (HFValidationError, OSError, ValueError) as error:
+        looked = [str(place) for place in candidate_paths(options.source, card, data_root)]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(
+            f"model {card.name}: {options.source!r} is no folder (looked at "
+            f"{', '.join([options.source, *looked])}) and cannot be fetched from the Hugging Face "
+            f"hub: {reason}"
+        ) from error
+    return HfFiles(Path(folder), Path(folder).name, options.trust_remote_code)

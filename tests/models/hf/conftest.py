@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from tiny_hf import BUILDERS
+
+from adem_bench.cards import load_model_card
+from adem_bench.models.base import ModelOptions
+from adem_bench.models.hf.model import HfModel
+from adem_bench.records import Request
+
+
+@pytest.fixture(autouse=True)
+def _on_one_thread(one_thread):
+    """All tests here run tiny models."""
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """A folder of each architecture."""
+    root = tmp_path_factory.mktemp("hf")
+    for name, build in BUILDERS.items():
+        build(root / name)
+    return {name: root / name for name in BUILDERS}
+
+
+@pytest.fixture(scope="session")
+def load():
+    """Loads a folder on the CPU."""
+
+    def make(folder, *settings):
+        return HfModel(load_model_card(f"hf:{folder}", settings), ModelOptions("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="session", params=BUILDERS)
+def model(request, folders, load):
+    """Each architecture, loaded once."""
+    return load(folders[request.param])
+
+
+@pytest.fixture(scope="session")
+def llava(folders, load):
+    """LLaVA, loaded once."""
+    return load(folders["llava"])
+
+
+@pytest.fixture(scope="session")
+def requests(pictures):
+    """Prompts of several lengths with one image, two, and none."""
+    red, green, blue = pictures
+    return [
+        Request("Is it red?", (red,), 8),
+        Request("What is the colour of the square in this picture?", (green,), 8),
+        Request("Which of the two is green?", (blue, green), 8),
+        Request("Why?", (), 8),
+        Request("Name a colour that is not in any of the pictures.", (), 8),
+        Request("Is it red?", (blue,), 8),
+    ]

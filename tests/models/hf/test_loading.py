@@ -1,0 +1,138 @@
+"""Folders that are not as they should be, and code that must not run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adem_bench.errors import CheckpointError
+from adem_bench.records import Request
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def copied(folders, tmp_path):
+    """A copy of the LLaVA folder to spoil."""
+    return shutil.copytree(folders["llava"], tmp_path / "copy")
+
+
+def test_the_fingerprint_is_of_the_files_and_not_of_their_place(copied, load, llava):
+    assert load(copied).fingerprint() == llava.fingerprint()
+    tensors = load_file(copied / WEIGHTS)
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, copied / WEIGHTS, {"format": "pt"})
+    changed = load(copied).fingerprint()
+    assert changed != llava.fingerprint()
+    (copied / "chat_template.jinja").write_text("{{ messages[0]['content'][-1]['text'] }}")
+    assert load(copied).fingerprint() != changed
+
+
+def test_missing_weights_are_never_made_up(copied, load):
+    tensors = load_file(copied / WEIGHTS)
+    kept = {name: tensor for name, tensor in tensors.items() if "layers.1.mlp" not in name}
+    save_file(kept, copied / WEIGHTS, {"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=r"lack \d tensors of a LlavaForConditionalGeneration"
+    ):
+        load(copied)
+
+
+def test_pickled_weights_are_not_read(copied, load):
+    torch.save(load_file(copied / WEIGHTS), copied / "pytorch_model.bin")
+    (copied / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="weights in pickles become safetensors"):
+        load(copied)
+
+
+def test_a_torn_file_of_weights_is_one_line(copied, load):
+    (copied / WEIGHTS).write_bytes((copied / WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded: ") as caught:
+        load(copied)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_model_says_what_is_expected(tmp_path, load):
+    with pytest.raises(CheckpointError, match=r"has no config.json; expected a folder that"):
+        load(tmp_path)
+
+
+def test_a_name_that_is_nowhere_names_every_place(load, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="'org/no-such-model' is no folder"):
+        load("org/no-such-model")
+    with pytest.raises(CheckpointError, match="is no folder"):
+        load("./no such/folder/at all")
+
+
+def test_a_language_model_without_eyes_is_refused(tmp_path, load):
+    from tiny_hf import tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tokenizer(())
+    config = LlamaConfig(vocab_size=len(words), hidden_size=8, intermediate_size=8,
+                         num_hidden_layers=1, num_attention_heads=1)  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="reads no images; expected an image-text-to-text"):
+        load(tmp_path)
+
+
+def test_a_model_without_a_chat_template_gets_plain_prompts_and_a_warning(copied, load, pictures):
+    (copied / "chat_template.jinja").unlink()
+    model = load(copied)
+    assert model._prompts.render("a picture of", 1) == "<image>a picture of"
+    assert model.warnings() == [
+        "the model has no chat template: prompts were given to it as they are"
+    ]
+    assert model.generate([Request("a picture of", (pictures[0],), 4)])[0].error is None
+
+
+def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, requests):
+    settings = json.loads((copied / "generation_config.json").read_text())
+    wild = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 1.9}
+    (copied / "generation_config.json").write_text(json.dumps(settings | wild))
+    assert load(copied).generate(requests) == llava.generate(requests)
+
+
+CODE = """
+from pathlib import Path
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+Path(r"{told}").touch()
+class OwnConfig(LlavaConfig):
+    model_type = "own"
+class OwnModel(LlavaForConditionalGeneration):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_repository_runs_only_if_the_user_says_so(
+    copied, load, tmp_path, monkeypatch, requests
+):
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    told = tmp_path / "it-ran"
+    (copied / "own.py").write_text(CODE.format(told=told))
+    tensors = load_file(copied / WEIGHTS)  # names are mapped by type, and this one has no map
+    tensors["lm_head.weight"] = tensors.pop("language_model.lm_head.weight")
+    save_file(tensors, copied / WEIGHTS, {"format": "pt"})
+    config = json.loads((copied / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForImageTextToText": "own.OwnModel"},
+    }
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"--set model.options.trust_remote_code=true"):
+        load(copied)
+    assert not told.exists()
+    model = load(copied, "options.trust_remote_code=true")
+    assert told.exists()
+    assert model.generate(requests[:1])[0].error is None
+    assert model.warnings() == ["Python code out of the model's repository was allowed to run"]

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CardError, OutOfMemoryError
+from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.hf.budget import LEAST_TOKENS, batch_budget, token_bytes
+from adem_bench.models.hf.model import HfModel
+from adem_bench.records import Request
+
+CHOICES = (" A", " B", " none of them")
+
+
+def texts(responses):
+    assert [r.error for r in responses] == [None] * len(responses)
+    return [r.text for r in responses]
+
+
+def test_answers_do_not_depend_on_the_batch(model, requests):
+    asked = [replace(request, choices=CHOICES) for request in requests]
+    together = model.generate(asked)
+    alone = [model.generate([request])[0] for request in asked]
+    assert texts(together) == texts(alone)
+    assert len(set(texts(alone))) > 3
+    for one, other in zip(together, alone, strict=True):
+        assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-4)
+
+
+def test_an_answer_is_what_the_models_own_processor_and_generate_give(model, requests):
+    # The way that transformers documents for one chat, pixels and template included.
+    request = requests[1]
+    processor, network = model._prompts._processor, model._network
+    picture = {"type": "image", "image": Image.open(request.images[0]).convert("RGB")}
+    chat = [{"role": "user", "content": [picture, {"type": "text", "text": request.prompt}]}]
+    inputs = processor.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    written = network.generate(**inputs, do_sample=False, max_new_tokens=8)
+    new = written[0, inputs["input_ids"].shape[1] :]
+    expected = processor.tokenizer.decode(new, skip_special_tokens=True)
+    assert texts(model.generate([request])) == [expected]
+
+
+def test_images_and_their_order_matter(model, requests):
+    two = requests[2]
+    swapped = replace(two, images=two.images[::-1])
+    blind = replace(two, images=())
+    scores = [
+        model.generate([replace(request, choices=(" A",))])[0].choice_logprobs[0]
+        for request in (two, swapped, blind)
+    ]
+    assert len({round(score, 3) for score in scores}) == 3
+
+
+def test_the_log_probability_of_a_choice_is_of_all_its_tokens(llava, requests):
+    (response,) = llava.generate([replace(requests[3], choices=(" ABC", " A"))])
+    tokenizer, network = llava._tokenizer, llava._network
+    text = llava._prompts.render(requests[3].prompt, 0)
+    for choice, told in zip((" ABC", " A"), response.choice_logprobs, strict=True):
+        prompt, whole = (
+            tokenizer(t, add_special_tokens=False).input_ids for t in (text, text + choice)
+        )
+        with torch.inference_mode():
+            logits = network(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+        expected = sum(
+            float(logits[place - 1, whole[place]]) for place in range(len(prompt), len(whole))
+        )
+        assert told == pytest.approx(expected, abs=1e-4)
+
+
+def test_choices_of_one_token_cost_no_further_pass(llava, requests, monkeypatch):
+    calls = []
+    original = llava._network.generate
+    monkeypatch.setattr(
+        llava._network, "generate", lambda **given: calls.append(1) or original(**given)
+    )
+    one = replace(requests[3], choices=("A", "B"))
+    (response,) = llava.generate([one])
+    assert len(response.choice_logprobs) == 2
+    assert len(calls) == 1
+
+
+def test_a_choice_loses_its_blank_where_an_answer_starts_without_one(folders, load):
+    qwen = load(folders["qwen2_vl"])
+    ids = qwen._tokenizer("A", add_special_tokens=False)["input_ids"]
+    assert qwen._prompts.continuation("assistant\n", " A") == ids
+    assert qwen._prompts.continuation("<|im_end|>", " A") == ids
+    assert len(qwen._prompts.continuation("ANSWER:", " A")) == 2
+
+
+def test_what_cannot_be_asked_fails_alone(model, pictures, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    placeholder = model._prompts._placeholder
+    responses = model.generate(
+        [
+            Request("Good?", (pictures[0],), 4),
+            Request("Broken?", (tmp_path / "broken.png",), 4),
+            Request("Gone?", (pictures[0], tmp_path / "gone.png"), 4),
+            Request(f"Hostile {placeholder}?", (pictures[0],), 4),
+        ]
+    )
+    assert [bool(r.error) for r in responses] == [False, True, True, True]
+    assert "broken.png cannot be read" in responses[1].error
+    assert "gone.png does not exist" in responses[2].error
+    assert f"contains {placeholder!r}" in responses[3].error
+
+
+def test_an_image_that_the_processor_refuses_fails_alone(folders, load, pictures, tmp_path):
+    # Qwen2-VL takes no image whose sides differ 200-fold.
+    Image.new("RGB", (900, 3)).save(tmp_path / "thin.png")
+    qwen = load(folders["qwen2_vl"])
+    asked = [Request("Is it?", (path,), 4) for path in (pictures[0], tmp_path / "thin.png")]
+    assert qwen.length(asked[1]) > 0
+    good, bad = qwen.generate(asked)
+    assert good.error is None
+    assert bad.error.startswith("the model's processor refuses the request: absolute aspect ratio")
+
+
+def test_length_counts_the_tokens_of_images(model, requests):
+    for request in requests[:5]:
+        inputs = model._prompts.inputs(
+            [model._prompts.render(request.prompt, len(request.images))],
+            [[Image.open(path).convert("RGB") for path in request.images]],
+        )
+        exact = inputs["input_ids"].shape[1] + request.max_new_tokens
+        # Sizes are rounded up, which only tokens that follow the size notice.
+        assert exact - 2 <= model.length(request) <= 3 * exact
+
+
+def test_memory_that_runs_out_is_the_schedulers_to_answer(llava, requests, monkeypatch):
+    def full(**given):
+        raise torch.OutOfMemoryError("too large")
+
+    monkeypatch.setattr(llava._network, "generate", full)
+    with pytest.raises(OutOfMemoryError, match="too large"):
+        llava.generate(requests[:1])
+
+
+def test_the_budget_follows_memory_and_the_card(llava, folders, load, monkeypatch):
+    config = llava._network.config
+    cache, working = 2 * 2 * 2 * 8, 4 * (4 * 32 + 3 * 64)
+    assert token_bytes(config, 4) == (cache + working) * 4
+    module = "adem_bench.models.hf.budget.free_bytes"
+    monkeypatch.setattr(module, lambda device: 2 * 1000 * token_bytes(config, 4))
+    assert batch_budget(config, torch.device("cpu"), 4).tokens == 1000
+    monkeypatch.setattr(module, lambda device: 0)
+    assert llava.budget().tokens == LEAST_TOKENS
+    assert load(folders["llava"], "prompt_batch_tokens=100").budget().tokens == 100
+
+
+def test_attention_and_precision_can_be_chosen(folders, load, llava, requests):
+    eager = load(folders["llava"], "attention=eager")
+    assert eager._network.config._attn_implementation == "eager"
+    assert llava._network.config._attn_implementation == "sdpa"
+    asked = [replace(request, choices=(" A",)) for request in requests]
+    for one, other in zip(eager.generate(asked), llava.generate(asked), strict=True):
+        assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-3)
+    half = load(folders["llava"], "dtype=bfloat16")
+    assert half.describe()["dtype"] == "bfloat16"
+    assert half.generate(requests[:1])[0].error is None
+    assert len({m.fingerprint() for m in (llava, eager, half)}) == 3
+
+
+def test_a_system_message_and_processor_arguments_change_what_is_seen(folders, load, requests):
+    plain = load(folders["qwen2_vl"])
+    talked = load(folders["qwen2_vl"], "options.system=Be brief.")
+    assert "ROLE:system Be brief.ROLE:user Why?" in talked._prompts.render("Why?", 0)
+    small = load(folders["qwen2_vl"], "options.processor={size: {longest_edge: 256, shortest_edge: 64}}")
+    assert small.length(requests[0]) < plain.length(requests[0])
+    assert len({m.fingerprint() for m in (plain, talked, small)}) == 3
+
+
+def test_the_registry_knows_the_kind(folders):
+    card = load_model_card(f"hf:{folders['llava']}")
+    loaded = build_model(card, ModelOptions("cpu"))
+    assert isinstance(loaded, HfModel)
+    facts = loaded.describe()
+    assert (facts["source"], facts["architecture"]) == ("llava", "LlavaForConditionalGeneration")
+    assert loaded.warnings() == []
+
+
+def test_an_unknown_option_is_refused_before_anything_is_loaded(folders, load):
+    with pytest.raises(CardError, match=r"unknown option 'revison'; did you mean: revision"):
+        load(folders["llava"], "options.revison=main")
