@@ -64,29 +64,35 @@ class Ai2dFiles(QuestionFiles):
 
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         for path in self._question_files:
-            yield path.name, read_json(path, self.holds, self.source)
+            raw = read_json(path, self.holds, self.source)
+            asked = raw.get("questions") if isinstance(raw, dict) else None
+            if not isinstance(asked, dict):
+                yield path.name, raw
+                continue
+            for number, (words, row) in enumerate(asked.items(), 1):
+                found = {"file": path.name, "image": raw.get("imageName"), "question": words}
+                yield f"{path.name} question {number}", {**found, "row": row}
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
-        group = "test" if _number(place) in self._test_images else "val"
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question | None:
+        row = raw.get("row")
+        if not isinstance(row, dict):
+            raise BadRowError("expected `questions`, an object of objects")
+        group = "test" if _number(raw["file"]) in self._test_images else "val"
         if self.split not in ("all", group):
-            return
-        image, asked = self.image(raw.get("imageName")), raw.get("questions")
-        if not isinstance(asked, dict):
-            raise BadRowError("`questions` must be an object")
-        for words, row in asked.items():
-            if not isinstance(row, dict):
-                raise BadRowError(f"question {words!r:.60} must be an object")
-            named = {"question": words, "id": row.get("questionId"), "split": group}
-            answered = {"choices": row.get("answerTexts"), "answer": row.get("correctAnswer")}
-            yield _question({**named, **answered}, identifier(named, "id"), image, "")
+            return None
+        named = {"question": raw["question"], "id": row.get("questionId"), "split": group}
+        answered = {"choices": row.get("answerTexts"), "answer": row.get("correctAnswer")}
+        image = self.image(raw["image"])
+        return _question({**named, **answered}, identifier(named, "id"), image, "")
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         group = one_of(raw, "split", self.groups)
-        if self.split in ("all", group):
-            image, number = self.indexed_image(raw), identifier(raw, "question_id")
-            answered = {"choices": raw.get("answer_choices"), "answer": raw.get("answer_label")}
-            # The suite counts questions in the order in which its file system lists them.
-            yield _question({**raw, **answered}, f"{image.name}#{number}", image, place)
+        if self.split not in ("all", group):
+            return None
+        image, number = self.indexed_image(raw), identifier(raw, "question_id")
+        answered = {"choices": raw.get("answer_choices"), "answer": raw.get("answer_label")}
+        # The suite counts questions in the order in which its file system lists them.
+        return _question({**raw, **answered}, f"{image.name}#{number}", image, place)
 
 
 def _question(raw: Mapping[str, Any], question_id: str, image: Path, suite_id: str) -> Question:

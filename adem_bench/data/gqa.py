@@ -32,7 +32,7 @@ class GqaFiles(QuestionFiles):
         rows = object_items(self.main_file, self.holds, self.source)
         return ((name, row) for name, row in rows if _is_balanced(row))
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         image = self.image(f"{identifier(raw, 'imageId')}.jpg")
         types = raw.get("types")
         known = types if isinstance(types, dict) else {}
@@ -40,14 +40,14 @@ class GqaFiles(QuestionFiles):
         kind = "open" if structure == "query" else "binary"
         names = (kind if structure else None, structure, meaning)
         groups = tuple(name for name in names if isinstance(name, str))
-        yield Question(
+        return Question(
             place, text(raw, "question"), text(raw, "answer"), image, groups, suite_id=place
         )
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         number = identifier(raw, "question_id")
         image = self.indexed_image(raw)
-        yield Question(number, text(raw, "question"), text(raw, "answer"), image, suite_id=number)
+        return Question(number, text(raw, "question"), text(raw, "answer"), image, suite_id=number)
 
 
 def _is_balanced(row: object) -> bool:

@@ -71,14 +71,15 @@ class QuestionFiles:
             try:
                 if not isinstance(raw, dict):
                     raise BadRowError(f"expected an object, found {type(raw).__name__}")
-                read = self._indexed if self.index else self._questions
-                for question in read(place, raw):
-                    if question.id in seen:
-                        raise BadRowError(f"question {question.id!r} stands twice")
-                    seen.add(question.id)
-                    yield question
+                question = (self._read_index if self.index else self._read)(place, raw)
+                if question and question.id in seen:
+                    raise BadRowError(f"question {question.id!r} stands twice")
             except BadRowError as error:
                 yield BadRow(place, f"{self.main_file.name}, {place}: {error}")
+                continue
+            if question:
+                seen.add(question.id)
+                yield question
 
     @property
     def main_file(self) -> Path:
@@ -115,12 +116,16 @@ class QuestionFiles:
         """Yield every row with its place, such as `row 3`; none of them is checked."""
         raise NotImplementedError
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
-        """Yield the questions of a row (one, but for captions of one object)."""
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question | None:
+        """Return the question of a row; None for one of another split.
+
+        Raises:
+            BadRowError: the row cannot be used.
+        """
         raise NotImplementedError
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
-        """Yield the question of a row of the suite's index."""
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
+        """Return the question of a row of the suite's index; as `_read`."""
         raise NotImplementedError
 
     def _indexed_rows(self) -> Iterator[tuple[str, Any]]:

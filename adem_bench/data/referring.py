@@ -82,10 +82,18 @@ class RefCocoFiles(QuestionFiles):
             ]
             boxes = _boxes(instances, {_box_number(ref) for _, ref in refs}, self.source)
             for place, ref in refs:
+                sentences = ref.get("sentences") if isinstance(ref, dict) else None
+                if not isinstance(sentences, list):
+                    yield place, ref
+                    continue
                 found = {"set": name, "box": boxes.get(_box_number(ref))}
-                yield place, {**ref, **found} if isinstance(ref, dict) else ref
+                for number, sentence in enumerate(sentences, 1):
+                    yield f"{place}, sentence {number}", {**ref, **found, "sentence": sentence}
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
+        sentence = raw.get("sentence")
+        if not isinstance(sentence, dict):
+            raise BadRowError("`sentences` must be a list of {sent, sent_id}")
         image = self.image(f"COCO_train2014_{whole(raw, 'image_id'):012d}.jpg")
         if isinstance(raw["box"], str):
             raise BadRowError(raw["box"])
@@ -93,20 +101,16 @@ class RefCocoFiles(QuestionFiles):
             raise BadRowError(
                 f"instances.json has no box with the number {raw.get('ann_id')!r:.60}"
             )
-        sentences = raw.get("sentences")
-        if not isinstance(sentences, list) or not all(isinstance(s, dict) for s in sentences):
-            raise BadRowError("`sentences` must be a list of {sent, sent_id}")
-        for sentence in sentences:
-            numbers = (whole(raw, "ref_id"), whole(sentence, "sent_id"))
-            yield self._expression(raw["set"], numbers, text(sentence, "sent"), raw["box"], image)
+        numbers = (whole(raw, "ref_id"), whole(sentence, "sent_id"))
+        return self._expression(raw["set"], numbers, text(sentence, "sent"), raw["box"], image)
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         name = one_of(raw, "refer_dataset", tuple(REFS))
-        if name in self.sets:
-            image, numbers = self.indexed_image(raw), (whole(raw, "ref_id"), whole(raw, "sent_id"))
-            box = fractions(raw.get("bbox"), (1, 1))
-            words = text(raw, "ref_expression")
-            yield self._expression(name, numbers, words, box, image, place)
+        if name not in self.sets:
+            return None
+        image, numbers = self.indexed_image(raw), (whole(raw, "ref_id"), whole(raw, "sent_id"))
+        box, words = fractions(raw.get("bbox"), (1, 1)), text(raw, "ref_expression")
+        return self._expression(name, numbers, words, box, image, place)
 
     def _expression(
         self,
@@ -147,7 +151,7 @@ class OcidRefFiles(QuestionFiles):
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         return object_items(self.main_file, self.holds, self.source)
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         take = whole(raw, "take_id")
         group = next((name for name, last in CLUTTER.items() if 0 <= take <= last), None)
         if group is None:
@@ -160,13 +164,13 @@ class OcidRefFiles(QuestionFiles):
             ) from error
         box, image = fractions(corners, OCID_SIZE), self.image(raw.get("scene_path"))
         words = text(raw, "sentence")
-        yield Question(place, words, list(box), image, (group,), suite_id=place)
+        return Question(place, words, list(box), image, (group,), suite_id=place)
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         number, group = identifier(raw, "example_id"), one_of(raw, "clutter_split", self.groups)
         box, image = fractions(raw.get("bbox"), (1, 1)), self.indexed_image(raw)
         words = text(raw, "ref_expression")
-        yield Question(number, words, list(box), image, (group,), suite_id=number)
+        return Question(number, words, list(box), image, (group,), suite_id=number)
 
 
 def fractions(corners: object, size: tuple[float, float]) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,29 +29,29 @@ def array_items(path: Path, key: str, what: str, source: DataSource) -> Iterator
     Raises:
         DataError: the file is missing, unreadable, not JSON or without that array.
     """
-    for stream in _opened(path, what, source):
-        if not key or stream.enter(key):
-            yield from stream.array()
-        else:
-            raise broken(path, what, f"no `{key}` in it", source)
+    with _opened(path, what, source) as stream:
+        if key and not stream.enter(key):
+            raise ValueError(f"no `{key}` in it")
+        yield from stream.array()
 
 
 def object_items(path: Path, what: str, source: DataSource) -> Iterator[tuple[str, Any]]:
     """Yield names and values of the file's object; arguments and errors are as above."""
-    for stream in _opened(path, what, source):
+    with _opened(path, what, source) as stream:
         for name in stream.names():
             yield name, stream.value()
 
 
 def lines(path: Path, what: str, source: DataSource) -> Iterator[Any]:
     """Yield the values of a file that has one a line; arguments and errors are as above."""
-    for stream in _opened(path, what, source):
+    with _opened(path, what, source) as stream:
         while stream.peek():
             yield stream.value()
 
 
+@contextmanager
 def _opened(path: Path, what: str, source: DataSource) -> Iterator[_Stream]:
-    """Yield one stream, and name the file in whatever goes wrong while it is read."""
+    """Open a stream, and name the file in whatever goes wrong while it is read."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield _Stream(file)
@@ -121,8 +122,8 @@ class _Stream:
                 if self._ended:
                     raise
             else:
-                # A number may go on behind what was read.
-                if end < len(self._text) or self._ended:
+                # A number may go on behind what was read, at its longest with `e+1`.
+                if end + 3 <= len(self._text) or self._ended:
                     self._place = end
                     return found
             self._more()

@@ -27,15 +27,15 @@ class TallyQaFiles(QuestionFiles):
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         return numbered(array_items(self.main_file, "", self.holds, self.source))
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         # The train file has no `issimple`: it was put together of other sets.
         simple = raw.get("issimple", False if self.split == "train" else None)
         if not isinstance(simple, bool):
             raise BadRowError(f"`issimple` must be true or false, found {simple!r:.60}")
-        yield _question(raw, self.image(raw.get("image")), "simple" if simple else "complex")
+        return _question(raw, self.image(raw.get("image")), "simple" if simple else "complex")
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
-        yield _question(raw, self.indexed_image(raw), one_of(raw, "split", self.groups))
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
+        return _question(raw, self.indexed_image(raw), one_of(raw, "split", self.groups))
 
 
 def _question(raw: Mapping[str, Any], image: Path, group: str) -> Question:

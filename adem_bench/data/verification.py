@@ -41,16 +41,17 @@ class PopeFiles(QuestionFiles):
             sampling = path.stem.removeprefix("coco_pope_")
             yield from numbered(lines(path, self.holds, self.source), f"{sampling} line")
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         sampling, image = place.split()[0], self.image(raw.get("image"))
         number = identifier(raw, "question_id")
-        yield _pope(sampling, number, text(raw, "text"), raw, "label", image, "")
+        return _pope(sampling, number, text(raw, "text"), raw, "label", image, "")
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         sampling = one_of(raw, "split", SAMPLINGS)
-        if self.split in ("all", sampling):
-            number, image = identifier(raw, "split_question_id"), self.indexed_image(raw)
-            yield _pope(sampling, number, text(raw, "question"), raw, "answer", image, place)
+        if self.split not in ("all", sampling):
+            return None
+        number, image = identifier(raw, "split_question_id"), self.indexed_image(raw)
+        return _pope(sampling, number, text(raw, "question"), raw, "answer", image, place)
 
 
 def _pope(
@@ -81,19 +82,19 @@ class VsrFiles(QuestionFiles):
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         return numbered(lines(self.main_file, self.holds, self.source), "line")
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         label = whole(raw, "label")
         if label not in (0, 1):
             raise BadRowError(f"`label` must be 0 or 1, found {label}")
         # Statements have no id: the suite counts them, from 0, and so is done here.
         number = str(int(place.removeprefix("line ")) - 1)
-        yield _statement(number, raw, bool(label), self.image(raw.get("image")))
+        return _statement(number, raw, bool(label), self.image(raw.get("image")))
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         if not isinstance(raw.get("true_false"), bool):
             raise BadRowError("`true_false` must be true or false")
         number = identifier(raw, "example_id")
-        yield _statement(number, raw, raw["true_false"], self.indexed_image(raw))
+        return _statement(number, raw, raw["true_false"], self.indexed_image(raw))
 
 
 def _statement(number: str, raw: Mapping[str, Any], is_true: bool, image: Path) -> Question:

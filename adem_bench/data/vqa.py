@@ -72,17 +72,17 @@ class VqaV2Files(QuestionFiles):
             found = f"a question without question_id or question ({error!r})"
             raise broken(path, QUESTIONS_HOLD, found, self.source) from error
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         number = whole(raw, "question_id")
         if number not in self._texts:
             raise BadRowError(f"the file of questions has none with the number {number}")
         name = f"COCO_{self.split}2014_{whole(raw, 'image_id'):012d}.jpg"
-        yield self._question(number, {"question": self._texts[number]}, raw, self.image(name))
+        return self._question(number, {"question": self._texts[number]}, raw, self.image(name))
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         answers = texts(raw.get("all_answers"), "all_answers")
         row = {**raw, "answers": [{"answer": answer} for answer in answers]}
-        yield self._question(whole(raw, "question_id"), raw, row, self.indexed_image(raw))
+        return self._question(whole(raw, "question_id"), raw, row, self.indexed_image(raw))
 
     def _question(
         self, number: int, asked: Mapping[str, Any], answered: Mapping[str, Any], image: Path
@@ -116,16 +116,16 @@ class VizWizFiles(QuestionFiles):
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         return numbered(array_items(self.main_file, "", self.holds, self.source))
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         # The suite numbers questions by their place, from 0.
         number = int(place.removeprefix("row ")) - 1
-        yield self._question(raw, raw.get("answers"), self.image(raw.get("image")), str(number))
+        return self._question(raw, raw.get("answers"), self.image(raw.get("image")), str(number))
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         answers = raw.get("answers")
         # The suite wraps the list of answers into one more.
         inner = answers[0] if isinstance(answers, list) and len(answers) == 1 else answers
-        yield self._question(raw, inner, self.indexed_image(raw), identifier(raw, "question_id"))
+        return self._question(raw, inner, self.indexed_image(raw), identifier(raw, "question_id"))
 
     def _question(
         self, raw: Mapping[str, Any], answers: object, image: Path, suite_id: str
@@ -194,7 +194,7 @@ class TextVqaFiles(QuestionFiles):
             found = f"a row without its fields ({error!r})"
             raise broken(path, TOKENS_HOLD, found, self.source) from error
 
-    def _questions(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         image = identifier(raw, "image_id")
         tokens: list[str] = []
         if self.ocr_tokens:
@@ -202,11 +202,13 @@ class TextVqaFiles(QuestionFiles):
             if found is None:
                 raise BadRowError(f"{self._tokens_file.name} has no tokens of image {image!r}")
             tokens = texts(found, "ocr_tokens") if found else []
-        yield self._question(raw, text(raw, "question"), tokens, self.image(f"{image}.jpg"))
+        return self._question(raw, text(raw, "question"), tokens, self.image(f"{image}.jpg"))
 
-    def _indexed(self, place: str, raw: Mapping[str, Any]) -> Iterator[Question]:
+    def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         asked, tokens = split_suite_tokens(text(raw, "question"))
-        yield self._question(raw, asked, tokens if self.ocr_tokens else [], self.indexed_image(raw))
+        return self._question(
+            raw, asked, tokens if self.ocr_tokens else [], self.indexed_image(raw)
+        )
 
     def _question(
         self, raw: Mapping[str, Any], asked: str, tokens: list[str], image: Path

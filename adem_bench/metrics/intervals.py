@@ -134,7 +134,10 @@ def _redrawn(rows: Array, resamples: int, generator: np.random.Generator) -> Arr
     kinds, sizes = np.unique(rows, axis=0, return_counts=True)
     if len(kinds) * FEW_KINDS <= count:
         # Units with equal rows are interchangeable: how often each kind is drawn is multinomial.
-        return generator.multinomial(count, sizes / count, size=resamples) @ kinds
+        step = BLOCK // len(kinds) + 1
+        parts = [min(step, resamples - start) for start in range(0, resamples, step)]
+        shares = sizes / count
+        return np.concatenate([generator.multinomial(count, shares, n) @ kinds for n in parts])
     sums = []
     for start in range(0, resamples, BLOCK // count + 1):
         size = min(BLOCK // count + 1, resamples - start)
