@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.cards import load_model_card, load_task_card
-from adem_bench.data.lavin import TEMPLATE
-from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.base import Instructed, ModelOptions, build_model
 from adem_bench.models.vlmevalkit import FAILED
 from adem_bench.records import Request, Response, Sample
 from adem_bench.runner.schedule import Backoff, Item, ahead, plan
@@ -60,6 +59,11 @@ class Answerer:
         self._in_use: Weights | None = None
         self._backoff = Backoff(self.model.generate)
 
+    def instruction(self, text: str, images: Sequence[Path], max_new_tokens: int) -> Request:
+        """Return a question in the wording that the model's instructions were tuned in."""
+        prompt = self.model.instruction(text) if isinstance(self.model, Instructed) else text
+        return Request(prompt, tuple(images), max_new_tokens)
+
     def answer(self, requests: Sequence[Request], weights: Weights) -> list[Response]:
         """Return one response a request, in order, answered in batches of like length.
 
@@ -90,13 +94,6 @@ def published_task(name: str) -> Task:
 def weights_for(task: str) -> Weights:
     """Return the weights for a task of ours."""
     return Weights(task, load_task_card(task).kind)
-
-
-def instruction(text: str, images: Sequence[Path], max_new_tokens: int) -> Request:
-    """Return a question in the format that ADEM-VL's instructions were tuned in."""
-    # Not str.format on the text: it may hold braces.
-    prompt = TEMPLATE.replace("{question}", text)
-    return Request(prompt, tuple(images), max_new_tokens)
 
 
 def text_of(response: Response) -> str:

@@ -16,7 +16,6 @@ from adem_bench.integrations.answering import (
     GENERAL,
     Answerer,
     Weights,
-    instruction,
     text_of,
     weights_for,
 )
@@ -98,7 +97,7 @@ class AdemLmms(lmms):
             return weights_for(document[TASK]), request_of(document)
         images = [_on_disk(visual, folder) for visual in _flat(doc_to_visual(document))]
         most = settings.get("max_new_tokens") or self._max_new_tokens
-        return GENERAL, instruction(context.strip(), images, int(most))
+        return GENERAL, self._answerer.instruction(context.strip(), images, int(most))
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Refuse: this model only writes."""

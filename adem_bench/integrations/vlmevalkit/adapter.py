@@ -17,7 +17,6 @@ from adem_bench.integrations.answering import (
     GENERAL,
     Answerer,
     caption_of,
-    instruction,
     published_task,
     text_of,
     weights_for,
@@ -109,7 +108,7 @@ class AdemVL(BaseModel):
         else:
             prompt = "\n".join(item["value"] for item in message if item["type"] == "text")
             images = self._one([Path(item["value"]) for item in message if item["type"] == "image"])
-        return instruction(prompt.strip(), images, self._max_new_tokens)
+        return self._answerer.instruction(prompt.strip(), images, self._max_new_tokens)
 
     def _one(self, images: list[Path]) -> tuple[Path, ...]:
         """Return at most one image for several."""
@@ -130,9 +129,12 @@ class AdemVL(BaseModel):
 def _fields(line: Any) -> dict[str, Any]:
     """Return a row as the fields that our tasks render prompts of; captions are not in a TSV."""
     choices = [_text(line, letter) for letter in string.ascii_uppercase if letter in line]
+    # An empty option between others (pandas reads "None" as one) keeps its letter.
+    while choices and not choices[-1]:
+        choices.pop()
     return {
         "question": _text(line, "question"),
-        "choices": tuple(choice for choice in choices if choice),
+        "choices": tuple(choices),
         "hint": _text(line, "hint"),
         "caption": "",
         "lecture": "",

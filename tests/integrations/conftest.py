@@ -1,0 +1,128 @@
+"""The two harnesses, real where they are installed and their written contracts always."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from adem_bench.data.roots import generated_root
+from adem_bench.integrations import answering
+from adem_bench.models.base import Budget
+from adem_bench.models.vlmevalkit import process_settings_kept
+from adem_bench.records import Response
+
+CONTRACT = Path(__file__).parent / "contract"
+
+
+def _taken_out(package: str) -> dict[str, ModuleType]:
+    """Take a package, and what of ours rests on it, out of the imported modules."""
+    ours = {
+        "vlmeval": "adem_bench.integrations.vlmevalkit.adapter",
+        "lmms_eval": "adem_bench.integrations.lmms_eval.model",
+    }[package]
+    names = [name for name in sys.modules if name == ours or name.partition(".")[0] == package]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def _harness(package: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with process_settings_kept():
+        if kind == "real":
+            pytest.importorskip(package)
+            yield kind
+            return
+        real = _taken_out(package)
+        monkeypatch.syspath_prepend(CONTRACT)
+        yield kind
+        _taken_out(package)
+        sys.modules.update(real)
+
+
+@pytest.fixture(params=["contract", "real"])
+def vlmeval(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """VLMEvalKit, importable; the value says which."""
+    yield from _harness("vlmeval", request.param, monkeypatch)
+
+
+@pytest.fixture
+def contract(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """VLMEvalKit's stand-in alone."""
+    yield from _harness("vlmeval", "contract", monkeypatch)
+
+
+@pytest.fixture(params=["contract", "real"])
+def lmms_eval(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """lmms-eval, importable; the value says which."""
+    yield from _harness("lmms_eval", request.param, monkeypatch)
+
+
+class Recorder:
+    """A model that answers with a number, and keeps what it was asked by which weights."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.weights = None
+        self.answer = "7"
+
+    def use_weights_for(self, task, task_kind):
+        self.weights = (task, task_kind)
+
+    def instruction(self, question):
+        return f"Instruction: {question}\nResponse:"
+
+    def length(self, request):
+        return len(request.prompt)
+
+    def budget(self):
+        return Budget(tokens=1 << 20, rows=2)
+
+    def prefetch(self, requests):
+        pass
+
+    def generate(self, requests):
+        self.asked += [(self.weights, request) for request in requests]
+        return [
+            Response("", error="unreadable")
+            if any("broken" in path.name for path in request.images)
+            else Response(self.answer)
+            for request in requests
+        ]
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """The model that every card stands for."""
+    model = Recorder()
+    monkeypatch.setattr(answering, "build_model", lambda card, options: model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """For commands: the contract importable, the mini benchmark made once."""
+    cache = tmp_path_factory.mktemp("cache")
+    return os.environ | {"ADEM_BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def mini(environment: dict[str, str]) -> Path:
+    """The data root of the mini benchmark's test splits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADEM_BENCH_CACHE", environment["ADEM_BENCH_CACHE"])
+        return generated_root("test")
+
+
+@pytest.fixture
+def unchanged() -> Iterator[None]:
+    """What an import may not leave changed."""
+    context, state = ssl._create_default_https_context, torch.get_rng_state()
+    yield
+    assert ssl._create_default_https_context is context
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
