@@ -391,7 +391,7 @@ def maths_scores(predictions: Path) -> object:
 
     data = pd.read_csv(predictions, sep="\t")
     found = [post_check(data.iloc[place], prefetch=True) for place in range(len(data))]
-    data["res"] = [res or "" for res in found]
+    data["res"] = [res or "?" for res in found]  # an empty cell would be read as the text nan
     data["log"] = ["Prefetch succeed" if res else "" for res in found]
     path = predictions.with_name("judged.xlsx")
     data.to_excel(path, index=False)

@@ -14,6 +14,7 @@ from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.majority import MAJORITY
+from adem_bench.metrics.multiple_choice import read_strict
 from adem_bench.metrics.scienceqa import (
     AVERAGE,
     COLUMNS,
@@ -248,9 +249,8 @@ def _published(text: str, count: int) -> int:
 
 
 def _strict(text: str, count: int) -> int:
-    """A listed option's letter at the start, alone or as `(B)`, `B.`, `B: …`."""
-    letter = re.match(rf"\s*\(?([{LETTERS[:count]}])(?!\w|['\u2019]\w)", text)
-    return LETTERS.index(letter.group(1)) if letter else NO_ANSWER
+    letter = read_strict(text, LETTERS[:count])
+    return LETTERS.index(letter) if letter else NO_ANSWER
 
 
 def most_probable_choice(logprobs: Sequence[float], count: int) -> int | None:

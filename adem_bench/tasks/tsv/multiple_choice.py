@@ -85,13 +85,13 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
 
     def sample(self, row: TsvRow) -> Sample:
         """Return a question with its options by letter."""
-        options = {letter: row.cells[letter] for letter in ascii_uppercase if row.text(letter)}
+        shown = {letter: row.cells[letter] for letter in ascii_uppercase if row.text(letter)}
         answer = row.text("answer")
-        shown = dict(options)
+        options = dict(shown)
+        if self.is_vlmevalkit:
+            options = {letter: text for letter, text in shown.items() if text not in MISSING}
         if self.options.open_questions == "vlmevalkit" and "A" not in options and answer:
-            options = {"A": answer, "B": OTHER} | {
-                letter: text for letter, text in options.items() if letter > "B"
-            }
+            options = {**options, "A": answer, "B": OTHER}
             answer = answer if answer in LETTERS else "A"
         return Sample(
             id=row.index,
@@ -110,7 +110,8 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
 
     def check(self, row: TsvRow, sample: Sample) -> None:
         """Refuse a question with fewer than two options, or whose answer is none of them."""
-        options = sample.fields["options"]
+        shown = sample.fields["shown"]
+        options = {**sample.fields["options"], **shown}
         if len(options) < 2:
             raise BadRowError(f"it has {len(options)} options that are not empty; expected two")
         super().check(row, sample)
@@ -119,8 +120,8 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
                 f"its answer {str(sample.reference)[:40]!r} is none of its options "
                 f"{', '.join(options)}"
             )
-        if self.prompt_format == QCM and list(options) != list(ascii_uppercase[: len(options)]):
-            raise BadRowError(f"format {QCM} cannot show its options {', '.join(options)}")
+        if self.prompt_format == QCM and list(shown) != list(ascii_uppercase[: len(shown)]):
+            raise BadRowError(f"format {QCM} cannot show its options {', '.join(shown)}")
         if self.options.circular and not (row.index.isascii() and row.index.isdigit()):
             raise BadRowError("rotations are known by numbers, and its index is none")
 
@@ -146,8 +147,6 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
     def read(self, sample: Sample, response: Response) -> Prediction:
         """Read the letter of the chosen option, nothing for none."""
         options: Mapping[str, str] = sample.fields["options"]
-        if self.is_vlmevalkit:
-            options = {letter: text for letter, text in options.items() if text not in MISSING}
         letter = READERS[self.options.answer_rule](response.text, options)
         score = None if sample.reference is None else float(letter == sample.reference)
         return Prediction(letter, score)
@@ -156,7 +155,7 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
         """Return a predictions file's question: its own options, the data's answer if known."""
         if known is None:
             return self.sample(row)
-        if not self.is_vlmevalkit or "A" not in row.cells:
+        if not self.is_vlmevalkit or "question" not in row.cells:
             return known
         cells = {**row.cells, "answer": known.fields["answer"]}
         return self.sample(replace(row, cells=cells))
