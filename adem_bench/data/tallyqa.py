@@ -39,5 +39,6 @@ class TallyQaFiles(QuestionFiles):
 
 
 def _question(raw: Mapping[str, Any], image: Path, group: str) -> Question:
-    number, answer = str(whole(raw, "question_id")), whole(raw, "answer")
+    # A text: a whole number would be the index of an option.
+    number, answer = str(whole(raw, "question_id")), str(whole(raw, "answer"))
     return Question(number, text(raw, "question"), answer, image, (group,), suite_id=number)

@@ -68,19 +68,19 @@ class Counting(QuestionTask[CountingOptions]):
             number = most_probable_choice(response.choice_logprobs or (), len(COUNTS))
         else:
             number = READERS[rule](response.text)
-        return Prediction(number, None if number is None else float(number == sample.reference))
+        return Prediction(number, None if number is None else _score(number, sample))
 
     def read_official(self, sample: Sample, response: Response) -> Prediction:
         """Read a number of a result file."""
         number = READERS["whole"](response.text)
-        return Prediction(number, float(number == sample.reference))
+        return Prediction(number, _score(number, sample))
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, unread answers and the majority's."""
         return (
             *grouped_metrics(scored(records), ACCURACY, IMAGES, self.files.groups),
             unread(sum(r.prediction == NO_NUMBER for r in records), records, "number"),
-            majority([int(str(record.reference)) for record in records]),
+            majority([str(record.reference) for record in records]),
         )
 
     @staticmethod
@@ -95,3 +95,7 @@ class Counting(QuestionTask[CountingOptions]):
     def suite_text(self, row: Mapping[str, Any]) -> str | None:
         """Return the number that the probabilities favour."""
         return most_probable(row, "mc_probabilities", COUNTS)
+
+
+def _score(number: int, sample: Sample) -> float:
+    return float(str(number) == sample.reference)
