@@ -1,0 +1,88 @@
+"""Reading answers never fails, whatever a model wrote."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adem_bench.metrics import mathvista, multiple_choice, short_answers, yes_no
+from adem_bench.metrics.grouped import Scored
+from adem_bench.metrics.mathvista import MathQuestion
+from adem_bench.metrics.ocrbench import FORMULAS, ocrbench_metrics
+
+OPTIONS = {"A": "a cat", "B": "a dog", "C": "7"}
+TEXTS = st.text(st.sampled_from("ABCa cat7.,%-+eEinf()[]*'\"\n\t \u2212\u0130\ud800é"), max_size=40)
+
+
+@given(TEXTS)
+@settings(max_examples=150, deadline=None)
+def test_every_reader_returns_one_of_its_values(text):
+    for read in multiple_choice.READERS.values():
+        assert read(text, OPTIONS) in ("", "Z", *OPTIONS)
+        assert read(text, {}) in ("", "Z")
+    for said in yes_no.READERS.values():
+        assert said(text) in ("yes", "no", "other")
+    scores = (*short_answers.SCORES.values(), *short_answers.VLMEVALKIT_SCORES.values())
+    for score in (*scores, short_answers.contained_formula):
+        assert 0 <= score(text, ["a cat", text[::-1], "7%", ""]) <= 1
+    for kind in ("integer", "float", "list", "text"):
+        question = MathQuestion("7", kind, None, {})
+        for found in mathvista.READERS.values():
+            assert found(text, question)[1] in (True, False)
+
+
+@pytest.mark.parametrize("letter", ["a", "7", "[", " ", "1,"])
+def test_long_answers_take_no_time(letter):
+    text = letter * 200_000
+    start = time.perf_counter()
+    for score in short_answers.SCORES.values():
+        score(text, ["a cat"] * 10)
+    for kind in ("integer", "float", "list", "text"):
+        mathvista.read_extracted(text, MathQuestion("7", kind, 2, {}))
+    multiple_choice.READERS["vlmevalkit"](text, OPTIONS)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "similarity"),
+    [
+        ("a cat", ["A  cat"], 1.0),
+        ("a cot", ["a cat"], 0.8),
+        ("abcd", ["abxy"], 0.5),
+        ("abc", ["xyz", "abd"], 2 / 3),
+        ("dog", ["a cat"], 0.0),
+        ("", ["a"], 0.0),
+        ("", [""], 1.0),
+        ("a" * 1000, ["a cat"], 0.0),
+    ],
+)
+def test_anls(prediction, answers, similarity):
+    assert short_answers.anls(prediction, answers) == pytest.approx(similarity)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "is_right"),
+    [
+        ("14.7", "14", True), ("14.71", "14", False), ("22%", "0.22", True), ("yes", "Yes", True),
+        ("0", "0", True), ("0.01", "0", False), ("1,000", "1000", False), ("-3", "-3.1", True),
+    ],
+)  # fmt: skip
+def test_relaxed_accuracy(prediction, answer, is_right):
+    assert short_answers.relaxed(prediction, [answer]) == is_right
+
+
+def test_pope_reads_the_first_sentence():
+    assert yes_no.read_pope("There is a dog, no doubt. Yes") == "no"
+    assert yes_no.read_pope("There is a dog. No cat") == "yes"
+
+
+def test_ocrbench_gives_points_by_part_with_bounds_even_if_all_are_alike():
+    right = [Scored(str(n), 1.0, (f"category/{FORMULAS}",)) for n in range(10)]
+    metrics = {metric.name: metric for metric in ocrbench_metrics(right)}
+    assert metrics["final_score"].value == metrics["handwritten_formulas"].value == 10
+    assert 5 < metrics["final_score"].low < 10 == metrics["final_score"].high
+    assert metrics["document_vqa"].value is None
+    assert all(metric.value is None for metric in ocrbench_metrics([]))
