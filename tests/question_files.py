@@ -11,12 +11,14 @@ from PIL import Image
 
 SIZE = (64, 48)
 PEOPLE = 10
+REFERRED = ["[0.25, 0.25, 0.75, 0.75]"] * 2 + ["[0.5, 0.0, 1.0, 0.5]"]
 RIGHT = {
     "vqav2": ["Two.", "red", "yes", "yes"],
     "gqa": ["Yes", "cat."],
     "vizwiz": ["a soup can", "unanswerable"],
     "textvqa": ["Nous les gosses", "10"],
-    "refcoco": ["[0.25, 0.25, 0.75, 0.75]"] * 2 + ["[0.5, 0.0, 1.0, 0.5]"],
+    "refcoco": REFERRED,
+    "family": REFERRED * 3,
     "ocid_ref": ["[0.1, 0.1, 0.3, 0.5]", "[0.5, 0.5, 0.75, 1.0]"],
     "tallyqa": ["3", "There are two."],
     "pope": ["Yes", "No, there is not."] * 3,

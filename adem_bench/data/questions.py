@@ -13,7 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adem_bench.data.reading import BadRow, BadRowError, data_digest, is_safe_name, missing
+from adem_bench.data.reading import (
+    BadRow,
+    BadRowError,
+    broken,
+    data_digest,
+    is_safe_name,
+    missing,
+)
 from adem_bench.data.streaming import object_items
 from adem_bench.records import Json
 from adem_bench.schemas import DataSource
@@ -64,9 +71,10 @@ class QuestionFiles:
         """Yield the questions in the file's order, malformed or repeated ones as `BadRow`.
 
         Raises:
-            DataError: a file is missing or malformed.
+            DataError: a file is missing or malformed, or has no question of the split.
         """
         seen: set[str] = set()
+        is_empty = True
         for place, raw in self._indexed_rows() if self.index else self._raw_rows():
             try:
                 if not isinstance(raw, dict):
@@ -75,11 +83,16 @@ class QuestionFiles:
                 if question and question.id in seen:
                     raise BadRowError(f"question {question.id!r} stands twice")
             except BadRowError as error:
+                is_empty = False
                 yield BadRow(place, f"{self.main_file.name}, {place}: {error}")
                 continue
             if question:
+                is_empty = False
                 seen.add(question.id)
                 yield question
+        if is_empty:
+            found = f"no question of split {self.split} in it"
+            raise broken(self.main_file, self.holds, found, self.source)
 
     @property
     def main_file(self) -> Path:

@@ -16,12 +16,12 @@ from adem_bench.tasks.base import build_task
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "vlm_evaluation"
 SUITE = json.loads((FIXTURES / "suite.json").read_text())
-TASKS = expand_tasks(["vlm_evaluation"])
+TASKS = (*expand_tasks(["vlm_evaluation"]), "refcoco_family")
 LAYOUTS = {
     **{name: name for name in ("vqav2", "gqa", "vizwiz", "refcoco", "ocid_ref")},
     **{name: name for name in ("tallyqa", "pope", "vsr", "ai2d")},
     **{"textvqa_val": "textvqa", "textvqa_val_ocr": "textvqa"},
-    **{"refcoco_plus": "refcoco", "refcocog": "refcoco"},
+    **{"refcoco_plus": "refcoco", "refcocog": "refcoco", "refcoco_family": "family"},
 }
 
 
@@ -421,3 +421,8 @@ def test_a_missing_index_is_named(data):
     task = build_task("gqa", data, ["options.index=none.json"])
     with pytest.raises(AdemBenchError, match=r"none\.json is missing: expected an object of"):
         list(task.samples())
+
+
+def test_a_split_without_questions_is_named(data):
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p is not as expected: no question of split"):
+        list(build_task("refcoco", data, split="testA").samples())
