@@ -38,7 +38,7 @@ def score(
 
     Published formats are read: preds.json (question id to option index), COCO result lists,
     a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json) for tasks in
-    its TSV files.
+    its TSV files, lists of question ids and answers, and vlm-evaluation's results.
     """
     from adem_bench.cards import expand_tasks
     from adem_bench.errors import CardError
