@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from adem_bench.cards import load_task_card
+from adem_bench.errors import DataError
 from adem_bench.integrations.lmms_eval import documents, folder, manifest
 from adem_bench.records import Response
 from adem_bench.runner.loop import record_of
@@ -99,6 +100,13 @@ def test_documents_are_the_samples(asked):
     [image] = documents.images_of(asked[0])
     with Image.open(samples[0].images[0]) as opened:
         assert image.size == opened.size
+
+
+def test_missing_data_is_told_although_the_harness_retries(tmp_path, caplog):
+    pytest.importorskip("datasets")
+    with pytest.raises(DataError):
+        documents.documents_of([{"card": "mme", "data_root": str(tmp_path)}])
+    assert f"task mme: {tmp_path}" in caplog.text
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "perception", "existence"])

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adem_bench.errors import DataError
+from adem_bench.errors import AdemBenchError, DataError, printable
 from adem_bench.images import open_rgb
 from adem_bench.integrations.lmms_eval.folder import metric_names
 from adem_bench.models.vlmevalkit import FAILED
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TASK = "adem_task"
 """The column by which a document of ours is known."""
 Document = Mapping[str, Any]
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,18 @@ def documents_of(seed: Any) -> Any:
     """Return a task's samples as a data set in place of the row that names the task.
 
     Raises:
-        DataError: the task has no samples.
+        DataError: the task's data is missing, or has no samples.
     """
     from datasets import Dataset
 
     name, root = seed[0]["card"], seed[0]["data_root"]
-    found = loaded(name, root)
+    try:
+        found = loaded(name, root)
+    except AdemBenchError as error:
+        LOG.error("task %s: %s", name, printable(str(error)))  # lmms-eval hides it in its retries
+        raise
     for row in found.task.skipped():
-        logging.getLogger(__name__).warning("%s leaves %s out: %s", name, row.sample_id, row.reason)
+        LOG.warning("task %s leaves out %s: %s", name, row.sample_id, printable(row.reason))
     rows = [_row(name, root, found.task, sample) for sample in found.samples.values()]
     if not rows:
         raise DataError(f"task {name} has no samples in split {found.task.card.split}")
