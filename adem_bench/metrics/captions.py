@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from adem_bench.metrics.caption_scorers import SCORERS, Scored, Scorer, Tokens
-from adem_bench.metrics.intervals import Formula, Statistics, with_intervals
+from adem_bench.metrics.intervals import Formula, Statistics, with_intervals, without_points
 from adem_bench.metrics.java import UnavailableError
 from adem_bench.metrics.tokens import official_tokens, substitute_tokens
 from adem_bench.records import Metric
@@ -71,7 +71,7 @@ def caption_scores(
         ValueError: an image has no reference.
     """
     scores = score_captions(captions, references, kept)
-    return with_intervals(scores.metrics, scores.statistics)
+    return without_points(with_intervals(scores.metrics, scores.statistics))
 
 
 def score_captions(

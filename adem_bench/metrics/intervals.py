@@ -101,6 +101,16 @@ def with_intervals(metrics: tuple[Metric, ...], statistics: Statistics) -> tuple
     return tuple(found)
 
 
+def without_points(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Return the metrics, with no interval where all redraws agree: they say nothing then."""
+    return tuple(
+        replace(metric, low=None, high=None, interval="")
+        if metric.low is not None and metric.low == metric.high
+        else metric
+        for metric in metrics
+    )
+
+
 def resampled_sums(
     rows: Array,
     strata: tuple[str, ...] = (),

@@ -6,17 +6,18 @@ misreads an image often misses both.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from adem_bench.metrics.grouped import widened
-from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals, without_points
 from adem_bench.metrics.mme import HALVES, Answered
 from adem_bench.records import Metric
 
-UNIFORM = "Wilson of images, all alike"
+PARTLY = "bootstrap of images, Wilson where all alike"
 COUNTS = ("right", "questions", "both", "pairs", "hits", "said", "true")
 """Columns of a subtask: of questions, of images with two answers, and of the answers read."""
 TOPS = {"": 200.0, "acc": 1.0}
@@ -56,17 +57,28 @@ def with_mme_intervals(
     if not answers:
         return metrics
     images = Counter(subtask for subtask, _ in {(a.subtask, a.image) for a in answers})
-    found = {
-        metric.name: _widened(metric, images)
-        for metric in with_intervals(metrics, mme_statistics(answers))
-    }
+    drawn = with_intervals(metrics, mme_statistics(answers))
+    found = {metric.name: _widened(metric, images) for metric in drawn}
+    alike = {metric.name for metric in drawn if metric.low == metric.high} & images.keys()
     for half, members in HALVES.items():
-        metric = found.get(half)
-        if metric and metric.low is not None and metric.low == metric.high:
-            parts = [found[name] for name in members if name in images]
-            low, high = (sum(getattr(part, end) or 0 for part in parts) for end in ("low", "high"))
-            found[half] = replace(metric, low=low, high=high, interval=UNIFORM)
-    return tuple(found.values())
+        if half in found:
+            parts = [found[name] for name in members if name in alike]
+            found[half] = _with_parts(found[half], parts)
+    return without_points(tuple(found.values()))
+
+
+def _with_parts(half: Metric, parts: Sequence[Metric]) -> Metric:
+    """Return a sum whose interval allows for its subtasks that redrawing showed no spread of.
+
+    Subtasks are independent, so half-widths add up as deviations do: by their squares.
+    """
+    if half.value is None or half.low is None or half.high is None or not parts:
+        return half
+    below, above = (
+        math.hypot(*((part.value or 0.0) - (getattr(part, end) or 0.0) for part in (half, *parts)))
+        for end in ("low", "high")
+    )
+    return replace(half, low=half.value - below, high=half.value + above, interval=PARTLY)
 
 
 def _widened(metric: Metric, images: Counter[str]) -> Metric:

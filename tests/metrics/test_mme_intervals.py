@@ -68,8 +68,24 @@ def test_images_all_alike_are_not_taken_for_certainty():
     assert (found["color"].value, found["color"].low) == (0.0, 0.0)
     assert found["color"].high == pytest.approx(200 * 0.1135, abs=0.1)
     assert found["count.acc+"].interval == "Wilson"
-    assert found["perception"].low == found["count"].low
-    assert found["perception"].high == 200 + found["color"].high
+    # Of the sum, the half-widths of its independent parts by their squares.
+    assert found["perception"].value - found["perception"].low == pytest.approx(22.7, abs=0.1)
+    assert found["perception"].high - found["perception"].value == pytest.approx(22.7, abs=0.1)
+    assert (found["count.recall"].low, found["count.recall"].high) == (None, None)
+
+
+def test_subtasks_all_alike_add_to_the_spread_of_the_sum():
+    mixed = [("count", "both")] * 15 + [("count", "none")] * 15
+    alone = intervals(mixed)["perception"]
+    joined = intervals([*mixed, *[("color", "both")] * 30])["perception"]
+    below = alone.value - alone.low
+    assert joined.value - joined.low == pytest.approx((below**2 + 22.7**2) ** 0.5, rel=0.02)
+
+
+def test_images_are_redrawn_within_their_subtask():
+    # 40 easy and 10 hard images: drawn from one urn, their shares would vary too.
+    found = intervals([("count", "both")] * 40 + [("color", "none")] * 10)["accuracy"]
+    assert found.interval.startswith("Wilson")  # no redraw differs within the subtasks
 
 
 def test_nothing_answered_has_no_intervals():

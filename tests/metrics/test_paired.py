@@ -4,8 +4,8 @@ from scipy.stats import binomtest
 
 from adem_bench.metrics.intervals import Statistics, ratio
 from adem_bench.metrics.paired import (
-    BOOTSTRAP,
     MCNEMAR,
+    SWAPS,
     Difference,
     adjusted,
     mcnemar,
@@ -54,20 +54,46 @@ def test_pairing_is_sharper_than_two_intervals():
     generator = np.random.default_rng(0)
     difficulty = generator.normal(0, 5, size=300)
     found = difference(difficulty, difficulty + generator.normal(0.2, 0.5, size=300))
-    assert found.test == BOOTSTRAP
+    assert found.test == SWAPS
     assert 0 < found.low < 0.2 < found.high
     assert found.p_value < 0.001
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / 300**0.5, rel=0.15)
 
 
-def test_without_a_difference_small_p_values_are_as_rare_as_they_should_be():
+@pytest.mark.parametrize("count", [3, 10, 60])
+def test_without_a_difference_small_p_values_are_as_rare_as_they_should_be(count):
     generator = np.random.default_rng(1)
-    p_values = []
-    for _ in range(200):
-        first = generator.normal(size=60)
-        p_values.append(difference(first, first + generator.normal(size=60)).p_value)
-    assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.10
-    assert 0.4 <= np.mean(p_values) <= 0.6
+    first = generator.normal(size=(200, count))
+    second = first + generator.normal(size=(200, count))
+    p_values = np.array([difference(*pair).p_value for pair in zip(first, second, strict=True)])
+    assert (p_values < 0.05).mean() <= 0.10
+    assert (p_values < 0.01).mean() <= 0.03
+    assert 0.4 <= p_values.mean() <= 0.8
+
+
+def test_one_unit_shows_nothing_and_randomisation_is_exact_on_few():
+    assert difference([0.2], [0.9]).p_value == 1.0
+    # Of the 2^5 ways to swap, two part as far as five gaps of one sign.
+    first, second = [0.0] * 5, [0.11, 0.22, 0.33, 0.44, 0.55]
+    assert difference(first, second).p_value == pytest.approx(2 / 32, abs=0.008)
+
+
+def test_many_units_alike_are_swapped_as_one_by_one():
+    alike = difference([0.0] * 300 + [0.5] * 200, [0.5] * 300 + [0.0] * 200)
+    # The gaps' sum has a deviation of sqrt(500) halves; 100 halves are 4.5 of them.
+    assert alike.p_value < 0.001
+    balanced = difference([0.0] * 255 + [0.5] * 245, [0.5] * 255 + [0.0] * 245)
+    assert balanced.p_value == pytest.approx(0.69, abs=0.03)
+
+
+def test_a_share_for_one_run_alone_is_no_share():
+    right, partly = scores([1, 0, 1, 0], True), scores([1, 0.5, 1, 0.5], False)
+    found = [
+        paired_differences(first, second, ["mean"])[0]
+        for first, second in ((right, partly), (partly, right))
+    ]
+    assert [one.test for one in found] == [SWAPS, SWAPS]
+    assert found[0].p_value == found[1].p_value
 
 
 def test_equal_runs_do_not_differ():
@@ -91,3 +117,7 @@ def test_holm_multiplies_the_smallest_most_and_never_changes_the_order():
     assert [d.metric for d in found] == [d.metric for d in given]
     assert [d.adjusted_p_value for d in found] == pytest.approx([0.06, 0.04, 0.5, 0.045])
     assert adjusted([]) == []
+    # The running maximum matters: .03 * 2 = .06, and .04 may not fall below it.
+    given = [Difference(str(p), 0, 0, 0, 0, p, p, "", 1) for p in (0.01, 0.04, 0.03, 0.005)]
+    adjusted_p_values = [d.adjusted_p_value for d in adjusted(given)]
+    assert adjusted_p_values == pytest.approx([0.03, 0.06, 0.06, 0.02])
