@@ -14,7 +14,7 @@ from adem_bench.metrics.paired import Difference, adjusted, paired_differences
 from adem_bench.metrics.scores import score_statistics
 from adem_bench.records import Record
 from adem_bench.registry import TASK_KINDS
-from adem_bench.results.opened import OpenedRun
+from adem_bench.results.opened import OpenedRun, unusable
 
 MUST_AGREE = {
     "task": "task",
@@ -55,7 +55,7 @@ class Pair:
     groups: tuple[Difference, ...]
     """Every other metric and group; their p-values are adjusted together over all pairs."""
     disagreements: tuple[Disagreement, ...]
-    """The widest apart first; of equally wide ones, those that the second run won."""
+    """The widest apart first; equally wide ones in the data's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,6 @@ class Comparison:
     noun: str
     """What is counted as one, in the plural: `questions`, `images`."""
     pairs: tuple[Pair, ...]
-    statistics: tuple[Statistics, ...]
-    """What each run's figures rest on, on the shared samples."""
     remarks: tuple[str, ...]
     """What a reader must know: other prompts, samples left out, what `--force` let through."""
 
@@ -101,9 +99,10 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     if not shared:
         raise ResultsError("the runs have no answered sample in common")
     statistics = [_statistics(run, shared) for run in runs]
-    names = list(statistics[0].formulas)
-    headline = runs[0].run.result.headline
-    headline = headline if headline in names else names[0]
+    everywhere = set.intersection(*(set(one.formulas) for one in statistics))
+    names = [name for name in statistics[0].formulas if name in everywhere]
+    wanted = runs[0].run.result.headline
+    headline = wanted if wanted in names else names[0]
     groups = [name for name in names if name != headline and "." not in name]
     places = list(combinations(range(len(runs)), 2))
     found = [
@@ -119,16 +118,17 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
             b,
             headlines[place],
             tuple(next(rest) for _ in found[place][1:]),
-            tuple(_disagreements(runs[a], runs[b], statistics[a], statistics[b], headline)),
+            tuple(_disagreements(runs[a], runs[b], shared, statistics[a], statistics[b], headline)),
         )
         for place, (a, b) in enumerate(places)
     )
     remarks = [f"compared all the same: {obstacle}" for obstacle in obstacles]
     remarks += _differences(runs, MAY_DIFFER)
     remarks += _left_out(runs, len(shared))
-    return Comparison(
-        headline, len(shared), statistics[0].noun, pairs, tuple(statistics), tuple(remarks)
-    )
+    remarks += _undefined(runs, statistics, names)
+    if headline != wanted:
+        remarks.append(f"{wanted} cannot be compared by sample; {headline} stands in its place")
+    return Comparison(headline, len(shared), statistics[0].noun, pairs, tuple(remarks))
 
 
 def _check(runs: Sequence[OpenedRun]) -> None:
@@ -180,23 +180,52 @@ def _is_scored(record: Record) -> bool:
     return record.error is None and record.prediction is not None
 
 
-def _left_out(runs: Sequence[OpenedRun], shared: int) -> list[str]:
+def _left_out(runs: Sequence[OpenedRun], shared: int) -> Iterator[str]:
+    """Yield how many samples are not compared, and why."""
+    answered = [{i for i, r in run.records.items() if _is_scored(r)} for run in runs]
+    by_all = len(set.intersection(*answered))
     most = max(len(run.records) for run in runs)
-    if most == shared:
-        return []
-    return [f"{shared} of {most} samples were answered by all of them; only these are compared"]
+    if by_all < most:
+        yield f"{by_all} of {most} samples were answered by all of them; only these are compared"
+    if shared < by_all:
+        yield (
+            f"{by_all - shared} of them have other right answers in different runs and are left "
+            "out; `adem-bench validate` says whether a file was changed"
+        )
+
+
+def _undefined(
+    runs: Sequence[OpenedRun], statistics: Sequence[Statistics], names: Sequence[str]
+) -> Iterator[str]:
+    """Yield the metrics that the runs have and the shared samples do not define."""
+    had = {m.name for run in runs for m in run.run.result.metrics if m.value is not None}
+    lacking = [
+        name
+        for name in names
+        if name in had
+        and "." not in name
+        and any(math.isnan(one.value(name)) for one in statistics)
+    ]
+    if lacking:
+        yield f"not defined on these samples, so left out of every sum: {', '.join(lacking)}"
 
 
 def _statistics(run: OpenedRun, shared: Sequence[str]) -> Statistics:
     records = [run.records[sample_id] for sample_id in shared]
     kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
-    statistics: Statistics = getattr(kind, "statistics", score_statistics)(records)
+    try:
+        statistics: Statistics = getattr(kind, "statistics", score_statistics)(records)
+    except (TypeError, ValueError) as error:
+        raise unusable(run.run.folder, str(error)) from error
+    if len(statistics.units) == 0:
+        raise unusable(run.run.folder, "its records have nothing that its task scores")
     return statistics
 
 
 def _disagreements(
     first: OpenedRun,
     second: OpenedRun,
+    shared: Sequence[str],
     of_first: Statistics,
     of_second: Statistics,
     headline: str,
@@ -207,9 +236,10 @@ def _disagreements(
     no score (captions).
     """
     by_unit: dict[str, list[tuple[Record, Record]]] = {unit: [] for unit in of_first.units}
-    for sample_id, record in first.records.items():
+    for sample_id in shared:
+        record = first.records[sample_id]
         unit = sample_id if sample_id in by_unit else record.cluster
-        if unit in by_unit and sample_id in second.records:
+        if unit in by_unit:
             by_unit[unit].append((record, second.records[sample_id]))
     formula = of_first.formulas[headline]
     gaps = (formula(of_second.rows) - formula(of_first.rows)).tolist()
@@ -223,4 +253,4 @@ def _disagreements(
             parted = gap != 0
         if parted and not math.isnan(gap):
             found.append(Disagreement(unit, gap, tuple(records)))
-    return sorted(found, key=lambda d: (-abs(d.gap), -d.gap))
+    return sorted(found, key=lambda d: -abs(d.gap))

@@ -13,7 +13,7 @@ from adem_bench.errors import printable
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
-from adem_bench.results.opened import OpenedRun, letters
+from adem_bench.results.opened import OpenedRun, labels, letters
 from adem_bench.results.table import grid
 
 LONGEST = 60
@@ -22,7 +22,8 @@ HEADER_END = ("n", "test", "reading")
 RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n")
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
-    "The interval is not adjusted. A difference counts as shown where Holm p < 0.05."
+    "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
+    "at the margin. A difference counts as shown where Holm p < 0.05."
 )
 
 
@@ -39,9 +40,12 @@ def show_comparison(
     """
     names = letters(runs)
     result = runs[0].run.result
-    title = f"{result.task}, split {result.split}: {comparison.samples} samples"
+    title = f"{result.task}, split {result.split}: {counted(comparison.samples, 'samples')}"
     out.print(Text(printable(title)))
-    rows = [(n, r.label, str(r.run.folder)) for n, r in zip(names, runs, strict=True)]
+    rows = [
+        (name, label, str(run.run.folder))
+        for name, label, run in zip(names, labels(runs), runs, strict=True)
+    ]
     grid(out, ("run", "model", "folder"), rows)
     for remark in comparison.remarks:
         out.print(Text(printable(f"note: {remark}")))
@@ -63,8 +67,8 @@ def comparison_json(comparison: Comparison, runs: Sequence[OpenedRun]) -> dict[s
         "task": runs[0].run.result.task,
         "split": runs[0].run.result.split,
         "runs": [
-            {"name": name, "model": run.label, "folder": str(run.run.folder)}
-            for name, run in zip(letters(runs), runs, strict=True)
+            {"name": name, "model": label, "folder": str(run.run.folder)}
+            for name, label, run in zip(letters(runs), labels(runs), runs, strict=True)
         ],
         "headline": comparison.headline,
         "samples": comparison.samples,
@@ -157,6 +161,11 @@ def difference_cells(
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 image` or `3 images`, of a noun in the plural."""
+    return f"{count} {noun.removesuffix('s') if count == 1 else noun}"
+
+
 def reading(difference: Difference, who: tuple[str, str]) -> str:
     """Return what a difference says: `B is better`, or `no difference shown`."""
     if not is_significant(difference):
@@ -172,11 +181,14 @@ def shown_p_value(value: float) -> str:
 def _disagreements(out: Console, pair: Pair, names: Sequence[str], most: int, noun: str) -> None:
     first, second = names[pair.first], names[pair.second]
     count = len(pair.disagreements)
+    won = sum(disagreement.gap > 0 for disagreement in pair.disagreements)
+    lost = sum(disagreement.gap < 0 for disagreement in pair.disagreements)
     heading = (
-        f"{first} and {second} part on {count} {noun.removesuffix('s') if count == 1 else noun}"
+        f"{first} and {second} part on {counted(count, noun)}: "
+        f"{first} better on {lost}, {second} on {won}"
     )
     if count > most:
-        heading += f"; the {most} widest apart (--disagreements shows more, --format json all)"
+        heading += f"; here {most} of them (--disagreements shows more, --format json all)"
     out.print(Text(printable(heading)))
     rows = []
     for disagreement in pair.disagreements[:most]:

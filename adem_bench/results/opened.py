@@ -10,7 +10,7 @@ from typing import Any
 from adem_bench.errors import ResultsError
 from adem_bench.records import Record
 from adem_bench.results.finished import FinishedRun, finished_runs
-from adem_bench.results.run_folder import MANIFEST, RunFolder, read_json
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_json
 from adem_bench.results.variants import variants_of
 
 MOST_NAMED = 5
@@ -25,11 +25,45 @@ class OpenedRun:
     records: Mapping[str, Record]
     """By sample id, in the data set's order."""
 
-    @property
-    def label(self) -> str:
-        """Return the model's name with what sets the run apart, such as `[blind]`."""
-        (variant,) = variants_of([self.run])
-        return f"{variant.model} [{', '.join(variant.tags)}]" if variant.tags else variant.model
+
+def unusable(folder: Path, reason: str) -> ResultsError:
+    """Return the error for a run whose files cannot be what its task wrote."""
+    return ResultsError(f"{folder}: {reason}; `adem-bench validate {folder}` says more")
+
+
+def labels(runs: Sequence[OpenedRun]) -> list[str]:
+    """Return the runs' models, in order, each with what sets it apart from the others.
+
+    A run of fewer samples, or with other options of its task, is never called as the plain one.
+    """
+    tags = [_tags(run) for run in runs]
+    options = [_options(run) for run in runs]
+    found = []
+    for place, run in enumerate(runs):
+        same = [
+            other
+            for other in range(len(runs))
+            if other != place
+            and (runs[other].run.model, tags[other]) == (run.run.model, tags[place])
+            and runs[other].run.result.task == run.run.result.task
+        ]
+        apart = {fact for other in same for fact in options[place] - options[other]}
+        alike = any(options[other] == options[place] for other in same)
+        facts = [*tags[place], *sorted(apart), *([run.run.folder.name] if alike else [])]
+        found.append(f"{run.run.model} [{', '.join(facts)}]" if facts else run.run.model)
+    return found
+
+
+def _tags(run: OpenedRun) -> tuple[str, ...]:
+    (variant,) = variants_of([run.run])
+    limit = run.run.options.get("limit")
+    return (*variant.tags, *([f"limit={limit}"] if limit else []))
+
+
+def _options(run: OpenedRun) -> set[str]:
+    identity = run.manifest.get("identity", {})
+    settings = {**identity.get("task_options", {}), **identity.get("prompt_settings", {})}
+    return {f"{name}={value}" for name, value in settings.items()}
 
 
 def open_run(path: Path) -> OpenedRun:
@@ -40,8 +74,7 @@ def open_run(path: Path) -> OpenedRun:
     """
     runs, warnings = finished_runs(path)
     if not runs:
-        reason = f": {warnings[0]}" if warnings else "; `adem-bench run` makes runs"
-        raise ResultsError(f"no finished run in {path}{reason}")
+        raise _nothing(path, warnings)
     if len(runs) > 1:
         listed = ", ".join(str(run.folder) for run in runs[:MOST_NAMED])
         more = ", …" if len(runs) > MOST_NAMED else ""
@@ -61,15 +94,34 @@ def open_runs(paths: Iterable[Path]) -> tuple[list[OpenedRun], list[str]]:
         runs, warnings = finished_runs(path)
         left_out += warnings
         if not runs:
-            raise ResultsError(f"no finished run in {path}; `adem-bench run` makes runs")
+            raise _nothing(path, warnings)
         for run in runs:
             if run.folder.resolve() not in found:
                 found[run.folder.resolve()] = _open(run)
     return list(found.values()), left_out
 
 
+def _nothing(path: Path, warnings: Sequence[str]) -> ResultsError:
+    reason = f": {warnings[0]}" if warnings else "; `adem-bench run` makes runs"
+    return ResultsError(f"no finished run in {path}{reason}")
+
+
 def _open(run: FinishedRun) -> OpenedRun:
-    return OpenedRun(run, read_json(run.folder / MANIFEST), RunFolder(run.folder).records())
+    """Return a run with its records.
+
+    Raises:
+        ResultsError: a file lacks what every later step needs.
+    """
+    manifest = read_json(run.folder / MANIFEST)
+    if not isinstance(manifest.get("task", {}).get("kind"), str):
+        raise unusable(run.folder, f"{MANIFEST} does not say the kind of task")
+    result = run.result
+    if result.headline not in {metric.name for metric in result.metrics}:
+        raise unusable(run.folder, f"{METRICS} lacks its headline {result.headline!r}")
+    records = RunFolder(run.folder).records()
+    if not records and result.scored:
+        raise unusable(run.folder, f"{SAMPLES} is missing or holds no record")
+    return OpenedRun(run, manifest, records)
 
 
 def letters(runs: Sequence[OpenedRun]) -> list[str]:

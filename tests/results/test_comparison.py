@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from run_writer import choice, write_run
 
@@ -7,7 +9,7 @@ from adem_bench.errors import ResultsError
 from adem_bench.metrics.paired import MCNEMAR, mcnemar
 from adem_bench.records import Record
 from adem_bench.results.comparison import compare_runs, is_significant
-from adem_bench.results.opened import letters, open_run
+from adem_bench.results.opened import labels, letters, open_run
 
 
 @pytest.fixture
@@ -80,7 +82,9 @@ def test_only_what_all_answered_is_compared_and_other_settings_are_told(opened):
     assert comparison.samples == 50
     assert comparison.remarks == (
         "blind: False and True",
-        "50 of 60 samples were answered by all of them; only these are compared",
+        "51 of 60 samples were answered by all of them; only these are compared",
+        "1 of them have other right answers in different runs and are left out; "
+        "`adem-bench validate` says whether a file was changed",
     )
 
 
@@ -148,6 +152,48 @@ def test_captions_part_most_where_their_headline_does(opened, monkeypatch):
     assert pair.headline.metric == "CIDEr"
     assert [d.unit for d in pair.disagreements] == ["2", "1"]
     assert pair.disagreements[0].gap > 0 > pair.disagreements[1].gap
+
+
+def test_groups_are_adjusted_over_all_pairs(opened):
+    runs = [opened(name, answers(wrong)) for name, wrong in (("a", range(20)), ("b", range(4)))]
+    (alone,) = compare_runs(runs).pairs
+    three = compare_runs([*runs, opened("c", answers(range(8, 12)))]).pairs[0]
+    assert three.groups[0].p_value == alone.groups[0].p_value
+    assert three.groups[0].adjusted_p_value > alone.groups[0].adjusted_p_value
+
+
+def test_a_disagreement_is_on_what_was_compared(opened):
+    runs = [opened(said, questions(said), task="mini_mme") for said in ("no", "yes")]
+    third = [r for r in questions("yes") if not r.sample_id.endswith("/0")]
+    comparison = compare_runs([*runs, opened("c", third, task="mini_mme")])
+    assert comparison.samples == 30
+    assert comparison.pairs[0].disagreements == ()  # the two part on the other question alone
+
+
+def test_a_subset_and_other_options_have_their_own_labels(opened):
+    plain = opened("a", answers([0]))
+    logits = opened("b", answers([1]), task_options={"answer_rule": "logits"})
+    assert labels([plain]) == ["m"]
+    first, second = labels([plain, logits])
+    assert second == "m [answer_rule=logits]"
+    assert first != second
+    again = opened("c", answers([2]))
+    assert labels([plain, again]) == ["m [a]", "m [c]"]
+
+
+def test_files_that_no_task_wrote_are_named(opened, tmp_path):
+    run = write_run(tmp_path / "x", answers([0]))
+    (run / "samples.jsonl").write_text("")
+    with pytest.raises(ResultsError, match=r"x: samples.jsonl is missing or holds no record; `a"):
+        open_run(run)
+    run = write_run(tmp_path / "y", answers([0]))
+    metrics = (run / "metrics.json").read_text()
+    (run / "metrics.json").write_text(metrics.replace('"headline": "average"', '"headline": "x"'))
+    with pytest.raises(ResultsError, match="lacks its headline 'x'"):
+        open_run(run)
+    texts = [opened(name, [replace(choice(1, 0), prediction="A")]) for name in "zw"]
+    with pytest.raises(ResultsError, match="nothing that its task scores"):
+        compare_runs(texts)
 
 
 def test_letters_go_on_after_z(opened):

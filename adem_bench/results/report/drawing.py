@@ -193,7 +193,7 @@ def reliability(
         )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("probability of the chosen option")
+    axes.set_xlabel("probability of the likeliest option, among the options")
     axes.set_ylabel("share right")
     _legend(axes, [one for one, _, _ in series])
     told = "; ".join(f"{one.label}: {error:.3f}" for one, _, error in series)

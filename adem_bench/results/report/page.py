@@ -15,10 +15,11 @@ from adem_bench.errors import AdemBenchError, ResultsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference
+from adem_bench.records import Metric
 from adem_bench.registry import TASK_KINDS
 from adem_bench.results.comparison import Comparison, compare_runs
-from adem_bench.results.comparison_text import difference_cells
-from adem_bench.results.opened import OpenedRun, letters
+from adem_bench.results.comparison_text import counted, difference_cells
+from adem_bench.results.opened import OpenedRun, labels, letters, unusable
 from adem_bench.results.pages import page_pieces
 from adem_bench.results.report.drawing import Plot
 from adem_bench.results.report.plots import task_plots
@@ -27,6 +28,20 @@ from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
 MOST_THUMBNAILS = 2000
+ASKED = {"prompt_settings": "Prompts", "data": "References and images"}
+"""Parts of a run's identity to what a row of the sample table shows of the first run alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run in a report."""
+
+    letter: str
+    label: str
+    """The model with what sets the run apart."""
+    place: int
+    """Among all runs."""
+    run: OpenedRun
 
 
 @dataclass(slots=True)
@@ -36,8 +51,9 @@ class TaskPart:
     name: str
     """`TASK, split SPLIT`."""
     anchor: str
-    runs: list[tuple[str, int, OpenedRun]]
-    """Each with its letter and its place among all runs."""
+    members: list[Member]
+    compared: list[Member]
+    """Those that `comparison` is of: whole runs, or all if there are fewer than two."""
     samples: PackedSamples
     plots: list[Plot]
     comparison: Comparison | None
@@ -65,10 +81,12 @@ def report_parts(
     """
     if not runs:
         raise ResultsError("a report needs at least one finished run")
-    by_task: dict[tuple[str, str], list[tuple[str, int, OpenedRun]]] = {}
-    for place, (name, run) in enumerate(zip(letters(runs), runs, strict=True)):
+    by_task: dict[tuple[str, str], list[Member]] = {}
+    for place, (letter, label, run) in enumerate(
+        zip(letters(runs), labels(runs), runs, strict=True)
+    ):
         key = run.run.result.task, run.run.result.split
-        by_task.setdefault(key, []).append((name, place, run))
+        by_task.setdefault(key, []).append(Member(letter, label, place, run))
     return [
         _part(number, key, members, data_root, most_thumbnails)
         for number, (key, members) in enumerate(by_task.items())
@@ -78,38 +96,44 @@ def report_parts(
 def _part(
     number: int,
     key: tuple[str, str],
-    members: list[tuple[str, int, OpenedRun]],
+    members: list[Member],
     data_root: Path | None,
     most_thumbnails: int,
 ) -> TaskPart:
-    runs = [run for _, _, run in members]
+    runs = [member.run for member in members]
     notes: list[str] = []
+    compared = _comparable(members, notes)
     comparison = None
-    if len(runs) > 1:
+    if len(compared) > 1:
         try:
-            comparison = compare_runs(runs)
+            comparison = compare_runs([member.run for member in compared])
         except AdemBenchError as error:
             notes.append(f"No comparison: {error}")
-    statistics = comparison.statistics if comparison else map(_own_statistics, runs)
-    # Of samples with a score of their own nothing else is needed.
-    figures = {
-        place: found
-        for place, (run, found) in enumerate(zip(runs, statistics, strict=True))
-        if found and not any(record.score is not None for record in run.records.values())
-    }
-    task = _task(runs[0], data_root, notes)
+    statistics = enumerate(map(_own_statistics, runs))
+    figures = {place: found for place, found in statistics if found}
+    task = _task(members, data_root, notes)
     headline = runs[0].run.result.headline
     samples = pack(runs, task, figures, headline, most_thumbnails)
     if samples.thumbnails < samples.images:
         notes.append(
-            f"Of {samples.images} images {samples.thumbnails} are shown, first those of samples "
-            "that went wrong."
+            f"Of {counted(samples.images, 'images')} {samples.thumbnails} are shown, first those "
+            "of samples that went wrong."
         )
     # Colours by place within the task: the same models in the same order look the same in each.
-    labelled = [(f"{name} {run.label}", n, run) for n, (name, _, run) in enumerate(members)]
+    labelled = [(f"{m.letter} {m.label}", n, m.run) for n, m in enumerate(members)]
     plots = list(task_plots(key[0], labelled, figures, samples.prompt_lengths))
     name = f"{key[0]}, split {key[1]}"
-    return TaskPart(name, f"task-{number}", members, samples, plots, comparison, notes)
+    return TaskPart(name, f"task-{number}", members, compared, samples, plots, comparison, notes)
+
+
+def _comparable(members: list[Member], notes: list[str]) -> list[Member]:
+    """Return the whole runs if there are two: a subset would shrink every comparison to itself."""
+    whole = [member for member in members if member.run.run.result.complete]
+    if len(whole) < 2 or len(whole) == len(members):
+        return members
+    rest = ", ".join(m.letter for m in members if m not in whole)
+    notes.append(f"Not compared, because they are not whole: {rest} (`adem-bench compare` does).")
+    return whole
 
 
 def _own_statistics(run: OpenedRun) -> Statistics | None:
@@ -118,36 +142,51 @@ def _own_statistics(run: OpenedRun) -> Statistics | None:
     kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
     if any(record.score is not None for record in records) or not hasattr(kind, "statistics"):
         return None
-    statistics: Statistics = kind.statistics(records)
+    try:
+        statistics: Statistics = kind.statistics(records)
+    except (TypeError, ValueError) as error:
+        raise unusable(run.run.folder, str(error)) from error
     return statistics
 
 
-def _task(run: OpenedRun, data_root: Path | None, notes: list[str]) -> Task | None:
-    """Return the task with the data that a run answered; None if it is not at hand."""
+def _task(members: Sequence[Member], data_root: Path | None, notes: list[str]) -> Task | None:
+    """Return the task with the data that the first run answered; None if it is not at hand."""
+    first = members[0].run.manifest
+    for part, what in ASKED.items():
+        wanted = first.get("identity", {}).get(part)
+        others = [
+            m.letter for m in members if m.run.manifest.get("identity", {}).get(part) != wanted
+        ]
+        if others:
+            notes.append(
+                f"{what} below are those of {members[0].letter}; {', '.join(others)} had others."
+            )
     try:
-        card = TaskCard.model_validate(run.manifest["task"]["card"])
+        card = TaskCard.model_validate(first["task"]["card"])
         task = task_of(card, data_root)
-        if task.fingerprint() == run.manifest["task"]["data_fingerprint"]:
+        if task.fingerprint() == first["task"]["data_fingerprint"]:
             return task
-        reason = "the data here is not what the runs answered"
+        reason = "the data here is not what the runs answered; --data-root names another folder"
     except (AdemBenchError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-    notes.append(f"Prompts and images are not shown: {reason} (--data-root names another folder).")
+    notes.append(f"Prompts and images are not shown: {reason}.")
     return None
 
 
 def report_pieces(parts: Sequence[TaskPart]) -> Iterator[str]:
     """Yield the page piece by piece: with many samples it is large."""
-    runs = [member for part in parts for member in part.runs]
+    members = [member for part in parts for member in part.members]
     return page_pieces(
         "report.html",
         script="report.js",
         style="report.css",
         images=True,
         parts=parts,
-        runs=sorted(runs, key=lambda member: member[1]),
+        members=sorted(members, key=lambda member: member.place),
         picture=_picture,
         cells=_cells,
+        counted=counted,
+        headline=_headline,
         metric_names=_metric_names,
         metric=_metric,
         json_text=_json_text,
@@ -184,14 +223,18 @@ def _picture(plot: Plot) -> Markup:
 
 
 def _cells(part: TaskPart, pair: Any, difference: Difference) -> tuple[str, ...]:
-    units = {metric.name: metric.unit for metric in part.runs[0][2].run.result.metrics}
-    who = part.runs[pair.first][0], part.runs[pair.second][0]
+    units = {metric.name: metric.unit for metric in part.members[0].run.run.result.metrics}
+    who = part.compared[pair.first].letter, part.compared[pair.second].letter
     return difference_cells(difference, who, units.get(difference.metric, "fraction"))
 
 
 def _metric_names(part: TaskPart) -> list[str]:
-    metrics = [metric for _, _, run in part.runs for metric in run.run.result.metrics]
+    metrics = [metric for member in part.members for metric in member.run.run.result.metrics]
     return list(dict.fromkeys(metric.name for metric in metrics if metric.count))
+
+
+def _headline(run: OpenedRun) -> Metric:
+    return run.run.result.metric(run.run.result.headline)
 
 
 def _metric(run: OpenedRun, name: str) -> str:

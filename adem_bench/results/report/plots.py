@@ -42,7 +42,7 @@ def task_plots(
         prompt_lengths: In characters; nothing if the prompts are not at hand.
     """
     yield _headlines(task, runs)
-    yield from _groups(task, runs[:MOST_SERIES])
+    yield from _groups(task, runs)
     yield from _distributions(task, runs, statistics)
     lengths = [
         Series(name, place, values=[len(r.response.strip()) for r in _answered(run)])
@@ -73,19 +73,23 @@ def _headlines(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Plot:
 
 def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[Plot]:
     """Yield bars for each unit of the metrics that have an interval and are no detail."""
-    metrics = [
-        metric
-        for metric in runs[0][2].run.result.metrics
+    shown = runs[:MOST_SERIES]
+    units = {
+        metric.name: metric.unit
+        for _, _, run in shown
+        for metric in run.run.result.metrics
         if metric.low is not None and "." not in metric.name and metric.name not in HALVES
-    ]
+    }
+    more = f" (first {MOST_SERIES} of {len(runs)} runs)" if len(runs) > MOST_SERIES else ""
     for unit in ("fraction", "points"):
-        names = [metric.name for metric in metrics if metric.unit == unit]
+        names = [name for name, its_unit in units.items() if its_unit == unit]
         if len(names) > 1:
             series = [
                 Series(name, place, [_estimate(_metric(run, metric)) for metric in names])
-                for name, place, run in runs
+                for name, place, run in shown
             ]
-            yield bars(f"{task}-groups", f"{task}: every group", names, series, UNITS[unit])
+            title = f"{task}: every group{more}"
+            yield bars(f"{task}-groups", title, names, series, UNITS[unit])
 
 
 def _distributions(
@@ -115,7 +119,9 @@ def _reliability(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Itera
         if known:
             found.append(_calibration(name, place, known))
     if found:
-        yield reliability(f"{task}-reliability", f"{task}: reliability of probabilities", found)
+        errors = ", ".join(f"{one.label.split()[0]} {error:.3f}" for one, _, error in found)
+        title = f"{task}: reliability of probabilities (expected calibration error {errors})"
+        yield reliability(f"{task}-reliability", title, found)
 
 
 def _calibration(
@@ -150,7 +156,7 @@ def _metric(run: OpenedRun, name: str) -> Metric | None:
 
 
 def _estimate(metric: Metric | None) -> Estimate | None:
-    if metric is None or metric.value is None:
+    if metric is None or metric.value is None or not math.isfinite(metric.value):
         return None
     scale = 100 if metric.unit == "fraction" else 1
     low = metric.value if metric.low is None else metric.low

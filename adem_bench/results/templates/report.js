@@ -11,10 +11,17 @@ async function unpack(base64) {
   return new Response(stream).json();
 }
 
+// What is invisible, or turns the text around it, is shown by its number instead.
+const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+
+function visible(text) {
+  return text.replace(HIDDEN, (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
+}
+
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+  if (text !== undefined) made.textContent = visible(text);
   return made;
 }
 
@@ -90,7 +97,10 @@ function score([, , judged, figure]) {
   return judged === WRONG ? 0 : -1;
 }
 
-const mean = (row) => row[6].reduce((sum, cell) => sum + score(cell), 0) / row[6].length;
+function mean(row) {
+  const asked = row[6].filter((cell) => cell[2] !== MISSING);
+  return asked.reduce((sum, cell) => sum + score(cell), 0) / asked.length;
+}
 
 const ORDERS = {
   data: (rows) => rows,

@@ -138,7 +138,9 @@ def test_a_hostile_answer_is_text(opened, large):
     page.fill(".query", "onerror")
     assert ids(page) == ["7"]
     assert page.locator(".samples tbody img").count() == 0
-    assert '<img src=x onerror="alert(1)">' in page.inner_text(".samples tbody")
+    shown = page.inner_text(".samples tbody")
+    assert '<img src=x onerror="alert(1)">' in shown
+    assert "\\u001b[31m\\u202e\\u0000" in shown  # what is invisible has its number
     assert page.locator("script").count() == 2  # the runs' names and the page's own
 
 

@@ -80,6 +80,16 @@ def test_runs_that_do_not_compare_are_shown_all_the_same(tmp_path):
     assert "Differences" not in "".join(report_pieces([part]))
 
 
+def test_a_subset_does_not_shrink_the_comparison(tmp_path):
+    write_run(tmp_path / "a", [choice(n, 0) for n in range(300)])
+    write_run(tmp_path / "b", [choice(n, 1) for n in range(300)])
+    write_run(tmp_path / "c", [choice(n, 0) for n in range(9)], limit=9)
+    (part,) = report_parts(open_runs([tmp_path])[0])
+    assert part.comparison.samples == 300
+    assert [member.letter for member in part.compared] == ["A", "B"]
+    assert part.notes[0].startswith("Not compared, because they are not whole: C")
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(ResultsError, match="at least one"):
         report_parts([])
