@@ -80,6 +80,7 @@ def nine_statistics(answers: Mapping[str, Answered]) -> Statistics:
 
     names = (*COLUMNS, AVERAGE)
     asked = np.array([_membership(answer) for answer in answers.values()], float)
+    asked = asked.reshape(len(answers), len(names))  # also of no answer at all
     right = [answer.prediction == answer.reference for answer in answers.values()]
     return Statistics(
         noun="questions",

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class FinishedRun:
     result: Result
     samples_per_second: float | None = None
     """Of the run's last call; None if that answered nothing."""
+    task_card: Mapping[str, Any] = field(default_factory=dict)
+    """The task's card as it was used, overrides included."""
 
 
 def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -92,6 +94,7 @@ def _read(folder: Path) -> FinishedRun:
         finished=str(manifest.get("run", {}).get("finished") or ""),
         result=RESULT.validate_json((folder / METRICS).read_bytes(), strict=True),
         samples_per_second=_rate(manifest.get("timing", {})),
+        task_card=dict(manifest["task"].get("card") or {}),
     )
 
 

@@ -10,12 +10,13 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
-from adem_bench.cards import as_mapping, list_cards, load_model_card
+from adem_bench.cards import as_mapping, list_cards, load_model_card, load_task_card
 from adem_bench.errors import CardError
 from adem_bench.results.finished import FinishedRun
+from adem_bench.schemas import TaskCard
 
 NEUTRAL_OPTIONS = ("batch_size", "limit", "seed")
 """Options that make no other model: decoding is greedy, and a limit shows as a subset."""
@@ -29,6 +30,8 @@ CARD_FIELDS = (
 )
 """Fields of a card that change answers."""
 
+ASKING = ("options", "prompt_format")
+"""Fields of a task's card that change what is asked, or how answers are read."""
 Place = tuple[str, str]
 """A task and its split."""
 
@@ -51,12 +54,35 @@ def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Group] = {}
     known = set(list_cards("models"))
     cards = {name: _card_settings(name) for name in {run.model for run in runs} & known}
-    best_first = sorted(runs, key=lambda r: (r.result.complete, r.finished), reverse=True)
+    plain = _plain(runs)
+    # Runs with their task's own options first: they share a row, and others open new ones.
+    best_first = sorted(
+        runs,
+        key=lambda run: (run.folder in plain, run.result.complete, run.finished),
+        reverse=True,
+    )
     for run in best_first:
         loud, quiet = _settings(run, cards.get(run.model))
         groups.setdefault((run.model, loud, quiet), _Group()).place(run, loud)
-    _tell_apart(groups)
+    _tell_apart(groups, plain)
     return [variant for group in groups.values() for variant in group.variants]
+
+
+def _plain(runs: Sequence[FinishedRun]) -> set[Path]:
+    """Return the folders of runs that asked as the card of their task's name does."""
+    known = set(list_cards("tasks"))
+    cards: dict[str, TaskCard | None] = {}
+    for name in {run.result.task for run in runs} & known:
+        try:
+            cards[name] = load_task_card(name)
+        except CardError:
+            continue
+    found = set()
+    for run in runs:
+        card = cards.get(run.result.task)
+        if card and all(run.task_card.get(part) == as_mapping(card).get(part) for part in ASKING):
+            found.add(run.folder)
+    return found
 
 
 def _card_settings(name: str) -> set[str] | None:
@@ -130,19 +156,31 @@ class _Group:
 
 
 def _tell_apart(
-    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], _Group],
+    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], _Group], plain: set[Path]
 ) -> None:
-    """Add to variants of one model and one name whatever they do not have in common."""
+    """Add to variants of one model and one name whatever they do not have in common.
+
+    How a task was asked tells only variants apart that both ran it, and a variant that asked as
+    the task's card does needs no word for it.
+    """
     named: dict[tuple[str, tuple[str, ...]], list[tuple[Variant, set[str]]]] = {}
     for (model, loud, quiet), group in groups.items():
         for variant in group.variants:
-            facts = set(quiet)
-            for run in variant.runs.values():
-                facts |= {run.fingerprint[:8], *run.prompt}
-            named.setdefault((model, loud), []).append((variant, facts))
+            named.setdefault((model, loud), []).append((variant, set(quiet)))
     for alike in named.values():
-        common = set.intersection(*(facts for _, facts in alike))
-        for variant, facts in alike:
-            variant.tags = (
-                (*variant.tags, *sorted(facts - common)) if len(alike) > 1 else variant.tags
-            )
+        if len(alike) == 1:
+            continue
+        facts = {
+            id(variant): quiet | {run.fingerprint[:8] for run in variant.runs.values()}
+            for variant, quiet in alike
+        }
+        common = set.intersection(*facts.values())
+        tags = {key: found - common for key, found in facts.items()}
+        for place in {place for variant, _ in alike for place in variant.runs}:
+            there = [variant for variant, _ in alike if place in variant.runs]
+            shared = set.intersection(*(set(variant.runs[place].prompt) for variant in there))
+            for variant in there:
+                if variant.runs[place].folder not in plain:
+                    tags[id(variant)] |= set(variant.runs[place].prompt) - shared
+        for variant, _ in alike:
+            variant.tags = (*variant.tags, *sorted(tags[id(variant)]))

@@ -6,10 +6,11 @@ import json
 import re
 
 import pytest
+from run_writer import choice, write_run
 
 from adem_bench.cards import as_mapping, load_model_card
 from adem_bench.errors import ResultsError
-from adem_bench.records import Metric
+from adem_bench.records import Metric, Record
 from adem_bench.results.finished import finished_runs
 from adem_bench.results.formats import leaderboard_text
 from adem_bench.results.leaderboard import build_leaderboard
@@ -331,3 +332,20 @@ def test_the_cards_columns_come_in_the_cards_order(run, tmp_path):
     names = [column.metric for column in found.columns]
     nine = ["NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "average"]
     assert names == ["acc", *nine]
+
+
+def test_other_options_of_a_task_open_a_row_and_take_nothing_from_the_plain_one(tmp_path):
+    answers = [choice(n, n % 3 // 2) for n in range(300)]
+    write_run(tmp_path / "plain", answers)
+    captions = [Record("1", "", "a dog", "a dog", ["a dog"], None)]
+    write_run(tmp_path / "captions", captions, task="mini_caption")
+    logits = write_run(tmp_path / "logits", answers, task_options={"answer_rule": "logits"})
+    manifest = json.loads((logits / "manifest.json").read_text())
+    manifest["task"]["card"]["options"]["answer_rule"] = "logits"
+    manifest["run"]["finished"] = "2026-02-01T00:00:00+00:00"  # the newest
+    (logits / "manifest.json").write_text(json.dumps(manifest))
+    first, second = build_leaderboard(finished_runs(tmp_path)[0]).rows
+    assert first.label == "m"
+    assert {column.task for column in first.cells} == {"mini_sqa", "mini_caption"}
+    assert second.label.startswith("m [answer_rule=logits")
+    assert {column.task for column in second.cells} == {"mini_sqa"}
