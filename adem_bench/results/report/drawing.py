@@ -227,8 +227,18 @@ def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
 
 
 def _legend(axes: Axes, series: Sequence[Series]) -> None:
-    if len(series) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    if len(series) < 2:
+        return
+    longest = max(len(_label(one.label)) for one in series)
+    figure = axes.get_figure(root=True)
+    width, height = figure.get_size_inches() if figure else (6.5, 2.9)
+    columns = max(1, min(len(series), int(width * 13 / (longest + 8))))
+    rows = -(-len(series) // columns)
+    if figure:
+        figure.set_figheight(height + 0.17 * rows)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize=8
+    )
 
 
 def _label(text: str) -> str:

@@ -153,10 +153,23 @@ def test_images_prompts_and_options_are_shown(opened, small):
     assert "Question:" in page.locator("[data-label=Prompt]").first.inner_text()
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Nine runs, one of a model with a very long name."""
+    folder = tmp_path_factory.mktemp("crowded")
+    for name in "abcdefgh":
+        write_run(folder / name, [choice(n, ord(name) % 2) for n in range(30)], model=name)
+    write_run(folder / "i", [choice(n, 0) for n in range(30)], model="m" * 200)
+    return written(folder, folder / "page.html")
+
+
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_sticks_out_of_the_window(opened, small, width):
-    page = opened(small, width)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+def test_nothing_sticks_out_of_the_window(opened, small, crowded, width):
+    for path in (small, crowded):
+        page = opened(path, width)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    tag = page.locator(".verdict-tag").first
+    assert tag.evaluate("tag => tag.getClientRects().length") == 1  # no word is broken
 
 
 def test_everything_is_reached_by_keyboard(opened, small):
