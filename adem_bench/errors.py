@@ -63,6 +63,13 @@ def printable(text: str) -> str:
     Answers of models, rows of data sets and cards of strangers end up on terminals; control
     characters and direction overrides are shown as `\x1b`, line breaks as blanks.
     """
-    return UNPRINTABLE.sub(
-        lambda found: found.group().encode("unicode_escape").decode(), " ".join(text.split())
-    )
+    return _harmless(" ".join(text.split()))
+
+
+def printable_lines(text: str) -> str:
+    """Return text for a terminal as `printable` does, its lines and their indentation kept."""
+    return "\n".join(_harmless(line) for line in text.expandtabs().split("\n"))
+
+
+def _harmless(line: str) -> str:
+    return UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), line)

@@ -37,6 +37,8 @@ VERBS = {
     "report": ("adem_bench.cli.report:report", "Make one page of runs to look at."),
     "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and say where the two part."),
     "validate": ("adem_bench.cli.validate:validate", "Check that run folders are whole."),
+    "ask": ("adem_bench.cli.ask:ask", "Ask a model one question about images."),
+    "demo": ("adem_bench.cli.demo:demo", "Open a page to try a model by hand."),
     "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
     "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
     "recipes": ("adem_bench.cli.recipes:recipes", "List training recipes or explain one."),

@@ -12,6 +12,8 @@ from adem_bench.cli.options import HintingGroup, complain, data_root_option, set
 if TYPE_CHECKING:
     from adem_bench.schemas import ModelCard
 
+ADEM, HF = "adem", "hf"
+
 
 @click.group(cls=HintingGroup, invoke_without_command=True)
 @click.pass_context
@@ -54,18 +56,27 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
     from adem_bench.results.table import console, grid
 
     card = load_model_card(name, overrides)
-    click.echo(f"# {printable(str(card.path))}")
+    click.echo(f"# {printable(str(card.path or 'no file'))}")
+    # Most fields are ADEM-VL's; of another kind those that are set say all.
+    fields = (
+        as_mapping(card) if card.kind == ADEM else card.model_dump(mode="json", exclude_unset=True)
+    )
     # Escapes in foreign cards are harmless: YAML quotes control characters itself.
-    text = yaml.safe_dump(as_mapping(card), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100)
     click.echo(text)
-    grid(console(), ("file", "path", "on disk"), _files(card, data_root))
+    files = _files(card, data_root)
+    if files:
+        grid(console(), ("file", "path", "on disk"), files)
 
 
 @models.command("pull")
 @click.argument("name")
 @data_root_option
 def pull_command(name: str, data_root: Path | None) -> None:
-    """Fetch the adapters that a model's card publishes into <data root>/weights."""
+    """Fetch a model's files.
+
+    Published adapters go into <data root>/weights, models of the Hugging Face hub into its cache.
+    """
     from adem_bench.cards import load_model_card
     from adem_bench.cli.progress import download_progress
     from adem_bench.data.downloading import fetch
@@ -74,6 +85,9 @@ def pull_command(name: str, data_root: Path | None) -> None:
     from adem_bench.models.weights import missing_message, weights_path
 
     card = load_model_card(name)
+    if card.kind != ADEM:
+        click.echo(_pulled(card, data_root))
+        return
     wanted = downloads(card, data_root)
     failures = []
     for name, download in wanted.items():
@@ -96,7 +110,32 @@ def pull_command(name: str, data_root: Path | None) -> None:
         raise DownloadError("; ".join(failures))
 
 
+def _pulled(card: ModelCard, data_root: Path | None) -> str:
+    """Fetch the files of a model that is not ADEM-VL; return what became of them."""
+    if card.kind != HF:
+        return f"model {card.name} is of kind {card.kind}, which has no files to fetch"
+    from adem_bench.models.hf.settings import find_files, read_options
+
+    files = find_files(card, read_options(card), data_root)
+    state = f"fetched, commit {files.revision}" if files.revision else "already there"
+    return f"{files.folder}: {state}"
+
+
 def _files(card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:
+    """Return each file that a card names, with its path and whether it is there."""
+    if card.kind == ADEM:
+        return _adem_files(card, data_root)
+    if card.kind != HF:
+        return []
+    from adem_bench.models.hf.settings import find_folder, read_options
+
+    source = read_options(card).source
+    found = find_folder(card, source, data_root)
+    missing = "no: taken from the Hugging Face hub, which keeps it in its own cache"
+    return [("model", source, f"yes: {found}" if found else missing)]
+
+
+def _adem_files(card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:
     from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
 
     named = {

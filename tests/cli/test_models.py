@@ -58,6 +58,25 @@ def test_show_says_of_every_file_where_it_is_or_where_to_get_it(adem_bench, tmp_
     assert "`adem-bench models pull adem-7b` fetches it" in lines["adapter sqa"]
 
 
+def test_show_of_another_kind_is_what_is_set_and_where_its_folder_is(adem_bench, tmp_path):
+    (tmp_path / "mine").mkdir()
+    shown = adem_bench("models", "show", "hf:mine", "--set", "options.system=Hi")
+    assert shown.code == 0
+    assert "options:\n  source: mine\n  system: Hi\n" in shown.out
+    assert "fusion" not in shown.out
+    assert "yes: mine" in shown.out
+    assert "taken from the Hugging Face hub" in adem_bench("models", "show", "hf:org/name").out
+    assert "on disk" not in adem_bench("models", "show", "echo").out
+
+
+def test_pull_of_another_kind_says_what_there_is(adem_bench, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert adem_bench("models", "pull", "hf:mine").out == "mine: already there\n"
+    pulled = adem_bench("models", "pull", "echo")
+    assert (pulled.code, pulled.out.count("no files to fetch")) == (0, 1)
+
+
 def test_show_applies_overrides(adem_bench):
     shown = adem_bench("models", "show", "adem-7b", "--set", "fusion.alpha=0.25")
     assert "alpha: 0.25" in shown.out

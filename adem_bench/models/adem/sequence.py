@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adem_bench.errors import CardError
 from adem_bench.models.adem.tokenizer import Tokenizer
 
 IMAGE_PREFIX = "Image: "
@@ -92,10 +93,18 @@ class SequenceBuilder:
         A row that does not fit loses its end, as published. The class token is then written
         as many places too early as the row is too long, and not at all where that would be
         at BOS or before (Q9).
+
+        Raises:
+            CardError: the answer alone fills the row.
         """
         head = [self.tokenizer.bos_id, *self.prefix(has_image)]
         ids = head + self.tokenizer.encode(text)
         room = self.max_length - max_new_tokens
+        if room < 1:
+            raise CardError(
+                f"{max_new_tokens} new tokens leave no room for a prompt in {self.max_length}; ask "
+                "for fewer, or set max_sequence_length of the model's card"
+            )
         excess = max(0, len(ids) - room)
         at = self.class_token_at if has_image and self.cls_token else None
         if excess and self.fix_overflow:

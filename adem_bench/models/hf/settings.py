@@ -74,7 +74,7 @@ def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> H
     Raises:
         CheckpointError: there is neither such a folder nor such a repository.
     """
-    folder = weights_path(options.source, card, data_root) or _here(options.source)
+    folder = find_folder(card, options.source, data_root)
     if folder is None:
         return _fetched(card, options, data_root)
     if not (folder / CONFIG_NAME).is_file():
@@ -85,10 +85,14 @@ def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> H
     return HfFiles(folder, None, options.trust_remote_code)
 
 
-def _here(source: str) -> Path | None:
-    """Return the folder as a command line means it: from where the user stands."""
-    folder = Path(source).expanduser()
-    return folder if folder.exists() else None
+def find_folder(card: ModelCard, source: str, data_root: Path | None) -> Path | None:
+    """Return the folder on this machine that a source stands for; None leaves it to the hub."""
+    found = weights_path(source, card, data_root)
+    if found is None:
+        # As a command line means it: from where the user stands.
+        here = Path(source).expanduser()
+        found = here if here.exists() else None
+    return found
 
 
 def _fetched(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfFiles:
