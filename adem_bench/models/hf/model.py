@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adem_bench.errors import CheckpointError
 from adem_bench.models.base import Budget, ModelOptions
 from adem_bench.models.device import count_parameters, memory_errors, name_of, pick_device
 from adem_bench.models.hf.budget import batch_budget
@@ -21,6 +22,11 @@ from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def one_line(error: Exception) -> str:
+    """Return what transformers says of an error, in a line of bounded length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 class HfModel:
@@ -92,11 +98,22 @@ class HfModel:
         except ValueError as error:
             if len(requests) > 1:  # one of them is at fault, and only that one is to fail
                 return [self._answer([request], images)[0] for request in requests]
-            reason = " ".join(str(error).split())[:300]
-            return [Response("", error=f"the model's processor refuses the request: {reason}")]
+            refusal = f"the model's processor refuses the request: {one_line(error)}"
+            return [Response("", error=refusal)]
+        except (TypeError, AttributeError, KeyError) as error:
+            raise CheckpointError(
+                f"model {self.card.name}: its processor cannot be used: {one_line(error)}; its "
+                "files may be of another version of transformers, or incomplete"
+            ) from error
         inputs = inputs.to(self._device, self._network.dtype)
-        decoded = decode(self._network, inputs, requests[0].max_new_tokens)
-        choices = self._choices(requests, texts, inputs, decoded)
+        try:
+            decoded = decode(self._network, inputs, requests[0].max_new_tokens)
+            choices = self._choices(requests, texts, inputs, decoded)
+        except (ValueError, TypeError, IndexError) as error:
+            raise CheckpointError(
+                f"model {self.card.name}: what its processor makes of a request does not fit its "
+                f"network: {one_line(error)}; the two may be of different versions"
+            ) from error
         return [
             Response(self._tokenizer.decode(ids, skip_special_tokens=True), choice_logprobs=told)
             for ids, told in zip(decoded.ids, choices, strict=True)

@@ -7,6 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
+from adem_bench.errors import CheckpointError
 from adem_bench.records import Request
 
 STEP, MOST = 128, 4096
@@ -21,6 +24,9 @@ class Prompts:
         self._processor = processor
         self._system = system
         self._placeholder = str(getattr(processor, "image_token", "") or "")
+        # Processors of models with query tokens (BLIP-2) put these in front themselves.
+        writes_itself = hasattr(processor, "num_query_tokens")
+        self._written = "" if writes_itself else self._placeholder
         self._of_size = lru_cache(maxsize=None)(self._count_image)
         self._of_file = lru_cache(maxsize=1 << 16)(self._count_file)
 
@@ -36,18 +42,28 @@ class Prompts:
         return None
 
     def render(self, prompt: str, images: int) -> str:
-        """Return the text that a model continues: images first, then the prompt."""
+        """Return the text that a model continues: images first, then the prompt.
+
+        Raises:
+            CheckpointError: the chat template is broken, or refuses system messages.
+        """
         if not self.has_template:
-            return self._placeholder * images + prompt
+            return self._written * images + prompt
         pictures = [{"type": "image"} for _ in range(images)]
         content = [*pictures, {"type": "text", "text": prompt}]
         chat = [{"role": "user", "content": content}]
         if self._system:
             first = {"role": "system", "content": [{"type": "text", "text": self._system}]}
             chat.insert(0, first)
-        rendered: str = self._processor.apply_chat_template(
-            chat, add_generation_prompt=True, tokenize=False
-        )
+        try:
+            rendered: str = self._processor.apply_chat_template(
+                chat, add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            raise CheckpointError(
+                f"the model's chat template refuses a message: {error}; a template without system "
+                "messages is one cause (options.system)"
+            ) from error
         return rendered
 
     def inputs(self, texts: Sequence[str], images: Sequence[Sequence[Any]]) -> Any:
@@ -109,6 +125,6 @@ class Prompts:
 
         try:
             batch = self.inputs([self.render("", 1)], [[Image.new("RGB", (width, height))]])
-        except ValueError:
-            return 0
+        except (ValueError, TypeError, AttributeError, KeyError):
+            return 0  # it fails when it is its turn
         return max(0, int(batch["input_ids"].shape[1]) - len(self._ids(self.render("", 0))))

@@ -93,6 +93,34 @@ def test_a_model_without_a_chat_template_gets_plain_prompts_and_a_warning(copied
     assert model.generate([Request("a picture of", (pictures[0],), 4)])[0].error is None
 
 
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('No system role.') }}", "{% for %}", "{{ messages.x.y }}"]
+)
+def test_a_chat_template_that_refuses_is_one_line(copied, load, requests, template):
+    (copied / "chat_template.jinja").write_text(template)
+    with pytest.raises(CheckpointError, match="the model's chat template refuses a message: "):
+        load(copied).generate(requests)
+
+
+def test_a_processor_that_lacks_a_setting_is_one_line(copied, load, requests):
+    # As in checkpoints from before transformers wanted it.
+    settings = json.loads((copied / "processor_config.json").read_text())
+    settings["patch_size"] = None
+    (copied / "processor_config.json").write_text(json.dumps(settings))
+    model = load(copied)
+    assert model.length(requests[0]) > 0
+    with pytest.raises(CheckpointError, match="its processor cannot be used: unsupported operand"):
+        model.generate(requests)
+
+
+def test_a_processor_of_another_size_is_one_line(copied, load, requests):
+    settings = json.loads((copied / "processor_config.json").read_text())
+    settings["num_additional_image_tokens"] = 5
+    (copied / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="does not fit its network: Image features"):
+        load(copied).generate(requests)
+
+
 def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, requests):
     settings = json.loads((copied / "generation_config.json").read_text())
     wild = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 1.9}

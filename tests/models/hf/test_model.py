@@ -170,7 +170,9 @@ def test_a_system_message_and_processor_arguments_change_what_is_seen(folders, l
     plain = load(folders["qwen2_vl"])
     talked = load(folders["qwen2_vl"], "options.system=Be brief.")
     assert "ROLE:system Be brief.ROLE:user Why?" in talked._prompts.render("Why?", 0)
-    small = load(folders["qwen2_vl"], "options.processor={size: {longest_edge: 256, shortest_edge: 64}}")
+    small = load(
+        folders["qwen2_vl"], "options.processor={size: {longest_edge: 256, shortest_edge: 64}}"
+    )
     assert small.length(requests[0]) < plain.length(requests[0])
     assert len({m.fingerprint() for m in (plain, talked, small)}) == 3
 
