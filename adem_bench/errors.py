@@ -6,8 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable
 
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, direction overrides, and halves of characters."""
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control characters, direction marks and overrides, invisible ones, and halves of characters."""
 
 
 class AdemBenchError(Exception):

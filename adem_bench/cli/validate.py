@@ -33,5 +33,6 @@ def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
         if validation.findings:
             code = FOUND
         else:
-            click.echo(printable(f"{run}: valid, {validation.records:,} records"))
+            plural = "" if validation.records == 1 else "s"
+            click.echo(printable(f"{run}: valid, {validation.records:,} record{plural}"))
     return code

@@ -266,4 +266,5 @@ def _answers(records: Sequence[Record]) -> list[Answered]:
 def _unpaired(answers: Sequence[Answered]) -> list[str]:
     counts = Counter(answer.image for answer in answers)
     single = sum(count == 1 for count in counts.values())
-    return [f"{single} images have one answer only and are left out of acc+"] if single else []
+    who = "1 image has" if single == 1 else f"{single} images have"
+    return [f"{who} one answer only, and so no part in acc+"] if single else []

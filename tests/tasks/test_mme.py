@@ -165,7 +165,7 @@ def test_half_an_image_is_left_out_of_acc_plus_and_said(mme, answered):
     assert result.metric("existence.acc+").count == 1
     assert result.metric("count.acc").value == 1.0
     assert result.metric("count").value is None
-    assert "1 images have one answer only and are left out of acc+" in result.warnings
+    assert "1 image has one answer only, and so no part in acc+" in result.warnings
 
 
 @given(st.text(), st.sampled_from(sorted(READERS)))
