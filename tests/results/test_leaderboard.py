@@ -337,8 +337,8 @@ def test_the_cards_columns_come_in_the_cards_order(run, tmp_path):
 def test_other_options_of_a_task_open_a_row_and_take_nothing_from_the_plain_one(tmp_path):
     answers = [choice(n, n % 3 // 2) for n in range(300)]
     write_run(tmp_path / "plain", answers)
-    captions = [Record("1", "", "a dog", "a dog", ["a dog"], None)]
-    write_run(tmp_path / "captions", captions, task="mini_caption")
+    question = Record("count/1/0", "", "yes", "yes", "Yes", 1.0, ("count",), "count/1")
+    write_run(tmp_path / "mme", [question], task="mini_mme")
     logits = write_run(tmp_path / "logits", answers, task_options={"answer_rule": "logits"})
     manifest = json.loads((logits / "manifest.json").read_text())
     manifest["task"]["card"]["options"]["answer_rule"] = "logits"
@@ -346,6 +346,6 @@ def test_other_options_of_a_task_open_a_row_and_take_nothing_from_the_plain_one(
     (logits / "manifest.json").write_text(json.dumps(manifest))
     first, second = build_leaderboard(finished_runs(tmp_path)[0]).rows
     assert first.label == "m"
-    assert {column.task for column in first.cells} == {"mini_sqa", "mini_caption"}
+    assert {column.task for column in first.cells} == {"mini_sqa", "mini_mme"}
     assert second.label.startswith("m [answer_rule=logits")
     assert {column.task for column in second.cells} == {"mini_sqa"}
