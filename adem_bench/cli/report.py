@@ -68,7 +68,7 @@ def report(
     """
     from adem_bench.files import write_atomically
     from adem_bench.results.opened import open_runs
-    from adem_bench.results.report.page import report_pieces, report_parts, write_plots
+    from adem_bench.results.report.page import report_parts, report_pieces, write_plots
 
     opened, warnings = open_runs(runs)
     complain(warnings)
