@@ -72,7 +72,8 @@ def find_tsv(name: str, root: Path, beside: Path | None, source: DataSource) -> 
     for folder in folders:
         if (folder / wanted).is_file():
             return folder / wanted
-    places = "" if wanted.is_absolute() else f" (also looked for in {lmu_folder()})"
+    others = ", ".join(str(folder) for folder in folders[1:])
+    places = "" if wanted.is_absolute() else f" (also looked for in {others})"
     raise missing(root / wanted, f"{HOLDS}{places}", source)
 
 

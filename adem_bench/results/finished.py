@@ -102,6 +102,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{METRICS}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    if isinstance(error, KeyError):
+        return f"{MANIFEST}: field {error} is missing"
     return f"{type(error).__name__}: {error}"
 
 

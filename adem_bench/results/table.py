@@ -118,7 +118,10 @@ def _remarks(result: Result) -> list[str]:
             "not comparable with published figures"
         )
     if result.failed:
-        lines.append(f"failed: {result.failed} samples have no answer; samples.jsonl says why")
+        who = "1 sample has" if result.failed == 1 else f"{result.failed} samples have"
+        lines.append(
+            f"failed: {who} no answer, or no row that could be asked; samples.jsonl says why"
+        )
     unasked = [metric.name for metric in result.metrics if not metric.count]
     if unasked:
         shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"

@@ -18,6 +18,10 @@ from adem_bench.runner.processes import Processes, SharedRun
 from adem_bench.runner.schedule import Backoff, Item, ahead, plan
 from adem_bench.tasks.base import Task
 
+NO_LOGPROBS = (
+    "this model gives no log-probabilities of options, which the task's answer_rule asks for; "
+    "choose another answer_rule"
+)
 OnProgress = Callable[[int, int], None]
 """Called with the number of samples answered and the number there are to answer."""
 
@@ -98,6 +102,8 @@ def run_task(
 
 def record_of(task: Task, sample: Sample, request: Request, response: Response) -> Record:
     """Return what is kept of an answer; nothing is read of a response that has an error."""
+    if request.choices and not response.error and response.choice_logprobs is None:
+        response = replace(response, error=NO_LOGPROBS)
     prediction = None if response.error else task.read(sample, response)
     return Record(
         sample_id=sample.id,

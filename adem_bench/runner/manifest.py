@@ -54,6 +54,8 @@ def build_manifest(
         "schema": SCHEMA,
         "adem_bench_version": adem_bench.__version__,
         "model": {
+            "name": model.card.name,
+            "fingerprint": model.fingerprint(),
             **model.describe(),
             "card": as_mapping(model.card),
             "card_digest": model.card.digest(),

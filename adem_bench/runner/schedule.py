@@ -115,5 +115,10 @@ class Backoff:
                     ) from error
                 self.most_rows = len(part) // 2
                 continue
+            if len(responses) != len(part):
+                raise AdemBenchError(
+                    f"the model gave {len(responses)} responses to {len(part)} requests; its "
+                    "`generate` must return one for each, in order"
+                )
             yield from zip(part, responses, strict=True)
             done += len(part)

@@ -111,10 +111,10 @@ def _fetched(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfF
         )
     except (HFValidationError, OSError, ValueError) as error:
         looked = [str(place) for place in candidate_paths(options.source, card, data_root)]
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         raise CheckpointError(
             f"model {card.name}: {options.source!r} is no folder (looked at "
             f"{', '.join([options.source, *looked])}) and cannot be fetched from the Hugging Face "
-            f"hub: {reason}"
+            f"hub ({reason[:160]}); give a folder that save_pretrained wrote, or a hub's id"
         ) from error
     return HfFiles(Path(folder), Path(folder).name, options.trust_remote_code)

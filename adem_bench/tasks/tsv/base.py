@@ -73,6 +73,8 @@ class TsvTask(ABC, Generic[Options]):
         )
         if isinstance(self.options.file, dict):
             check_choice(card, "split", card.split, self.options.file)
+        elif card.expected:
+            check_choice(card, "split", card.split, card.expected)
         names = self.metric_names()
         named = [name for name in (card.headline, *card.columns) if "/" not in name]
         # Groups are known from the data alone.
