@@ -64,6 +64,12 @@ class Registry:
         """
         return {name: str(place) for name, place in self._known().items()}
 
+    def foreign(self) -> set[str]:
+        """Return the modules and files of all plug-ins, also of folders no longer included."""
+        named = {entry.value.partition(":")[0] for entry in entry_points(group=self.group)}
+        known = (one for several in self._registered.values() for one in several)
+        return named | {one.file or one.module for one in known}
+
     def load(self, name: str) -> Any:
         """Import and return what `name` stands for.
 

@@ -236,3 +236,23 @@ def test_an_include_that_is_no_folder_is_a_mistake_of_the_call(capsys, tmp_path)
         main(["tasks", "--include", str(tmp_path / "nowhere")])
     assert stop.value.code == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_an_error_in_a_plug_in_is_not_called_ours(folder, include, capsys, monkeypatch):
+    code = "def samples(self):\n        raise KeyError('boom')"
+    kind = (
+        "from adem_bench.registry import TASK_KINDS\nfrom adem_bench.tasks.mme import Mme\n\n\n"
+        f"@TASK_KINDS.register('broken')\nclass Broken(Mme):\n    {code}\n"
+    )
+    card = (
+        CARD.replace("kind: mme", "kind: broken")
+        + "data: {source: mini}\noptions: {subtasks: [count]}\n"
+    )
+    place = folder("given", {"broken_kind.py": kind, "broken.yaml": card})
+    include(place)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--model", "constant:yes", "--tasks", "broken", "--results", str(place / "r")])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert f"error: plug-in {place / 'broken_kind.py'} failed: KeyError: 'boom'; the same" in told
+    assert "our bug" not in told

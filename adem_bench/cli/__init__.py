@@ -133,11 +133,26 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: {error.format_message()}", USER_MISTAKE
     if isinstance(error, OSError) and error.errno in (*FULL_DISK, *NOT_ALLOWED):
         return f"error: {_explain_system(error)}", USER_MISTAKE
+    plugin = _plugin_of(error)
+    if plugin:
+        told = f"error: plug-in {plugin} failed: {type(error).__name__}: {error}"
+        return f"{told}; the same command with --debug shows the traceback", USER_MISTAKE
     return (
         f"error: {type(error).__name__}: {error}; this is our bug, please report it; "
         "the same command with --debug shows the traceback",
         OUR_BUG,
     )
+
+
+def _plugin_of(error: Exception) -> str | None:
+    """Return the plug-in in whose code an error was raised, if in any."""
+    from adem_bench.registry import MODEL_KINDS, TASK_KINDS
+
+    foreign = MODEL_KINDS.foreign() | TASK_KINDS.foreign()
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [(f.f_globals.get("__name__", ""), f.f_code.co_filename) for f in frames]
+    found = [place for pair in names for place in pair if place in foreign]
+    return found[-1] if found else None
 
 
 def _explain_system(error: OSError) -> str:
