@@ -128,6 +128,8 @@ def find_card(kind: CardKind, name: str) -> Path:
             f"--adapter {inside.with_name('checkpoints')}/step-…"
         )
     known = list_cards(kind)
+    if kind == "models" and name.endswith(":"):
+        raise CardError(f"{name} names no source; expected {name}SOURCE (docs/models.md)")
     if name not in known:
         raise CardError(f"unknown {NOUNS[kind]} {name!r}{nearest_hint(name, known)}")
     return known[name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from adem_bench.errors import DataError
 from adem_bench.models.base import Budget, Model
 from adem_bench.records import Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
@@ -75,6 +76,11 @@ def run_task(
             return None
         seconds = time.perf_counter() - clock
         records = run.ordered()
+        if not records:
+            raise DataError(
+                f"task {task.card.name}: its data has no sample in split {task.card.split}; "
+                "`adem-bench tasks show` names the file, --split another split"
+            )
         result = run.score(records)
         answered = len(records) - resumed
         manifest = (answered == 0 and folder.manifest()) or build_manifest(

@@ -221,3 +221,20 @@ def test_of_several_processes_the_first_one_reports_before_the_others(
         monkeypatch.setenv("RANK", rank)
         assert adem_bench("tasks").err == "error: gone\n"
         assert waits == expected
+
+
+def test_a_model_kind_without_a_source_and_a_task_without_samples_are_mistakes(
+    adem_bench, tmp_path
+):
+    shown = adem_bench("run", "--model", "constant:", "--tasks", "sqa")
+    assert shown.err.startswith("error: constant: names no source; expected constant:SOURCE")
+    header = "index\timage\tquestion\tA\tB\tanswer\n"
+    (tmp_path / "empty.tsv").write_text(header)
+    card = (
+        "kind: tsv_multiple_choice\nsplit: test\nheadline: accuracy\noptions: {file: empty.tsv}\n"
+    )
+    (tmp_path / "empty.yaml").write_text(card)
+    shown = adem_bench("run", "--model", "constant:A", "--tasks", "empty.yaml")
+    assert (shown.code, shown.out) == (2, "")
+    assert "its data has no sample in split test" in shown.err
+    assert not list(tmp_path.rglob("metrics.json"))
