@@ -28,6 +28,7 @@ def list_command() -> None:
     """List every model card; one that cannot be read is listed with the reason."""
     from adem_bench.cards import list_cards, load_model_card
     from adem_bench.errors import CardError
+    from adem_bench.registry import MODEL_KINDS
     from adem_bench.results.table import console, grid
 
     rows, broken = [], []
@@ -40,6 +41,8 @@ def list_command() -> None:
         adapters = ", ".join(card.adapters)
         rows.append((name, card.title, card.language_model_name, adapters))
     grid(console(), ("model", "title", "language model", "adapters for"), rows)
+    kinds = ", ".join(kind for kind in MODEL_KINDS.table() if kind != "adem")
+    click.echo(f"\nWithout a card, KIND:SOURCE (hf:FOLDER, openai:MODEL@URL); kinds: {kinds}")
     complain(broken)
 
 
