@@ -7,6 +7,7 @@ root: its folder `download/` is looked into last.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,7 @@ class Question:
     """What the suite's results call it; empty where only its index file says so."""
 
 
-class QuestionFiles:
+class QuestionFiles(ABC):
     """The files of one split below a data root; a subclass for each data set."""
 
     holds: ClassVar[str]
@@ -121,25 +122,25 @@ class QuestionFiles:
                 return folder
         raise missing(folders[0], "the folder of images", self.source)
 
+    @abstractmethod
     def _files(self) -> list[Path]:
         """Return the annotation files, the one that rows are counted in first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         """Yield every row with its place, such as `row 3`; none of them is checked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         """Return the question of a row; None for one of another split.
 
         Raises:
             BadRowError: the row cannot be used.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         """Return the question of a row of the suite's index; as `_read`."""
-        raise NotImplementedError
 
     def _indexed_rows(self) -> Iterator[tuple[str, Any]]:
         assert self.index

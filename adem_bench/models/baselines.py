@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ class _ConstantOptions(Strict):
     """The answer."""
 
 
-class _Baseline:
+class _Baseline(ABC):
     """What the three have in common: no weights, no images, no memory."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
@@ -40,10 +41,11 @@ class _Baseline:
     def _check(self) -> None:
         check_options("model", self.card, _NoOptions)
 
+    @abstractmethod
     def _answer(self, request: Request) -> str:
-        raise NotImplementedError
+        """Return what is said to a request, whatever it shows."""
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def use_weights_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - nothing to do
         """There are none."""
 
     def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
@@ -58,7 +60,7 @@ class _Baseline:
         """Return room for any batch; rows are records written together."""
         return Budget(tokens=1 << 62, rows=256)
 
-    def prefetch(self, requests: Sequence[Request]) -> None:
+    def prefetch(self, requests: Sequence[Request]) -> None:  # noqa: B027 - nothing to do
         """Read nothing."""
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
