@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 
@@ -75,6 +75,15 @@ class DataSource(Strict):
     source: str = ""
     """Empty for files below the data root; else a data source, or `SOURCE:PLACE`: `hub` (the data
     set above), `hub:ID`, `hub:FOLDER`, `mini` (made by the package), or a plug-in's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, fields: Any) -> Any:
+        """Read `source` under its first name too: cards in the manifests of older runs have it."""
+        if not isinstance(fields, Mapping) or "generator" not in fields:
+            return fields
+        rest = {name: value for name, value in fields.items() if name != "generator"}
+        return {"source": fields["generator"] or "", **rest}
 
 
 class TaskCard(Card):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adem_bench.cards import (
+    as_mapping,
     expand_tasks,
     list_cards,
     load_model_card,
@@ -15,6 +16,7 @@ from adem_bench.cards import (
 )
 from adem_bench.data.inventory import listed_files
 from adem_bench.errors import CardError
+from adem_bench.schemas import TaskCard
 
 MODEL = "language_model: {path: lm}\n"
 TASK = "kind: scienceqa\nsplit: test\nheadline: average\n"
@@ -235,3 +237,11 @@ def test_a_name_with_a_colon_is_a_model_that_needs_no_card():
     assert card.path is None
     with pytest.raises(CardError, match="--set dtype=int4: field 'dtype'"):
         load_model_card("hf:x", ["dtype=int4"])
+
+
+def test_a_card_in_an_older_manifest_is_read():
+    fields = as_mapping(load_task_card("mini_sqa"))
+    data = {k: v for k, v in fields["data"].items() if k not in ("source", "files", "hub")}
+    older = TaskCard.model_validate({**fields, "data": {**data, "generator": "mini"}})
+    assert older.data.source == "mini"
+    assert TaskCard.model_validate({**fields, "data": {"generator": None}}).data.source == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
+from pydantic import ValidationError
 
 from adem_bench.errors import AdemBenchError, ResultsError
 from adem_bench.files import write_atomically
@@ -167,6 +168,9 @@ def _task(members: Sequence[Member], data_root: Path | None, notes: list[str]) -
         if task.fingerprint() == first["task"]["data_fingerprint"]:
             return task
         reason = "the data here is not what the runs answered; --data-root names another folder"
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        reason = f"the manifest's task card is of another version (field {field!r})"
     except (AdemBenchError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
     notes.append(f"Prompts and images are not shown: {reason}.")
