@@ -18,7 +18,10 @@ PIXEL_STATISTICS: dict[ImageNormalization, tuple[tuple[float, ...], tuple[float,
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Mean and deviation of RGB in [0, 1] (methods 1.9): captions use CLIP's, the rest ImageNet's."""
+"""Mean and deviation of RGB in [0, 1]: captions use CLIP's, the rest ImageNet's.
+
+Source: docs/method.md, section 9.1.
+"""
 
 
 class UnreadableImageError(AdemBenchError):
@@ -29,7 +32,7 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
     """Return a (3, size, size) float32 array.
 
     The image becomes RGB and is resized bicubically to the square, its aspect ignored and
-    nothing cropped, as in the published evaluation (methods 1.9).
+    nothing cropped, as in the published evaluation (docs/method.md, section 9.1).
 
     Raises:
         UnreadableImageError: the file is missing, not an image, or a decompression bomb.

@@ -42,7 +42,7 @@ class Request:
     images: tuple[Path, ...] = ()
     max_new_tokens: int = 16
     image_normalization: ImageNormalization = "imagenet"
-    """Pixel mean and deviation that the task's published pipeline uses (methods 1.9, Q14)."""
+    """Pixel statistics of the task's published pipeline (docs/method.md, section 9.1; Q14)."""
     choices: tuple[str, ...] = ()
     """Continuations of the prompt whose log-probabilities are wanted; usually none."""
 

@@ -1,7 +1,8 @@
-"""LaVIN's instruction data: `all_data.json`, one object with a list `all` (methods 3.3).
+"""LaVIN's instruction data: `all_data.json`, one object with a list `all`.
 
-Its images are COCO's training images, in `cocoimages/train/` as ADEM-VL has them or in
-`images/train2014/` where captions have theirs, and ScienceQA's.
+The layout is in docs/method.md, section 11.4. Its images are COCO's training images, in
+`cocoimages/train/` as ADEM-VL has them or in `images/train2014/` where captions have theirs, and
+ScienceQA's.
 """
 
 from __future__ import annotations

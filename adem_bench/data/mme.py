@@ -1,7 +1,7 @@
 """The MME_Benchmark_release_version tree: a folder per subtask, a text file of questions an image.
 
 Five subtasks keep images and questions in two sub-folders, the other nine side by side; each
-line of a text file is `question<TAB>Yes` or `question<TAB>No` (methods 3.5).
+line of a text file is `question<TAB>Yes` or `question<TAB>No` (docs/method.md, section 11.3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PNG_SUBTASKS = (
 )
 """Released as PNG; the others as JPEG (eval_mme.py, task_meta)."""
 NESTED_SUBTASKS = ("artwork", "celebrity", "landmark", "posters", "scene")
-"""Released with images and questions in two sub-folders (methods 3.5)."""
+"""Released with images and questions in two sub-folders (docs/method.md, section 11.3)."""
 IMAGES, QUESTIONS = "images", "questions_answers_YN"
 """Those folders."""
 SUFFIXES = (".jpg", ".png", ".jpeg")

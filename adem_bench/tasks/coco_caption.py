@@ -1,4 +1,7 @@
-"""COCO captions on the Karpathy splits, or on any file in COCO's layout (methods 1.10, 3.4)."""
+"""COCO captions on the Karpathy splits, or on any file in COCO's layout.
+
+Prompts and scores are in docs/method.md, section 10.2, the layout in section 11.2.
+"""
 
 from __future__ import annotations
 

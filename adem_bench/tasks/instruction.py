@@ -1,4 +1,7 @@
-"""LaVIN's instructions: data for training only, which the MME figures rest on (methods 3.3)."""
+"""LaVIN's instructions: data for training only, which the MME figures rest on.
+
+Their texts are in docs/method.md, section 10.4.
+"""
 
 from __future__ import annotations
 

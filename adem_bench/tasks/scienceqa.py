@@ -1,4 +1,7 @@
-"""ScienceQA: multiple-choice science questions with and without an image (methods 1.10, 3.1)."""
+"""ScienceQA: multiple-choice science questions with and without an image.
+
+Prompts and scores are in docs/method.md, section 10.1, the layout in section 11.1.
+"""
 
 from __future__ import annotations
 

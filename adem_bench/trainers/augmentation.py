@@ -1,9 +1,9 @@
-"""The published augmentation of caption training: crop, flip, RandomAugment (methods 1.9).
+"""The published augmentation of caption training: crop, flip, RandomAugment.
 
-Crop and flip are torchvision's. Of RandomAugment, the tables are Pillow's, equal to the published
-ones, and so are the warps: the published ones are OpenCV's, from which these differ by rounding.
-Pillow cuts off what OpenCV rounds, half a grey level on average, and OpenCV 4 takes positions to a
-32nd of a pixel.
+It is described in docs/method.md, section 9.2. Crop and flip are torchvision's. Of RandomAugment,
+the tables are Pillow's, equal to the published ones, and so are the warps: the published ones are
+OpenCV's, from which these differ by rounding. Pillow cuts off what OpenCV rounds, half a grey level
+on average, and OpenCV 4 takes positions to a 32nd of a pixel.
 """
 
 from __future__ import annotations

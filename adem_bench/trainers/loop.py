@@ -1,6 +1,6 @@
 """The training loop: micro-batches in, one report an optimizer step out.
 
-Source of the semantics: ADEM-VL cec09b8 `engine.py`, methods 1.8.
+Source of the semantics: ADEM-VL cec09b8 `engine.py`, docs/method.md, section 8.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Optimization:
         device = next(iter(self._tensors.values())).device.type
         self._scaler = torch.amp.GradScaler(device, enabled=scaled)
         # PyTorch 1.13, which the published code ran on, keeps zeros where there was a gradient
-        # once: such tensors still decay in a step without any (methods 1.8).
+        # once: such tensors still decay in a step without any (docs/method.md, section 8.1).
         for name, parameter in self._tensors.items():
             parameter.grad = None if name in untouched else torch.zeros_like(parameter)
 

@@ -1,4 +1,4 @@
-"""The learning rate: linear warm-up, then half a cosine (methods 1.8)."""
+"""The learning rate: linear warm-up, then half a cosine (docs/method.md, section 8.2)."""
 
 from __future__ import annotations
 

@@ -213,6 +213,22 @@ def test_the_training_examples_in_python_bind_to_the_functions():
     assert found >= 4
 
 
+def test_sections_of_the_method_that_code_refers_to_exist():
+    text = (ROOT / "docs" / "method.md").read_text("utf-8")
+    sections = set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", text, re.MULTILINE))
+    named = {
+        number
+        for folder in ("adem_bench", "tests", "docs")
+        for path in (ROOT / folder).rglob("*.py")
+        for place in re.findall(
+            r"docs/method\.md,\s+sections?\s+([\d., ]*\d)", path.read_text("utf-8")
+        )
+        for number in re.findall(r"\d+(?:\.\d+)?", place)
+    }
+    assert {"5", "8", "7.1", "11.3"} <= named
+    assert named <= sections
+
+
 def test_every_quirk_has_one_row():
     rows = re.findall(r"^\| (Q\d+) \|", QUIRKS, flags=re.MULTILINE)
     assert sorted(rows, key=lambda q: int(q[1:])) == [f"Q{number}" for number in range(1, 33)]

@@ -35,7 +35,7 @@ def lavin(tmp_path):
 
 
 def test_lavin_scores_what_the_eval_tool_says(lavin):
-    # calculation.py of the eval_tool, on the same answers (methods 3.5).
+    # calculation.py of the eval_tool, on the same answers (docs/method.md, section 10.3).
     task = build(lavin / "no data here")
     result = task.aggregate(task.records_from(lavin))
     assert result.metric("perception").value == 963.6114445778312

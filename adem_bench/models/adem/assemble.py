@@ -46,7 +46,7 @@ def build_network(
 def empty_network(
     llama: Any, visual: Any, settings: AdapterSettings, eager: bool = False
 ) -> AdemNetwork:
-    """Return a network whose tuned parameters are freshly made (methods 1.7).
+    """Return a network whose tuned parameters are freshly made (docs/method.md, section 7.1).
 
     Args:
         llama: As for `build_network`.

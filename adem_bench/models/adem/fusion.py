@@ -89,7 +89,7 @@ class AdemFusion(nn.Module):
         cls_token: bool = True,
         strengths: tuple[float, float, float] = (0.1, 0.01, 0.1),
     ) -> None:
-        """Make untrained parameters (methods 1.7).
+        """Make untrained parameters (docs/method.md, section 7.1).
 
         Args:
             widths: CLIP width C and language width D.

@@ -50,7 +50,7 @@ class TrainingBatch:
 def collate(
     rows: Sequence[TrainingRow], images: Sequence[Tensor], indicators: Sequence[int]
 ) -> TrainingBatch:
-    """Join rows into a batch cut after the last position with a label (methods 1.5).
+    """Join rows into a batch cut after the last label (docs/method.md, section 5.3).
 
     Raises:
         ValueError: no row has a supervised token (Q25).
@@ -151,7 +151,7 @@ class AdemNetwork(nn.Module):
     def adapter_tensors(self) -> dict[str, nn.Parameter]:
         """Return the tuned parameters under their published names, in the published order.
 
-        7B has 58 tensors with 4,530,432 values (methods 1.7).
+        7B has 58 tensors with 4,530,432 values (docs/method.md, section 7.2).
         """
         fusion = dict(self.fusion.named_parameters())
         vision = {

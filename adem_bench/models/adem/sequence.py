@@ -2,7 +2,7 @@
 
 A row is `BOS, prefix, [class token], prompt`; the prefix says whether there is an image.
 Source: ADEM-VL cec09b8 `adem/model.py:232-266` (training) and `:318-357` (generation),
-methods 1.5 and 1.6.
+docs/method.md, section 5.
 """
 
 from __future__ import annotations

@@ -214,7 +214,10 @@ def _with_shapes(
 
 
 def _scales(value: object) -> tuple[int, ...] | None:
-    """Return patch counts; a single one was unwrapped by the published code (B6)."""
+    """Return patch counts; the published trainer stores a single one as a number.
+
+    Source: docs/method.md, section 7.5.
+    """
     counts = [value] if isinstance(value, int) else value
     if not isinstance(counts, list | tuple) or not all(isinstance(n, int) for n in counts):
         return None

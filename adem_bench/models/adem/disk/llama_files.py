@@ -1,7 +1,7 @@
 """Language models in memory: from the published consolidated layout, or as transformers reads them.
 
 Consolidated tensors are memory-mapped and moved one by one into an empty model, so that no
-two copies of the weights are in memory at a time (methods section 2).
+two copies of the weights are in memory at a time (docs/method.md, section 12).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LLaMA's two layouts: names of tensors, order of rotary rows, and sizes, each way.
 
 The published ("consolidated") layout is Meta's: params.json and shards of tensors that were cut
-for as many GPUs (methods section 2).
+for as many GPUs (docs/method.md, section 12).
 """
 
 from __future__ import annotations

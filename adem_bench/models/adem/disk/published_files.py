@@ -101,7 +101,7 @@ def plain_copy(tensor: Tensor) -> Tensor:
 
 
 def _place(name: str) -> tuple[int, int, str, bool, str]:
-    """Return what sorts names as `named_parameters` of the published model does (methods 1.7)."""
+    """Return what sorts names into the published order (docs/method.md, section 7.2)."""
     places = (place for place, start in enumerate(NAMES_IN_ORDER) if name.startswith(start))
     block = re.search(r"\.resblocks\.(\d+)\.", name)
     layer, _, kind = name.rpartition(".")

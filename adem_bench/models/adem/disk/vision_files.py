@@ -24,7 +24,7 @@ HEAD_WIDTH = 64
 def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> VisionTransformer:
     """Return a VisionTransformer in evaluation mode.
 
-    In half precision, norms and embeddings stay float32, as published (methods 1.2).
+    In half precision, norms and embeddings stay float32 (docs/method.md, section 2.3).
 
     Args:
         source: The card's tower.
