@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.errors import CardError, nearest_hint
-from adem_bench.included import included_folders
+from adem_bench.plugin_folders import included_folders
 from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, Strict, TaskCard
 
 CardKind = Literal["models", "tasks", "trainers", "results"]

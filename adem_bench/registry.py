@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from adem_bench.errors import CardError, nearest_hint
-from adem_bench.included import is_active, run_included
+from adem_bench.plugin_folders import is_active, run_included
 
 T = TypeVar("T")
 
@@ -120,15 +120,15 @@ TASK_KINDS = Registry(
     "task kind",
     "adem_bench.tasks",
     {
-        "scienceqa": "adem_bench.tasks.scienceqa:ScienceQA",
-        "coco_caption": "adem_bench.tasks.coco_caption:CocoCaption",
-        "mme": "adem_bench.tasks.mme:Mme",
-        "instruction": "adem_bench.tasks.instruction:Instruction",
-        "vqa": "adem_bench.tasks.questions.vqa:Vqa",
-        "boxes": "adem_bench.tasks.questions.boxes:Boxes",
-        "counting": "adem_bench.tasks.questions.counting:Counting",
-        "yes_no": "adem_bench.tasks.questions.yes_no:YesNoTask",
-        "multiple_choice": "adem_bench.tasks.questions.multiple_choice:MultipleChoice",
+        "scienceqa": "adem_bench.tasks.scienceqa.task:ScienceQA",
+        "coco_caption": "adem_bench.tasks.coco_caption.task:CocoCaption",
+        "mme": "adem_bench.tasks.mme.task:Mme",
+        "instruction": "adem_bench.tasks.lavin.task:Instruction",
+        "vqa": "adem_bench.tasks.vlm_evaluation.vqa:Vqa",
+        "boxes": "adem_bench.tasks.vlm_evaluation.referring:Boxes",
+        "counting": "adem_bench.tasks.vlm_evaluation.tallyqa:Counting",
+        "yes_no": "adem_bench.tasks.vlm_evaluation.pope_vsr:YesNoTask",
+        "multiple_choice": "adem_bench.tasks.vlm_evaluation.ai2d:MultipleChoice",
         "tsv_multiple_choice": "adem_bench.tasks.tsv.multiple_choice:MultipleChoice",
         "tsv_yes_no": "adem_bench.tasks.tsv.yes_no:YesNo",
         "tsv_mme": "adem_bench.tasks.tsv.yes_no:Mme",
@@ -145,12 +145,12 @@ MODEL_KINDS = Registry(
     "model kind",
     "adem_bench.models",
     {
-        "adem": "adem_bench.models.adem.model:AdemModel",
+        "adem": "adem_bench.models.fused.model:AdemModel",
         "echo": "adem_bench.models.baselines:Echo",
         "constant": "adem_bench.models.baselines:Constant",
         "majority": "adem_bench.models.baselines:Majority",
         "hf": "adem_bench.models.hf.model:HfModel",
-        "openai": "adem_bench.models.served.model:ServedModel",
+        "openai": "adem_bench.models.openai_api.model:ServedModel",
         "vlmevalkit": "adem_bench.models.vlmevalkit:VlmEvalKitModel",
     },
 )
@@ -163,7 +163,7 @@ DATA_SOURCES = Registry(
     "data source",
     "adem_bench.data",
     {
-        "mini": "adem_bench.data.roots:mini_root",
+        "mini": "adem_bench.mini.source:mini_root",
         "hub": "adem_bench.data.hub:hub_root",
     },
 )

@@ -21,8 +21,8 @@ from datetime import date
 from pathlib import Path
 
 from adem_bench.cards import as_mapping, load_model_card, load_task_card
-from adem_bench.metrics.mme import metric_names
 from adem_bench.records import Metric, Result
+from adem_bench.tasks.mme.scores import metric_names
 
 FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
 

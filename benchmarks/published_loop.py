@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from torchvision import transforms
 
 from adem_bench.images import PIXEL_STATISTICS
-from adem_bench.models.adem.network import AdemNetwork
-from adem_bench.models.adem.tokenizer import Tokenizer
+from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.tokenizer import Tokenizer
 from adem_bench.records import Request
 
 MAX_LENGTH = 512

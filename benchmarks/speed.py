@@ -22,17 +22,17 @@ from published_loop import PublishedLoop
 from random_model import write_model
 
 from adem_bench.cards import load_model_card
-from adem_bench.models.adem import frozen
-from adem_bench.models.adem.assemble import build_network
-from adem_bench.models.adem.disk.adapter_files import read_adapter
-from adem_bench.models.adem.disk.llama_files import load_language_model
-from adem_bench.models.adem.disk.vision_files import load_visual
-from adem_bench.models.adem.model import AdemModel
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused import backbone as frozen
+from adem_bench.models.fused.assemble import build_network
+from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import Request, Sample
+from adem_bench.runner.batching import Backoff, Item, ahead, plan
 from adem_bench.runner.manifest import hardware
-from adem_bench.runner.schedule import Backoff, Item, ahead, plan
 from adem_bench.schemas import VisionSource
 
 # Workload, batch size of the published script.

@@ -117,11 +117,11 @@ def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
     """Return samples, recipe, examples and plan: the same for every variant."""
     import workloads
 
-    from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+    from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
     from adem_bench.records import TrainingPair
     from adem_bench.schemas import RecipeCard
-    from adem_bench.trainers.examples import Examples
-    from adem_bench.trainers.plan import Plan
+    from adem_bench.trainers.batch_sampler import Plan
+    from adem_bench.trainers.dataset import Examples
 
     tokenizer = SentencePieceTokenizer(arguments.folder / "llama" / "tokenizer.model")
     count = arguments.samples + EFFECTIVE_BATCH
@@ -163,15 +163,15 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     import torch
 
     from adem_bench.cards import load_model_card
-    from adem_bench.models.adem.assemble import build_network
-    from adem_bench.models.adem.disk.adapter_files import read_adapter
-    from adem_bench.models.adem.frozen import FrozenParts
-    from adem_bench.models.adem.sequence import SequenceBuilder
     from adem_bench.models.base import ModelOptions
-    from adem_bench.runner.processes import Processes
-    from adem_bench.trainers.collective import Collective
+    from adem_bench.models.fused.assemble import build_network
+    from adem_bench.models.fused.backbone import FrozenParts
+    from adem_bench.models.fused.sequence import SequenceBuilder
+    from adem_bench.models.fused.weights.adapter import read_adapter
+    from adem_bench.runner.distributed import Processes
+    from adem_bench.trainers.data_loader import BatchReader
+    from adem_bench.trainers.distributed import Collective
     from adem_bench.trainers.loop import Training
-    from adem_bench.trainers.reading import BatchReader
     from adem_bench.trainers.train import TOKENS_AT_ONCE
 
     _, recipe, examples, plan, tokenizer = prepared(arguments)
@@ -207,8 +207,8 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from sentencepiece import SentencePieceProcessor
 
     from adem_bench.images import load_image
-    from adem_bench.models.adem.disk.adapter_files import read_adapter
-    from adem_bench.trainers.plan import Position
+    from adem_bench.models.fused.weights.adapter import read_adapter
+    from adem_bench.trainers.batch_sampler import Position
 
     pairs, recipe, _, plan, _ = prepared(arguments)
     folder = arguments.folder

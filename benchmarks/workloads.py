@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adem_bench.models.adem.tokenizer import Tokenizer
+from adem_bench.models.fused.tokenizer import Tokenizer
 from adem_bench.records import Request
 
 WORDS = (

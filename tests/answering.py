@@ -7,9 +7,9 @@ from pathlib import Path
 
 from adem_bench.models.base import Budget
 from adem_bench.records import Request, Response
-from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.run_key import RunOptions
 from adem_bench.schemas import LanguageModelSource, ModelCard
 from adem_bench.tasks.base import build_task
 

@@ -17,7 +17,7 @@ def caption_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keeps caption statistics of this session apart from the user's."""
     folder = tmp_path_factory.mktemp("captions")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adem_bench.tasks.caption_parts.cache_root", lambda: folder)
+        patch.setattr("adem_bench.tasks.coco_caption.cache.cache_root", lambda: folder)
         yield folder
 
 

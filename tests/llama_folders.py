@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from adem_bench.models.adem.disk.llama_layout import LAYER_TENSORS, TOP_TENSORS
+from adem_bench.models.fused.weights.llama_layout import LAYER_TENSORS, TOP_TENSORS
 
 
 def consolidated(folder, shards=1, width=64, layers=2, heads=4, groups=4, vocabulary=50, hidden=96):

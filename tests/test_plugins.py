@@ -17,7 +17,7 @@ import adem_bench.cards as cards_module
 from adem_bench.cards import find_card, list_cards, load_task_card
 from adem_bench.cli import main
 from adem_bench.errors import CardError
-from adem_bench.included import VARIABLE
+from adem_bench.plugin_folders import VARIABLE
 from adem_bench.records import Record
 from adem_bench.registry import METRICS, MODEL_KINDS
 from adem_bench.tasks.base import build_task
@@ -241,7 +241,8 @@ def test_an_include_that_is_no_folder_is_a_mistake_of_the_call(capsys, tmp_path)
 def test_an_error_in_a_plug_in_is_not_called_ours(folder, include, capsys, monkeypatch):
     code = "def samples(self):\n        raise KeyError('boom')"
     kind = (
-        "from adem_bench.registry import TASK_KINDS\nfrom adem_bench.tasks.mme import Mme\n\n\n"
+        "from adem_bench.registry import TASK_KINDS\n"
+        "from adem_bench.tasks.mme.task import Mme\n\n\n"
         f"@TASK_KINDS.register('broken')\nclass Broken(Mme):\n    {code}\n"
     )
     card = (

@@ -32,9 +32,9 @@ from adem_tiny.tokenizer import train_tokenizer
 from adem_tiny.vision import VisionRecipe, save_visual, train_visual
 
 import adem_bench
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
-from adem_bench.trainers.journal import LOG_NAME, read_log
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.trainers.output import ADAPTER
+from adem_bench.trainers.training_log import LOG_NAME, read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGGED_STEPS = 25

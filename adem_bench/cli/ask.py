@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.asking import answer, as_request, load_model, model_options
 from adem_bench.cli.options import complain
+from adem_bench.cli.question import answer, as_request, load_model, model_options
 from adem_bench.errors import printable_lines
 
 

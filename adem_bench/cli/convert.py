@@ -32,7 +32,7 @@ def adapter_command(source: Path, target: Path, overwrite: bool) -> None:
 
     A training checkpoint is an adapter folder too.
     """
-    from adem_bench.models.adem.disk.adapter_conversion import convert_adapter
+    from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 
     complain(convert_adapter(source, target, overwrite))
     click.echo(f"wrote {target}")
@@ -49,7 +49,7 @@ def llama_command(source: Path, target: Path, overwrite: bool, dtype: str | None
     """Turn a consolidated LLaMA folder into a Hugging Face folder, or the reverse."""
     import torch
 
-    from adem_bench.models.adem.disk.llama_conversion import convert_llama
+    from adem_bench.models.fused.weights.convert_llama import convert_llama
 
     chosen: torch.dtype | None = getattr(torch, dtype) if dtype else None
     complain(convert_llama(source, target, chosen, overwrite))

@@ -138,7 +138,7 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
     Exit codes: 0 all is there, 1 something must be got by hand, 2 something could not be fetched.
     """
     from adem_bench.data.inventory import listed_files
-    from adem_bench.data.roots import default_data_root
+    from adem_bench.data.paths import default_data_root
     from adem_bench.errors import AdemBenchError, DownloadError
 
     root = data_root or default_data_root()
@@ -310,8 +310,8 @@ def mini(output: Path, splits: str, train_size: int | None, seed: int | None) ->
 
     The same options give the same bytes on every machine.
     """
-    from adem_bench.data.mini import SPLITS, write_mini
     from adem_bench.errors import nearest_hint
+    from adem_bench.mini import SPLITS, write_mini
 
     wanted = [split.strip() for split in splits.split(",") if split.strip()]
     for split in wanted:

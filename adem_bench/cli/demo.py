@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.asking import load_model, model_options
+from adem_bench.cli.question import load_model, model_options
 
 
 @click.command()

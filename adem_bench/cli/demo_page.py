@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.asking import answer, as_request
+from adem_bench.cli.question import answer, as_request
 from adem_bench.errors import AdemBenchError
 
 if TYPE_CHECKING:

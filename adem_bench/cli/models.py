@@ -84,8 +84,7 @@ def pull_command(name: str, data_root: Path | None) -> None:
     from adem_bench.cli.progress import download_progress
     from adem_bench.data.downloading import fetch
     from adem_bench.errors import DownloadError
-    from adem_bench.models.pull import downloads
-    from adem_bench.models.weights import missing_message, weights_path
+    from adem_bench.models.weights import downloads, missing_message, weights_path
 
     card = load_model_card(name)
     if card.kind != ADEM:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from adem_bench.errors import nearest_hint, printable
-from adem_bench.included import VARIABLE
+from adem_bench.plugin_folders import VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,7 +121,7 @@ class LoggerNames(click.ParamType[tuple[str, ...]]):
         Raises:
             AdemBenchError: there is no such logger, or its package is not installed.
         """
-        from adem_bench.loggers.chosen import NONE, check_loggers
+        from adem_bench.loggers.multi import NONE, check_loggers
 
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         if names in ((), (NONE,)):

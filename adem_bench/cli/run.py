@@ -121,7 +121,7 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
 
 def _evaluation(given: dict[str, Any]) -> Evaluation:
     from adem_bench.runner.evaluate import Evaluation
-    from adem_bench.runner.identity import RunOptions
+    from adem_bench.runner.run_key import RunOptions
 
     tasks = tuple(name.strip() for name in given["tasks"].split(",") if name.strip())
     if not tasks:

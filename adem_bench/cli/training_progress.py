@@ -42,7 +42,7 @@ class TrainingProgress:
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
         """Print the facts and start the bar."""
         from adem_bench.models.device import name_of
-        from adem_bench.trainers.schedule import peak_learning_rate
+        from adem_bench.trainers.lr_schedule import peak_learning_rate
 
         recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
         left_over = plan.left_over

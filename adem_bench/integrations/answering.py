@@ -12,10 +12,10 @@ from typing import Any
 from adem_bench.cards import load_model_card, load_task_card
 from adem_bench.models.base import Instructed, ModelOptions, build_model
 from adem_bench.models.vlmevalkit import FAILED
+from adem_bench.prompts import INSTRUCTION
 from adem_bench.records import Request, Response, Sample
-from adem_bench.runner.schedule import Backoff, Item, ahead, plan
+from adem_bench.runner.batching import Backoff, Item, ahead, plan
 from adem_bench.tasks.base import Task, task_of
-from adem_bench.tasks.instruction import INSTRUCTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ counts as right if it is answered rightly each time.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -118,3 +119,10 @@ def _share(name: str, right: Sequence[bool]) -> Metric:
     if name == EVERY:
         return Metric(name, sum(right) / len(right), "fraction", len(right))
     return share_metric(name, sum(right), len(right))
+
+
+def most_probable_choice(logprobs: Sequence[float], count: int) -> int | None:
+    """Return the index of the greatest; None if there are not so many, or one is no number."""
+    if len(logprobs) != count or any(math.isnan(value) for value in logprobs):
+        return None
+    return max(range(count), key=logprobs.__getitem__)

@@ -1,24 +1,22 @@
-"""Yes-or-no benchmarks: POPE's precision and recall, HallusionBench's three accuracies.
-
-MME's scores stand in `mme.py`.
-"""
+"""Yes-or-no questions: reading answers; POPE's precision and recall; HallusionBench's scores."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from adem_bench.metrics.grouped import widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
-from adem_bench.metrics.mme import YesNo, read_lmms_eval, read_official
 from adem_bench.metrics.vlmevalkit import read_yes_no
 from adem_bench.records import Metric
 
 POPE_DETAILS = ("f1", "accuracy", "precision", "recall", "yes_share")
 HALLUSION_DETAILS = ("aAcc", "fAcc", "qAcc")
 CATEGORY = "category/"
+YesNo = Literal["yes", "no", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,19 @@ class Answer:
     def is_right(self) -> bool:
         """Whether yes or no was read, and the right one."""
         return self.prediction == self.gold
+
+
+def read_official(text: str) -> YesNo:
+    """Read an answer as the eval_tool does: yes or no in the first four characters."""
+    return _in_prefix(text.lower())
+
+
+def read_lmms_eval(text: str) -> YesNo:
+    """Read an answer as lmms-eval does (tasks/mme/utils.py): dots and margins off, y or n too."""
+    answer = text.lower().strip().replace(".", "")
+    if len(answer) == 1:
+        return {"y": "yes", "n": "no"}.get(answer, "other")  # type: ignore[return-value]
+    return _in_prefix(answer)
 
 
 def read_pope(answer: str) -> YesNo:
@@ -214,3 +225,19 @@ def _from(statistics: Statistics, details: Sequence[str], scopes: Scopes) -> tup
 
 def _none(details: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(Metric(name, None, "fraction", 0, "nothing was answered") for name in details)
+
+
+WORDS: dict[str, YesNo] = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+
+
+def read_word(text: str) -> YesNo:
+    """Read the first of yes, true, no and false that is a word of its own."""
+    found = re.search(rf"\b(?:{'|'.join(WORDS)})\b", text.lower())
+    return WORDS[found.group()] if found else "other"
+
+
+def _in_prefix(answer: str) -> YesNo:
+    prefix = answer[:4]
+    if "yes" in prefix:
+        return "yes"
+    return "no" if "no" in prefix else "other"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adem_bench.data.roots import default_data_root
+from adem_bench.data.downloading import Download
+from adem_bench.data.paths import default_data_root
+from adem_bench.errors import CheckpointError
 from adem_bench.schemas import ModelCard
 
 NO_ADAPTER = "none"
@@ -67,3 +69,29 @@ def _remedy(path: str, card: ModelCard, target: str) -> str:
     elif path == card.vision.path:
         return "put OpenAI's file there, or leave vision.path empty to let open_clip fetch its own"
     return f"put it at {target}, or change the path in the card ({card.path or 'built in memory'})"
+
+
+def downloads(card: ModelCard, data_root: Path | None) -> dict[str, Download]:
+    """Return the adapters of a card that have a URL, by their path in the card, each file once.
+
+    Raises:
+        CheckpointError: a URL is not http(s), or a path leads out of the weights folder.
+    """
+    folder = weights_folder(data_root)
+    found: dict[str, Download] = {}
+    for task, source in card.adapters.items():
+        if not source.url:
+            continue
+        if not source.url.startswith(("http://", "https://")):
+            raise CheckpointError(
+                f"model {card.name}, adapter {task}: url {source.url!r} is not http(s)"
+            )
+        path = Path(source.path)
+        if path.is_absolute() or ".." in path.parts or source.path.startswith("~"):
+            raise CheckpointError(
+                f"model {card.name}, adapter {task}: path {source.path!r} leads out of {folder}; "
+                "only paths below it can be pulled"
+            )
+        digests = {"sha256": source.sha256} if source.sha256 else {}
+        found[source.path] = Download(source.url, folder / path, source.size, digests)
+    return found

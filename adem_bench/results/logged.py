@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.loggers.base import LoggedRun
-from adem_bench.loggers.chosen import Loggers
-from adem_bench.loggers.ledger import Ledger
+from adem_bench.loggers.multi import Loggers
+from adem_bench.loggers.state import Ledger
 from adem_bench.records import Result
 from adem_bench.results.run_folder import MANIFEST, read_json
 

@@ -13,9 +13,9 @@ from adem_bench.cards import expand_tasks, split_overrides
 from adem_bench.errors import CardError
 from adem_bench.models.base import Baseline, Model, ModelOptions, build_model, chosen_card
 from adem_bench.records import Json
-from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.run_key import RunOptions
 from adem_bench.tasks.base import Task, build_task
 
 MATCHED = "matched"

@@ -13,10 +13,10 @@ from adem_bench.errors import DataError
 from adem_bench.models.base import Budget, Model
 from adem_bench.records import Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
-from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.batching import Backoff, Item, ahead, plan
+from adem_bench.runner.distributed import Processes, SharedRun
 from adem_bench.runner.manifest import build_manifest, now, spent
-from adem_bench.runner.processes import Processes, SharedRun
-from adem_bench.runner.schedule import Backoff, Item, ahead, plan
+from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
 from adem_bench.tasks.base import Task
 
 NO_LOGPROBS = (

@@ -17,7 +17,7 @@ import adem_bench
 from adem_bench.cards import as_mapping
 from adem_bench.models.base import Model, Priced
 from adem_bench.records import Json, Record
-from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.run_key import RunOptions
 from adem_bench.tasks.base import Task
 
 SCHEMA = 1

@@ -16,9 +16,9 @@ from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.results.differences import Differences, differences
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_json
 from adem_bench.results.validation.schema import ManifestFile, problems
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, evaluate_model, own_device
-from adem_bench.runner.identity import RunOptions, run_folder_path, run_identity
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
 from adem_bench.schemas import ModelCard, TaskCard
 from adem_bench.tasks.base import Task, task_of
 

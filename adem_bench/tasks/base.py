@@ -210,7 +210,7 @@ def resolve_data_root(card: TaskCard, data_root: Path | None) -> Path:
         CardError: there is no such data source.
         DataError: the source cannot give the data.
     """
-    from adem_bench.data.roots import default_data_root
+    from adem_bench.data.paths import default_data_root
 
     if not card.data.source:
         return data_root or default_data_root()

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.data.inventory import Listed, check_listed, listed_files, size_on_disk
-from adem_bench.data.roots import MINI, default_data_root
+from adem_bench.data.paths import default_data_root
 from adem_bench.errors import AdemBenchError, DataError
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Skipped, resolve_data_root, task_of, training_data_of
 
+MINI = "mini"
+"""The data source of what the package makes itself, unless a data root is given."""
 MOST_NAMED = 5
 """Samples or images of one kind of problem that are named; the others are counted."""
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from adem_bench.errors import CheckpointError, ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
-from adem_bench.models.adem.disk.adapter_files import AdapterSettings, read_adapter, write_adapter
+from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter, write_adapter
 from adem_bench.records import Json
-from adem_bench.trainers.plan import Position
+from adem_bench.trainers.batch_sampler import Position
 
 FOLDER, OPTIMIZER_NAME, STATE_NAME = "checkpoints", "optimizer.safetensors", "state.json"
 SCHEMA = 1

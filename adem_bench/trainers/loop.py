@@ -16,14 +16,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adem_bench.errors import DataError
-from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.models.fused.network import AdemNetwork
 from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.batch_sampler import Plan, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
-from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.optimization import Optimization
-from adem_bench.trainers.plan import Plan, Position, derived_seed
-from adem_bench.trainers.reading import BatchReader, ReadBatch, read_ahead
-from adem_bench.trainers.schedule import learning_rate
+from adem_bench.trainers.data_loader import BatchReader, ReadBatch, read_ahead
+from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.lr_schedule import learning_rate
+from adem_bench.trainers.optimizer import Optimization
 
 NAMED = 5
 """Unreadable images named at the end."""

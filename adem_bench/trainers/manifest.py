@@ -12,8 +12,8 @@ from adem_bench.cards import as_mapping
 from adem_bench.models.device import name_of
 from adem_bench.records import Json
 from adem_bench.runner.manifest import hardware, now, peak_memory, versions
+from adem_bench.trainers.lr_schedule import peak_learning_rate
 from adem_bench.trainers.prepare import Prepared
-from adem_bench.trainers.schedule import peak_learning_rate
 
 SCHEMA = 1
 

@@ -11,20 +11,19 @@ import torch
 
 from adem_bench.cards import load_model_card, load_recipe_card, load_task_card
 from adem_bench.errors import CardError
-from adem_bench.models.adem.assemble import empty_network
-from adem_bench.models.adem.disk.adapter_files import AdapterSettings
-from adem_bench.models.adem.frozen import FrozenParts, pick_dtype
-from adem_bench.models.adem.frozen_files import FrozenFiles
-from adem_bench.models.adem.network import AdemNetwork
-from adem_bench.models.adem.sequence import SequenceBuilder
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused.assemble import empty_network
+from adem_bench.models.fused.backbone import FrozenFiles, FrozenParts, pick_dtype
+from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.weights.adapter import AdapterSettings
 from adem_bench.records import Json
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import FusionSettings, ModelCard, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
-from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.examples import Examples, build_examples
-from adem_bench.trainers.plan import Plan, accumulation
+from adem_bench.trainers.batch_sampler import Plan, accumulation
+from adem_bench.trainers.dataset import Examples, build_examples
+from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.sharding import shard_language_model
 
 QUIRKS = {"prompt_format": "Q1", "captions": "Q2"}

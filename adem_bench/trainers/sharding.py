@@ -10,7 +10,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from adem_bench.models.adem.network import AdemNetwork
+from adem_bench.models.fused.network import AdemNetwork
 
 
 def shard_language_model(network: AdemNetwork, device: torch.device, world_size: int) -> None:

@@ -15,21 +15,26 @@ from adem_bench.cards import MODEL_CARD_NAME, expand_tasks
 from adem_bench.errors import CardError, DivergedError
 from adem_bench.files import write_json
 from adem_bench.loggers.base import LoggedRun
-from adem_bench.loggers.chosen import Loggers, check_loggers
-from adem_bench.models.adem.disk.adapter_files import write_adapter
-from adem_bench.models.adem.model import AdemModel
+from adem_bench.loggers.multi import Loggers, check_loggers
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import pick_device
+from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import evaluate_model, own_device
-from adem_bench.runner.identity import RunOptions
 from adem_bench.runner.loop import Outcome
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.run_key import RunOptions
 from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, build_task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
-from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.journal import (
+from adem_bench.trainers.data_loader import BatchReader, worker_count
+from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.loop import StepReport, Training
+from adem_bench.trainers.manifest import training_facts, training_manifest
+from adem_bench.trainers.output import ADAPTER, BEST, Output, training_identity
+from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare, read_recipe, shard
+from adem_bench.trainers.training_log import (
     CURVE_NAME,
     LOG_NAME,
     Journal,
@@ -37,11 +42,6 @@ from adem_bench.trainers.journal import (
     last_logged,
     read_log,
 )
-from adem_bench.trainers.loop import StepReport, Training
-from adem_bench.trainers.manifest import training_facts, training_manifest
-from adem_bench.trainers.output import ADAPTER, BEST, Output, training_identity
-from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare, read_recipe, shard
-from adem_bench.trainers.reading import BatchReader, worker_count
 
 TOKENS_AT_ONCE = {"cpu": 1024}
 """More rows at a time are no faster there, and take memory and padding (benchmarks/README.md)."""

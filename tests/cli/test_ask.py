@@ -10,8 +10,8 @@ from tiny_hf import BUILDERS
 from adem_bench.cards import load_model_card
 from adem_bench.cli import demo_page
 from adem_bench.errors import AdemBenchError
-from adem_bench.models.adem.model import AdemModel
 from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.fused.model import AdemModel
 from adem_bench.tasks.base import build_task
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.models.adem.disk.adapter_files import read_adapter
+from adem_bench.models.fused.weights.adapter import read_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 

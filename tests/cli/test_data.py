@@ -11,7 +11,7 @@ import pytest
 import yaml
 from serving import serving
 
-from adem_bench.data.mini import write_mini
+from adem_bench.mini import write_mini
 
 
 def sha256(data):

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from adem_bench.cli.training_progress import TrainingProgress
-from adem_bench.data.mini import write_mini
 from adem_bench.files import disk_error
+from adem_bench.mini import write_mini
 from adem_bench.trainers import checkpoints
 
 CLIP_ADAPTERS = 4 * 2 * 12 * 128

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from answering import finished_run
 
-from adem_bench.data.mini import write_mini
+from adem_bench.mini import write_mini
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from adem_bench.cards import load_task_card
 from adem_bench.data.hub.rows import HubPlace, place_of
-from adem_bench.data.mini import write_mini
 from adem_bench.errors import CardError, DataError
+from adem_bench.mini import write_mini
 from adem_bench.records import Record, Response
 from adem_bench.tasks.base import build_task
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adem_bench.data.mini import write_mini
-from adem_bench.data.mini.drawing import paint
-from adem_bench.data.mini.items import SUBTASKS, caption_items, yes_no_items
-from adem_bench.data.mini.png import encode_png
-from adem_bench.data.mini.science import science_problems
-from adem_bench.data.mini.world import CELLS, COLORS, SHAPES, Scene, Thing
+from adem_bench.mini import write_mini
+from adem_bench.mini.drawing import paint
+from adem_bench.mini.items import SUBTASKS, caption_items, yes_no_items
+from adem_bench.mini.png import encode_png
+from adem_bench.mini.science import science_problems
+from adem_bench.mini.world import CELLS, COLORS, SHAPES, Scene, Thing
 
 DIGESTS = {
     "scienceqa": "47aa8e442d867a247d10468cf91157ea71a62485d291c121e305882165da6ba7",

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-import adem_bench.data.mini as mini
-from adem_bench.data import roots
-from adem_bench.data.roots import cache_root, default_data_root, generated_root
+import adem_bench.mini as mini
+from adem_bench.data.paths import cache_root, default_data_root
 from adem_bench.errors import CardError, DataError, ResultsError
+from adem_bench.mini import source
+from adem_bench.mini.source import generated_root
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_data_is_generated_once(cache, written):
     train = generated_root("train")
     assert generated_root("all") == train
     # A train split of another size is another folder.
-    assert train.name.endswith(str(roots.TRAIN_SIZE))
+    assert train.name.endswith(str(source.TRAIN_SIZE))
 
 
 def test_two_at_a_time_make_it_once(cache, written):

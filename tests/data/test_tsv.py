@@ -10,12 +10,12 @@ import zlib
 import pytest
 from tsv_files import BLUE, CHOICE, RED, choice_rows, picture
 
-from adem_bench.data import tsv
 from adem_bench.data.reading import BadRow
-from adem_bench.data.tsv import TsvFile, find_tsv, texts_of
 from adem_bench.errors import DataError
 from adem_bench.images import open_rgb
 from adem_bench.schemas import DataSource
+from adem_bench.tasks.tsv import files as tsv
+from adem_bench.tasks.tsv.files import TsvFile, find_tsv, texts_of
 
 SOURCE = DataSource(url="https://example.org/mine")
 

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from adem_bench.data.roots import generated_root
 from adem_bench.integrations import answering
+from adem_bench.mini.source import generated_root
 from adem_bench.models.base import Budget
 from adem_bench.models.vlmevalkit import process_settings_kept
 from adem_bench.records import Response

@@ -10,8 +10,8 @@ import yaml
 
 import adem_bench
 from adem_bench.cli import main
-from adem_bench.data.mini import write_mini
-from adem_bench.loggers.ledger import LEDGER_NAME
+from adem_bench.loggers.state import LEDGER_NAME
+from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Result
 from adem_bench.results.logged import log_run
 from adem_bench.trainers.train import Silent
@@ -173,7 +173,7 @@ def test_a_figure_that_changed_is_logged_and_a_logger_that_failed_is_not_asked_a
 
 @pytest.mark.parametrize("verb", [("train", "--recipe"), ("run", "--tasks", "mini", "--model")])
 def test_a_missing_package_is_told_before_anything_is_read(verb, monkeypatch, capsys):
-    from adem_bench.loggers import chosen
+    from adem_bench.loggers import multi as chosen
 
     monkeypatch.setitem(chosen.KNOWN, "wandb", chosen.Known("unused", "not_there_at_all"))
     assert command(*verb, "not-a-name", "--log-to", "tensorboard,wandb") == 2

@@ -8,10 +8,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adem_bench.errors import AdemBenchError
-from adem_bench.loggers import chosen
+from adem_bench.loggers import multi as chosen
 from adem_bench.loggers.base import LoggedRun, shareable
-from adem_bench.loggers.chosen import Known, Loggers, check_loggers
-from adem_bench.loggers.ledger import LEDGER_NAME
+from adem_bench.loggers.multi import Known, Loggers, check_loggers
+from adem_bench.loggers.state import LEDGER_NAME
 
 
 def refuse(message: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adem_bench.metrics import mathvista, multiple_choice, short_answers, yes_no
+from adem_bench.metrics import multiple_choice, yes_no
 from adem_bench.metrics.grouped import Scored
-from adem_bench.metrics.mathvista import MathQuestion
-from adem_bench.metrics.ocrbench import FORMULAS, ocrbench_metrics
+from adem_bench.tasks.tsv import mathvista_scores, short_answer_scores
+from adem_bench.tasks.tsv.mathvista_scores import MathQuestion
+from adem_bench.tasks.tsv.ocrbench_scores import FORMULAS, ocrbench_metrics
 
 OPTIONS = {"A": "a cat", "B": "a dog", "C": "7"}
 TEXTS = st.text(st.sampled_from("ABCa cat7.,%-+eEinf()[]*'\"\n\t \u2212\u0130\ud800é"), max_size=40)
@@ -25,12 +26,12 @@ def test_every_reader_returns_one_of_its_values(text):
         assert read(text, {}) in ("", "Z")
     for said in yes_no.READERS.values():
         assert said(text) in ("yes", "no", "other")
-    scores = (*short_answers.SCORES.values(), *short_answers.VLMEVALKIT_SCORES.values())
-    for score in (*scores, short_answers.contained_formula):
+    scores = (*short_answer_scores.SCORES.values(), *short_answer_scores.VLMEVALKIT_SCORES.values())
+    for score in (*scores, short_answer_scores.contained_formula):
         assert 0 <= score(text, ["a cat", text[::-1], "7%", ""]) <= 1
     for kind in ("integer", "float", "list", "text"):
         question = MathQuestion("7", kind, None, {})
-        for found in mathvista.READERS.values():
+        for found in mathvista_scores.READERS.values():
             assert found(text, question)[1] in (True, False)
 
 
@@ -38,10 +39,10 @@ def test_every_reader_returns_one_of_its_values(text):
 def test_long_answers_take_no_time(letter):
     text = letter * 200_000
     start = time.perf_counter()
-    for score in short_answers.SCORES.values():
+    for score in short_answer_scores.SCORES.values():
         score(text, ["a cat"] * 10)
     for kind in ("integer", "float", "list", "text"):
-        mathvista.read_extracted(text, MathQuestion("7", kind, 2, {}))
+        mathvista_scores.read_extracted(text, MathQuestion("7", kind, 2, {}))
     multiple_choice.READERS["vlmevalkit"](text, OPTIONS)
     assert time.perf_counter() - start < 5
 
@@ -60,7 +61,7 @@ def test_long_answers_take_no_time(letter):
     ],
 )
 def test_anls(prediction, answers, similarity):
-    assert short_answers.anls(prediction, answers) == pytest.approx(similarity)
+    assert short_answer_scores.anls(prediction, answers) == pytest.approx(similarity)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_anls(prediction, answers, similarity):
     ],
 )  # fmt: skip
 def test_relaxed_accuracy(prediction, answer, is_right):
-    assert short_answers.relaxed(prediction, [answer]) == is_right
+    assert short_answer_scores.relaxed(prediction, [answer]) == is_right
 
 
 def test_pope_reads_the_first_sentence():

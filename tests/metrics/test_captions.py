@@ -3,10 +3,10 @@ import subprocess
 
 import pytest
 
-from adem_bench.metrics import caption_scorers as module
-from adem_bench.metrics import java
-from adem_bench.metrics.captions import NAMES, caption_scores, score_captions
-from adem_bench.metrics.tokens import official_tokens, one_line, substitute_tokens
+from adem_bench.tasks.coco_caption import java
+from adem_bench.tasks.coco_caption import scorers as module
+from adem_bench.tasks.coco_caption.ptb_tokenizer import official_tokens, one_line, substitute_tokens
+from adem_bench.tasks.coco_caption.scores import NAMES, caption_scores, score_captions
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from adem_bench.metrics.mme import READERS, SUBTASKS, Answered, metric_names, mme_scores
+from adem_bench.tasks.mme.scores import READERS, SUBTASKS, Answered, metric_names, mme_scores
 
 
 @pytest.mark.parametrize(

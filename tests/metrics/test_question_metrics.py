@@ -2,9 +2,6 @@
 
 import pytest
 
-from adem_bench.metrics.answerability import Verdict, answerability_metrics
-from adem_bench.metrics.boxes import overlap, read_first, read_official
-from adem_bench.metrics.counting import UNREAD, read_number, read_whole
 from adem_bench.metrics.grouped import (
     Scored,
     grouped_metrics,
@@ -12,8 +9,11 @@ from adem_bench.metrics.grouped import (
     joined,
     widened,
 )
-from adem_bench.metrics.verification import read_word
+from adem_bench.metrics.yes_no import read_word
 from adem_bench.records import Metric
+from adem_bench.tasks.vlm_evaluation.answerability import Verdict, answerability_metrics
+from adem_bench.tasks.vlm_evaluation.referring import overlap, read_first, read_official
+from adem_bench.tasks.vlm_evaluation.tallyqa import NO_NUMBER, read_number, read_whole
 
 LEFT = [0.0, 0.0, 0.5, 1.0]
 
@@ -69,12 +69,12 @@ def test_a_box_in_thousandths_is_scaled():
     [
         ("3", 3, 3),
         (" Three. ", 3, 3),
-        ("There are 12 of them, not 5", 12, UNREAD),
+        ("There are 12 of them, not 5", 12, NO_NUMBER),
         ("none", 0, 0),
-        ("a few", UNREAD, UNREAD),
-        ("", UNREAD, UNREAD),
-        ("9" * 5000, UNREAD, UNREAD),
-        ("\u0664", UNREAD, UNREAD),
+        ("a few", NO_NUMBER, NO_NUMBER),
+        ("", NO_NUMBER, NO_NUMBER),
+        ("9" * 5000, NO_NUMBER, NO_NUMBER),
+        ("\u0664", NO_NUMBER, NO_NUMBER),
     ],
 )
 def test_numbers_are_read_in_digits_and_words(text, number, whole):

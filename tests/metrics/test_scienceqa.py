@@ -3,7 +3,7 @@ import math
 import pytest
 
 from adem_bench.metrics.intervals import wilson
-from adem_bench.metrics.scienceqa import Answered, groups_of, nine_columns, nine_statistics
+from adem_bench.tasks.scienceqa.scores import Answered, groups_of, nine_columns, nine_statistics
 
 SUBJECTS = ["natural science", "social science", "language science"]
 PUBLISHED = {

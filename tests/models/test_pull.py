@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.pull import downloads
+from adem_bench.models.weights import downloads
 from adem_bench.schemas import ModelCard
 
 

@@ -136,7 +136,7 @@ def test_mme_is_compared_by_image(opened):
 
 
 def test_captions_part_most_where_their_headline_does(opened, monkeypatch):
-    monkeypatch.setattr("adem_bench.metrics.java.shutil.which", lambda name: None)
+    monkeypatch.setattr("adem_bench.tasks.coco_caption.java.shutil.which", lambda name: None)
 
     def captions(*texts):
         return [

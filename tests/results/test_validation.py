@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from answering import finished_run
 
-from adem_bench.data.mini import write_mini
 from adem_bench.errors import ResultsError
+from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Record, Result
 from adem_bench.results.validation import reading
 from adem_bench.results.validation.figures import check_figures

@@ -12,8 +12,8 @@ from answering import CARD, Answering, by_length, finished_run
 
 from adem_bench.cli import main
 from adem_bench.cli.rerun import _shown
-from adem_bench.data.mini import write_mini
 from adem_bench.errors import CheckpointError, DataError, ResultsError
+from adem_bench.mini import write_mini
 from adem_bench.runner import rerun as rerun_module
 from adem_bench.runner.rerun import Rerun, rerun
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from run_files import read_manifest, read_records
 
-from adem_bench.data.mini import write_mini
 from adem_bench.errors import AdemBenchError, CardError, DataError
+from adem_bench.mini import write_mini
 from adem_bench.runner.evaluate import Evaluation, evaluate
-from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.run_key import RunOptions
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adem_bench.errors import AdemBenchError, OutOfMemoryError
 from adem_bench.models.base import Budget
 from adem_bench.records import Request, Response, Sample
-from adem_bench.runner.schedule import Backoff, Item, ahead, plan
+from adem_bench.runner.batching import Backoff, Item, ahead, plan
 
 
 def item(index: int, length: int, image: int | None = None) -> Item:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adem_bench.data import roots
 from adem_bench.errors import CardError
+from adem_bench.mini import source
 from adem_bench.registry import TASK_KINDS
 from adem_bench.tasks.base import build_task, build_training_data
 
@@ -16,7 +16,7 @@ def small_mini(tmp_path_factory):
     """Lets the package make train splits of SIZE items."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADEM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(roots, "TRAIN_SIZE", SIZE)
+        patch.setattr(source, "TRAIN_SIZE", SIZE)
         yield
 
 
@@ -99,5 +99,5 @@ def test_fingerprints_tell_one_size_of_training_data_from_another(
 ):
     first = build_training_data(name, None, split=split).fingerprint()
     assert build_training_data(name, None, split=split).fingerprint() == first
-    monkeypatch.setattr(roots, "TRAIN_SIZE", SIZE + 32)
+    monkeypatch.setattr(source, "TRAIN_SIZE", SIZE + 32)
     assert build_training_data(name, None, split=split).fingerprint() != first

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from adem_bench.metrics import java
-from adem_bench.metrics.caption_scorers import SCORERS, Scored
-from adem_bench.metrics.captions import score_captions
-from adem_bench.tasks import caption_parts
-from adem_bench.tasks.caption_parts import CaptionParts
+from adem_bench.tasks.coco_caption import cache as caption_parts
+from adem_bench.tasks.coco_caption import java
+from adem_bench.tasks.coco_caption.cache import CaptionParts
+from adem_bench.tasks.coco_caption.scorers import SCORERS, Scored
+from adem_bench.tasks.coco_caption.scores import score_captions
 
 CAPTIONS = {"1": "a man rides a wave", "2": "two dogs playing"}
 REFERENCES = {"1": ["a man riding a wave"], "2": ["two dogs play", "dogs"]}

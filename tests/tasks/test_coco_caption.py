@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import adem_bench.tasks.coco_caption as module
+import adem_bench.tasks.coco_caption.task as module
 from adem_bench.cards import load_task_card
 from adem_bench.errors import CardError, DataError, PredictionsError
-from adem_bench.metrics.captions import NAMES
 from adem_bench.records import Metric, Record, Response, Sample
 from adem_bench.tasks.base import build_task, build_training_data
-from adem_bench.tasks.coco_caption import CocoCaption
+from adem_bench.tasks.coco_caption.scores import NAMES
+from adem_bench.tasks.coco_caption.task import CocoCaption
 
 
 def caption_row(number, *texts):

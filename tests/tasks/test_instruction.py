@@ -2,10 +2,10 @@
 
 import pytest
 
-from adem_bench.data.lavin import TEMPLATE
 from adem_bench.errors import CardError, DataError
-from adem_bench.metrics.mme import SUBTASKS
+from adem_bench.prompts import TEMPLATE
 from adem_bench.tasks.base import build_task, build_training_data
+from adem_bench.tasks.mme.scores import SUBTASKS
 
 
 def row(**more):

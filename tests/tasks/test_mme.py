@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from adem_bench.cards import load_task_card
 from adem_bench.errors import CardError, DataError, PredictionsError
-from adem_bench.metrics.mme import READERS, SUBTASKS
 from adem_bench.records import Response, Sample
 from adem_bench.tasks.base import build_task
-from adem_bench.tasks.mme import Mme
+from adem_bench.tasks.mme.scores import READERS, SUBTASKS
+from adem_bench.tasks.mme.task import Mme
 
 LAVIN = Path(__file__).parents[1] / "fixtures" / "mme" / "lavin_answers.tsv.gz"
 TREE = "MME_Benchmark_release_version"

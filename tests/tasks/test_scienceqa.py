@@ -9,7 +9,7 @@ from adem_bench.cards import load_task_card
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.records import Record, Response, Sample
 from adem_bench.tasks.base import build_task
-from adem_bench.tasks.scienceqa import ScienceQA
+from adem_bench.tasks.scienceqa.task import ScienceQA
 
 PROBLEM = {
     "question": "Which?",

@@ -10,21 +10,21 @@ import pytest
 import torch
 import yaml
 
-from adem_bench.data.mini import write_mini
-from adem_bench.models.adem.assemble import build_network
-from adem_bench.models.adem.disk.adapter_files import read_adapter
-from adem_bench.models.adem.disk.llama_files import load_language_model
-from adem_bench.models.adem.disk.vision_files import load_visual
-from adem_bench.models.adem.network import AdemNetwork
-from adem_bench.models.adem.sequence import SequenceBuilder
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.mini import write_mini
+from adem_bench.models.fused.assemble import build_network
+from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import TrainingPair
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import FusionSettings, RecipeCard, TrainingSource, VisionSource
-from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.examples import Examples, build_examples
+from adem_bench.trainers.batch_sampler import Plan
+from adem_bench.trainers.dataset import Examples, build_examples
+from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
-from adem_bench.trainers.plan import Plan
 
 WORDS = ("red", "circle", "blue", "square", "the", "of", "picture", "which", "one", "has", "more")
 

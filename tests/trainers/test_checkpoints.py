@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.adem.disk.adapter_files import AdapterSettings, read_adapter
+from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter
+from adem_bench.trainers.batch_sampler import Position
 from adem_bench.trainers.checkpoints import Checkpoints, Counts, TrainingState
-from adem_bench.trainers.plan import Position
 
 SETTINGS = AdapterSettings(0.1, 0.01, 0.1, (4,), True, 3, 2)
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from adem_bench.trainers.journal import Journal, draw_loss_curve, last_logged, read_log
+from adem_bench.trainers.batch_sampler import Position
 from adem_bench.trainers.loop import StepReport
-from adem_bench.trainers.plan import Position
+from adem_bench.trainers.training_log import Journal, draw_loss_curve, last_logged, read_log
 
 
 def report(step: int, **more) -> StepReport:

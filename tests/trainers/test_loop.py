@@ -10,11 +10,11 @@ import torch
 
 from adem_bench.errors import DataError
 from adem_bench.records import TrainingPair
-from adem_bench.runner.processes import Processes
-from adem_bench.trainers.collective import Collective
+from adem_bench.runner.distributed import Processes
+from adem_bench.trainers.batch_sampler import Plan
+from adem_bench.trainers.data_loader import BatchReader
+from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
-from adem_bench.trainers.plan import Plan
-from adem_bench.trainers.reading import BatchReader
 
 
 def reader(examples, recipe) -> BatchReader:

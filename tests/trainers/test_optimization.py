@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.collective import Collective
-from adem_bench.trainers.optimization import Optimization, parameter_groups
+from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.optimizer import Optimization, parameter_groups
 
 
 def recipe(**more) -> RecipeCard:

@@ -17,9 +17,9 @@ from published_training import (
 from sentencepiece import SentencePieceProcessor
 
 from adem_bench.images import load_image
-from adem_bench.models.adem.disk.adapter_files import read_adapter
-from adem_bench.trainers.plan import Plan, Position
-from adem_bench.trainers.reading import BatchReader
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.trainers.batch_sampler import Plan, Position
+from adem_bench.trainers.data_loader import BatchReader
 
 LENGTH = 128
 PUBLISHED_PEAK = 1.125e-3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adem_bench.errors import CardError
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.plan import Plan, Position, accumulation, derived_seed
+from adem_bench.trainers.batch_sampler import Plan, Position, accumulation, derived_seed
 
 
 def recipe(**more) -> RecipeCard:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adem_bench.trainers.plan import MicroBatch
-from adem_bench.trainers.reading import BatchReader, worker_count
+from adem_bench.trainers.batch_sampler import MicroBatch
+from adem_bench.trainers.data_loader import BatchReader, worker_count
 
 WHOLE = MicroBatch(0, 0, tuple(range(12)))
 

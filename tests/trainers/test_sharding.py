@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from adem_bench.trainers.plan import MicroBatch
-from adem_bench.trainers.reading import BatchReader
+from adem_bench.trainers.batch_sampler import MicroBatch
+from adem_bench.trainers.data_loader import BatchReader
 from adem_bench.trainers.sharding import shard_language_model
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 import adem_bench
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, CheckpointError, DataError, DivergedError, ResultsError
-from adem_bench.models.adem.disk.adapter_files import read_adapter
-from adem_bench.trainers.journal import read_log
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.trainers.training_log import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -298,7 +298,7 @@ def test_another_evaluation_of_a_finished_training_is_made(train, both_splits):
 
 def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp_path, monkeypatch):
     from adem_bench.trainers import train as module
-    from adem_bench.trainers.optimization import Optimization
+    from adem_bench.trainers.optimizer import Optimization
 
     monkeypatch.setattr(module, "MOST_SKIPPED", 5)
     update, made = Optimization.update, []

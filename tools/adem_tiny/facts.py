@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adem_bench.data.mini.items import PROPERTIES, caption_items, yes_no_items
-from adem_bench.data.mini.science import COMPASS
-from adem_bench.data.mini.text import CORNERS, NUMBER_NAMES, article
-from adem_bench.data.mini.world import (
+from adem_bench.mini.items import PROPERTIES, caption_items, yes_no_items
+from adem_bench.mini.science import COMPASS
+from adem_bench.mini.text import CORNERS, NUMBER_NAMES, article
+from adem_bench.mini.world import (
     CELLS,
     COLORS,
     LARGEST_ADDEND,

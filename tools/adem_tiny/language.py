@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_tiny.log import Log, warm_cosine
 from adem_tiny.texts import Row
 from adem_tiny.tokenizer import RESPONSE

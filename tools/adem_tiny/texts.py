@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adem_bench.data.mini.items import caption_items, yes_no_items
-from adem_bench.data.mini.problem import Problem
-from adem_bench.data.mini.science import science_problems
-from adem_bench.data.mini.text import describe
-from adem_bench.data.mini.world import Dice, Scene, Split
-from adem_bench.models.adem.sequence import IMAGE_PREFIX, NO_IMAGE_PREFIX
-from adem_bench.tasks.prompts import Texts, render
+from adem_bench.mini.items import caption_items, yes_no_items
+from adem_bench.mini.problem import Problem
+from adem_bench.mini.science import science_problems
+from adem_bench.mini.text import describe
+from adem_bench.mini.world import Dice, Scene, Split
+from adem_bench.models.fused.sequence import IMAGE_PREFIX, NO_IMAGE_PREFIX
+from adem_bench.tasks.scienceqa.prompts import Texts, render
 
 CAPTION_PROMPT = "a picture of "
 """Prepended twice in training, as published (methods Q10): once as prompt, once as answer."""

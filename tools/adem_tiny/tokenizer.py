@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from adem_bench.models.adem.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_tiny.texts import LETTERS, Row
 
 VOCABULARY = 640

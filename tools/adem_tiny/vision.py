@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adem_bench.data.mini.drawing import SIDE, paint
-from adem_bench.data.mini.world import CELLS, ROWS, Scene
 from adem_bench.images import PIXEL_STATISTICS
-from adem_bench.models.adem.vision import VisionTower
+from adem_bench.mini.drawing import SIDE, paint
+from adem_bench.mini.world import CELLS, ROWS, Scene
+from adem_bench.models.fused.vision import VisionTower
 from adem_bench.records import ImageNormalization
 from adem_tiny.log import Log, warm_cosine
 

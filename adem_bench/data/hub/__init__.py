@@ -17,7 +17,7 @@ from pathlib import Path
 
 from adem_bench.data.hub.layout import Layout
 from adem_bench.data.hub.rows import HubRows, place_of
-from adem_bench.data.roots import cache_root, default_data_root, made_once
+from adem_bench.data.paths import cache_root, default_data_root, made_once
 from adem_bench.errors import CardError
 from adem_bench.files import file_digest
 from adem_bench.schemas import TaskCard
@@ -27,9 +27,9 @@ HUB = "hub"
 VERSION = 1
 """Raised whenever the same rows would be written otherwise."""
 LAYOUTS = {
-    "scienceqa": "adem_bench.data.hub.scienceqa:ScienceQALayout",
-    "mme": "adem_bench.data.hub.mme:MmeLayout",
-    "coco_caption": "adem_bench.data.hub.captions:CaptionLayout",
+    "scienceqa": "adem_bench.tasks.scienceqa.hub:ScienceQALayout",
+    "mme": "adem_bench.tasks.mme.hub:MmeLayout",
+    "coco_caption": "adem_bench.tasks.coco_caption.hub:CaptionLayout",
 }
 """Task kind to the class that writes its layout."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from adem_bench.cards import expand_tasks, list_cards, load_task_card
-from adem_bench.data.roots import cache_root, made_once
+from adem_bench.data.paths import cache_root, made_once
 from adem_bench.schemas import TaskCard, fields_digest
 
 PREFIX = "adem_"

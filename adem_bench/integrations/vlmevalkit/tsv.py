@@ -15,12 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adem_bench.data.scienceqa import MOST_CHOICES
 from adem_bench.errors import AdemBenchError, DataError, printable
 from adem_bench.files import write_atomically
-from adem_bench.metrics.scienceqa import LETTERS
 from adem_bench.records import Sample
 from adem_bench.tasks.base import Task, build_task
+from adem_bench.tasks.scienceqa.files import MOST_CHOICES
+from adem_bench.tasks.scienceqa.scores import LETTERS
 
 COLUMNS = ("index", "id", "image", "image_path", "question", "hint", "category", "answer")
 CAPTION_QUESTION = "Describe the image."

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from adem_bench.metrics.intervals import Statistics, wilson
-from adem_bench.metrics.mme import HALVES
 from adem_bench.records import Metric, Record
 from adem_bench.results.opened import OpenedRun
 from adem_bench.results.report.drawing import (
@@ -18,6 +17,7 @@ from adem_bench.results.report.drawing import (
     histogram,
     reliability,
 )
+from adem_bench.tasks.mme.scores import HALVES
 
 UNITS = {"fraction": "per cent", "points": "points", "count": "count"}
 PER_SAMPLE = ("CIDEr", "ROUGE-L")

@@ -10,14 +10,12 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from adem_bench.data.lavin import TEMPLATE
 from adem_bench.data.reading import BadRow, BadRowError
-from adem_bench.data.tsv import TsvFile, TsvRow, Wanted, find_tsv, md5
 from adem_bench.errors import CardError, DataError, PredictionsError
+from adem_bench.prompts import INSTRUCTION, TEMPLATE
 from adem_bench.records import Json, Metric, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import DataFile, Strict, TaskCard
 from adem_bench.tasks.base import Skipped
-from adem_bench.tasks.instruction import INSTRUCTION
 from adem_bench.tasks.shared import (
     Skips,
     TokenCount,
@@ -27,6 +25,7 @@ from adem_bench.tasks.shared import (
     read_options,
     scored_records,
 )
+from adem_bench.tasks.tsv.files import TsvFile, TsvRow, Wanted, find_tsv, md5
 from adem_bench.tasks.tsv.predictions import read_table, write_tables
 
 VLMEVALKIT = "vlmevalkit"

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from adem_bench.data.reading import BadRowError
-from adem_bench.data.tsv import TsvRow, texts_of
-from adem_bench.metrics.captions import NAMES, CaptionScores, score_captions, score_untokenized
 from adem_bench.metrics.intervals import Statistics, with_intervals
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.caption_parts import CaptionParts
+from adem_bench.tasks.coco_caption.cache import CaptionParts
+from adem_bench.tasks.coco_caption.scores import (
+    NAMES,
+    CaptionScores,
+    score_captions,
+    score_untokenized,
+)
 from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import VLMEVALKIT, VLMEVALKIT_SCORING, TsvOptions, TsvTask, groups_of
+from adem_bench.tasks.tsv.files import TsvRow, texts_of
 
 PICTURE = "picture"
 QUESTION = (

@@ -8,14 +8,14 @@ from string import ascii_uppercase
 from typing import Literal
 
 from adem_bench.data.reading import BadRowError
-from adem_bench.data.tsv import TsvRow, texts_of
 from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.mathvista import READERS, MathQuestion
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
+from adem_bench.tasks.tsv.files import TsvRow, texts_of
+from adem_bench.tasks.tsv.mathvista_scores import READERS, MathQuestion
 from adem_bench.tasks.tsv.short_answer import scored
 
 ACCURACY = "accuracy"

@@ -10,7 +10,6 @@ from string import ascii_uppercase
 from typing import Literal
 
 from adem_bench.data.reading import BadRowError
-from adem_bench.data.tsv import TsvRow
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.multiple_choice import (
@@ -27,7 +26,7 @@ from adem_bench.metrics.multiple_choice import (
 from adem_bench.metrics.vlmevalkit import MISSING, NONE
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.prompts import ANSWER_START, Texts, render
+from adem_bench.tasks.scienceqa.prompts import ANSWER_START, Texts, render
 from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT,
@@ -37,6 +36,7 @@ from adem_bench.tasks.tsv.base import (
     groups_of,
     image_cluster,
 )
+from adem_bench.tasks.tsv.files import TsvRow
 
 QCM = "QCM-A"
 LETTERS = frozenset(ascii_uppercase)

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from adem_bench.data.tsv import TsvRow, texts_of
 from adem_bench.errors import CardError
 from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.ocrbench import FORMULAS, ocrbench_metrics, ocrbench_statistics
-from adem_bench.metrics.ocrbench import NAMES as OCRBENCH_NAMES
-from adem_bench.metrics.short_answers import (
-    SCORES,
-    VLMEVALKIT_SCORES,
-    Score,
-    contained,
-    contained_formula,
-)
 from adem_bench.metrics.vqa import RULES
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
@@ -29,6 +19,16 @@ from adem_bench.tasks.tsv.base import (
     TsvTask,
     groups_of,
     image_cluster,
+)
+from adem_bench.tasks.tsv.files import TsvRow, texts_of
+from adem_bench.tasks.tsv.ocrbench_scores import FORMULAS, ocrbench_metrics, ocrbench_statistics
+from adem_bench.tasks.tsv.ocrbench_scores import NAMES as OCRBENCH_NAMES
+from adem_bench.tasks.tsv.short_answer_scores import (
+    SCORES,
+    VLMEVALKIT_SCORES,
+    Score,
+    contained,
+    contained_formula,
 )
 
 SCORE = "score"

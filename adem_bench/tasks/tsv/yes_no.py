@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 from adem_bench.data.reading import BadRowError
-from adem_bench.data.tsv import TsvRow
 from adem_bench.errors import CardError
 from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.mme import SUBTASKS, Answered, metric_names, mme_scores
-from adem_bench.metrics.mme import YesNo as Word
-from adem_bench.metrics.mme_intervals import mme_statistics, with_mme_intervals
 from adem_bench.metrics.yes_no import (
     CATEGORY,
     HALLUSION_DETAILS,
@@ -25,8 +21,11 @@ from adem_bench.metrics.yes_no import (
     pope_metrics,
     pope_statistics,
 )
+from adem_bench.metrics.yes_no import YesNo as Word
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
+from adem_bench.tasks.mme.scores import SUBTASKS, Answered, metric_names, mme_scores
 from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT_SCORING,
@@ -35,6 +34,7 @@ from adem_bench.tasks.tsv.base import (
     groups_of,
     image_cluster,
 )
+from adem_bench.tasks.tsv.files import TsvRow
 
 ACCURACY = "accuracy"
 

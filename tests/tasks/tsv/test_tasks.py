@@ -13,9 +13,9 @@ from tsv_files import BLUE, CHOICE, RED, choice_rows
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.metrics.multiple_choice import read_strict
 from adem_bench.records import Response
-from adem_bench.runner.identity import RunOptions
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
-from adem_bench.runner.processes import Processes
+from adem_bench.runner.run_key import RunOptions
 from adem_bench.tasks.base import build_task
 
 LINES = ("kind: tsv_multiple_choice", "split: test", "headline: accuracy")

@@ -1,0 +1,66 @@
+"""Where data lies: the user's data root, and a cache for data that the package makes itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adem_bench.errors import DataError, ResultsError
+
+if TYPE_CHECKING:
+    pass
+
+
+def default_data_root() -> Path:
+    """Return `$ADEM_BENCH_DATA`, or `./data`."""
+    return Path(os.environ.get("ADEM_BENCH_DATA") or "data").expanduser()
+
+
+def cache_root() -> Path:
+    """Return `$ADEM_BENCH_CACHE`, or `~/.cache/adem-bench`."""
+    chosen = os.environ.get("ADEM_BENCH_CACHE")
+    return Path(chosen or "~/.cache/adem-bench").expanduser()
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache, which `make` fills at the first call.
+
+    It appears whole or not at all, whichever and however many processes ask for it.
+
+    Args:
+        folder: Where it belongs.
+        make: Is given an empty folder beside it.
+
+    Raises:
+        DataError: the cache folder cannot be written.
+    """
+    from filelock import FileLock
+
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():  # else another process was first
+                _make(folder, make)
+    except (OSError, ResultsError) as error:
+        raise DataError(
+            f"{folder.name} cannot be written to {folder.parent} "
+            f"({getattr(error, 'strerror', None) or error}); set ADEM_BENCH_CACHE to a folder that "
+            "can be written"
+        ) from error
+    return folder
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        make(partial)
+        partial.chmod(0o755)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,54 @@
+"""The mini world as a data source: made once, in the cache, unless a data root is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adem_bench.data.paths import cache_root, made_once
+from adem_bench.errors import CardError, nearest_hint
+
+if TYPE_CHECKING:
+    from adem_bench.schemas import TaskCard
+
+
+GENERATED_SPLITS = {
+    **{name: (name,) for name in ("train", "val", "test")},
+    **{f"mini{name}": (name,) for name in ("train", "val", "test")},
+    "trainval": ("train", "val"),
+    "all": ("train",),
+}
+"""Split of a task to the splits that must be generated for it; `all` is the instructions'."""
+
+
+TRAIN_SIZE = 24_000
+"""Items of each generated train split: what the shipped adapter is trained on."""
+
+
+def mini_root(card: TaskCard, data_root: Path | None) -> Path:
+    """Return the data root of a mini task: the given one, else generated data (a data source)."""
+    return data_root or generated_root(card.split)
+
+
+def generated_root(split: str) -> Path:
+    """Return a data root that holds the mini world, making it at the first call.
+
+    It is made once per version of the generator.
+
+    Args:
+        split: Split that will be read.
+
+    Raises:
+        CardError: no such split.
+        DataError: the cache folder cannot be written.
+    """
+    from adem_bench.mini import MINI_VERSION, write_mini
+
+    if split not in GENERATED_SPLITS:
+        raise CardError(f"unknown split {split!r}{nearest_hint(split, GENERATED_SPLITS)}")
+    splits = GENERATED_SPLITS[split]
+    size = f"-{TRAIN_SIZE}" if "train" in splits else ""
+    return made_once(
+        cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}",
+        lambda folder: write_mini(folder, splits=splits, train_size=TRAIN_SIZE),
+    )

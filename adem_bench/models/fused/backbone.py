@@ -1,0 +1,224 @@
+"""The frozen parts of an ADEM-VL model, loaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adem_bench.errors import CheckpointError
+from adem_bench.files import file_digest
+from adem_bench.models.base import ModelOptions
+from adem_bench.models.device import count_parameters, name_of, pick_device
+from adem_bench.models.fused.onednn import can_pack, pack, pack_llama
+from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.models.weights import missing_message, weights_path
+from adem_bench.schemas import ModelCard
+
+
+class FrozenParts:
+    """Tokenizer, language model and vision tower; the tower only once it is asked for."""
+
+    def __init__(self, card: ModelCard, options: ModelOptions, trainable: bool = False) -> None:
+        """Load the tokenizer and the language model.
+
+        Args:
+            card: Names them.
+            options: How to load them.
+            trainable: Whether gradients must pass through, which packed layers cannot do.
+
+        Raises:
+            CheckpointError: they are missing or cannot be read.
+        """
+        self.card = card
+        self.device = pick_device(options.device)
+        self.dtype = pick_dtype(card.dtype, self.device)
+        self._visual_parameters = 0
+        self._found = FrozenFiles(card, options.data_root, self.dtype)
+        source = self._found.language_model
+        self.tokenizer: Tokenizer = load_tokenizer(source, self._found.tokenizer)
+        self.llama: Any = load_language_model(source, self.dtype, self.device)
+        self.signature = language_model_signature(self.llama)
+        self._packs = not trainable and can_pack(self.device, self.dtype)
+        self._llama_parameters = count_parameters(self.llama)
+        if self._packs:
+            pack_llama(self.llama)
+
+    @cached_property
+    def visual(self) -> Any:
+        """The vision tower.
+
+        Raises:
+            CheckpointError: it is missing or cannot be read.
+        """
+        visual = load_visual(self.card.vision, self._found.vision, self.dtype).to(self.device)
+        self._visual_parameters = count_parameters(visual)
+        if self._packs:
+            pack(visual)
+        return visual
+
+    @property
+    def parameters(self) -> int:
+        """Number of frozen weights that are loaded."""
+        return self._llama_parameters + self._visual_parameters
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the weight files (or the names, of hub weights)."""
+        return self._found.fingerprint
+
+    @property
+    def device_name(self) -> str:
+        """The device in words."""
+        return name_of(self.device)
+
+    @property
+    def vision_name(self) -> str:
+        """The tower's file name, or open_clip's name and tag."""
+        return self._found.vision_name
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Where the parts were found, by the card field that names them."""
+        return self._found.by_field
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision for a card's `dtype`; `auto` is float16 on a GPU, else float32."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+ROWS = 8
+TOLERANCE = 4e-3
+"""Root mean square over the numbers. Rounding to bfloat16 moves them by some 1e-3; weights that
+were tuned by a hundredth of their size, by 1e-2."""
+
+
+@torch.no_grad()
+def language_model_signature(llama: Any) -> tuple[float, ...]:
+    """Return 16 numbers, each a row of weights summed up with fixed signs, over its norm.
+
+    The rows are of the input embedding and of the last layer's `down_proj`: neither tensor is
+    permuted between the published and the Hugging Face layout.
+    """
+    numbers: list[float] = []
+    for weight in (llama.model.embed_tokens.weight, llama.model.layers[-1].mlp.down_proj.weight):
+        places = torch.linspace(0, len(weight) - 1, ROWS, device="cpu").long()
+        rows = weight[places.to(weight.device)].float().cpu()
+        fractions = torch.arange(rows.shape[1], device="cpu", dtype=torch.float64) * 0.6180339887
+        signs = (fractions.frac() < 0.5).float() * 2 - 1
+        numbers += (rows @ signs / rows.norm(dim=1).clamp_min(1e-9)).tolist()
+    return tuple(round(number, 5) for number in numbers)
+
+
+def is_same_language_model(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    """Return whether two signatures are of the same weights, rounding aside."""
+    if len(first) != len(second):
+        return False
+    squares = [(a - b) ** 2 for a, b in zip(first, second, strict=True)]
+    return math.sqrt(sum(squares) / len(squares)) <= TOLERANCE
+
+
+WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")
+
+
+class FrozenFiles:
+    """The files of tokenizer, language model and vision tower."""
+
+    def __init__(self, card: ModelCard, data_root: Path | None, dtype: torch.dtype) -> None:
+        """Find the language model.
+
+        Args:
+            card: Names the parts.
+            data_root: Folder below which `weights/` is looked for.
+            dtype: Precision they are to be loaded in.
+
+        Raises:
+            CheckpointError: it is missing.
+        """
+        self._card, self._data_root, self._dtype = card, data_root, dtype
+        self.language_model = self._find_language_model()
+        """Its folder, or its hub id."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the weight files (or the names, of hub weights)."""
+        parts = [str(self._dtype)]
+        if isinstance(self.language_model, Path):
+            files = {file for glob in WEIGHT_FILES for file in self.language_model.glob(glob)}
+            parts += [f"{file.name} {file_digest(file)}" for file in sorted(files)]
+        else:
+            parts.append(self.language_model)
+        parts.append(file_digest(self.tokenizer) if self.tokenizer else "")
+        parts.append(file_digest(self.vision) if self.vision else self.vision_name)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def vision_name(self) -> str:
+        """The tower's file name, or open_clip's name and tag."""
+        source = self._card.vision
+        return self.vision.name if self.vision else f"{source.name} {source.pretrained}"
+
+    @property
+    def by_field(self) -> dict[str, str]:
+        """Where the parts were found, by the card field that names them."""
+        found = {
+            "language_model.path": self.language_model,
+            "language_model.tokenizer": self.tokenizer,
+            "vision.path": self.vision,
+        }
+        return {
+            # Absolute, since who reads them need not stand where this process does.
+            name: str(place.absolute() if isinstance(place, Path) else place)
+            for name, place in found.items()
+            if place is not None
+        }
+
+    def _find_language_model(self) -> Path | str:
+        source = self._card.language_model
+        found = weights_path(source.path, self._card, self._data_root)
+        if found is None and not source.hub:
+            raise self._missing(source.path)
+        return found or source.path
+
+    @cached_property
+    def tokenizer(self) -> Path | None:
+        """`tokenizer.model`: as the card says, else in the model's folder or beside it.
+
+        Raises:
+            CheckpointError: the one that the card names is missing.
+        """
+        named = self._card.language_model.tokenizer
+        if named:
+            found = weights_path(named, self._card, self._data_root)
+            if found is None:
+                raise self._missing(named)
+            return found
+        return (
+            tokenizer_file(self.language_model) if isinstance(self.language_model, Path) else None
+        )
+
+    @cached_property
+    def vision(self) -> Path | None:
+        """The tower's file; None leaves it to open_clip's tag.
+
+        Raises:
+            CheckpointError: the card names no tag, and the file is missing.
+        """
+        path = self._card.vision.path
+        found = weights_path(path, self._card, self._data_root)
+        if path and found is None and not self._card.vision.pretrained:
+            raise self._missing(path)
+        return found
+
+    def _missing(self, path: str) -> CheckpointError:
+        return CheckpointError(missing_message(path, self._card, self._data_root))

@@ -1,0 +1,312 @@
+"""The frozen LLaMA with a fusion branch in every decoder layer.
+
+Rows are padded on the right: a causal mask then hides the pads from every real token, so
+that neither a padding mask nor the other rows of a batch enter a row's numbers.
+Shapes: B rows, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.methods.adem import Fusion, VisualMemory
+
+
+class KeyValueCache:
+    """Keys and values of all layers, each row at its own length."""
+
+    def __init__(self, layers: int, lengths: Tensor, capacity: int) -> None:
+        """Make an empty cache for rows that will be prefilled to `lengths` (B,)."""
+        self.lengths = lengths
+        self._capacity = capacity
+        self._keys: list[Tensor | None] = [None] * layers
+        self._values: list[Tensor | None] = [None] * layers
+
+    def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep the prompt's (B, G, T, S); columns past a row's length are overwritten later."""
+        room = (0, 0, 0, self._capacity - keys.shape[2])
+        self._keys[layer], self._values[layer] = F.pad(keys, room), F.pad(values, room)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write one column (B, G, 1, S) at each row's length; return all up to the longest."""
+        stored_keys, stored_values = self._keys[layer], self._values[layer]
+        assert stored_keys is not None
+        assert stored_values is not None
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        stored_keys[rows, :, self.lengths] = keys[:, :, 0]
+        stored_values[rows, :, self.lengths] = values[:, :, 0]
+        end = int(self.lengths.max()) + 1
+        return stored_keys[:, :, :end], stored_values[:, :, :end]
+
+    def visible(self) -> Tensor:
+        """Return the (B, 1, 1, end) mask of columns that a new token of each row may read."""
+        columns = torch.arange(int(self.lengths.max()) + 1, device=self.lengths.device)
+        return (columns <= self.lengths[:, None])[:, None, None]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row but `rows`: finished ones leave the batch."""
+        self.lengths = self.lengths[rows]
+        self._keys = [None if x is None else x[rows] for x in self._keys]
+        self._values = [None if x is None else x[rows] for x in self._values]
+
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines of the positions."""
+
+
+class FusedLayer(nn.Module):
+    """A LLaMA layer that also adds a fusion term, in the published order of additions."""
+
+    def __init__(self, layer: Any, index: int, fusion: Fusion, eager: bool) -> None:
+        """Wrap a decoder layer of transformers; `eager` is as for `FusedDecoder`."""
+        super().__init__()
+        self.layer: Any = layer
+        self.index = index
+        self.checkpoint_activations = False
+        # A bound method, not the module: the tuned parameters are not the layer's own, so that
+        # whoever shards or counts the layer's parameters does not meet them.
+        self._fuse = fusion.fuse
+        self._attend = _attend_eagerly if eager else _attend_fused
+
+    def forward(
+        self,
+        hidden: Tensor,
+        memory: VisualMemory,
+        rotary: Rotary,
+        cache: KeyValueCache | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Run a whole prompt; arguments and result are those of `FusedDecoder.forward`."""
+        given = (hidden, memory, rotary, cache, wanted)
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            out: Tensor = checkpoint(self._run, *given, use_reentrant=False)
+            return out
+        return self._run(*given)
+
+    def step(
+        self,
+        hidden: Tensor,
+        memory: VisualMemory,
+        rotary: Rotary,
+        cache: KeyValueCache,
+        visible: Tensor,
+    ) -> Tensor:
+        """Run one new token per row, (B, 1, D), after the cache's `visible` columns."""
+        attention = self.layer.self_attn
+        query, key, value = _project(attention, self.layer.input_layernorm(hidden), rotary)
+        keys, values = cache.append(self.index, key, value)
+        attended = self._attend(attention, query, keys, values, visible)
+        return self._feed_forward(hidden + attended, memory)
+
+    def _run(
+        self,
+        hidden: Tensor,
+        memory: VisualMemory,
+        rotary: Rotary,
+        cache: KeyValueCache | None,
+        wanted: Tensor | None,
+    ) -> Tensor:
+        normed = self.layer.input_layernorm(hidden)
+        if wanted is not None:
+            hidden = _take(hidden, wanted)
+        attended = self._prompt_attention(normed, rotary, cache, wanted)
+        return self._feed_forward(hidden + attended, memory)
+
+    def _prompt_attention(
+        self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, wanted: Tensor | None
+    ) -> Tensor:
+        """Return the attention's output, for every position or for those in `wanted`."""
+        attention = self.layer.self_attn
+        query, key, value = _project(attention, normed, rotary, wanted)
+        if cache is not None:
+            cache.prefill(self.index, key, value)
+        if wanted is None:
+            return self._attend(attention, query, key, value, None)
+        columns = torch.arange(normed.shape[1], device=normed.device)
+        visible = (columns <= wanted[..., None])[:, None]
+        return self._attend(attention, query, key, value, visible)
+
+    def _feed_forward(self, hidden: Tensor, memory: VisualMemory) -> Tensor:
+        """Add the MLP's and the fusion's terms, in the published order of additions."""
+        query = self.layer.post_attention_layernorm(hidden)
+        fed: Tensor = hidden + self.layer.mlp(query)
+        return fed + self._fuse(self.index, query, memory)
+
+
+def _take(x: Tensor, positions: Tensor) -> Tensor:
+    """Return (B, W, D): the tokens of each row at `positions` (B, W)."""
+    return x[torch.arange(len(x), device=x.device)[:, None], positions]
+
+
+def _project(
+    attention: Any, x: Tensor, rotary: Rotary, wanted: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
+
+    With `wanted` (B, W), the query is computed at those positions alone, (B, H, W, S).
+    """
+    cos, sin = rotary
+    size: int = attention.head_dim
+
+    def heads(linear: Any, states: Tensor) -> Tensor:
+        out: Tensor = linear(states)
+        return out.view(*states.shape[:2], -1, size).transpose(1, 2)
+
+    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
+    if wanted is None:
+        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
+        return query, key, value
+    query = heads(attention.q_proj, _take(x, wanted))
+    query, _ = apply_rotary_pos_emb(query, query, cos[0, wanted], sin[0, wanted])
+    _, key = apply_rotary_pos_emb(key, key, cos, sin)
+    return query, key, value
+
+
+def _attend_fused(
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+) -> Tensor:
+    """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
+    context = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=visible,
+        is_causal=visible is None,
+        scale=attention.scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))
+    return out
+
+
+def _attend_eagerly(
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+) -> Tensor:
+    """Return what `_attend_fused` does, by ADEM-VL cec09b8 `adem/model.py:150-166`."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if visible is None:
+        shape = (query.shape[2], key.shape[2])
+        visible = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+    weights = scores.masked_fill(~visible, -math.inf).float().softmax(dim=-1).to(query.dtype)
+    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))
+    return out
+
+
+SUPPORTED_ARCHITECTURES = ("llama", "mistral")
+"""Model types of transformers whose layers have LLaMA's parts and nothing else."""
+
+
+class FusedDecoder(nn.Module):
+    """A LlamaForCausalLM whose layers also add a fusion term."""
+
+    def __init__(self, llama: Any, fusion: Fusion, eager: bool = False) -> None:
+        """Wrap `llama` (frozen here).
+
+        Args:
+            llama: A LlamaForCausalLM or a model of the same parts.
+            fusion: What its layers add.
+            eager: Whether attention is computed step by step in the published order of
+                operations. It rounds as the published code does, where the drop rule can turn
+                a difference of one unit in the last place into one of 1e-3; SDPA is faster.
+
+        Raises:
+            CheckpointError: its architecture is not LLaMA's.
+        """
+        super().__init__()
+        config = llama.config
+        if config.model_type not in SUPPORTED_ARCHITECTURES:
+            raise CheckpointError(
+                f"the language model is a {config.model_type!r}; "
+                f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
+            )
+        self.llama: Any = llama.requires_grad_(False)
+        self.fusion = fusion
+        self.eager = eager
+        self.layers = nn.ModuleList(
+            FusedLayer(layer, index, fusion, eager)
+            for index, layer in enumerate(self.llama.model.layers)
+        )
+
+    def checkpoint_activations(self, wanted: bool) -> None:
+        """Choose whether training keeps each layer's input alone and computes the rest twice."""
+        for layer in self.layers:
+            assert isinstance(layer, FusedLayer)
+            layer.checkpoint_activations = wanted
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        dtype: torch.dtype = self.llama.model.embed_tokens.weight.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.llama.model.embed_tokens.weight.device
+        return device
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the (…, D) input embeddings of token ids."""
+        embedded: Tensor = self.llama.model.embed_tokens(ids)
+        return embedded
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """Return the (…, vocabulary) logits of final hidden states, in their precision."""
+        out: Tensor = self.llama.lm_head(hidden_states)
+        return out
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        memory: VisualMemory,
+        cache: KeyValueCache | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Run a whole prompt, right-padded.
+
+        Args:
+            inputs_embeds: (B, T, D).
+            memory: One entry per row, or a single one for all.
+            cache: Filled for later `step` calls, if given.
+            wanted: (B, W) positions of each row: only these are computed in the last layer and
+                returned.
+
+        Returns:
+            Normed hidden states, (B, T, D), or (B, W, D) if `wanted` is given.
+        """
+        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+        rotary = self._rotary(inputs_embeds, positions)
+        hidden = inputs_embeds
+        for index, layer in enumerate(self.layers):
+            here = wanted if index == len(self.layers) - 1 else None
+            hidden = layer(hidden, memory, rotary, cache, here)
+        return self._norm(hidden)
+
+    def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:
+        """Run one new token per row, (B, 1, D), after what the cache holds; (B, 1, D)."""
+        rotary = self._rotary(inputs_embeds, cache.lengths[:, None])
+        visible = cache.visible()
+        hidden = inputs_embeds
+        for layer in self.layers:
+            assert isinstance(layer, FusedLayer)
+            hidden = layer.step(hidden, memory, rotary, cache, visible)
+        cache.lengths = cache.lengths + 1
+        return self._norm(hidden)
+
+    def _rotary(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)
+        return rotary
+
+    def _norm(self, hidden: Tensor) -> Tensor:
+        normed: Tensor = self.llama.model.norm(hidden)
+        return normed

@@ -1,0 +1,94 @@
+"""Greedy decoding of a right-padded batch; finished rows leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache
+from adem_bench.models.fused.methods.adem import VisualMemory
+from adem_bench.models.fused.sequence import PromptRow
+
+WORTH_LEAVING = 7 / 8
+"""Share of running rows at which finished ones leave: leaving copies memories and caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What greedy decoding of a batch gave."""
+
+    ids: list[list[int]]
+    """New ids per row, cut before the end token."""
+    first_logits: Tensor
+    """(B, vocabulary) float32 logits of the first new position."""
+
+
+@torch.inference_mode()
+def decode(
+    decoder: FusedDecoder,
+    rows: Sequence[PromptRow],
+    memory: VisualMemory,
+    max_new_tokens: int,
+    eos_id: int,
+) -> Decoded:
+    """Extend every row greedily by at most `max_new_tokens`.
+
+    Args:
+        decoder: The language model with its fusion.
+        rows: B prompts.
+        memory: One entry per row, or a single one for all.
+        max_new_tokens: At least 1.
+        eos_id: Token that ends a row.
+    """
+    device = memory.keys.device
+    lengths = torch.tensor([len(row.ids) for row in rows], device=device)
+    longest = int(lengths.max())
+    cache = None
+    if max_new_tokens > 1:
+        cache = KeyValueCache(len(decoder.layers), lengths, longest + max_new_tokens - 1)
+    embeds = _embed(decoder, rows, memory, longest)
+    hidden = decoder(embeds, memory, cache, wanted=lengths[:, None] - 1)
+    logits = decoder.logits(hidden)[:, 0].float()
+    first_logits = logits
+    ids: list[list[int]] = [[] for _ in rows]
+    active = torch.arange(len(rows), device=device)
+    running = torch.ones_like(active, dtype=torch.bool)
+    for produced in range(1, max_new_tokens + 1):
+        tokens = logits.argmax(dim=-1)
+        running = running & (tokens != eos_id)
+        for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
+            ids[row].append(token)
+        if produced == max_new_tokens or not running.any() or cache is None:
+            break
+        if int(running.sum()) <= WORTH_LEAVING * len(active):
+            kept = running.nonzero()[:, 0]
+            active, tokens, running = active[kept], tokens[kept], running[kept]
+            memory = memory.select(kept)
+            cache.keep(kept)
+        hidden = decoder.step(decoder.embed(tokens[:, None]), memory, cache)
+        logits = decoder.logits(hidden)[:, 0].float()
+    return Decoded(ids, first_logits)
+
+
+def _embed(
+    decoder: FusedDecoder, rows: Sequence[PromptRow], memory: VisualMemory, longest: int
+) -> Tensor:
+    """Return (B, T, D) input embeddings, padded on the right, class tokens in place."""
+    device = memory.keys.device
+    padded = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows], device=device)
+    embeds = decoder.embed(padded)
+    if memory.class_token is not None:
+        for index, row in enumerate(rows):
+            if row.class_token_at is not None:
+                embeds[index, row.class_token_at] = memory.class_token[index]
+    return embeds
+
+
+def choice_logprobs(logits: Tensor, first_ids: Sequence[int]) -> tuple[float, ...]:
+    """Return the log-probability of each choice's first token, from (vocabulary,) logits."""
+    log_probabilities = F.log_softmax(logits, dim=-1)
+    return tuple(log_probabilities[list(first_ids)].tolist())

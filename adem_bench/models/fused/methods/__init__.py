@@ -1,0 +1,1 @@
+"""Methods: each a way of letting a frozen language model see, whole in one file."""

@@ -1,0 +1,232 @@
+"""The registered kind `openai`: a model that a server runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from adem_bench.errors import AdemBenchError
+from adem_bench.images import UnreadableImageError
+from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.openai_api.http_client import BrokenOffError, Reply, UnreachableError, post
+from adem_bench.models.openai_api.messages import (
+    Answer,
+    MalformedError,
+    body,
+    clean,
+    complaint,
+    read_answer,
+)
+from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
+from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
+from adem_bench.models.openai_api.thread_pool import Workers
+from adem_bench.records import Json, Request, Response
+from adem_bench.schemas import ModelCard
+
+TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
+HOPELESS = frozenset((301, 302, 303, 307, 308, 401, 403, 404, 405))
+"""Wrong address or key: if it comes before any answer, it will come for every sample."""
+BUSY = frozenset((429, 503, 529))
+COUNTED_REASONS = 5
+
+
+class ServerError(AdemBenchError):
+    """A server cannot be reached, or refuses before it has answered anything."""
+
+
+class _FailedError(Exception):
+    """An attempt that gave no answer."""
+
+    def __init__(self, reason: str, again: bool, hopeless: bool = False, wait_s: float = 0) -> None:
+        super().__init__(reason)
+        self.again = again
+        self.hopeless = hopeless
+        self.wait_s = wait_s
+
+
+class ServedModel:
+    """A model behind an OpenAI-compatible server, with several requests in flight."""
+
+    def __init__(self, card: ModelCard, options: ModelOptions) -> None:
+        """Read the card; nobody is asked yet.
+
+        Raises:
+            CardError: an option is wrong, or the environment holds no key.
+        """
+        self.card = card
+        self._settings = read_options(card)
+        self._server = find_server(card, self._settings)
+        self._gate = Gate()
+        self._lock = threading.Lock()
+        self._workers = Workers(self._settings.concurrency, self._ask)
+        self._pending: dict[Request, list[Future[Response]]] = {}
+        self._counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._answered_by: set[str] = set()
+        self._has_answered = False
+
+    def use_weights_for(self, task: str, task_kind: str) -> None:
+        """Count requests and failures anew: a manifest tells those of its task."""
+        self._counts.clear()
+        self._reasons.clear()
+
+    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+        """Return that nothing is known of it."""
+        return {}
+
+    def length(self, request: Request) -> int:
+        """Return the prompt's characters: the server alone knows its tokens."""
+        return len(request.prompt)
+
+    def budget(self) -> Budget:
+        """Return one request at a time, and enough of them ahead to keep all threads busy.
+
+        So each answer is on disk as soon as it is its turn, and one slow answer holds up the
+        others only once all of those ahead are there.
+        """
+        return Budget(tokens=1 << 62, rows=1, ahead=2 * self._settings.concurrency)
+
+    def prefetch(self, requests: Sequence[Request]) -> None:
+        """Begin to ask; `generate` waits for the answers."""
+        for request in requests:
+            self._pending.setdefault(request, []).append(self._workers.submit(request))
+
+    def generate(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the answers, asking now for what was not asked ahead.
+
+        Raises:
+            ServerError: there is no such server, or it refuses everything.
+        """
+        futures = [self._take(request) for request in requests]
+        return [future.result() for future in futures]
+
+    def _take(self, request: Request) -> Future[Response]:
+        waiting = self._pending.get(request, [])
+        future = waiting.pop(0) if waiting else self._workers.submit(request)
+        if not waiting:
+            self._pending.pop(request, None)
+        return future
+
+    def _ask(self, request: Request) -> Response:
+        """Return an answer, or why there is none, after as many attempts as it takes."""
+        try:
+            asked = body(self._server.model, request, self._settings)
+        except UnreadableImageError as error:
+            return Response("", error=str(error))
+        attempts = 1 + self._settings.retries
+        for attempt in range(attempts):
+            try:
+                answer = self._attempt(asked)
+            except _FailedError as failure:
+                if attempt + 1 < attempts and failure.again:
+                    self._count("retries")
+                    time.sleep(self._wait_s(attempt, failure))
+                    continue
+                return self._give_up(failure, attempt + 1)
+            with self._lock:
+                self._has_answered = True
+                self._answered_by.add(answer.model)
+            return Response(answer.text, tokens=answer.tokens)
+        raise AssertionError("the last attempt returns")
+
+    def _attempt(self, asked: Mapping[str, Any]) -> Answer:
+        self._gate.wait()
+        self._count("requests")
+        settings, url = self._settings, self._server.url + ENDPOINT
+        try:
+            reply = post(url, asked, self._server.key, settings.timeout)
+        except UnreachableError as error:
+            raise _FailedError(f"cannot be reached: {error}", True, hopeless=True) from error
+        except BrokenOffError as error:
+            raise _FailedError(str(error), True) from error
+        pause = pause_s(reply.headers)
+        if pause <= settings.longest_wait:
+            self._gate.hold(pause)
+        if reply.status != 200:
+            raise self._refusal(reply)
+        try:
+            return read_answer(reply.body)
+        except MalformedError as error:
+            raise _FailedError(str(error), True) from error
+
+    def _refusal(self, reply: Reply) -> _FailedError:
+        words = complaint(reply.body)
+        if self._server.key:
+            # Some servers repeat a key that they do not know.
+            words = words.replace(self._server.key, "***")
+        reason = f"HTTP {reply.status}{': ' if words else ''}{words}"
+        asked_for = retry_after_s(reply.headers) or 0.0
+        if asked_for > self._settings.longest_wait:
+            return _FailedError(
+                f"{reason} (asks to wait {asked_for:.0f} s, longer than longest_wait)", False
+            )
+        if reply.status in BUSY:
+            self._gate.hold(asked_for)
+        again = reply.status in TRY_AGAIN
+        return _FailedError(reason, again, reply.status in HOPELESS, asked_for)
+
+    def _wait_s(self, attempt: int, failure: _FailedError) -> float:
+        settings = self._settings
+        return max(failure.wait_s, backoff_s(attempt, settings.backoff, settings.longest_wait))
+
+    def _give_up(self, failure: _FailedError, attempts: int) -> Response:
+        """Return the response without an answer.
+
+        Raises:
+            ServerError: no sample will fare better.
+        """
+        if failure.hopeless and not self._has_answered:
+            raise ServerError(
+                f"{self._server.url}: {failure}; check the address, the model's name "
+                f"({clean(self._server.model)}) and the key in ${self._settings.key_variable}"
+            )
+        with self._lock:
+            self._counts["failures"] += 1
+            self._reasons[str(failure)] += 1
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        return Response("", error=f"{failure} ({times})")
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def cost(self, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Return what so many tokens cost; None where the card has no prices."""
+        return self._settings.cost(prompt_tokens, answer_tokens)
+
+    def fingerprint(self) -> str:
+        """Return a digest of server, model and what is sent; the weights are out of sight."""
+        settings = self._settings
+        seen = {
+            "model": self._server.model,
+            "url": self._server.url,
+            "system": settings.system,
+            "parameters": settings.parameters,
+            "max_tokens_field": settings.max_tokens_field,
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+    def warnings(self) -> Sequence[str]:
+        """Return whose word the weights are, and why samples failed."""
+        told = f"the weights behind {self._server.url} are the server's word for it"
+        common = self._reasons.most_common(COUNTED_REASONS)
+        return [told, *(f"{count} requests failed: {reason}" for reason, count in common)]
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return server, model, counts of this call's requests, and prices."""
+        settings = self._settings
+        return {
+            "name": self.card.name,
+            "fingerprint": self.fingerprint(),
+            "server": self._server.url,
+            "served_model": self._server.model,
+            "answered_by": sorted(self._answered_by),
+            "requests": {name: self._counts[name] for name in ("requests", "retries", "failures")},
+            "prices": {"input": settings.input_price, "output": settings.output_price},
+        }

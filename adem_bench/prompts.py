@@ -1,0 +1,14 @@
+"""Prompts that several tasks ask in: LaVIN's instruction template, or the question alone."""
+
+from __future__ import annotations
+
+TEMPLATE = "Instruction: {question}\nResponse:"
+"""How LaVIN words the instructions of the file, and MME's questions."""
+
+
+INSTRUCTION = "instruction"
+"""The format of `data.lavin.TEMPLATE`, in which the file's texts stand already."""
+
+
+FORMATS = {INSTRUCTION: TEMPLATE, "question": "{question}"}
+"""`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""

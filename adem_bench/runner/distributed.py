@@ -1,0 +1,92 @@
+"""Several processes, one run: work is drawn from a shared counter, through torchrun's store.
+
+Each process plans the same units and answers those whose number it draws, so that a slow one
+holds nobody up. No tensor travels: records are merged from files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING
+
+from adem_bench.runner.batching import Unit
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+# A process waits for the slowest one's last unit; torchrun ends the wait if one dies.
+PATIENCE = timedelta(days=7)
+
+
+_JOINED = count()
+"""Numbers the calls of `_join_store` in this process."""
+
+
+class Processes:
+    """The processes that share a run; a single one, unless started by torchrun."""
+
+    def __init__(self) -> None:
+        """Join the store that torchrun's environment variables name."""
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.store = _join_store() if self.world_size > 1 else None
+        """What the processes share; None for a single one."""
+        self._runs = count()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def new_run(self) -> SharedRun:
+        """Return the counter and the barriers of the next run; all processes call it alike."""
+        return SharedRun(self.store, self.world_size, f"run{next(self._runs)}")
+
+
+class SharedRun:
+    """One run's unit counter and barriers."""
+
+    def __init__(self, store: Store | None, world_size: int, name: str) -> None:
+        """Use keys that begin with `name`; without a store, there is one process."""
+        self._store = store
+        self._world_size = world_size
+        self._name = name
+
+    def drawn(self, units: Iterable[Unit]) -> Iterator[Unit]:
+        """Yield the units that this process is to answer."""
+        if self._store is None:
+            yield from units
+            return
+        number = self._draw()
+        for unit in units:
+            if unit.index == number:
+                yield unit
+                number = self._draw()
+
+    def _draw(self) -> int:
+        assert self._store is not None
+        return int(self._store.add(f"{self._name}/units", 1)) - 1
+
+    def barrier(self, name: str) -> None:
+        """Wait until every process has come to the barrier of this name."""
+        if self._store is None:
+            return
+        key = f"{self._name}/{name}"
+        if self._store.add(f"{key}/arrived", 1) == self._world_size:
+            self._store.set(f"{key}/open", "1")
+        self._store.wait([f"{key}/open"], PATIENCE)
+
+
+def _join_store() -> Store:
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(iter(rendezvous("env://")))[0]
+    # All processes call alike, so the n-th call of each meets the n-th of the others, and no call
+    # finds what an earlier one left in the store.
+    return PrefixStore(f"call{next(_JOINED)}", store)

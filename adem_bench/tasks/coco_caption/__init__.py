@@ -1,0 +1,1 @@
+"""COCO captions: free text about an image, scored against several references."""

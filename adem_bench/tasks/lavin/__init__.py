@@ -1,0 +1,1 @@
+"""LaVIN's instruction mixture: data to train on."""

@@ -1,0 +1,1 @@
+"""MME: two yes-or-no questions about each image."""

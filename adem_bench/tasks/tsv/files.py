@@ -1,0 +1,377 @@
+"""VLMEvalKit's TSV files: one question a row, its images inside as base64 or named by path.
+
+Rows are read one at a time, so that memory is bounded by the longest one; what cannot be used is
+named by its row, and the others are read on. docs/tsv.md describes the columns.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TextIO
+
+from adem_bench.data.reading import (
+    BadRow,
+    BadRowError,
+    broken,
+    data_digest,
+    is_safe_name,
+    missing,
+)
+from adem_bench.schemas import DataSource
+from adem_bench.tasks.tsv.images import ImageCache
+
+MOST_CHARACTERS = 128 << 20
+"""Of a row: an image of 90 MB in base64, with room for the texts."""
+MOST_LITERAL = 1 << 20
+"""Characters of a cell that is read as a list."""
+LONGEST_REFERENCE = 64
+"""Characters up to which an image cell names another row (image_base.py of VLMEvalKit)."""
+HOLDS = "a tab-separated file of VLMEvalKit: index, image or image_path, question, answer, …"
+Wanted = Callable[[Mapping[str, str]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TsvRow:
+    """One row."""
+
+    number: int
+    """From 1, the header not counted."""
+    index: str
+    cells: Mapping[str, str]
+    """Column to text, without the image."""
+    images: tuple[Path, ...]
+    """Where its images are, or will be once they are taken out of the file."""
+
+    def text(self, column: str) -> str:
+        """Return a cell, empty where there is no such column or nothing in it."""
+        return self.cells.get(column, "").strip()
+
+
+def find_tsv(name: str, root: Path, beside: Path | None, source: DataSource) -> Path:
+    """Return a TSV's path: below the data root, beside its card, or where VLMEvalKit keeps it.
+
+    Args:
+        name: `NAME.tsv`, the suffix may be left out; or an absolute path.
+        root: The data root.
+        beside: The folder of the card, if it has one.
+        source: Where the data is to be had, for messages.
+
+    Raises:
+        DataError: it is in none of these places.
+    """
+    wanted = Path(name if name.endswith(".tsv") else f"{name}.tsv").expanduser()
+    folders = [root, root / "LMUData", *([beside] if beside else []), lmu_folder()]
+    for folder in folders:
+        if (folder / wanted).is_file():
+            return folder / wanted
+    others = ", ".join(str(folder) for folder in folders[1:])
+    places = "" if wanted.is_absolute() else f" (also looked for in {others})"
+    raise missing(root / wanted, f"{HOLDS}{places}", source)
+
+
+def lmu_folder() -> Path:
+    """Return `$LMUData` if there is such a folder, else `~/LMUData`, as VLMEvalKit does."""
+    chosen = os.environ.get("LMUData", "")  # noqa: SIM112  that is how it is spelt
+    return Path(chosen) if chosen and Path(chosen).is_dir() else Path("~/LMUData").expanduser()
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file, in hexadecimal: what VLMEvalKit publishes of its files."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def texts_of(cell: str) -> list[str]:
+    """Return the texts of a cell that holds the text of a Python list, else the cell alone.
+
+    The list is parsed as a literal and never evaluated; what is no list, or too long to be one
+    of answers, is a text.
+    """
+    bare = cell.strip()
+    if bare.startswith("[") and bare.endswith("]") and len(bare) <= MOST_LITERAL:
+        try:
+            found = ast.literal_eval(bare)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return [cell]
+        if isinstance(found, list):
+            return [str(item) for item in found]
+    return [cell]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a pass over the file has met."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Index to row number."""
+    images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Index to images, of rows that hold their own."""
+
+
+class TsvFile:
+    """A TSV and the images that belong to it."""
+
+    def __init__(self, path: Path, source: DataSource, image_folder: str = "") -> None:
+        self.path = path
+        self.source = source
+        self._cache = ImageCache()
+        self._image_folders = [
+            path.parent / image_folder,
+            path.parent / "images" / path.stem.removesuffix("_local"),
+            path.parent,
+        ][0 if image_folder else 1 :]
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The header: option letters as they are, all else in lower case.
+
+        Raises:
+            DataError: the file cannot be read, or has no header or a column twice.
+        """
+        with self._opened() as stream:
+            header = next(_split(_Lines(stream)), "")
+        names = tuple(name if len(name) == 1 else name.strip().lower() for name in header)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if len(names) < 2 or isinstance(header, str) or twice:
+            found = f"column {twice[0]!r} stands twice" if twice else "its first line is no header"
+            raise broken(self.path, HOLDS, found, self.source)
+        return names
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Refuse a file that lacks columns; `image|image_path` asks for one of them.
+
+        Raises:
+            DataError: the message names what is missing and what is there.
+        """
+        lacking = [name for name in columns if not set(name.split("|")) & set(self.columns)]
+        if lacking:
+            names = ", ".join(name.replace("|", " or ") for name in lacking)
+            found = f"column {names} is missing; it has {', '.join(self.columns)}"
+            raise broken(self.path, HOLDS, found, self.source)
+
+    def rows(
+        self, extract: bool = False, wanted: Wanted | None = None
+    ) -> Iterator[TsvRow | BadRow]:
+        """Yield the rows in order; those that cannot be used as `BadRow`, named `row N`.
+
+        Args:
+            extract: Whether images are taken out of the file into the cache.
+            wanted: Which rows to yield, by their cells; images of others stay where they are.
+
+        Raises:
+            DataError: the file is missing or unreadable, or the cache cannot be written.
+        """
+        seen = _Seen()
+        for number, cells in self._cells():
+            try:
+                if isinstance(cells, str):
+                    raise BadRowError(cells)
+                row = self._row(number, cells, seen, extract, wanted)
+            except BadRowError as error:
+                yield BadRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
+                continue
+            if row is not None:
+                yield row
+
+    def _row(
+        self,
+        number: int,
+        cells: dict[str, str],
+        seen: _Seen,
+        extract: bool,
+        wanted: Wanted | None,
+    ) -> TsvRow | None:
+        image = cells.pop("image", "").strip()
+        index = cells["index"].strip()
+        if not index:
+            raise BadRowError("it has no index")
+        if index in seen.rows:
+            raise BadRowError(f"index {index} stands twice, first in row {seen.rows[index]}")
+        seen.rows[index] = number
+        parts = _parts(image)
+        is_own = bool(parts) and all(len(part) > LONGEST_REFERENCE for part in parts)
+        if is_own:
+            seen.images[index] = tuple(self._cache.path_of(part) for part in parts)
+        if wanted is not None and not wanted(cells):
+            return None
+        try:
+            _check_text(cells)
+            if is_own:
+                images = seen.images[index]
+                if extract:
+                    self._cache.fill(zip(images, parts, strict=True))
+            elif parts:
+                images = tuple(
+                    path for part in parts for path in self._referred(part, seen, extract, wanted)
+                )
+            else:
+                images = self._named(cells.get("image_path", ""))
+        except BadRowError as error:
+            raise BadRowError(f"(index {index}) {error}") from error
+        return TsvRow(number, index, cells, images)
+
+    def _referred(
+        self, index: str, seen: _Seen, extract: bool, wanted: Wanted | None
+    ) -> tuple[Path, ...]:
+        """Return the images of the row that an image cell names."""
+        images = seen.images.get(index) or self._all_images.get(index)
+        if images is None:
+            raise BadRowError(f"its image is that of row {index[:80]!r}, which has none of its own")
+        if extract and not all(path.is_file() for path in images):
+            self._extract_referred(wanted)
+        return images
+
+    @cached_property
+    def _all_images(self) -> dict[str, tuple[Path, ...]]:
+        """Index to images of every row that holds its own: for references to later rows."""
+        found: dict[str, tuple[Path, ...]] = {}
+        for _, cells in self._cells():
+            if isinstance(cells, dict):
+                parts = _parts(cells["image"].strip())
+                if parts and all(len(part) > LONGEST_REFERENCE for part in parts):
+                    found.setdefault(cells["index"].strip(), tuple(map(self._cache.path_of, parts)))
+        return found
+
+    def _extract_referred(self, wanted: Wanted | None) -> None:
+        """Take out every image that some wanted row refers to: later rows', or of other splits."""
+        referred: set[str] = set()
+        for _, cells in self._cells():
+            if isinstance(cells, dict) and (wanted is None or wanted(cells)):
+                parts = _parts(cells["image"].strip())
+                referred.update(part for part in parts if len(part) <= LONGEST_REFERENCE)
+        for _, cells in self._cells():
+            if isinstance(cells, dict) and cells["index"].strip() in referred:
+                parts = _parts(cells["image"].strip())
+                if all(len(part) > LONGEST_REFERENCE for part in parts):
+                    self._cache.fill((self._cache.path_of(part), part) for part in parts)
+
+    def _named(self, cell: str) -> tuple[Path, ...]:
+        """Return the files that `image_path` names, relative to where images may lie."""
+        return tuple(self._file(name) for name in texts_of(cell) if name.strip())
+
+    def _file(self, name: str) -> Path:
+        # VLMEvalKit writes absolute paths where it takes images out of a large file.
+        path = Path(name)
+        if path.is_absolute() and path.is_relative_to(self.path.parent.absolute()):
+            return path
+        if not is_safe_name(name):
+            raise BadRowError(f"image path {name[:200]!r} leads out of {self.path.parent}")
+        candidates = [folder / name for folder in self._image_folders]
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+    def _cells(self) -> Iterator[tuple[int, dict[str, str] | str]]:
+        """Yield row numbers with the cells by column, or with why there are none."""
+        columns = self.columns
+        number = 0
+        with self._opened() as stream:
+            for cells in _split(_Lines(stream)):
+                if cells and number == 0:
+                    number = 1  # that was the header
+                elif isinstance(cells, str):
+                    yield number, cells
+                    number += 1
+                elif cells:
+                    found = f"it has {len(cells)} cells, the header has {len(columns)}"
+                    fits = len(cells) == len(columns)
+                    yield number, dict(zip(columns, cells, strict=True)) if fits else found
+                    number += 1
+
+    def _opened(self) -> TextIO:
+        try:
+            # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
+            return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise broken(self.path, HOLDS, f"cannot be read ({error})", self.source) from error
+
+    def digest(self) -> str:
+        """Return a digest of the file and, where images are named by path, of their listing."""
+        images: list[Path] = []
+        if "image" not in self.columns:
+            rows = (row for row in self.rows() if isinstance(row, TsvRow))
+            images = list(dict.fromkeys(path for row in rows for path in row.images))
+        return data_digest([self.path], images, self.path.parent)
+
+
+class _Lines:
+    """The lines of a file, for a csv reader that reads until quotes are closed.
+
+    Past `MOST_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting = ""
+        self.number = 0
+        self.row_characters = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line, self._waiting = self._waiting or self._stream.readline(MOST_CHARACTERS), ""
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.row_characters += len(line)
+        if self.row_characters >= MOST_CHARACTERS:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._stream.readline(1 << 20)
+            raise csv.Error(f"it is longer than {MOST_CHARACTERS >> 20} MiB")
+        return line
+
+    def put_back(self, line: str) -> None:
+        """Give a line out again."""
+        self._waiting = line
+        self.number -= 1
+        self.row_characters = 0
+
+
+def _split(lines: _Lines) -> Iterator[list[str] | str]:
+    """Yield the cells of each row, nothing for an empty line, or why a row has none."""
+    # One limit for the whole process: csv has no other, and its default is 128 KiB.
+    csv.field_size_limit(max(csv.field_size_limit(), MOST_CHARACTERS))
+    while True:
+        lines.row_characters = 0
+        try:
+            line = next(lines, None)
+            if line is None:
+                return
+            if '"' in line:
+                lines.put_back(line)
+                yield next(csv.reader(lines, delimiter="\t"))
+            else:
+                # Ten times as fast as csv, which copies images character by character.
+                bare = line.rstrip("\r\n")
+                yield bare.split("\t") if bare else []
+        except csv.Error as error:
+            yield f"{error}, up to line {lines.number}"
+
+
+def _parts(cell: str) -> list[str]:
+    """Return the images of a cell: base64 or references, one or a Python list of them.
+
+    Base64 holds neither quotes nor commas, so that a list is split rather than parsed.
+    """
+    if cell.startswith("[") and cell.endswith("]"):
+        found = [part.strip().strip("'\"") for part in cell[1:-1].split(",")]
+    elif cell.startswith("data:image/"):
+        found = [cell.partition(",")[2]]
+    else:
+        found = [cell]
+    return ["".join(part.split()) for part in found if part and not part.startswith("data:image/")]
+
+
+def _check_text(cells: Mapping[str, str]) -> None:
+    for column, text in cells.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadRowError(f"column {column} is not UTF-8") from error

@@ -1,0 +1,119 @@
+"""Which of these: AI2D's questions about diagrams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, Literal
+
+from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.metrics.majority import MAJORITY, majority
+from adem_bench.metrics.multiple_choice import READERS, most_probable_choice
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.tasks.shared import TokenCount, scored_records
+from adem_bench.tasks.vlm_evaluation.ai2d_files import Ai2dFiles
+from adem_bench.tasks.vlm_evaluation.base import (
+    IMAGES,
+    UNREAD,
+    QuestionOptions,
+    QuestionTask,
+    scored,
+    unread,
+)
+from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
+from adem_bench.tasks.vlm_evaluation.result_files import most_probable
+
+ACCURACY = "accuracy"
+NO_OPTION = -1
+SUITE_CHOICES = 4
+"""Letters that vlm-evaluation asks for."""
+
+
+class MultipleChoiceOptions(QuestionOptions):
+    """Settings of a multiple-choice card."""
+
+    layout: Literal["ai2d"] = "ai2d"
+    """Whose files they are."""
+    answer_rule: Literal["strict", "vlmevalkit", "logits"] = "strict"
+    """How an answer is read: a listed option's letter at the start, or an option's text; by
+    VLMEvalKit's rules; or the most probable letter, whatever would have been written."""
+    max_new_tokens: TokenCount = 8
+
+
+class MultipleChoice(QuestionTask[MultipleChoiceOptions]):
+    """Questions with lettered options."""
+
+    options_kind = MultipleChoiceOptions
+
+    def open_files(self, root: Path) -> QuestionFiles:
+        """Return AI2D's reader."""
+        return Ai2dFiles(root, self.card.split, self.card.data, self.options.index)
+
+    def metric_names(self) -> Sequence[str]:
+        """Return accuracy, that of each group, unread answers and the majority's."""
+        return (ACCURACY, *self.files.groups, UNREAD, MAJORITY)
+
+    def hint(self) -> str:
+        """Ask for a letter."""
+        return "Answer with the letter of the right option."
+
+    def asked(self, sample: Sample) -> str:
+        """Return the question with its options, one a line."""
+        lines = [f"{letter}. {text}" for letter, text in _options(sample).items()]
+        return "\n".join([super().asked(sample), *lines])
+
+    def choices(self, sample: Sample) -> Sequence[str]:
+        """Return the letters, by the rule `logits`."""
+        is_wanted = self.options.answer_rule == "logits"
+        return [f" {letter}" for letter in _options(sample)] if is_wanted else ()
+
+    def read(self, sample: Sample, response: Response) -> Prediction:
+        """Read an option's index, -1 for none; nothing without log-probabilities needed."""
+        if self.options.answer_rule == "logits":
+            count = len(sample.fields["choices"])
+            index = most_probable_choice(response.choice_logprobs or (), count)
+        else:
+            index = _read(self.options.answer_rule, response.text, _options(sample))
+        return Prediction(index, None if index is None else float(index == sample.reference))
+
+    def read_official(self, sample: Sample, response: Response) -> Prediction:
+        """Read a letter of a result file."""
+        index = _read("strict", response.text, _options(sample))
+        return Prediction(index, float(index == sample.reference))
+
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
+        """Return accuracy, that of each group, unread answers and the majority's."""
+        return (
+            *grouped_metrics(scored(records), ACCURACY, IMAGES, self.files.groups),
+            unread(sum(r.prediction == NO_OPTION for r in records), records, "option"),
+            majority([int(str(record.reference)) for record in records]),
+        )
+
+    @staticmethod
+    def statistics(records: Sequence[Record]) -> Statistics:
+        """Return what the accuracies rest on, by image."""
+        return grouped_statistics(scored(scored_records(records)), ACCURACY, IMAGES)
+
+    def answer_text(self, record: Record) -> str:
+        """Return the letter."""
+        index = int(str(record.prediction))
+        return "" if index == NO_OPTION else ascii_uppercase[index]
+
+    def suite_text(self, row: Mapping[str, Any]) -> str | None:
+        """Return the letter that the probabilities favour."""
+        return most_probable(row, "mc_probabilities", list(ascii_uppercase[:SUITE_CHOICES]))
+
+
+def _options(sample: Sample) -> dict[str, str]:
+    return dict(zip(ascii_uppercase, sample.fields["choices"], strict=False))
+
+
+def _read(rule: str, text: str, options: Mapping[str, str]) -> int:
+    letter = READERS[rule](text, options)
+    if letter in options:
+        return ascii_uppercase.index(letter)
+    said = text.strip().lower().removesuffix(".")
+    same = [place for place, option in enumerate(options.values()) if option.lower() == said]
+    return same[0] if rule == "strict" and len(same) == 1 else NO_OPTION

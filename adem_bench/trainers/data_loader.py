@@ -1,0 +1,148 @@
+"""Micro-batches read by worker processes: images decoded, augmented, normalized and stacked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from adem_bench.images import UnreadableImageError, load_image, normalized, open_rgb
+from adem_bench.models.fused.network import TrainingBatch, collate
+from adem_bench.models.fused.sequence import TrainingRow
+from adem_bench.trainers.augmentation import augment_caption_image
+from adem_bench.trainers.batch_sampler import MicroBatch, derived_seed
+from adem_bench.trainers.dataset import Examples, TrainingImage
+
+PUBLISHED_WORKERS = 10
+"""For each process (train.py's default)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch:
+    """A micro-batch ready for the network."""
+
+    micro: MicroBatch
+    parts: tuple[TrainingBatch, ...]
+    """What goes through the network together; at least one."""
+    unreadable: tuple[str, ...] = ()
+    """What is wrong with each image that could not be read."""
+    counts: bool = True
+    """Whether it counts: where no row's image could be read, a row without it stands in, since
+    processes that share a sharded model must all take every step."""
+
+    def pin_memory(self) -> ReadBatch:
+        """Move tensors where a GPU can fetch them by itself; PyTorch's loader calls this."""
+        parts = tuple(part.map(Tensor.pin_memory) for part in self.parts)
+        return ReadBatch(self.micro, parts, self.unreadable, self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    row: TrainingRow
+    pixels: Tensor | None
+
+
+class BatchReader(Dataset[ReadBatch]):
+    """Micro-batches of a plan to tensors."""
+
+    def __init__(
+        self, examples: Examples, image_size: int, seed: int, tokens_at_once: int | None = None
+    ) -> None:
+        """Read images as squares.
+
+        Args:
+            examples: What the micro-batches index.
+            image_size: Side of the squares in pixels.
+            seed: Of the augmentation.
+            tokens_at_once: Most tokens of a part, pads included; None keeps micro-batches whole.
+        """
+        self._examples = examples
+        self._image_size = image_size
+        self._seed = seed
+        self._tokens_at_once = tokens_at_once
+
+    def __getitem__(self, micro: MicroBatch) -> ReadBatch:
+        """Return a micro-batch; rows whose image cannot be read are left out of it."""
+        samples: list[_Sample] = []
+        unreadable: list[str] = []
+        for index in micro.rows:
+            image, pixels = self._examples.image(index), None
+            if image is not None:
+                try:
+                    pixels = self._pixels(image, derived_seed(self._seed, micro.epoch, index))
+                except UnreadableImageError as error:
+                    unreadable.append(f"sample {self._examples.names[index]}: {error}")
+                    continue
+            samples.append(_Sample(self._examples.row(index), pixels))
+        counts = bool(samples)
+        samples = samples or [_Sample(self._examples.row(micro.rows[0]), None)]
+        parts = tuple(_collated(part) for part in _parts(samples, self._tokens_at_once))
+        return ReadBatch(micro, parts, tuple(unreadable), counts)
+
+    def _pixels(self, image: TrainingImage, seed: int) -> Tensor:
+        size = self._image_size
+        if not image.augmented:
+            return torch.from_numpy(load_image(image.path, size, image.normalization))
+        square = augment_caption_image(open_rgb(image.path), size, seed)
+        return torch.from_numpy(normalized(square, image.normalization))
+
+
+def _parts(samples: list[_Sample], tokens_at_once: int | None) -> Iterator[list[_Sample]]:
+    """Yield samples that go through the network together."""
+    if tokens_at_once is None:
+        yield samples
+        return
+    for has_image in (False, True):
+        part: list[_Sample] = []
+        alike = (sample for sample in samples if (sample.pixels is not None) == has_image)
+        for sample in sorted(alike, key=lambda sample: len(sample.row.ids)):
+            if part and (len(part) + 1) * len(sample.row.ids) > tokens_at_once:
+                yield part
+                part = []
+            part.append(sample)
+        if part:
+            yield part
+
+
+def _collated(samples: list[_Sample]) -> TrainingBatch:
+    images = [sample.pixels for sample in samples if sample.pixels is not None]
+    indicators = [int(sample.pixels is not None) for sample in samples]
+    return collate([sample.row for sample in samples], images, indicators)
+
+
+def read_ahead(
+    reader: BatchReader, micro_batches: Iterator[MicroBatch], workers: int, pinned: bool
+) -> Iterator[ReadBatch]:
+    """Yield micro-batches in order while worker processes read those to come.
+
+    Args:
+        reader: Reads one.
+        micro_batches: What to read, of one process.
+        workers: Number of worker processes; 0 reads in this one.
+        pinned: Whether tensors go to pinned memory, for a GPU.
+    """
+    if not workers:
+        yield from map(reader.__getitem__, micro_batches)
+        return
+    loader = DataLoader(
+        reader,
+        batch_size=None,
+        sampler=cast("Any", micro_batches),  # an iterator serves: it is asked for once
+        num_workers=workers,
+        pin_memory=pinned,
+        # Its draws stay off the global generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+    yield from loader
+
+
+def worker_count(asked: int | None, processes_here: int) -> int:
+    """Return how many workers read for each of the training processes of this machine."""
+    if asked is not None:
+        return asked
+    return max(1, min(PUBLISHED_WORKERS, (os.cpu_count() or 1) // processes_here - 1))

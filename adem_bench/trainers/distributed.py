@@ -1,0 +1,64 @@
+"""The processes that train together: sums over them, and what the first one tells the others."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+
+from adem_bench.runner.distributed import PATIENCE, Processes
+
+T = TypeVar("T")
+
+
+class Collective:
+    """PyTorch's process group where there are several processes; nothing to do for one."""
+
+    def __init__(self, processes: Processes, device: torch.device) -> None:
+        """Join the group through the store that torchrun's environment variables name."""
+        self.rank, self.world_size = processes.rank, processes.world_size
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where collectives without a tensor of their own work
+        self._is_ours = processes.store is not None and not dist.is_initialized()
+        if self._is_ours:
+            assert processes.store is not None
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=PrefixStore("training", processes.store),
+                rank=self.rank,
+                world_size=self.world_size,
+                # The others wait while the first one scores; torchrun ends the wait if it dies.
+                timeout=PATIENCE,
+            )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over all processes."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+
+    def from_first(self, value: T) -> T:
+        """Return the first process's value; that of the others is ignored."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self._device)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world_size > 1:
+            self.sum(torch.zeros(1, device=self._device))
+
+    def close(self) -> None:
+        """Leave the group, unless it was there before."""
+        if self._is_ours and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,168 @@
+"""AdamW as published, over gradients that all processes add up once an optimizer step.
+
+The tuned parameters are few (18 MB for 7B), so one sum of one flat tensor at the end of an
+accumulation window is all the traffic there is; DistributedDataParallel would want a bucket and
+a hook for each tensor, and to be told which ones a text-only batch leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adem_bench.records import Json
+from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.distributed import Collective
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an optimizer step did."""
+
+    grad_norm: float
+    """Of the gradients, averaged over all processes, before any clipping."""
+    skipped: bool
+    """Whether a gradient was not finite, so that nothing was changed."""
+    summed: tuple[float, ...]
+    """The figures handed in, summed over all processes."""
+
+
+class Optimization:
+    """The optimizer of one adapter, its loss scale included."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, nn.Parameter],
+        untouched: frozenset[str],
+        recipe: RecipeCard,
+        collective: Collective,
+        scaled: bool,
+    ) -> None:
+        """Optimize `tensors`.
+
+        Args:
+            tensors: The adapter's parameters under their published names.
+            untouched: Names that have no gradient before some image was seen, or ever.
+            recipe: Its hyper-parameters.
+            collective: The processes that train together.
+            scaled: Whether losses are scaled, as half precision needs.
+        """
+        self._tensors = dict(tensors)
+        self._recipe, self._collective = recipe, collective
+        groups = parameter_groups(self._tensors, recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=1e-8)
+        device = next(iter(self._tensors.values())).device.type
+        self._scaler = torch.amp.GradScaler(device, enabled=scaled)
+        # PyTorch 1.13, which the published code ran on, keeps zeros where there was a gradient
+        # once: such tensors still decay in a step without any (docs/method.md, section 8.1).
+        for name, parameter in self._tensors.items():
+            parameter.grad = None if name in untouched else torch.zeros_like(parameter)
+
+    @property
+    def scale(self) -> float:
+        """The loss scale; 1 where there is none."""
+        return float(self._scaler.get_scale())
+
+    def backward(self, loss: Tensor, accumulation: int) -> None:
+        """Add a micro-batch's gradients to the window's.
+
+        A loss that is not a number is replaced by zero times itself, which leaves the step to
+        the check for finite gradients (Q23; ADEM-VL cec09b8 `engine.py`).
+        """
+        loss = torch.where(loss.isnan(), loss.nan_to_num() * 0, loss)
+        self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
+
+    def update(self, learning_rate: float, figures: tuple[float, ...]) -> Updated:
+        """End an accumulation window: average gradients, step, and clear them.
+
+        Args:
+            learning_rate: Of this step.
+            figures: Numbers that all processes want the sum of; they travel along.
+        """
+        summed = self._exchange(figures)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._scaler.unscale_(self._optimizer)
+        given = [p for p in self._tensors.values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
+        if self._recipe.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(given, self._recipe.max_grad_norm, norm)
+        finite = bool(norm.isfinite())
+        if self._scaler.is_enabled():
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        elif finite:
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)
+        return Updated(float(norm), not finite, summed)
+
+    def _exchange(self, figures: tuple[float, ...]) -> tuple[float, ...]:
+        """Average gradients over all processes; return the sums of the figures.
+
+        A tensor gets a gradient if any process has one.
+        """
+        if self._collective.world_size == 1:
+            return figures
+        parameters = list(self._tensors.values())
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        present = torch.tensor([float(p.grad is not None) for p in parameters])
+        tail = torch.cat([present, torch.tensor(figures)]).to(parts[0].device)
+        flat = torch.cat([*(part.flatten() for part in parts), tail])
+        self._collective.sum(flat)
+        summed = flat[len(flat) - len(tail) :].tolist()
+        start = 0
+        for parameter, count in zip(parameters, summed, strict=False):
+            end = start + parameter.numel()
+            if count:
+                mean = flat[start:end].view_as(parameter) / self._collective.world_size
+                parameter.grad = mean
+            start = end
+        return tuple(summed[len(parameters) :])
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return AdamW's moments and step counts by `TENSOR.exp_avg` and so on."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self._tensors.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                found[f"{name}.{key}"] = value
+        return found
+
+    def scaler_state(self) -> dict[str, Json]:
+        """Return the loss scaler's state."""
+        return dict(self._scaler.state_dict())
+
+    def load_state(self, tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> None:
+        """Take up what `state_tensors` and `scaler_state` returned."""
+        for name, parameter in self._tensors.items():
+            if f"{name}.step" not in tensors:
+                continue
+            moments = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in MOMENTS}
+            self._optimizer.state[parameter] = {"step": tensors[f"{name}.step"], **moments}
+            parameter.grad = torch.zeros_like(parameter)
+        if scaler:
+            self._scaler.load_state_dict(dict(scaler))
+
+
+def parameter_groups(
+    tensors: Mapping[str, nn.Parameter], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return AdamW's groups: the projectors' biases undecayed, then everything else.
+
+    Source: timm 0.6.5 `param_groups_weight_decay`, as ADEM-VL uses it: no decay for names in
+    `.bias` and for tensors of one dimension; the embeddings have three and decay.
+    """
+    is_undecayed = {
+        name: tensor.ndim <= 1 or name.endswith(".bias") for name, tensor in tensors.items()
+    }
+    undecayed = [tensor for name, tensor in tensors.items() if is_undecayed[name]]
+    decayed = [tensor for name, tensor in tensors.items() if not is_undecayed[name]]
+    return [
+        {"params": undecayed, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay},
+    ]

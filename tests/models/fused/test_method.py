@@ -1,0 +1,169 @@
+"""The method's own rules: sizes, the drop rule, pooling, where the class token stands."""
+
+from __future__ import annotations
+
+import math
+
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.assemble import empty_network
+from adem_bench.models.fused.methods.adem import (
+    AdemFusion,
+    VisualMemory,
+    adaptive_drop,
+    pool_patches,
+)
+from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.weights.adapter import AdapterSettings
+
+PAPER = AdapterSettings(0.1, 0.01, 0.1, (256, 64), True, 128, 12)
+
+
+def meta_network(width, layers, heads, settings=PAPER):
+    """A network of full size that takes no memory."""
+    with torch.device("meta"):
+        config = LlamaConfig(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=2 * width,
+        )  # fmt: skip
+        visual = open_clip.transformer.VisionTransformer(
+            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
+        )
+        return empty_network(LlamaForCausalLM(config), visual, settings)
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "cls_token", "count"),
+    [
+        (4096, 32, 32, True, 4_530_432),
+        (5120, 40, 40, True, 5_449_984),
+        (4096, 32, 32, False, 3_870_848),
+        (5120, 40, 40, False, 4_658_304),
+    ],
+)
+def test_trainable_parameters_of_the_published_sizes(width, layers, heads, cls_token, count):
+    settings = AdapterSettings(0.1, 0.01, 0.1, (256, 64), cls_token, 128, 12)
+    tensors = meta_network(width, layers, heads, settings).adapter_tensors()
+    assert sum(tensor.numel() for tensor in tensors.values()) == count
+    assert len(tensors) == (58 if cls_token else 54)
+    assert tensors["adapter_emb1"].shape == (1, 320, width)
+    assert list(tensors)[:2] == ["adapter_emb1", "adapter_emb2"]
+
+
+def test_scales_that_do_not_suit_the_tower_are_told():
+    for scales in ((256, 60), (1024,)):
+        with pytest.raises(CheckpointError, match="does not suit a vision tower with 256 patches"):
+            meta_network(64, 1, 1, AdapterSettings(0.1, 0.01, 0.1, scales, True, 8, 4))
+
+
+def test_ties_with_the_threshold_survive_the_drop():
+    row = torch.tensor([3.0, 1.0, 1.0, 1.0, 2.0])
+    assert adaptive_drop(row, 0.4).tolist() == row.tolist()
+
+
+def test_the_lowest_signed_similarities_are_dropped():
+    row = torch.linspace(-1, 1, 320)[
+        torch.randperm(320, generator=torch.Generator().manual_seed(0))
+    ]
+    dropped = adaptive_drop(row, 0.1) == 0
+    assert int(dropped.sum()) == 32
+    assert row[dropped].max() < row[~dropped].min()
+    assert adaptive_drop(row, 0).tolist() == row.tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]), st.booleans())
+def test_the_quick_threshold_is_the_published_sort(seed, ratio, with_nan):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(2, 3, 40, generator=generator).mul(4).round().div(4)
+    if with_nan:
+        scores[0, 0, 7] = math.nan
+    ordered = scores.sort(dim=2).values
+    threshold = ordered[:, :, int(ratio * 40)].unsqueeze(2)
+    expected = scores.clone()
+    expected[scores < threshold] = 0
+    for dtype in (torch.float32, torch.float64):
+        found = adaptive_drop(scores.to(dtype), ratio)
+        torch.testing.assert_close(found, expected.to(dtype), equal_nan=True, atol=0, rtol=0)
+
+
+def test_pooling_averages_neighbouring_patches_in_reading_order():
+    patches = torch.arange(16.0).view(1, 16, 1)
+    assert pool_patches(patches, (16, 4)).flatten().tolist() == [*range(16), 2.5, 4.5, 10.5, 12.5]
+
+
+def test_fusion_is_the_formula_of_the_paper():
+    torch.manual_seed(0)
+    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5, strengths=(0.3, 0.5, 0.0))
+    torch.nn.init.normal_(fusion.adapter_emb2)
+    features, query = torch.randn(2, 5, 6), torch.randn(2, 3, 8)
+    memory = fusion.prepare(features, torch.float32)
+    visual = 0.5 * fusion.adapter_proj(features[:, 1:])
+    silu = torch.nn.functional.silu
+    scores = silu(query) @ silu(visual + fusion.adapter_emb1).transpose(1, 2)
+    expected = 0.3 * (scores @ (visual + fusion.adapter_emb2))
+    torch.testing.assert_close(fusion.fuse(0, query, memory), expected)
+    # beta scales the slots alone, never the class token.
+    torch.testing.assert_close(memory.class_token, fusion.adapter_proj_cls(features[:, 0]))
+
+
+def test_without_an_image_the_learned_slots_act_alone():
+    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5, strengths=(0.1, 0.0, 0.1))
+    torch.nn.init.normal_(fusion.adapter_emb2)
+    nothing = fusion.prepare(None, torch.float32)
+    zeros = fusion.prepare(torch.randn(1, 5, 6), torch.float32)  # beta is 0
+    assert nothing.class_token is None
+    torch.testing.assert_close(nothing.keys, zeros.keys)
+    torch.testing.assert_close(nothing.values, zeros.values)
+
+
+def test_one_entry_serves_all_rows():
+    memory = VisualMemory(torch.ones(1, 2, 3), torch.ones(1, 2, 3), None)
+    assert memory.select(torch.tensor([0, 0, 0])) is memory
+
+
+class Letters:
+    """One id a character; the class token's prefix is then three ids, as in LLaMA's vocabulary."""
+
+    bos_id, eos_id, vocab_size = 1, 2, 300
+
+    def encode(self, text):
+        return [ord(c) + 3 for c in text.replace("Image: N/A", "NONES").replace("Image: ", "IMG")]
+
+    def decode(self, ids):
+        return "".join(chr(i - 3) for i in ids)
+
+
+@pytest.mark.parametrize(
+    ("length", "at"), [(511, 4), (512, 4), (513, 3), (514, 2), (515, 1), (516, None), (600, None)]
+)
+def test_the_class_token_of_over_long_prompts_is_misplaced_as_published(length, at):
+    builder = SequenceBuilder(Letters(), cls_token=True)
+    most = 10
+    prompt = "x" * (length - most - 1 - 3 - 1)
+    row = builder.prompt(prompt, True, most)
+    assert (row.class_token_at, row.overflowed) == (at, length > 512)
+    assert len(row.ids) == min(length, 512) - most
+    assert row.ids[4] == 0
+
+
+def test_the_fix_for_over_long_prompts_keeps_head_and_end():
+    builder = SequenceBuilder(Letters(), cls_token=True, fix_overflow=True)
+    row = builder.prompt("a" * 600 + "Response:", True, 10)
+    assert row.class_token_at == 4
+    assert len(row.ids) == 502
+    assert Letters().decode(row.ids[-9:]) == "Response:"
+
+
+def test_without_class_token_there_is_no_prefix_either():
+    builder = SequenceBuilder(Letters(), cls_token=False)
+    for has_image in (True, False):
+        row = builder.prompt("ab", has_image, 1)
+        assert row.ids == [1, ord("a") + 3, ord("b") + 3]
+        assert row.class_token_at is None

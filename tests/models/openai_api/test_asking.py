@@ -1,0 +1,195 @@
+"""What is sent to a server and what is read out of its answers."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from chat_server import Step, said
+from PIL import Image
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CardError
+from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.openai_api.messages import MalformedError, data_uri, read_answer
+from adem_bench.records import Request
+
+
+def test_a_question_without_image_is_plain_text(server, served):
+    (response,) = served().generate([Request("Is it red?", max_new_tokens=7)])
+    assert (response.text, response.error, response.tokens) == ("yes", None, (10, 2))
+    assert server.paths == ["/v1/chat/completions"]
+    assert server.asked == [
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": "Is it red?"}],
+            "max_tokens": 7,
+            "temperature": 0,
+        }
+    ]
+
+
+def test_images_go_before_the_prompt_in_their_own_bytes(server, served, pictures):
+    served().generate([Request("Which?", tuple(pictures[:2]))])
+    *sent, words = server.asked[0]["messages"][0]["content"]
+    assert words == {"type": "text", "text": "Which?"}
+    for part, path in zip(sent, pictures, strict=False):
+        kind, _, data = part["image_url"]["url"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == path.read_bytes()
+
+
+def test_a_format_that_few_servers_read_is_sent_as_png(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "a.bmp")
+    kind, _, data = data_uri(tmp_path / "a.bmp").partition(",")
+    assert kind == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_an_image_that_cannot_be_read_fails_its_sample_and_asks_nobody(server, served, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG, not")
+    good, bad = served().generate([Request("a"), Request("b", (tmp_path / "a.png",))])
+    assert good.text == "yes"
+    assert "cannot be read" in bad.error
+    assert len(server.asked) == 1
+
+
+def test_options_shape_the_request(server, served):
+    model = served(
+        "options.system=Be brief.",
+        "options.max_tokens_field=max_completion_tokens",
+        "options.parameters={temperature: null, seed: 3}",
+    )
+    model.generate([Request("Hi")])
+    assert server.asked[0] == {
+        "model": "tiny",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi"},
+        ],
+        "max_completion_tokens": 16,
+        "seed": 3,
+    }
+
+
+def test_the_fingerprint_is_of_what_is_asked_and_not_of_how_patiently(served):
+    model = served()
+    for same in ("options.retries=9", "options.concurrency=1", "options.input_price=2"):
+        assert served(same).fingerprint() == model.fingerprint()
+    for other in ("options.system=Hi", "options.parameters={seed: 1}"):
+        assert served(other).fingerprint() != model.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "no choice"),
+        (b'{"choices": []}', "no choice"),
+        (b'{"choices": [{}]}', "no text"),
+        (b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}', "length"),
+    ],
+)
+def test_an_answer_without_text_is_malformed(body, reason):
+    with pytest.raises(MalformedError, match=reason):
+        read_answer(body)
+
+
+def test_an_answer_is_text_that_a_file_can_hold():
+    raw = rb'{"choices": [{"message": {"content": "\ud800!"}}], "usage": {"prompt_tokens": -1}}'
+    answer = read_answer(raw)
+    assert answer.text.encode() == b"?!"
+    assert answer.tokens is None
+
+
+def test_no_text_at_all_is_an_answer_and_a_refusal_is_one_too():
+    assert read_answer(b'{"choices": [{"message": {"content": ""}}]}').text == ""
+    refused = b'{"choices": [{"message": {"content": null, "refusal": "No."}}]}'
+    assert read_answer(refused).text == "No."
+
+
+def build(source, *settings):
+    return build_model(load_model_card(f"openai:{source}", settings), ModelOptions())
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "name"),
+    [
+        ("m@http://localhost:8000", "http://localhost:8000/v1", "m"),
+        ("m@http://localhost:8000/v1/", "http://localhost:8000/v1", "m"),
+        ("m@https://a.b/c/v2/chat/completions", "https://a.b/c/v2", "m"),
+        ("@org/m@1@http://localhost:1/v1", "http://localhost:1/v1", "@org/m@1"),
+    ],
+)
+def test_addresses(source, url, name):
+    facts = build(source).describe()
+    assert (facts["server"], facts["served_model"]) == (url, name)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("m@localhost:8000", "'localhost:8000' is no address; expected MODEL@http://HOST:PORT"),
+        ("m@http://:80/v1", "is no address"),
+        ("m@http://host:port/v1", "the address is no URL"),
+        ("m", "the environment variable OPENAI_API_KEY holds no key; set it"),
+    ],
+)
+def test_what_is_no_address_is_said(source, message):
+    with pytest.raises(CardError, match=message):
+        build(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["m@https://me:hunter2@a.b/v1", "m@https://a.b/v1?key=hunter2"], ids=["user", "query"]
+)
+def test_a_secret_in_the_address_is_refused_and_not_repeated(source):
+    with pytest.raises(CardError, match="keys come from the environment alone") as caught:
+        build(source)
+    # The card's name is what the user typed; the message's own words add nothing to it.
+    assert "hunter2" not in str(caught.value).removeprefix(f"model openai:{source}")
+
+
+def test_a_key_in_place_of_a_variables_name_is_not_repeated():
+    with pytest.raises(CardError, match="is the name of an environment variable") as caught:
+        build("m@http://localhost:1/v1", "options.key_variable=sk-hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_key_comes_from_the_environment_and_stays_out_of_all_that_is_kept(
+    server, served, monkeypatch
+):
+    monkeypatch.setenv("MY_KEY", "sk-hunter2")
+    server.last = lambda asked: Step({"error": {"message": "bad key sk-hunter2"}}, 400)
+    model = served("options.key_variable=MY_KEY")
+    (response,) = model.generate([Request("Hi")])
+    assert server.headers[0]["Authorization"] == "Bearer sk-hunter2"
+    assert response.error == "HTTP 400: bad key *** (1 attempt)"
+    kept = [str(response), str(model.describe()), str(model.warnings()), repr(model._server)]
+    assert "hunter2" not in "".join([*kept, str(model.card)])
+
+
+def test_a_key_set_for_somebody_else_does_not_cross_a_network_in_the_clear(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk")
+    monkeypatch.setenv("MY_KEY", "mine")
+    lan = "m@http://192.168.0.9:8000/v1"
+    assert build(lan)._server.key == ""
+    assert build(lan, "options.key_variable=MY_KEY")._server.key == "mine"
+    assert build("m@http://127.0.0.1:8000/v1")._server.key == "sk"
+    assert build("m")._server.key == "sk"
+
+
+def test_prices_are_for_a_million_tokens(served):
+    assert served().cost(1000, 10) is None
+    priced = served("options.input_price=2.5", "options.output_price=10")
+    assert priced.cost(1_000_000, 100_000) == pytest.approx(3.5)
+
+
+def test_a_served_model_says_whose_word_its_weights_are(server, served):
+    model = served()
+    model.generate([Request("Hi")])
+    assert model.describe()["answered_by"] == ["served-1"]
+    assert model.warnings() == [f"the weights behind {server.url} are the server's word for it"]
+    assert said("x")["model"] == "served-1"
