@@ -11,7 +11,7 @@ from adem_bench.runner.evaluate import evaluate as evaluate_all
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.run_key import RunOptions
 from adem_bench.trainers.prepare import TrainingJob
-from adem_bench.trainers.train import TrainingOutcome, Watcher
+from adem_bench.trainers.train import Callback, TrainingOutcome
 from adem_bench.trainers.train import train as train_adapter
 
 __all__ = ["RunOptions", "evaluate", "train"]
@@ -22,7 +22,7 @@ def train(
     *,
     tasks: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    watcher: Callback | None = None,
     **job: Any,
 ) -> TrainingOutcome:
     """Train an adapter, as `adem-bench train` does.

@@ -18,7 +18,7 @@ PIXEL_STATISTICS: dict[ImageNormalization, tuple[tuple[float, ...], tuple[float,
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Mean and deviation of RGB in [0, 1]: captions use CLIP's, the rest ImageNet's.
+"""Mean and standard deviation of RGB in [0, 1]: captions use CLIP's, the rest ImageNet's.
 
 Source: docs/method.md, section 9.1.
 """
@@ -74,13 +74,13 @@ def open_rgb(path: Path, at_least: int | None = None) -> Image:
 
 
 def normalized(square: Image, normalization: ImageNormalization) -> NDArray[np.float32]:
-    """Return an S x S RGB image as a (3, S, S) array, less the mean, over the deviation."""
+    """Return an S x S RGB image as (3, S, S), its mean taken off, over the standard deviation."""
     import numpy as np
 
-    mean, deviation = (
+    mean, std = (
         np.array(values, dtype=np.float32)[:, None, None]
         for values in PIXEL_STATISTICS[normalization]
     )
     # Plane by plane is three times as fast as three values a pixel.
     planes = np.asarray(square).transpose(2, 0, 1).astype(np.float32, order="C")
-    return (planes / np.float32(255) - mean) / deviation
+    return (planes / np.float32(255) - mean) / std

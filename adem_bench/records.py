@@ -149,7 +149,7 @@ class Metric:
     interval: str = ""
     """How the interval was made: a method of `metrics/intervals.py`."""
 
-    def shown(self) -> str:
+    def format(self) -> str:
         """Return the figure as tables print it: `93.85`, `963.61`, `12`, or `n/a`."""
         if self.value is None:
             return "n/a"

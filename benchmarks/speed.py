@@ -78,7 +78,7 @@ def measure(
     for _ in range(arguments.rounds):
         # A new model each round: nothing that was remembered may help the next one.
         model = AdemModel(load_model_card(str(card)), ModelOptions("cpu"))
-        model.use_weights_for("task", "kind")
+        model.load_adapter_for("task", "kind")
         started = time.perf_counter()
         theirs = published.answer(requests, batch_size)
         between = time.perf_counter()

@@ -30,10 +30,10 @@ class Answering:
         self._answer = answer
         self._fingerprint = fingerprint
 
-    def use_weights_for(self, task, task_kind):
+    def load_adapter_for(self, task, task_kind):
         pass
 
-    def tuned_on(self, task_kind):
+    def training_prompts(self, task_kind):
         return {}
 
     def length(self, request):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import complain
+from adem_bench.cli.options import warn
 from adem_bench.cli.question import answer, as_request, load_model, model_options
 from adem_bench.errors import printable_lines
 
@@ -41,8 +41,8 @@ def ask(question: str, images: tuple[Path, ...], max_new_tokens: int, **given: A
     model = load_model(given)
     response = answer(model, as_request(model, text, images, max_new_tokens))
     click.echo(printable_lines(response.text.strip()))
-    complain(f"the question met quirk {note} (docs/quirks.md)" for note in response.notes)
-    complain(model.warnings())
+    warn(f"the question met quirk {note} (docs/quirks.md)" for note in response.notes)
+    warn(model.warnings())
 
 
 def _standard_input() -> str:

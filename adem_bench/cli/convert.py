@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from adem_bench.cli.options import HintingGroup, complain
+from adem_bench.cli.options import HintingGroup, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def adapter_command(source: Path, target: Path, overwrite: bool) -> None:
     """
     from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 
-    complain(convert_adapter(source, target, overwrite))
+    warn(convert_adapter(source, target, overwrite))
     click.echo(f"wrote {target}")
 
 
@@ -52,5 +52,5 @@ def llama_command(source: Path, target: Path, overwrite: bool, dtype: str | None
     from adem_bench.models.fused.weights.convert_llama import convert_llama
 
     chosen: torch.dtype | None = getattr(torch, dtype) if dtype else None
-    complain(convert_llama(source, target, chosen, overwrite))
+    warn(convert_llama(source, target, chosen, overwrite))
     click.echo(f"wrote {target}")

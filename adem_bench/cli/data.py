@@ -12,10 +12,10 @@ import click
 
 from adem_bench.cli.options import (
     HintingGroup,
-    complain,
     data_root_option,
     set_option,
     split_option,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **
         elif found:
             click.echo(_printable(f"data root: {found[0].data_root}"))
             click.echo("`adem-bench data status TASK` lists files and where they come from")
-    complain(broken)
+    warn(broken)
 
 
 def _status_row(status: DataStatus) -> tuple[str, ...]:

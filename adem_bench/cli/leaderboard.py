@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import complain
+from adem_bench.cli.options import warn
 
 FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "intervals")
@@ -71,14 +71,14 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     # Published figures need no run: without a folder they are still worth a table.
     missing = options["published"] and not results.exists()
     runs, warnings = ([], []) if missing else finished_runs(results)
-    complain(warnings)
+    warn(warnings)
     if form == "long":
         from adem_bench.results.formats.spreadsheet import leaderboard_long
 
         _write(leaderboard_long(runs), output, len(runs), "run")
         return
     if not runs:
-        complain([f"no finished run below {results}"])
+        warn([f"no finished run below {results}"])
     if options["all_metrics"] is None:
         options["all_metrics"] = form in GROUPED
     board = _board(runs, options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adem_bench.cli.options import HintingGroup, complain, data_root_option, set_option
+from adem_bench.cli.options import HintingGroup, data_root_option, set_option, warn
 
 if TYPE_CHECKING:
     from adem_bench.schemas import ModelCard
@@ -43,7 +43,7 @@ def list_command() -> None:
     grid(console(), ("model", "title", "language model", "adapters for"), rows)
     kinds = ", ".join(kind for kind in MODEL_KINDS.table() if kind != "adem")
     click.echo(f"\nWithout a card, KIND:SOURCE (hf:FOLDER, openai:MODEL@URL); kinds: {kinds}")
-    complain(broken)
+    warn(broken)
 
 
 @models.command("show")

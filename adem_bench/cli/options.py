@@ -27,7 +27,7 @@ class HintingGroup(click.Group):
             UsageError: there is none.
         """
         name = args[0]
-        # Options are left to click, which knows how to complain about those.
+        # Options are left to click, which reports those.
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             raise click.UsageError(f"unknown command {name!r}{nearest_hint(name, known)}", ctx)
@@ -148,7 +148,7 @@ def split_option(command: F) -> F:
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)
 
 
-def complain(warnings: Iterable[str]) -> None:
+def warn(warnings: Iterable[str]) -> None:
     """Print warnings to standard error, one line each."""
     for warning in warnings:
         click.echo(printable(f"warning: {warning}"), err=True)

@@ -50,7 +50,7 @@ def load_model(given: dict[str, Any]) -> Model:
     settings = [override.removeprefix("model.") for override in given["overrides"]]
     card = chosen_card(given["model"], settings, given["dtype"], given["adapter"])
     model = build_model(card, ModelOptions(given["device"], given["data_root"]))
-    model.use_weights_for(BY_HAND, BY_HAND)
+    model.load_adapter_for(BY_HAND, BY_HAND)
     return model
 
 

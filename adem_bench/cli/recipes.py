@@ -9,7 +9,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from adem_bench.cli.options import HintingGroup, complain, recipe_set_option
+from adem_bench.cli.options import HintingGroup, recipe_set_option, warn
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)
@@ -37,7 +37,7 @@ def list_command() -> None:
         tasks = ", ".join(f"{source.task} ({source.split})" for source in card.data)
         rows.append((name, card.title, tasks, card.model, str(card.epochs)))
     grid(console(), ("recipe", "title", "data", "model", "epochs"), rows, right=("epochs",))
-    complain(broken)
+    warn(broken)
 
 
 @recipes.command("show")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import complain, data_root_option
+from adem_bench.cli.options import data_root_option, warn
 
 FORMS = ("html", "png", "svg")
 
@@ -71,9 +71,9 @@ def report(
     from adem_bench.results.report.page import report_parts, report_pieces, write_plots
 
     opened, warnings = open_runs(runs)
-    complain(warnings)
+    warn(warnings)
     parts = report_parts(opened, data_root, thumbnails if "html" in forms else 0)
-    complain(f"{part.name}: {note}" for part in parts for note in part.notes)
+    warn(f"{part.name}: {note}" for part in parts for note in part.notes)
     if "html" in forms:
         write_atomically(output, report_pieces(parts))
         click.echo(f"wrote {output}: {len(opened)} run{'' if len(opened) == 1 else 's'}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adem_bench.results.differences import Change, Differences, RecordChange
 
 DIFFERENT = 1
-MOST_SHOWN = 60
+MAX_SHOWN = 60
 """Characters of a value."""
 LEFT_OF_PARTING = 20
 """Characters that are shown before the first that differs, of long texts."""
@@ -125,7 +125,7 @@ def _shown(before: Any, after: Any) -> tuple[str, str]:
 
     texts = [json.dumps(value, ensure_ascii=False) for value in (before, after)]
     start = 0
-    if max(map(len, texts)) > MOST_SHOWN:
+    if max(map(len, texts)) > MAX_SHOWN:
         pairs = enumerate(zip(*texts, strict=False))
         parting = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
         start = max(parting - LEFT_OF_PARTING, 0)
@@ -134,5 +134,5 @@ def _shown(before: Any, after: Any) -> tuple[str, str]:
 
 
 def _cut(text: str, start: int) -> str:
-    end = start + MOST_SHOWN
+    end = start + MAX_SHOWN
     return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
-    complain,
     data_root_option,
     log_to_option,
     set_option,
     split_option,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
     """Log a run; return the loggers that are good for another one."""
     from adem_bench.results.logged import log_run
 
-    return log_run(outcome.folder, outcome.result, loggers, lambda warning: complain([warning]))
+    return log_run(outcome.folder, outcome.result, loggers, lambda warning: warn([warning]))
 
 
 def _evaluation(given: dict[str, Any]) -> Evaluation:

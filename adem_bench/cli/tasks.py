@@ -9,10 +9,10 @@ import click
 
 from adem_bench.cli.options import (
     HintingGroup,
-    complain,
     data_root_option,
     set_option,
     split_option,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def list_command() -> None:
     if groups:
         click.echo()
         grid(console(), ("group", "tasks"), groups)
-    complain(broken)
+    warn(broken)
 
 
 @tasks.command("show")

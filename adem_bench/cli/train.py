@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import complain, data_root_option, log_to_option, recipe_set_option
+from adem_bench.cli.options import data_root_option, log_to_option, recipe_set_option, warn
 from adem_bench.errors import printable
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _report(outcome: TrainingOutcome) -> None:
         resumed = f" (went on from step {outcome.resumed_from})" if outcome.resumed_from else ""
         click.echo(f"{outcome.steps} steps done{resumed}, last loss {outcome.loss:.4f}")
     if outcome.loss is not None and math.isnan(outcome.loss):
-        complain(["the last loss is not a number: training diverged; lower base_learning_rate"])
+        warn(["the last loss is not a number: training diverged; lower base_learning_rate"])
     counts = outcome.counts
     if counts.skipped_steps:
         click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import complain
+from adem_bench.cli.options import warn
 from adem_bench.errors import printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TrainingProgress:
 
         recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
         left_over = plan.left_over
-        complain(prepared.warnings())
+        warn(prepared.warnings())
         tuned, total = prepared.parameters
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
@@ -107,7 +107,7 @@ class TrainingProgress:
     def warned(self, message: str) -> None:
         """Print a warning, above the bar if there is one."""
         if self._bar is None:
-            complain([message])
+            warn([message])
         else:
             line = printable(f"warning: {message}")
             self._bar.console.print(line, markup=False, highlight=False)

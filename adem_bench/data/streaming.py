@@ -12,7 +12,7 @@ from adem_bench.data.reading import broken, missing
 from adem_bench.schemas import DataSource
 
 CHUNK = 2**20
-LONGEST_ROW = 64 * 2**20
+MAX_ROW_LENGTH = 64 * 2**20
 """Characters of one row: more is a broken file, and would fill the memory."""
 BLANKS = " \t\n\r"
 
@@ -146,8 +146,8 @@ class _Stream:
 
     def _more(self) -> None:
         rest = self._text[self._place :]
-        if len(rest) > LONGEST_ROW:
-            raise ValueError(f"a row of more than {LONGEST_ROW} characters")
+        if len(rest) > MAX_ROW_LENGTH:
+            raise ValueError(f"a row of more than {MAX_ROW_LENGTH} characters")
         # As much again as there is: a long row is decoded a few times, not a thousand.
         new = self._file.read(max(CHUNK, len(rest)))
         self._text, self._place, self._ended = rest + new, 0, not new

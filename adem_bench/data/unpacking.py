@@ -23,8 +23,8 @@ from adem_bench.errors import DataError
 from adem_bench.files import disk_error
 
 CHUNK_BYTES = 1 << 20
-MOST_MEMBERS = 5_000_000
-MOST_TIMES = 20
+MAX_MEMBERS = 5_000_000
+MAX_RATIO = 20
 """Bytes that an archive may unpack to, in times its own size, where nothing is published."""
 BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile),
@@ -58,7 +58,7 @@ def unpack(archive: Path, folder: Path, inside: str, most_bytes: int | None = No
         DataError: the archive is broken, holds what it must not, or nothing of what is wanted.
         ResultsError: no space is left, or the folder cannot be written.
     """
-    bound = archive.stat().st_size * MOST_TIMES if most_bytes is None else most_bytes
+    bound = archive.stat().st_size * MAX_RATIO if most_bytes is None else most_bytes
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -80,9 +80,9 @@ def unpack(archive: Path, folder: Path, inside: str, most_bytes: int | None = No
 def _write_members(archive: Path, folder: Path, inside: str, bound: int) -> int:
     written = count = 0
     for number, member in enumerate(_members(archive)):
-        if not is_safe_name(member.name) or not member.is_plain or number >= MOST_MEMBERS:
+        if not is_safe_name(member.name) or not member.is_plain or number >= MAX_MEMBERS:
             what = "leads out of its folder" if member.is_plain else "is a link or a device"
-            what = "is one too many" if number >= MOST_MEMBERS else what
+            what = "is one too many" if number >= MAX_MEMBERS else what
             raise DataError(f"{archive}: member {member.name!r} {what}; nothing was unpacked")
         place = PurePosixPath(member.name)
         if member.data is None or not place.is_relative_to(inside):

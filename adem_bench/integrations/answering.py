@@ -20,7 +20,7 @@ from adem_bench.tasks.base import Task, task_of
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which task's weights are to answer: what `Model.use_weights_for` takes."""
+    """Which task's weights are to answer: what `Model.load_adapter_for` takes."""
 
     task: str
     kind: str
@@ -72,7 +72,7 @@ class Answerer:
                 memory.
         """
         if weights != self._in_use:
-            self.model.use_weights_for(weights.task, weights.kind)
+            self.model.load_adapter_for(weights.task, weights.kind)
             self._in_use = weights
         items = (
             Item(Sample(str(place), {}, None), request, self.model.length(request))

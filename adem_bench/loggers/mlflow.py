@@ -13,7 +13,7 @@ from adem_bench.loggers.state import Ledger
 from adem_bench.records import Json
 
 NAME, EXPERIMENT = "mlflow", "adem-bench"
-PARAMS_AT_ONCE, LONGEST_VALUE, LONGEST_NAME = 100, 500, 250
+PARAMS_AT_ONCE, MAX_VALUE_LENGTH, MAX_NAME_LENGTH = 100, 500, 250
 """Limits of its interface."""
 UNNAMEABLE = re.compile(r"[^\w\-. /]")
 
@@ -54,7 +54,7 @@ class MLflow:
 
         began = self._client.create_run(self._experiment(), run_name=run.name)
         params = [
-            Param(_key(name), str(value)[:LONGEST_VALUE]) for name, value in _flat(run.facts, "")
+            Param(_key(name), str(value)[:MAX_VALUE_LENGTH]) for name, value in _flat(run.facts, "")
         ]
         for start in range(0, len(params), PARAMS_AT_ONCE):
             part = params[start : start + PARAMS_AT_ONCE]
@@ -89,7 +89,7 @@ class MLflow:
 
 def _key(name: str) -> str:
     """Return a name of letters, digits and the few signs that MLflow takes."""
-    return UNNAMEABLE.sub("_", name)[:LONGEST_NAME]
+    return UNNAMEABLE.sub("_", name)[:MAX_NAME_LENGTH]
 
 
 def _flat(facts: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, Json]]:

@@ -13,7 +13,7 @@ from adem_bench.errors import AdemBenchError, nearest_hint
 from adem_bench.loggers.base import LoggedRun, Logger, shareable
 
 NONE = "none"
-LONGEST_REASON = 300
+MAX_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Loggers:
             return action()
         except Exception as error:  # noqa: BLE001 - no stranger's package may end hours of work
             self._open.pop(name, None)
-            reason = (str(error) or type(error).__name__)[:LONGEST_REASON]
+            reason = (str(error) or type(error).__name__)[:MAX_REASON_LENGTH]
             self._warn(f"--log-to {name} failed, nothing more is logged there: {reason}")
             return None
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from adem_bench.metrics.vqa import (
-    MOST_FULL_STOPS,
+    MAX_FULL_STOPS,
     agreement,
     one_line,
     without_articles,
@@ -88,7 +88,7 @@ def read_yes_no(answer: str) -> Literal["yes", "no", "other"]:
 
 def _without_punctuation(text: str) -> str:
     """Return text as the VQA evaluation does, but full stops stay behind digits too."""
-    return FULL_STOP.sub("", without_marks(text), count=MOST_FULL_STOPS)
+    return FULL_STOP.sub("", without_marks(text), count=MAX_FULL_STOPS)
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:

@@ -35,7 +35,7 @@ MARKS = ';/[]"{}()=+\\_-><@`,?!'
 ANY_MARK = re.compile(f"[{re.escape(MARKS)}]")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 FULL_STOP = re.compile(r"\.(?!\d)")
-MOST_FULL_STOPS = 32
+MAX_FULL_STOPS = 32
 """The published pattern passes re.UNICODE (32) where the count belongs."""
 WITH_APOSTROPHE = ("ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've")
 """In VizWiz's table; its other contractions are written with a backtick."""
@@ -122,7 +122,7 @@ def one_line(text: str) -> str:
 
 def without_punctuation(text: str) -> str:
     """Return text without marks and full stops, as processPunctuation (vqaEval.py)."""
-    return FULL_STOP.sub("", without_marks(text), count=MOST_FULL_STOPS)
+    return FULL_STOP.sub("", without_marks(text), count=MAX_FULL_STOPS)
 
 
 def without_marks(text: str) -> str:

@@ -14,8 +14,8 @@ from adem_bench.mini.text import CORNERS, NUMBER_NAMES, ROLLING, captions
 from adem_bench.mini.world import (
     CELLS,
     COLORS,
-    LARGEST_ADDEND,
-    MOST_THINGS,
+    MAX_ADDEND,
+    MAX_THINGS,
     PLACES,
     SHAPES,
     WORDS,
@@ -116,7 +116,7 @@ def _existence(dice: Dice) -> Contrast:
 
 
 def _count(dice: Dice) -> Contrast:
-    counts = dice.sample(range(1, MOST_THINGS + 1), 2)
+    counts = dice.sample(range(1, MAX_THINGS + 1), 2)
     scenes, questions = [], []
     for count in counts:
         things = [(dice.pick(SHAPES), dice.pick(COLORS)) for _ in range(count)]
@@ -164,7 +164,7 @@ def _scene(dice: Dice) -> Contrast:
 
 
 def _numerical_calculation(dice: Dice) -> Contrast:
-    first, second = dice.sample(range(2, 2 * LARGEST_ADDEND + 1), 2)
+    first, second = dice.sample(range(2, 2 * MAX_ADDEND + 1), 2)
     ask = "Is the answer to the sum in this image {}?"
     scenes = (
         lettering_scene(dice, random_sum(dice, first)),

@@ -10,7 +10,7 @@ from adem_bench.mini.text import CORNERS, NUMBER_NAMES, ROLLING, article
 from adem_bench.mini.world import (
     CELLS,
     COLORS,
-    MOST_THINGS,
+    MAX_THINGS,
     PLACES,
     RHYMES,
     SHAPES,
@@ -77,7 +77,7 @@ def _color_of_shape(dice: Dice) -> Problem:
 
 
 def _number_of_shapes(dice: Dice) -> Problem:
-    scene = random_things(dice, 1 + dice.below(MOST_THINGS))
+    scene = random_things(dice, 1 + dice.below(MAX_THINGS))
     right = NUMBER_NAMES[len(scene.things)]
     choices, answer = _choices(dice, right, NUMBER_NAMES[1:])
     return Problem(

@@ -24,8 +24,8 @@ RHYMES = (
     ("pig", "wig", "big"),
 )
 WORDS = tuple(sorted(word for family in RHYMES for word in family))
-MOST_THINGS = len(CELLS)
-LARGEST_ADDEND = 5
+MAX_THINGS = len(CELLS)
+MAX_ADDEND = 5
 
 
 class Dice:
@@ -129,5 +129,5 @@ def place_scene(dice: Dice, place: str) -> Scene:
 
 def random_sum(dice: Dice, total: int) -> str:
     """Return a sum of two digits that makes `total`, such as `3+4`."""
-    first = dice.pick([a for a in range(1, LARGEST_ADDEND + 1) if 1 <= total - a <= LARGEST_ADDEND])
+    first = dice.pick([a for a in range(1, MAX_ADDEND + 1) if 1 <= total - a <= MAX_ADDEND])
     return f"{first}+{total - first}"

@@ -39,7 +39,7 @@ class Model(Protocol):
 
     card: ModelCard
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Switch to the weights that the card names for a task (by its name, then its kind).
 
         Raises:
@@ -47,7 +47,7 @@ class Model(Protocol):
         """
         ...
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return what is known of the prompts that the current weights were tuned on.
 
         Keys are those of the task kind's `prompt_settings`, `prompt_format` first of all.
@@ -91,7 +91,7 @@ class Model(Protocol):
 class Baseline(Protocol):
     """A model that may look at a task's right answers, because it is there to be beaten."""
 
-    def study(self, samples: Iterable[Sample]) -> None:
+    def fit(self, samples: Iterable[Sample]) -> None:
         """Take in the samples of the task that comes next, references included."""
         ...
 

@@ -45,10 +45,10 @@ class _Baseline(ABC):
     def _answer(self, request: Request) -> str:
         """Return what is said to a request, whatever it shows."""
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - nothing to do
+    def load_adapter_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - nothing to do
         """There are none."""
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return that nothing was tuned."""
         return {}
 
@@ -101,12 +101,12 @@ class Constant(_Baseline):
 class Majority(_Baseline):
     """Answers every request with the most frequent right answer of the task.
 
-    It is shown the references (`study`), so its score is the one to beat and no result.
+    It is shown the references (`fit`), so its score is the one to beat and no result.
     """
 
     _text: str | None = None
 
-    def study(self, samples: Iterable[Sample]) -> None:
+    def fit(self, samples: Iterable[Sample]) -> None:
         """Find the most frequent reference; of several, the first in the data's order."""
         counts = Counter(text for sample in samples for text in _answers(sample.reference))
         self._text = counts.most_common(1)[0][0] if counts else ""

@@ -58,10 +58,10 @@ class VlmEvalKitModel:
         self._factory = _factory(self.options.source)
         self._vlm = _load(self.options, self._factory, options.device)
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Do nothing: there is one set of weights."""
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return nothing: it is not known."""
         return {}
 

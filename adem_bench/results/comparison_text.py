@@ -16,7 +16,7 @@ from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_sig
 from adem_bench.results.opened import OpenedRun, labels, letters
 from adem_bench.results.table import grid
 
-LONGEST = 60
+MAX_LENGTH = 60
 HEADER = ("metric", "runs", "first", "second", "difference", "95% interval", "p", "Holm p")
 HEADER_END = ("n", "test", "reading")
 RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n")
@@ -140,7 +140,7 @@ def difference_cells(
     """Return a difference as tables print it, in the order of their columns."""
 
     def shown(value: float) -> str:
-        return Metric("", value, unit, 0).shown()
+        return Metric("", value, unit, 0).format()
 
     interval = Metric("", 0.0, unit, 0, "", difference.low, difference.high).shown_interval()
     test = difference.test
@@ -215,4 +215,4 @@ def _answer(record: Record) -> object:
 
 def _short(value: object) -> str:
     text = " | ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"

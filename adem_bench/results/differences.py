@@ -13,7 +13,7 @@ from adem_bench.errors import ResultsError
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, RunFolder, read_json
 
-MOST_RECORDS = 10
+MAX_RECORDS = 10
 """Differing records that are told one by one."""
 METRIC_FIELDS = ("value", "low", "high", "count", "unit")
 IDENTITY_WORDS = {
@@ -128,7 +128,7 @@ def _record_changes(before: Mapping[str, Record], after: Mapping[str, Record]) -
         if fields:
             changed += 1
             counts.update(change.name for change in fields)
-            if len(first) < MOST_RECORDS:
+            if len(first) < MAX_RECORDS:
                 first.append(RecordChange(name, fields))
     return RecordChanges(len(before), len(after), changed, dict(counts), tuple(first))
 

@@ -104,7 +104,7 @@ def _cell(metric: Metric, complete: bool) -> Cell:
         return value * 100 if value is not None and metric.unit == "fraction" else value
 
     return Cell(
-        shown=metric.shown(),
+        shown=metric.format(),
         value=in_print(metric.value),
         complete=complete,
         low=in_print(metric.low),

@@ -13,7 +13,7 @@ from adem_bench.results.finished import FinishedRun, finished_runs
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_json
 from adem_bench.results.variants import variants_of
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def open_run(path: Path) -> OpenedRun:
     if not runs:
         raise _nothing(path, warnings)
     if len(runs) > 1:
-        listed = ", ".join(str(run.folder) for run in runs[:MOST_NAMED])
-        more = ", …" if len(runs) > MOST_NAMED else ""
+        listed = ", ".join(str(run.folder) for run in runs[:MAX_NAMED])
+        more = ", …" if len(runs) > MAX_NAMED else ""
         raise ResultsError(f"{path} holds {len(runs)} finished runs; name one of {listed}{more}")
     return _open(runs[0])
 

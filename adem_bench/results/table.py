@@ -93,7 +93,7 @@ def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
     unit = {"fraction": "%", "points": "points", "count": ""}[metric.unit]
     return (
         name,
-        metric.shown(),
+        metric.format(),
         metric.shown_interval(),
         unit if metric.value is not None else "",
         str(metric.count),
@@ -103,9 +103,9 @@ def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
 
 def _figure(metric: Metric) -> str:
     return (
-        f"{metric.shown()}%"
+        f"{metric.format()}%"
         if metric.unit == "fraction" and metric.value is not None
-        else (metric.shown())
+        else (metric.format())
     )
 
 

@@ -39,7 +39,7 @@ class Processes:
         self._runs = count()
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes what is written once."""
         return self.rank == 0
 

@@ -96,9 +96,9 @@ def evaluate_model(
 ) -> Iterator[Outcome]:
     """Run tasks on a loaded model; arguments and outcomes are those of `evaluate`."""
     for task in tasks:
-        model.use_weights_for(task.card.name, task.card.kind)
+        model.load_adapter_for(task.card.name, task.card.kind)
         if isinstance(model, Baseline):
-            model.study(task.samples())
+            model.fit(task.samples())
         with progress(task.card.name) as on_progress:
             outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
@@ -115,7 +115,7 @@ def _match(
     """
     found: list[Task] = []
     for name, task in tasks.items():
-        model.use_weights_for(task.card.name, task.card.kind)
+        model.load_adapter_for(task.card.name, task.card.kind)
         matched = _matched(model, task)
         found.append(task if matched is None else build(name, *matched))
     if all(new is old for new, old in zip(found, tasks.values(), strict=True)):
@@ -128,7 +128,7 @@ def _match(
 
 def _matched(model: Model, task: Task) -> tuple[list[str], str | None] | None:
     """Return settings and prompt format that the weights were tuned on; None if unknown."""
-    tuned: Mapping[str, Json] = model.tuned_on(task.card.kind)
+    tuned: Mapping[str, Json] = model.training_prompts(task.card.kind)
     if not tuned:
         return None
     prompt_format = tuned.get("prompt_format")

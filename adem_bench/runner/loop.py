@@ -66,13 +66,13 @@ def run_task(
     shared = processes.new_run()
     with RunFolder(path, processes.rank) as folder:
         run = _Run(model, task, options, folder, shared)
-        if processes.is_first:
+        if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
         started, clock = now(), time.perf_counter()
         resumed = run.answer(on_progress)
         shared.barrier("answered")
-        if not processes.is_first:
+        if not processes.is_main_process:
             return None
         seconds = time.perf_counter() - clock
         records = run.ordered()
@@ -204,7 +204,7 @@ class _Run:
 
     def _prompt_warnings(self) -> Iterator[str]:
         used = self.task.prompt_settings()
-        for name, tuned in self.model.tuned_on(self.task.card.kind).items():
+        for name, tuned in self.model.training_prompts(self.task.card.kind).items():
             if name in used and used[name] != tuned:
                 yield (
                     f"{name}: {_shown(used[name])} here, {_shown(tuned)} when the weights were "

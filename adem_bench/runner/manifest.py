@@ -59,7 +59,7 @@ def build_manifest(
             **model.describe(),
             "card": as_mapping(model.card),
             "card_digest": model.card.digest(),
-            "tuned_on": dict(model.tuned_on(task.card.kind)),
+            "training_prompts": dict(model.training_prompts(task.card.kind)),
         },
         "task": {
             "name": task.card.name,

@@ -118,7 +118,7 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
     device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")
     try:
         model = build_model(card, ModelOptions(own_device(device, processes), job.data_root))
-        model.use_weights_for(task.card.name, task.card.kind)
+        model.load_adapter_for(task.card.name, task.card.kind)
     except CheckpointError as error:
         if path is not None:
             raise

@@ -17,10 +17,10 @@ from adem_bench.tasks.base import Skipped, resolve_data_root, task_of, training_
 
 MINI = "mini"
 """The data source of what the package makes itself, unless a data root is given."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Samples or images of one kind of problem that are named; the others are counted."""
 
-MOST_LOOKED_AT = 1000
+MAX_INSPECTED = 1000
 """Samples that are looked at for one with an image."""
 
 
@@ -93,7 +93,7 @@ def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
 def _first_trouble(card: TaskCard, root: Path) -> str:
     """Return why the first samples cannot be asked, up to one with an image; empty if they can."""
     try:
-        for _, images in islice(_items(card, root), MOST_LOOKED_AT):
+        for _, images in islice(_items(card, root), MAX_INSPECTED):
             if images:
                 return _missing_or_empty(images[0])
     except DataError as error:
@@ -184,8 +184,8 @@ def _missing_or_empty(path: Path) -> str:
 
 
 def _few(lines: list[str], what: str) -> list[str]:
-    more = len(lines) - MOST_NAMED
-    return [*lines[:MOST_NAMED], *([f"and {more:,} more {what}"] if more > 0 else [])]
+    more = len(lines) - MAX_NAMED
+    return [*lines[:MAX_NAMED], *([f"and {more:,} more {what}"] if more > 0 else [])]
 
 
 def _items(

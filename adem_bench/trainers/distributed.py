@@ -36,7 +36,7 @@ class Collective:
             )
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes what is written once."""
         return self.rank == 0
 

@@ -46,7 +46,7 @@ from adem_bench.trainers.training_log import (
 TOKENS_AT_ONCE = {"cpu": 1024}
 """More rows at a time are no faster there, and take memory and padding (benchmarks/README.md)."""
 
-MOST_SKIPPED = 50
+MAX_SKIPPED = 50
 """Steps skipped in a row at which training ends; a loss scale that has to come down from 65,536 to
 1 costs 16."""
 
@@ -72,7 +72,7 @@ class TrainingOutcome:
     """The final evaluation."""
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Whoever wants to be told how training goes; the first process alone has one."""
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
@@ -92,7 +92,7 @@ class Watcher(Protocol):
         ...
 
 
-class Silent:
+class NullCallback:
     """A watcher that says nothing."""
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
@@ -109,7 +109,7 @@ class Silent:
         warnings.warn(message, stacklevel=2)
 
 
-def train(job: TrainingJob, watcher: Watcher | None = None) -> TrainingOutcome:
+def train(job: TrainingJob, watcher: Callback | None = None) -> TrainingOutcome:
     """Train an adapter, or go on with a training that was interrupted.
 
     Args:
@@ -129,13 +129,13 @@ def train(job: TrainingJob, watcher: Watcher | None = None) -> TrainingOutcome:
         outlined = outline(job, recipe, processes, device)
         name = f"{outlined.card.name}-{recipe.name}"
         with Output(job.output or Path("results") / "train" / name) as output:
-            if collective.is_first:
+            if collective.is_main_process:
                 identity = training_identity(recipe, outlined.model, outlined.data)
                 output.claim(identity, job.overwrite)
             prepared = prepare(job, outlined, processes, device)
             shard(prepared, collective, device)
             run = _Run(job, prepared, tasks, processes, collective, output)
-            return run.train(watcher or Silent())
+            return run.train(watcher or NullCallback())
     finally:
         collective.close()
 
@@ -180,14 +180,14 @@ class _Run:
         self.outcomes: tuple[Outcome, ...] = ()
         self.name = f"{prepared.frozen.card.name}-{recipe.name}"
 
-    def train(self, watcher: Watcher) -> TrainingOutcome:
+    def train(self, watcher: Callback) -> TrainingOutcome:
         done = self._resume()
         clock = time.perf_counter()
         # Loggers close last: what they still have to send may take long, or be interrupted.
         with closing(self._loggers(done, watcher)) as loggers:
             with ExitStack() as stack:
                 journal = None
-                if self.collective.is_first:
+                if self.collective.is_main_process:
                     journal = Journal(self.output.path, done, loggers)
                     stack.enter_context(closing(journal))
                     watcher.begins(self.prepared, self.output.path, done)
@@ -195,7 +195,7 @@ class _Run:
                 steps = stack.enter_context(closing(self._steps()))
                 loss = self._go(steps, journal, watcher)
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
-            if self.collective.is_first and is_new:
+            if self.collective.is_main_process and is_new:
                 self._finish(done, time.perf_counter() - clock)
             self.collective.barrier()
         return TrainingOutcome(
@@ -209,7 +209,7 @@ class _Run:
             self.outcomes,
         )
 
-    def _loggers(self, done: int, watcher: Watcher) -> Loggers:
+    def _loggers(self, done: int, watcher: Callback) -> Loggers:
         """Return the loggers that the job names; nothing is ever given to those of others."""
         path = self.output.path
         facts = training_facts(self.prepared, self.processes.world_size)
@@ -218,7 +218,7 @@ class _Run:
         return Loggers(self.job.loggers, run, watcher.warned)
 
     def _go(
-        self, steps: Iterator[StepReport], journal: Journal | None, watcher: Watcher
+        self, steps: Iterator[StepReport], journal: Journal | None, watcher: Callback
     ) -> float | None:
         """Take all steps; return the loss of the last one.
 
@@ -233,7 +233,7 @@ class _Run:
                 journal.write(report)
                 watcher.step(report)
             skipped = skipped + 1 if report.skipped else 0
-            if skipped == MOST_SKIPPED:
+            if skipped == MAX_SKIPPED:
                 raise self._diverged(report.step - skipped)
             ends_epoch = report.position.step == 0
             is_due = report.step % self.prepared.recipe.checkpoint_steps == 0
@@ -248,14 +248,14 @@ class _Run:
         good = self.checkpoints.folder_until(last_step)
         kept = f"; the checkpoint {good} is from before that" if good else ""
         return DivergedError(
-            f"training diverged: {MOST_SKIPPED} steps in a row were skipped because a gradient was "
+            f"training diverged: {MAX_SKIPPED} steps in a row were skipped because a gradient was "
             f"not finite{kept}; lower base_learning_rate, or try --set max_grad_norm=1, with "
             "another --output"
         )
 
     def _resume(self) -> int:
         """Take up the output's last checkpoint; return the steps it had done."""
-        state = self.checkpoints.latest() if self.collective.is_first else None
+        state = self.checkpoints.latest() if self.collective.is_main_process else None
         state = self.collective.from_first(state)
         if state is not None:
             self.training.load(state)
@@ -282,11 +282,11 @@ class _Run:
         return TOKENS_AT_ONCE.get(self.prepared.network.device.type)
 
     def _save(self, step: int, drop: bool) -> None:
-        if self.collective.is_first:
+        if self.collective.is_main_process:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
             self.checkpoints.save(state, step, drop)
 
-    def _evaluate_if_due(self, journal: Journal | None, watcher: Watcher) -> None:
+    def _evaluate_if_due(self, journal: Journal | None, watcher: Callback) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
         position = self.training.position
         wanted = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
@@ -311,7 +311,7 @@ class _Run:
         """Return the checkpoint, or, after the last epoch, the same as the final adapter."""
         if self.training.position.epoch < self.prepared.recipe.epochs:
             return checkpoint
-        if self.collective.is_first:
+        if self.collective.is_main_process:
             self._write_adapter()
         self.collective.barrier()
         return self.output.path / ADAPTER

@@ -71,7 +71,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_row_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "LONGEST_ROW", 1000)
+    monkeypatch.setattr(streaming, "MAX_ROW_LENGTH", 1000)
     monkeypatch.setattr(streaming, "CHUNK", 100)
     path = tmp_path / "rows.json"
     path.write_text('["' + "x" * 100_000)

@@ -137,7 +137,7 @@ def test_a_row_that_cannot_be_used_is_named_and_the_others_are_read(table, line,
 
 
 def test_a_row_that_is_too_long_is_passed_over_in_little_memory(table, monkeypatch):
-    monkeypatch.setattr(tsv, "MOST_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(tsv, "MAX_CHARACTERS", 1 << 20)
     file = table(HEADER, f"1\t{'A' * (24 << 20)}\tQ\tA", f"2\t{RED}\tQ\tA")
     tracemalloc.start()
     good, bad = split(file, extract=True)
@@ -149,7 +149,7 @@ def test_a_row_that_is_too_long_is_passed_over_in_little_memory(table, monkeypat
 
 
 def test_a_quote_that_is_never_closed_costs_no_more_than_the_limit(table, monkeypatch):
-    monkeypatch.setattr(tsv, "MOST_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(tsv, "MAX_CHARACTERS", 1 << 20)
     lines = [f"{index}\t{RED}\tQ\tA" for index in range(2, 600)]
     file = table(HEADER, f'1\t"{RED}\tQ\tA', *lines)
     good, bad = split(file)

@@ -70,7 +70,7 @@ class Recorder:
         self.weights = None
         self.answer = "7"
 
-    def use_weights_for(self, task, task_kind):
+    def load_adapter_for(self, task, task_kind):
         self.weights = (task, task_kind)
 
     def instruction(self, question):

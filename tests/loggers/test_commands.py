@@ -14,7 +14,7 @@ from adem_bench.loggers.state import LEDGER_NAME
 from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Result
 from adem_bench.results.logged import log_run
-from adem_bench.trainers.train import Silent
+from adem_bench.trainers.train import NullCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Detected pickle protocol"),
@@ -52,7 +52,7 @@ class StopError(Exception):
     pass
 
 
-class StopsAt(Silent):
+class StopsAt(NullCallback):
     def __init__(self, step: int) -> None:
         self.step_to_stop = step
 

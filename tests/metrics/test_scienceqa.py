@@ -22,7 +22,7 @@ def made_up_answers():
 
 def test_the_nine_columns_are_those_of_the_published_scorer():
     metrics = {metric.name: metric for metric in nine_columns(list(made_up_answers()))}
-    assert {name: metrics[name].shown() for name in PUBLISHED} == PUBLISHED
+    assert {name: metrics[name].format() for name in PUBLISHED} == PUBLISHED
     assert metrics["average"].count == 4241
     assert metrics["unread"].value == 386
 

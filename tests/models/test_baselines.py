@@ -47,15 +47,15 @@ def test_constant_answers_with_what_stands_behind_the_colon():
 )
 def test_majority_writes_the_most_frequent_reference_as_a_task_would_read_it(references, text):
     loaded = model("majority")
-    loaded.study(samples(*references))
+    loaded.fit(samples(*references))
     assert answer(loaded) == text
     assert loaded.describe()["answer"] == text
 
 
 def test_majority_studies_each_task_anew():
     loaded = model("majority")
-    loaded.study(samples("a", "a", "b"))
-    loaded.study(samples("b"))
+    loaded.fit(samples("a", "a", "b"))
+    loaded.fit(samples("b"))
     assert answer(loaded) == "b"
 
 
@@ -87,7 +87,7 @@ def test_majority_scores_what_the_tasks_own_figure_says(task, tmp_path):
 def test_the_majority_is_the_whole_splits_whatever_the_limit(tmp_path):
     task = build_task("mini_mme", None)
     loaded = model("majority")
-    loaded.study(task.samples())
+    loaded.fit(task.samples())
     options = RunOptions(limit=1)
     (outcome,) = evaluate(Evaluation("majority", ("mini_mme",), results=tmp_path, options=options))
     line = (outcome.folder / "samples.jsonl").read_text()

@@ -16,7 +16,7 @@ from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Record, Result
 from adem_bench.results.validation import reading
 from adem_bench.results.validation.figures import check_figures
-from adem_bench.results.validation.findings import MOST_PER_FILE, Findings
+from adem_bench.results.validation.findings import MAX_PER_FILE, Findings
 from adem_bench.results.validation.schema import MetricEntry, MetricsFile, RecordLine
 from adem_bench.results.validation.validate import validate_run
 
@@ -165,7 +165,7 @@ def test_a_torn_last_line_is_named(run, data):
 
 
 def test_an_endless_line_is_not_read_into_memory(run, data, monkeypatch):
-    monkeypatch.setattr(reading, "MOST_LINE_BYTES", 1 << 12)
+    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1 << 12)
     first, *rest = (run / "samples.jsonl").read_bytes().splitlines(keepends=True)
     (run / "samples.jsonl").write_bytes(b"".join([first, b"x" * 50_000, b"\n", *rest]))
     assert told(run, data)[0].startswith("samples.jsonl:2: longer than")
@@ -388,8 +388,8 @@ def test_figures_that_another_machine_computes_otherwise_are_not_held_against_a_
 def test_of_very_many_findings_the_first_are_told(run, data):
     (run / "samples.jsonl").write_text("x\n" * 1000)
     found = told(run, data)
-    assert len(found) == MOST_PER_FILE + 2
-    assert found[-1] == f"samples.jsonl: and {1000 - MOST_PER_FILE} more findings"
+    assert len(found) == MAX_PER_FILE + 2
+    assert found[-1] == f"samples.jsonl: and {1000 - MAX_PER_FILE} more findings"
 
 
 def test_no_file_brings_the_check_down_and_no_byte_goes_unnoticed(made, data, tmp_path):

@@ -136,7 +136,7 @@ def test_the_nine_columns_and_what_they_cover(science, answered):
     task = build(science(rows))
     records = answered(task, "B")
     result = task.aggregate(records)
-    shown = {metric.name: (metric.shown(), metric.count) for metric in result.metrics}
+    shown = {metric.name: (metric.format(), metric.count) for metric in result.metrics}
     assert shown["average"] == ("66.67", 3)
     assert shown["TXT"] == shown["IMG"] == ("100.00", 1)
     assert shown["NO"] == ("0.00", 1)

@@ -300,7 +300,7 @@ def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp
     from adem_bench.trainers import train as module
     from adem_bench.trainers.optimizer import Optimization
 
-    monkeypatch.setattr(module, "MOST_SKIPPED", 5)
+    monkeypatch.setattr(module, "MAX_SKIPPED", 5)
     update, made = Optimization.update, []
 
     def breaks_after_three(optimization, rate, figures):

@@ -14,7 +14,7 @@ from adem_bench.mini.text import CORNERS, NUMBER_NAMES, article
 from adem_bench.mini.world import (
     CELLS,
     COLORS,
-    LARGEST_ADDEND,
+    MAX_ADDEND,
     PLACES,
     RHYMES,
     SHAPES,
@@ -98,7 +98,7 @@ def choices_of(scene: Scene, dice: Dice) -> list[str]:
     if scene.lettering is not None:
         text = scene.lettering.text
         if "+" in text:
-            sums = [str(total) for total in range(2, 2 * LARGEST_ADDEND + 1)]
+            sums = [str(total) for total in range(2, 2 * MAX_ADDEND + 1)]
             return [_choice(dice, "sum", str(int(text[0]) + int(text[2])), sums) for _ in range(3)]
         return [_choice(dice, "word", text, WORDS) for _ in range(3)]
     choices = [_choice(dice, "number", NUMBER_NAMES[len(scene.things)], NUMBER_NAMES[1:])]
@@ -133,7 +133,7 @@ def checks_of(scene: Scene, dice: Dice) -> list[str]:
         if "+" not in text:
             question = "word {}" if bare else "Is the word in this image {}?"
             return [_check(dice, question, text, WORDS) for _ in range(3)]
-        total, totals = str(int(text[0]) + int(text[2])), range(2, 2 * LARGEST_ADDEND + 1)
+        total, totals = str(int(text[0]) + int(text[2])), range(2, 2 * MAX_ADDEND + 1)
         question = "sum {}" if bare else "Is the answer to the sum in this image {}?"
         return [_check(dice, question, total, list(map(str, totals))) for _ in range(3)]
     checks = _thing_checks(scene, dice, bare)

@@ -19,7 +19,7 @@ from adem_bench.errors import AdemBenchError, DataError, printable
 from adem_bench.files import write_atomically
 from adem_bench.records import Sample
 from adem_bench.tasks.base import Task, build_task
-from adem_bench.tasks.scienceqa.files import MOST_CHOICES
+from adem_bench.tasks.scienceqa.files import MAX_CHOICES
 from adem_bench.tasks.scienceqa.scores import LETTERS
 
 COLUMNS = ("index", "id", "image", "image_path", "question", "hint", "category", "answer")
@@ -47,7 +47,7 @@ def write_tsv(task: Task, path: Path, limit: int | None = None, with_images: boo
         ResultsError: the file cannot be written.
     """
     used = [name for name in COLUMNS if with_images or not name.startswith("image")]
-    used += LETTERS[:MOST_CHOICES] if task.card.kind == "scienceqa" else ""
+    used += LETTERS[:MAX_CHOICES] if task.card.kind == "scienceqa" else ""
     samples = (sample for sample in task.samples() if bool(sample.images) == with_images)
     count = 0
 

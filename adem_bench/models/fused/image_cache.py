@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ENCODED_TOGETHER = {"cpu": 4, "cuda": 32}
 """Images that go through the vision tower at once: on a CPU, as many as its caches hold."""
-MOST_BYTES = 512 << 20
+MAX_BYTES = 512 << 20
 """Memories kept for requests to come; two questions on one image arrive close together."""
 
 
@@ -68,7 +68,7 @@ class MemoryStore:
     """The visual memories of one network, least recently used ones dropped first."""
 
     def __init__(
-        self, network: AdemNetwork, reader: ImageReader, most_bytes: int = MOST_BYTES
+        self, network: AdemNetwork, reader: ImageReader, most_bytes: int = MAX_BYTES
     ) -> None:
         self._network = network
         self._reader = reader

@@ -30,7 +30,7 @@ from adem_bench.schemas import AdapterSource, ModelCard
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
-MOST_ROWS = 64
+MAX_ROWS = 64
 
 
 class AdemModel:
@@ -50,7 +50,7 @@ class AdemModel:
         self._tuned: TunedWeights | None = None
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Switch to the adapter for a task: by its name, its kind, then `default`."""
         source = self._source(task, task_kind)
         if source.path == NO_ADAPTER:
@@ -80,13 +80,13 @@ class AdemModel:
         """The tuned weights in use.
 
         Raises:
-            CheckpointError: `use_weights_for` was not called yet.
+            CheckpointError: `load_adapter_for` was not called yet.
         """
         if self._tuned is None:
             raise CheckpointError(f"model {self.card.name}: choose weights for a task first")
         return self._tuned
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return the prompts the adapter was tuned on: its file's word, else the card's."""
         stated = self.weights.settings.prompts.get(task_kind)
         return stated or self.card.prompts.get(task_kind) or {}
@@ -102,7 +102,7 @@ class AdemModel:
     def budget(self) -> Budget:
         """Return the card's limit, or what suits the device."""
         suits = BATCH_TOKENS.get(self._frozen.device.type, 8192)
-        return Budget(self.card.prompt_batch_tokens or suits, MOST_ROWS)
+        return Budget(self.card.prompt_batch_tokens or suits, MAX_ROWS)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Start reading the images of requests to come."""

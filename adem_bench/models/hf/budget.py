@@ -9,11 +9,11 @@ import torch
 
 from adem_bench.models.base import Budget
 
-MOST_ROWS = 64
-MOST_TOKENS = {"cpu": 4096, "cuda": 65536}
+MAX_ROWS = 64
+MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
 SHARE = 0.5
 """Of what is free; the rest is for images, for what allocators waste, and for errors of this."""
-LEAST_TOKENS = 512
+MIN_TOKENS = 512
 IMAGE_FACTOR = 4
 """Patches of the image tower for each token that they become."""
 
@@ -22,8 +22,8 @@ def batch_budget(config: Any, device: torch.device, bytes_a_number: int) -> Budg
     """Return the budget of a loaded model."""
     free = free_bytes(device) * SHARE
     fits = int(free / token_bytes(config, bytes_a_number))
-    most = MOST_TOKENS.get(device.type, MOST_TOKENS["cuda"])
-    return Budget(tokens=max(LEAST_TOKENS, min(most, fits)), rows=MOST_ROWS)
+    most = MAX_TOKENS.get(device.type, MAX_TOKENS["cuda"])
+    return Budget(tokens=max(MIN_TOKENS, min(most, fits)), rows=MAX_ROWS)
 
 
 def token_bytes(config: Any, bytes_a_number: int) -> int:

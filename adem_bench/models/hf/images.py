@@ -13,7 +13,7 @@ from adem_bench.images import open_rgb
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_AHEAD = 64
+MAX_AHEAD = 64
 """Decoded images that wait; twelve megapixels are 36 MB."""
 
 
@@ -28,7 +28,7 @@ class ImagesAhead:
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Start reading images that `read` will be asked for."""
         for path in paths:
-            if path not in self._pending and len(self._pending) < MOST_AHEAD:
+            if path not in self._pending and len(self._pending) < MAX_AHEAD:
                 self._pending[path] = self._pool.submit(open_rgb, path)
 
     def read(self, paths: Iterable[Path]) -> dict[Path, Image | str]:

@@ -49,10 +49,10 @@ class HfModel:
         self._images = ImagesAhead()
         self._files_digest = self._files.fingerprint()
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Do nothing: one set of weights serves every task."""
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return that nothing is known of it."""
         return {}
 

@@ -12,8 +12,8 @@ from jinja2 import TemplateError
 from adem_bench.errors import CheckpointError
 from adem_bench.records import Request
 
-STEP, MOST = 128, 4096
-"""Image sides are rounded up to a multiple of `STEP` pixels, and counted up to `MOST`."""
+STEP, MAX_SIDE = 128, 4096
+"""Image sides are rounded up to a multiple of `STEP` pixels, and counted up to `MAX_SIDE`."""
 
 
 class Prompts:
@@ -116,7 +116,7 @@ class Prompts:
                 sides = image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             return 0  # it fails when it is its turn
-        width, height = (min(MOST, -(-side // STEP) * STEP) for side in sides)
+        width, height = (min(MAX_SIDE, -(-side // STEP) * STEP) for side in sides)
         return self._of_size(width, height)
 
     def _count_image(self, width: int, height: int) -> int:

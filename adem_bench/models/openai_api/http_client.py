@@ -15,7 +15,7 @@ from typing import Any
 from adem_bench import __version__
 
 CHUNK_BYTES = 1 << 16
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """More is no answer to a question."""
 
 
@@ -96,8 +96,8 @@ def _read(answer: Any, deadline: float) -> bytes:
     while part := answer.read1(CHUNK_BYTES):
         parts.append(part)
         size += len(part)
-        if size > MOST_BYTES:
-            raise BrokenOffError(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+        if size > MAX_BYTES:
+            raise BrokenOffError(f"the answer is larger than {MAX_BYTES >> 20} MiB")
         if time.monotonic() > deadline:
             raise TimeoutError
     return b"".join(parts)

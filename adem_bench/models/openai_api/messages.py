@@ -16,7 +16,7 @@ from adem_bench.records import Request
 
 MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 """First bytes of the formats that every server reads; other images are sent as PNG."""
-MOST_WORDS = 300
+MAX_WORDS = 300
 """Characters of a server's own words that are kept."""
 
 
@@ -105,13 +105,13 @@ def complaint(raw: bytes) -> str:
         error = found.get("error", found)
         words = error if isinstance(error, str) else error.get("message") or error.get("detail")
     except (ValueError, RecursionError, AttributeError):
-        words = raw[: 4 * MOST_WORDS].decode(errors="replace")
+        words = raw[: 4 * MAX_WORDS].decode(errors="replace")
     return clean(str(words or ""))
 
 
 def clean(text: str) -> str:
     """Return foreign text as one line of bounded length."""
-    return " ".join(_whole(text).split())[:MOST_WORDS]
+    return " ".join(_whole(text).split())[:MAX_WORDS]
 
 
 def _whole(text: str) -> str:

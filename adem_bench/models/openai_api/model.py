@@ -71,12 +71,12 @@ class ServedModel:
         self._answered_by: set[str] = set()
         self._has_answered = False
 
-    def use_weights_for(self, task: str, task_kind: str) -> None:
+    def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Count requests and failures anew: a manifest tells those of its task."""
         self._counts.clear()
         self._reasons.clear()
 
-    def tuned_on(self, task_kind: str) -> Mapping[str, Json]:
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return that nothing is known of it."""
         return {}
 

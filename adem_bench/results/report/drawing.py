@@ -25,7 +25,7 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
 }
 DPI = 144
-LONGEST, WIDE = 48, 7.0
+MAX_LENGTH, WIDE = 48, 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ def _legend(axes: Axes, series: Sequence[Series]) -> None:
 
 def _label(text: str) -> str:
     text = printable(text)
-    shown = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    shown = text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
     return shown.replace("$", r"\$")  # a dollar in a model's name starts no formula
 
 

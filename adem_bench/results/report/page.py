@@ -28,7 +28,7 @@ from adem_bench.results.report.samples import PackedSamples, pack
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
-MOST_THUMBNAILS = 2000
+MAX_THUMBNAILS = 2000
 ASKED = {"prompt_settings": "Prompts", "data": "References and images"}
 """Parts of a run's identity to what a row of the sample table shows of the first run alone."""
 
@@ -65,7 +65,7 @@ class TaskPart:
 def report_parts(
     runs: Sequence[OpenedRun],
     data_root: Path | None = None,
-    most_thumbnails: int = MOST_THUMBNAILS,
+    most_thumbnails: int = MAX_THUMBNAILS,
 ) -> list[TaskPart]:
     """Return what a report says, task by task.
 
@@ -244,7 +244,7 @@ def _headline(run: OpenedRun) -> Metric:
 def _metric(run: OpenedRun, name: str) -> str:
     for metric in run.run.result.metrics:
         if metric.name == name:
-            return f"{metric.shown()} {metric.shown_interval()}".strip()
+            return f"{metric.format()} {metric.shown_interval()}".strip()
     return ""
 
 

@@ -23,7 +23,7 @@ UNITS = {"fraction": "per cent", "points": "points", "count": "count"}
 PER_SAMPLE = ("CIDEr", "ROUGE-L")
 """Caption metrics whose figure of a set is the mean of its images' figures."""
 BINS = 10
-MOST_SERIES = 6
+MAX_SERIES = 6
 """Runs that a grouped bar chart can still show."""
 
 
@@ -73,14 +73,14 @@ def _headlines(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Plot:
 
 def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[Plot]:
     """Yield bars for each unit of the metrics that have an interval and are no detail."""
-    shown = runs[:MOST_SERIES]
+    shown = runs[:MAX_SERIES]
     units = {
         metric.name: metric.unit
         for _, _, run in shown
         for metric in run.run.result.metrics
         if metric.low is not None and "." not in metric.name and metric.name not in HALVES
     }
-    more = f" (first {MOST_SERIES} of {len(runs)} runs)" if len(runs) > MOST_SERIES else ""
+    more = f" (first {MAX_SERIES} of {len(runs)} runs)" if len(runs) > MAX_SERIES else ""
     for unit in ("fraction", "points"):
         names = [name for name, its_unit in units.items() if its_unit == unit]
         if len(names) > 1:

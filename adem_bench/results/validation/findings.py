@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_PER_FILE = 50
+MAX_PER_FILE = 50
 """Findings that are told of one file; of the others, how many there are."""
 
 
@@ -39,7 +39,7 @@ class Findings:
     def add(self, file: str, text: str, line: int | None = None) -> None:
         """Note a finding about a file of the folder."""
         self._counts[file] += 1
-        if self._counts[file] <= MOST_PER_FILE:
+        if self._counts[file] <= MAX_PER_FILE:
             self._found.append(Finding(self._folder / file, line, text))
 
     def __bool__(self) -> bool:
@@ -48,8 +48,8 @@ class Findings:
     def listed(self) -> list[Finding]:
         """Return the findings in the order in which they were made."""
         more = [
-            Finding(self._folder / file, None, f"and {count - MOST_PER_FILE} more findings")
+            Finding(self._folder / file, None, f"and {count - MAX_PER_FILE} more findings")
             for file, count in self._counts.items()
-            if count > MOST_PER_FILE
+            if count > MAX_PER_FILE
         ]
         return self._found + more

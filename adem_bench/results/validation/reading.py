@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-MOST_LINE_BYTES = 16 << 20
-MOST_DOCUMENT_BYTES = 64 << 20
-MOST_NESTED = 32
+MAX_LINE_BYTES = 16 << 20
+MAX_DOCUMENT_BYTES = 64 << 20
+MAX_NESTED = 32
 """Lists and objects in one another."""
 
 
@@ -33,7 +33,7 @@ def parse(raw: bytes, finite: bool = True) -> Any:
             object_pairs_hook=_object,
             parse_constant=_refuse if finite else None,
         )
-        if _is_deep(value, MOST_NESTED):
+        if _is_deep(value, MAX_NESTED):
             raise RecursionError
     except UnicodeDecodeError as error:
         raise BadJsonError(f"not UTF-8 at byte {error.start + 1}") from error
@@ -45,7 +45,7 @@ def parse(raw: bytes, finite: bool = True) -> Any:
         raise BadJsonError(f"not JSON at {place}: {reason}") from error
     except RecursionError as error:
         raise BadJsonError(
-            f"nested too deeply, expected at most {MOST_NESTED} lists and objects in one another"
+            f"nested too deeply, expected at most {MAX_NESTED} lists and objects in one another"
         ) from error
     except BadJsonError:
         raise
@@ -85,8 +85,8 @@ def read_document(path: Path) -> Any:
         if not path.is_file():
             raise BadJsonError("not a regular file")
         size = path.stat().st_size
-        if size > MOST_DOCUMENT_BYTES:
-            most = MOST_DOCUMENT_BYTES >> 20
+        if size > MAX_DOCUMENT_BYTES:
+            most = MAX_DOCUMENT_BYTES >> 20
             raise BadJsonError(f"{size >> 20} MiB large, expected at most {most} MiB")
         return parse(path.read_bytes())
     except OSError as error:
@@ -101,10 +101,10 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """
     with path.open("rb") as stream:
         number = 0
-        while line := stream.readline(MOST_LINE_BYTES):
+        while line := stream.readline(MAX_LINE_BYTES):
             number += 1
-            whole = line.endswith(b"\n") or len(line) < MOST_LINE_BYTES
+            whole = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
             yield number, line if whole else None
             while not whole:  # on to the next line, a piece at a time
-                rest = stream.readline(MOST_LINE_BYTES)
+                rest = stream.readline(MAX_LINE_BYTES)
                 whole = not rest or rest.endswith(b"\n")

@@ -80,7 +80,7 @@ class ModelPart(_Open):
     fingerprint: str
     card: dict[str, Any]
     card_digest: str
-    tuned_on: dict[str, Any]
+    training_prompts: dict[str, Any]
     dtype: str = ""
     device: str = ""
 

@@ -24,7 +24,7 @@ from adem_bench.results.validation.data import Numbered, check_exports, check_sa
 from adem_bench.results.validation.figures import check_figures
 from adem_bench.results.validation.findings import Finding, Findings
 from adem_bench.results.validation.reading import (
-    MOST_LINE_BYTES,
+    MAX_LINE_BYTES,
     BadJsonError,
     numbered_lines,
     parse,
@@ -202,7 +202,7 @@ class _Check:
 def _read_line(raw: bytes | None) -> tuple[list[str], Record | None]:
     """Return what is wrong with a line, and its record if it is one."""
     if raw is None:
-        return [f"longer than {MOST_LINE_BYTES >> 20} MiB, expected one record"], None
+        return [f"longer than {MAX_LINE_BYTES >> 20} MiB, expected one record"], None
     if not raw.strip():
         return ["empty, expected one record"], None
     try:

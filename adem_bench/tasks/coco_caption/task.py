@@ -43,7 +43,7 @@ from adem_bench.tasks.shared import (
 
 FORMATS = {"picture": "a picture of"}
 """`picture` is the published prompt (eval_caption.py)."""
-MOST_WORDS = 30
+MAX_WORDS = 30
 """Words of a caption to learn (coco_karpathy_dataset.py, its `max_words`)."""
 REMOVED = re.compile(r"""[.!"()*#:;~]""")
 PUBLISHED_RULE = re.compile("picture of (.+)")
@@ -224,7 +224,7 @@ def clean_caption(text: str) -> str:
     Source: ADEM-VL cec09b8 `util/coco_karpathy_dataset.py` (`pre_caption`).
     """
     squeezed = re.sub(r"\s{2,}", " ", REMOVED.sub(" ", text.lower()))
-    return " ".join(squeezed.rstrip("\n").strip(" ").split(" ")[:MOST_WORDS])
+    return " ".join(squeezed.rstrip("\n").strip(" ").split(" ")[:MAX_WORDS])
 
 
 def _sample(row: CaptionedImage) -> Sample:

@@ -29,7 +29,7 @@ PROBLEMS_HOLD = "ScienceQA's problems, an object of question ids"
 SPLITS_HOLD = "ScienceQA's splits, an object of lists of question ids"
 CAPTIONS_HOLD = "an object with `captions`, a text for each question id"
 IMAGE_FOLDERS = ("train", "val", "test")
-MOST_CHOICES = 5
+MAX_CHOICES = 5
 """Options are lettered A to E (eval_sqa.py, PromptArgs)."""
 
 
@@ -153,8 +153,8 @@ class ScienceQAFiles:
         if not isinstance(raw, dict):
             raise BadRowError(f"expected an object, found {type(raw).__name__}")
         choices, answer = raw.get("choices"), raw.get("answer")
-        if not isinstance(choices, list) or not 1 <= len(choices) <= MOST_CHOICES:
-            raise BadRowError(f"`choices` must be a list of 1 to {MOST_CHOICES} texts")
+        if not isinstance(choices, list) or not 1 <= len(choices) <= MAX_CHOICES:
+            raise BadRowError(f"`choices` must be a list of 1 to {MAX_CHOICES} texts")
         if not all(isinstance(choice, str) for choice in choices):
             raise BadRowError("`choices` must hold texts only")
         if type(answer) is not int or not 0 <= answer < len(choices):

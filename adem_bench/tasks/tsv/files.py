@@ -28,11 +28,11 @@ from adem_bench.data.reading import (
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.tsv.images import ImageCache
 
-MOST_CHARACTERS = 128 << 20
+MAX_CHARACTERS = 128 << 20
 """Of a row: an image of 90 MB in base64, with room for the texts."""
-MOST_LITERAL = 1 << 20
+MAX_LITERAL = 1 << 20
 """Characters of a cell that is read as a list."""
-LONGEST_REFERENCE = 64
+MAX_REFERENCE_LENGTH = 64
 """Characters up to which an image cell names another row (image_base.py of VLMEvalKit)."""
 HOLDS = "a tab-separated file of VLMEvalKit: index, image or image_path, question, answer, …"
 Wanted = Callable[[Mapping[str, str]], bool]
@@ -96,7 +96,7 @@ def texts_of(cell: str) -> list[str]:
     of answers, is a text.
     """
     bare = cell.strip()
-    if bare.startswith("[") and bare.endswith("]") and len(bare) <= MOST_LITERAL:
+    if bare.startswith("[") and bare.endswith("]") and len(bare) <= MAX_LITERAL:
         try:
             found = ast.literal_eval(bare)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -197,7 +197,7 @@ class TsvFile:
             raise BadRowError(f"index {index} stands twice, first in row {seen.rows[index]}")
         seen.rows[index] = number
         parts = _parts(image)
-        is_own = bool(parts) and all(len(part) > LONGEST_REFERENCE for part in parts)
+        is_own = bool(parts) and all(len(part) > MAX_REFERENCE_LENGTH for part in parts)
         if is_own:
             seen.images[index] = tuple(self._cache.path_of(part) for part in parts)
         if wanted is not None and not wanted(cells):
@@ -236,7 +236,7 @@ class TsvFile:
         for _, cells in self._cells():
             if isinstance(cells, dict):
                 parts = _parts(cells["image"].strip())
-                if parts and all(len(part) > LONGEST_REFERENCE for part in parts):
+                if parts and all(len(part) > MAX_REFERENCE_LENGTH for part in parts):
                     found.setdefault(cells["index"].strip(), tuple(map(self._cache.path_of, parts)))
         return found
 
@@ -246,11 +246,11 @@ class TsvFile:
         for _, cells in self._cells():
             if isinstance(cells, dict) and (wanted is None or wanted(cells)):
                 parts = _parts(cells["image"].strip())
-                referred.update(part for part in parts if len(part) <= LONGEST_REFERENCE)
+                referred.update(part for part in parts if len(part) <= MAX_REFERENCE_LENGTH)
         for _, cells in self._cells():
             if isinstance(cells, dict) and cells["index"].strip() in referred:
                 parts = _parts(cells["image"].strip())
-                if all(len(part) > LONGEST_REFERENCE for part in parts):
+                if all(len(part) > MAX_REFERENCE_LENGTH for part in parts):
                     self._cache.fill((self._cache.path_of(part), part) for part in parts)
 
     def _named(self, cell: str) -> tuple[Path, ...]:
@@ -303,7 +303,7 @@ class TsvFile:
 class _Lines:
     """The lines of a file, for a csv reader that reads until quotes are closed.
 
-    Past `MOST_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
+    Past `MAX_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -316,15 +316,15 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line, self._waiting = self._waiting or self._stream.readline(MOST_CHARACTERS), ""
+        line, self._waiting = self._waiting or self._stream.readline(MAX_CHARACTERS), ""
         if not line:
             raise StopIteration
         self.number += 1
         self.row_characters += len(line)
-        if self.row_characters >= MOST_CHARACTERS:
+        if self.row_characters >= MAX_CHARACTERS:
             while line and not line.endswith(("\n", "\r")):
                 line = self._stream.readline(1 << 20)
-            raise csv.Error(f"it is longer than {MOST_CHARACTERS >> 20} MiB")
+            raise csv.Error(f"it is longer than {MAX_CHARACTERS >> 20} MiB")
         return line
 
     def put_back(self, line: str) -> None:
@@ -337,7 +337,7 @@ class _Lines:
 def _split(lines: _Lines) -> Iterator[list[str] | str]:
     """Yield the cells of each row, nothing for an empty line, or why a row has none."""
     # One limit for the whole process: csv has no other, and its default is 128 KiB.
-    csv.field_size_limit(max(csv.field_size_limit(), MOST_CHARACTERS))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CHARACTERS))
     while True:
         lines.row_characters = 0
         try:

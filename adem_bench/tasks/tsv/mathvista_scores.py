@@ -17,7 +17,7 @@ from adem_bench.metrics.vlmevalkit import NONE, read_option
 
 NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-\u2212]?\.\d+")
 LIST = re.compile(r"\[[^\[\]]*\]")
-MOST_CHARACTERS = 10_000
+MAX_CHARACTERS = 10_000
 """Of a response that is looked at: its end."""
 AnswerType = Literal["text", "integer", "float", "list"]
 
@@ -42,7 +42,7 @@ def read_extracted(response: str, question: MathQuestion) -> tuple[str, bool]:
     Multiple choice is read as VLMEvalKit reads it. Of numbers the last one counts, rounded as
     the question asks; of lists the last one; a text must be the response, or its last line.
     """
-    response = response[-MOST_CHARACTERS:]
+    response = response[-MAX_CHARACTERS:]
     if question.options:
         letter = read_option(response, question.options)
         return letter, letter == question.answer

@@ -196,7 +196,7 @@ def _choices(records: Sequence[Record]) -> list[Choice]:
             prediction=str(record.prediction or NONE),
             reference=str(record.reference),
             groups=record.groups,
-            is_first=question_of(record.sample_id) == record.sample_id,
+            is_main_process=question_of(record.sample_id) == record.sample_id,
         )
         for record in records
         if record.reference is not None

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOLDS = "VLMEvalKit's predictions (.tsv, .xlsx or .json): index, prediction, and the TSV's columns"
-MOST_BYTES = 2 << 30
+MAX_BYTES = 2 << 30
 """Of a predictions file, unpacked."""
 NO_CELL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML, and so a spreadsheet, cannot hold."""
-LONGEST_CELL = 32_767
+MAX_CELL_LENGTH = 32_767
 PROPERTIES, TIME = "docProps/core.xml", re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 INSTALL = "pip install 'adem-bench[xlsx]'"
 Table = list[dict[str, str]]
@@ -107,8 +107,8 @@ def _check_size(path: Path) -> None:
     if path.suffix.lower() == ".xlsx":
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
-    if size > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES >> 30} GiB")
+    if size > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES >> 30} GiB")
 
 
 def write_tables(
@@ -150,7 +150,7 @@ def _sheet(columns: Sequence[str], table: Sequence[Sequence[str]]) -> bytes | No
     for row in table:
         cells = []
         for text in row:
-            cell = WriteOnlyCell(page, NO_CELL.sub("", text)[:LONGEST_CELL])
+            cell = WriteOnlyCell(page, NO_CELL.sub("", text)[:MAX_CELL_LENGTH])
             cell.data_type = "s"
             cells.append(cell)
         page.append(cells)

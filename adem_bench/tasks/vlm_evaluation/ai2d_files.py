@@ -20,7 +20,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
 )
 
 IDS_HOLD = "AI2D's test images, one number a line"
-FEWEST_CHOICES, MOST_CHOICES = 2, 5
+MIN_CHOICES, MAX_CHOICES = 2, 5
 
 
 class Ai2dFiles(QuestionFiles):
@@ -97,8 +97,8 @@ class Ai2dFiles(QuestionFiles):
 
 def _question(raw: Mapping[str, Any], question_id: str, image: Path, suite_id: str) -> Question:
     choices, answer = texts(raw["choices"], "choices"), whole(raw, "answer")
-    if not FEWEST_CHOICES <= len(choices) <= MOST_CHOICES:
-        raise BadRowError(f"{len(choices)} options, expected {FEWEST_CHOICES} to {MOST_CHOICES}")
+    if not MIN_CHOICES <= len(choices) <= MAX_CHOICES:
+        raise BadRowError(f"{len(choices)} options, expected {MIN_CHOICES} to {MAX_CHOICES}")
     if not 0 <= answer < len(choices):
         raise BadRowError(f"the answer must be the index of an option, found {answer}")
     return Question(

@@ -38,7 +38,7 @@ WORDS = """zero one two three four five six seven eight nine ten eleven twelve t
 fifteen sixteen seventeen eighteen nineteen twenty"""
 NUMBERS = {word: number for number, word in enumerate(WORDS.split())} | {"no": 0, "none": 0}
 TOKEN = re.compile(r"\d+|[a-z]+")
-LONGEST = 9
+MAX_DIGITS = 9
 """Digits: anything longer counts nothing in an image."""
 
 
@@ -46,7 +46,7 @@ def read_number(text: str) -> int:
     """Return the first number of an answer, in digits or as a word; -1 without one."""
     for token in TOKEN.findall(text.lower()):
         if token.isascii() and token.isdigit():
-            return int(token) if len(token) <= LONGEST else NO_NUMBER
+            return int(token) if len(token) <= MAX_DIGITS else NO_NUMBER
         if token in NUMBERS:
             return NUMBERS[token]
     return NO_NUMBER

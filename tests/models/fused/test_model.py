@@ -17,7 +17,7 @@ from adem_bench.records import Request
 
 def load(card, *overrides) -> AdemModel:
     model = AdemModel(load_model_card(str(card), overrides), ModelOptions("cpu"))
-    model.use_weights_for("sqa", "scienceqa")
+    model.load_adapter_for("sqa", "scienceqa")
     return model
 
 

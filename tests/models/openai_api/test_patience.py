@@ -118,7 +118,7 @@ def test_a_refusal_after_an_answer_fails_its_sample_alone(server, served):
 
 
 def test_an_endless_answer_is_cut(server, served, monkeypatch):
-    monkeypatch.setattr("adem_bench.models.openai_api.http_client.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("adem_bench.models.openai_api.http_client.MAX_BYTES", 1 << 20)
     server.last = lambda asked: Step(b" " * (2 << 20))
     (response,) = ask(served("options.retries=0"))
     assert response.error == "the answer is larger than 1 MiB (1 attempt)"

@@ -23,7 +23,7 @@ def run(tmp_path):
 
     def call(model, **options):
         task = build_task("mini_mme", None)
-        model.use_weights_for(task.card.name, task.card.kind)
+        model.load_adapter_for(task.card.name, task.card.kind)
         return run_task(model, task, RunOptions(**options), tmp_path, Processes())
 
     return call

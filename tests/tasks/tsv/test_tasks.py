@@ -334,7 +334,7 @@ def test_predictions_of_another_benchmark_are_refused_without_data_too(
 
 
 def test_a_bomb_of_a_spreadsheet_is_refused(scored, tmp_path, monkeypatch, card):
-    monkeypatch.setattr("adem_bench.tasks.tsv.predictions.MOST_BYTES", 1000)
+    monkeypatch.setattr("adem_bench.tasks.tsv.predictions.MAX_BYTES", 1000)
     path = tmp_path / "big.xlsx"
     pd.DataFrame({"index": [1], "prediction": ["B"]}).to_excel(path)
     with pytest.raises(PredictionsError, match=r"cannot be read .*more than"):
