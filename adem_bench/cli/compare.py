@@ -32,8 +32,8 @@ def compare(runs: tuple[Path, ...], force: bool, disagreements: int, form: str) 
     """Compare runs that answered the same samples, pair by pair.
 
     RUN is the folder of a run, or a folder that holds one run. Differences come with 95%
-    intervals and p-values: McNemar's exact test for right or wrong, the paired bootstrap for
-    everything else, adjusted by Holm's method.
+    intervals by the paired bootstrap, and p-values by McNemar's exact test for right or wrong and
+    by paired randomisation for everything else, adjusted by Holm's method.
     """
     import json
 
