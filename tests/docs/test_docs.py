@@ -229,6 +229,33 @@ def test_sections_of_the_method_that_code_refers_to_exist():
     assert named <= sections
 
 
+def test_code_that_the_method_names_exists():
+    text = (ROOT / "docs" / "method.md").read_text("utf-8")
+    lines = re.findall(r"^Code: (.+?)\.$", text, re.MULTILINE | re.DOTALL)
+    named = [name for line in lines for name in re.findall(r"`([\w./]+)`", line)]
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "adem_bench" / name).exists()] == []
+
+
+def imported_names(path: Path) -> list[tuple[str, str]]:
+    """Modules of the package, and names in them, that a document's Python imports."""
+    return [
+        (statement.module, alias.name)
+        for code in blocks(path.read_text("utf-8"), "python")
+        for statement in ast.walk(ast.parse(code))
+        if isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("adem_bench")
+        for alias in statement.names
+    ]
+
+
+IMPORTS = sorted({(path.name, *found) for path in DOCUMENTS for found in imported_names(path)})
+
+
+@pytest.mark.parametrize(("document", "module", "name"), IMPORTS)
+def test_names_that_documents_import_exist(document, module, name):
+    assert hasattr(importlib.import_module(module), name), document
+
+
 def test_every_quirk_has_one_row():
     rows = re.findall(r"^\| (Q\d+) \|", QUIRKS, flags=re.MULTILINE)
     assert sorted(rows, key=lambda q: int(q[1:])) == [f"Q{number}" for number in range(1, 33)]
