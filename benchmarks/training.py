@@ -154,7 +154,7 @@ class _Given:
     def training_pairs(self) -> Iterator[Any]:
         yield from self._pairs
 
-    def skipped(self) -> list:
+    def skipped_rows(self) -> list:
         return []
 
 

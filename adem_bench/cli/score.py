@@ -51,7 +51,7 @@ def score(
         raise CardError(f"{task_name} is a group; score one of its tasks: {', '.join(members)}")
     settings = [override.removeprefix("task.") for override in overrides]
     task = build_task(task_name, data_root, settings, split)
-    result = task.aggregate(task.records_from(predictions))
+    result = task.aggregate(task.import_predictions(predictions))
     show_result(result, console(), str(predictions))
     if output is not None:
         write_json(output / "metrics.json", result.to_json())

@@ -109,4 +109,4 @@ def caption_of(task: str, text: str) -> str:
     published = published_task(task)
     if published.card.kind != "coco_caption":
         return text
-    return str(published.read(Sample("", {}, None), Response(text)).value)
+    return str(published.parse_response(Sample("", {}, None), Response(text)).value)

@@ -110,7 +110,7 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
     """Return what is kept of an answer; nothing is read of a response that has an error."""
     if request.choices and not response.error and response.choice_logprobs is None:
         response = replace(response, error=NO_LOGPROBS)
-    prediction = None if response.error else task.read(sample, response)
+    prediction = None if response.error else task.parse_response(sample, response)
     return Record(
         sample_id=sample.id,
         request_digest=request.digest(),
@@ -172,7 +172,7 @@ class _Run:
         return replace(suits, tokens=1 << 62, rows=self.options.batch_size)
 
     def _total(self) -> int:
-        return min(self.task.expected, self.options.limit or self.task.expected)
+        return min(self.task.num_expected, self.options.limit or self.task.num_expected)
 
     def _items(self, earlier: Mapping[str, Record], kept: list[str]) -> Iterator[Item]:
         """Yield what is still to be answered; a record of another request does not count."""
@@ -189,7 +189,7 @@ class _Run:
         found = self.folder.records()
         records = [found[sample.id] for sample in self.samples() if sample.id in found]
         taken = {record.sample_id for record in records}
-        malformed = {row.sample_id: row for row in self.task.skipped()}
+        malformed = {row.sample_id: row for row in self.task.skipped_rows()}
         return records + [
             Record(row.sample_id, "", "", None, None, None, error=row.reason)
             for row in malformed.values()

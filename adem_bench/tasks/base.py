@@ -37,7 +37,7 @@ class Task(Protocol):
     card: TaskCard
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of samples of the whole split as published (of the data, if none is known)."""
         ...
 
@@ -53,14 +53,14 @@ class Task(Protocol):
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of the split in the data set's order; no image is opened.
 
-        Malformed rows are left out and listed by `skipped` once the iterator has ended.
+        Malformed rows are left out and listed by `skipped_rows` once the iterator has ended.
 
         Raises:
             DataError: a file is missing or is not in the documented layout.
         """
         ...
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `samples` has met so far."""
         ...
 
@@ -68,7 +68,7 @@ class Task(Protocol):
         """Render a sample as what a model may see."""
         ...
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the answer out of a response."""
         ...
 
@@ -80,7 +80,7 @@ class Task(Protocol):
         """Write the predictions in the benchmark's own published formats; return the files."""
         ...
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records of predictions that other code made, in a published format.
 
         Raises:
@@ -110,14 +110,14 @@ class TrainingData(Protocol):
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield the pairs of the split in the data's order; no image is opened.
 
-        Malformed rows are left out and listed by `skipped` once the iterator has ended.
+        Malformed rows are left out and listed by `skipped_rows` once the iterator has ended.
 
         Raises:
             DataError: a file is missing or is not in the documented layout.
         """
         ...
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `training_pairs` has met so far."""
         ...
 

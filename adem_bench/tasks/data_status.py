@@ -197,10 +197,10 @@ def _items(
     if card.headline:
         task = task_of(files, root)
         yield from ((sample.id, sample.images) for sample in task.samples())
-        skipped = list(task.skipped())
+        skipped = list(task.skipped_rows())
     else:
         data = training_data_of(files, root)
         yield from ((pair.id, pair.images) for pair in data.training_pairs())
-        skipped = list(data.skipped())
+        skipped = list(data.skipped_rows())
     if found is not None:
         found.problems += _few([f"{row.sample_id}: {row.reason}" for row in skipped], "rows")

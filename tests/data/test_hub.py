@@ -124,7 +124,7 @@ def assert_same(found, expected, same_files=True):
     Where the files are the same too, so is the fingerprint: runs continue and are compared.
     """
     assert [sample.id for sample in found.samples()] == [s.id for s in expected.samples()]
-    assert found.expected == expected.expected
+    assert found.num_expected == expected.num_expected
     assert (found.fingerprint() == expected.fingerprint()) == same_files
     records = {"found": [], "expected": []}
     for mine, theirs in zip(found.samples(), expected.samples(), strict=True):
@@ -134,14 +134,14 @@ def assert_same(found, expected, same_files=True):
         assert [p.read_bytes() for p in mine.images] == [p.read_bytes() for p in theirs.images]
         for name, task, sample in (("found", found, mine), ("expected", expected, theirs)):
             records[name].append(record(task, sample))
-    assert len(records["found"]) == expected.expected
-    assert not found.skipped()
+    assert len(records["found"]) == expected.num_expected
+    assert not found.skipped_rows()
     assert found.aggregate(records["found"]) == expected.aggregate(records["expected"])
 
 
 def record(task, sample):
     text = random.Random(sample.id).choice(["Yes", "No", "A", "B", "a picture of a red circle"])
-    read = task.read(sample, Response(text))
+    read = task.parse_response(sample, Response(text))
     request = task.request(sample).digest()
     groups = (sample.groups, sample.cluster)
     return Record(sample.id, request, text, read.value, sample.reference, read.score, *groups)
@@ -304,7 +304,7 @@ def test_malformed_rows_are_named_by_the_readers_of_the_layout(hub, official):
     rows[3] = rows[3] | {"answer": "perhaps"}
     task = task_from(hub(rows), "mini_mme", None)
     assert len(list(task.samples())) == 319
-    assert "expected `question<TAB>Yes` or `No`" in task.skipped()[0].reason
+    assert "expected `question<TAB>Yes` or `No`" in task.skipped_rows()[0].reason
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "", "C:x", "a\\b"])

@@ -368,14 +368,14 @@ def test_the_readmes_own_task_has_every_member_of_the_protocol(short_answers):
 
 def test_the_readmes_own_task_runs(short_answers, tmp_path):
     samples = list(short_answers.samples())
-    assert short_answers.expected == len(samples) == 2
+    assert short_answers.num_expected == len(samples) == 2
     assert all(image.is_file() for sample in samples for image in sample.images)
     records = []
     for sample, text in zip(samples, (" cat.", "three"), strict=True):
         request = short_answers.request(sample)
         assert sample.fields["question"] in request.prompt
         assert request.images == sample.images
-        prediction = short_answers.read(sample, Response(text))
+        prediction = short_answers.parse_response(sample, Response(text))
         records.append(
             Record(
                 sample.id,

@@ -79,7 +79,7 @@ def answered() -> Callable[[Task, str], list[Record]]:
         return [record(task, sample, text) for sample in task.samples()]
 
     def record(task: Task, sample: Sample, text: str) -> Record:
-        prediction = task.read(sample, Response(text))
+        prediction = task.parse_response(sample, Response(text))
         return Record(
             sample_id=sample.id,
             request_digest=task.request(sample).digest(),

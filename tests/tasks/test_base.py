@@ -73,7 +73,7 @@ def test_the_mini_worlds_train_splits_are_made_when_asked_for(
     data = build_training_data(name, None, split=split)
     pairs = list(data.training_pairs())
     assert len(pairs) == len({pair.id for pair in pairs}) == count
-    assert data.skipped() == ()
+    assert data.skipped_rows() == ()
     images = [image for pair in pairs for image in pair.images]
     assert len(images) == pytest.approx(with_image, abs=3)
     assert all(image.is_file() for image in images)

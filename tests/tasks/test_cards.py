@@ -33,7 +33,7 @@ def test_a_card_for_training_only_has_no_score(name, tmp_path):
 def test_every_card_builds_and_knows_its_size(name, tmp_path):
     card = load_task_card(name)
     task = build_task(name, tmp_path)
-    assert task.expected == card.expected[card.split]
+    assert task.num_expected == card.expected[card.split]
     assert card.data.licence
     assert card.headline in card.columns
 
@@ -43,7 +43,7 @@ def test_the_embedded_tasks_make_their_data(cache, answered, name, size):
     task = build_task(name, None)
     records = answered(task, "A no")
     assert len(records) == size
-    assert task.skipped() == ()
+    assert task.skipped_rows() == ()
     result = task.aggregate(records)
     assert result.complete
     assert 0.2 < result.metric(result.headline).value < 0.6
@@ -57,4 +57,4 @@ def test_embedded_captions_have_five_references(cache):
 
 def test_other_splits_of_the_embedded_data_are_made_too(cache):
     task = build_task("mini_sqa", None, split="minival")
-    assert len(list(task.samples())) == task.expected == 30
+    assert len(list(task.samples())) == task.num_expected == 30

@@ -46,7 +46,7 @@ def test_an_image_is_asked_about_as_published(captions):
     request = task.request(first)
     assert (request.prompt, request.max_new_tokens) == ("a picture of", 20)
     assert request.image_normalization == "clip"
-    assert task.expected == 5000
+    assert task.num_expected == 5000
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_an_image_is_asked_about_as_published(captions):
 )
 def test_captions_are_read_as_published(captions, text, caption):
     task = build(captions(ROWS))
-    prediction = task.read(next(task.samples()), Response(text))
+    prediction = task.parse_response(next(task.samples()), Response(text))
     assert (prediction.value, prediction.score) == (caption, None)
 
 
 def test_the_whole_answer_can_be_the_caption(captions):
     task = build(captions(ROWS), "options.caption_rule=whole")
-    whole = task.read(next(task.samples()), Response("a picture of a dog"))
+    whole = task.parse_response(next(task.samples()), Response("a picture of a dog"))
     assert whole.value == "a picture of a dog"
 
 
 @given(st.text(), st.sampled_from(["published", "whole"]))
 def test_reading_never_fails(text, rule):
     card = load_task_card("coco_caption", [f"options.caption_rule={rule}"])
-    found = CocoCaption(card, Path()).read(Sample("1", {}, ["a"]), Response(text))
+    found = CocoCaption(card, Path()).parse_response(Sample("1", {}, ["a"]), Response(text))
     assert isinstance(found.value, str)
 
 
@@ -85,7 +85,7 @@ def test_the_published_references_come_first(captions, write):
     write("coco_caption/coco_karpathy_val_gt.json", {"annotations": rows, "images": [{"id": 42}]})
     task = build(root)
     assert [sample.reference for sample in task.samples()] == [["a sphere"]]
-    assert "image 7 has no reference" in task.skipped()[0].reason
+    assert "image 7 has no reference" in task.skipped_rows()[0].reason
 
 
 def test_a_reference_that_is_no_text_is_not_scored_against(captions, write):
@@ -94,7 +94,7 @@ def test_a_reference_that_is_no_text_is_not_scored_against(captions, write):
     write("coco_caption/coco_karpathy_val_gt.json", {"annotations": rows})
     task = build(root)
     assert [sample.id for sample in task.samples()] == ["7"]
-    assert "no text" in task.skipped()[0].reason
+    assert "no text" in task.skipped_rows()[0].reason
     write("coco_caption/coco_karpathy_val_gt.json", '{"annotations": [{"image_id": 1e999}]}')
     with pytest.raises(DataError, match=r"val_gt\.json is not as expected"):
         list(build(root).samples())
@@ -114,7 +114,7 @@ def test_a_plain_coco_file_is_read_by_split_or_by_name(write, root):
     (sample,) = task.samples()
     assert sample.id == "5"
     assert sample.images[0].parts[-2:] == ("val2014", "COCO_val2014_000000000005.jpg")
-    assert task.expected == 2
+    assert task.num_expected == 2
     named = build(root, "options.annotations=annotations/captions_val2014.json")
     assert len(list(named.samples())) == 1
 
@@ -145,7 +145,7 @@ def test_rows_of_one_image_in_the_train_file_are_one_sample(captions):
 def test_a_malformed_row_is_skipped_with_its_place(captions, row, reason):
     task = build(captions([ROWS[0], row, ROWS[1]]))
     assert [sample.id for sample in task.samples()] == ["42", "7"]
-    (skipped,) = task.skipped()
+    (skipped,) = task.skipped_rows()
     assert skipped.sample_id == "row 1"
     assert reason in skipped.reason
 
@@ -187,7 +187,7 @@ def test_captions_go_out_and_come_back(captions, tmp_path, answered):
     records = answered(task, "a \ud800 dog")
     (path,) = task.export(records, tmp_path)
     assert json.loads(path.read_text())[0] == {"image_id": 42, "caption": "a \ud800 dog"}
-    assert task.aggregate(task.records_from(path)) == task.aggregate(records)
+    assert task.aggregate(task.import_predictions(path)) == task.aggregate(records)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_predictions_that_do_not_fit_are_refused(captions, tmp_path, content, me
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(PredictionsError) as error:
-        task.records_from(path)
+        task.import_predictions(path)
     assert message in str(error.value)
 
 
@@ -240,7 +240,7 @@ def test_captions_to_learn_are_prompted_twice_as_published(write, root):
     ]
     assert {p.image_normalization for p in found} == {"clip"}
     assert found[0].images == (root / "images" / rows[0]["image"],)
-    assert data.skipped() == ()
+    assert data.skipped_rows() == ()
 
 
 def test_a_single_prompt_ends_where_the_caption_starts(write, root):
@@ -275,7 +275,7 @@ def test_a_caption_without_a_word_is_skipped_alone_and_named(write, root, empty)
         ("9/0", "a picture of a cat"),
         ("9/2", "a picture of b"),
     ]
-    (skipped,) = data.skipped()
+    (skipped,) = data.skipped_rows()
     assert (skipped.sample_id, skipped.reason) == ("9/1", f"caption {empty!r} holds no word")
 
 
@@ -298,7 +298,7 @@ def test_captions_are_learned_in_the_files_order(write, root):
 def test_a_malformed_row_to_learn_from_is_skipped_with_its_place(write, root, row, reason):
     data, found = pairs(write, root, train_row(9, "a"), train_row(9, "b"), row, train_row(8, "c"))
     assert [p.id for p in found] == ["9/0", "9/1", "8/0"]
-    (skipped,) = data.skipped()
+    (skipped,) = data.skipped_rows()
     assert skipped.reason.startswith("coco_karpathy_train.json, row 2: ")
     assert reason in skipped.reason
 

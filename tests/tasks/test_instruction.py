@@ -54,7 +54,7 @@ def test_malformed_rows_are_named_and_left_out(data):
         row(image="a.png", image_source="sqa", qid="../1"),
     )
     assert [pair.id for pair in made.training_pairs()] == ["alpaca_1"]
-    reasons = [skipped.reason for skipped in made.skipped()]
+    reasons = [skipped.reason for skipped in made.skipped_rows()]
     assert [reason.split(":")[0] for reason in reasons] == [
         f"all_data.json, row {number}" for number in range(1, 6)
     ]

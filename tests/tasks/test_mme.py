@@ -37,7 +37,7 @@ def lavin(tmp_path):
 def test_lavin_scores_what_the_eval_tool_says(lavin):
     # calculation.py of the eval_tool, on the same answers (docs/method.md, section 10.3).
     task = build(lavin / "no data here")
-    result = task.aggregate(task.records_from(lavin))
+    result = task.aggregate(task.import_predictions(lavin))
     assert result.metric("perception").value == 963.6114445778312
     assert result.metric("cognition").value == 249.64285714285714
     expected = {
@@ -55,7 +55,7 @@ def test_lavin_scores_what_the_eval_tool_says(lavin):
 def test_a_missing_file_makes_a_subset(lavin):
     (lavin / "count.txt").unlink()
     task = build(lavin / "no data here")
-    result = task.aggregate(task.records_from(lavin))
+    result = task.aggregate(task.import_predictions(lavin))
     assert result.coverage() == "SUBSET 2314/2374"
     assert result.metric("count").value is None
     assert result.metric("perception").note == "9 of 10 subtasks"
@@ -93,7 +93,7 @@ def test_malformed_lines_are_skipped_with_their_place(mme, write):
     (root / TREE / "count" / "0004.txt").write_bytes(b"\xff\xfe\tYes")
     task = build(root, FEW)
     assert len(list(task.samples())) == 5
-    reasons = {row.sample_id: row.reason for row in task.skipped()}
+    reasons = {row.sample_id: row.reason for row in task.skipped_rows()}
     assert set(reasons) == {"count/0002/0", "count/0002/1", "count/0003", "count/0004"}
     assert reasons["count/0002/1"] == "count/0002.txt, line 2: expected `question<TAB>Yes` or `No`"
 
@@ -115,7 +115,7 @@ def test_predictions_go_out_as_the_eval_tool_wants_them_and_come_back(mme, tmp_p
         "0001.png\tIs it a {cat}?\tNo\tyes, itis so",
         "",
     ]
-    back = task.aggregate(task.records_from(second.parent))
+    back = task.aggregate(task.import_predictions(second.parent))
     assert back == task.aggregate(records)
     assert back.metric("existence").value == 50.0
     assert back.metric("existence.acc+").value == 0.0
@@ -127,7 +127,7 @@ def test_hostile_answers_do_not_break_the_files(mme, tmp_path, answered):
     task = build(mme("existence", "count"), FEW)
     paths = task.export(answered(task, "\ud800\u2028\x85|||\x00"), tmp_path)
     assert all(len(line.split("\t")) == 4 for line in paths[0].read_text().split("\n")[:-1])
-    assert len(task.records_from(paths[0].parent)) == 4
+    assert len(task.import_predictions(paths[0].parent)) == 4
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_predictions_that_do_not_fit_are_refused(mme, tmp_path, line, message):
     task = build(mme("existence", "count"), FEW)
     (tmp_path / "existence.txt").write_text(line + "\n")
     with pytest.raises(PredictionsError) as error:
-        task.records_from(tmp_path)
+        task.import_predictions(tmp_path)
     assert message in str(error.value)
 
 
@@ -151,12 +151,12 @@ def test_a_line_given_twice_is_refused(mme, tmp_path):
     line = "0001.png\tIs it existence?\tYes\tyes\n"
     (tmp_path / "existence.txt").write_text(line + line)
     with pytest.raises(PredictionsError, match=r"line 2: .* answered further up"):
-        build(mme("existence", "count"), FEW).records_from(tmp_path)
+        build(mme("existence", "count"), FEW).import_predictions(tmp_path)
 
 
 def test_a_folder_without_result_files_is_refused(mme, tmp_path):
     with pytest.raises(PredictionsError, match=r"expected existence\.txt"):
-        build(mme("existence", "count"), FEW).records_from(tmp_path)
+        build(mme("existence", "count"), FEW).import_predictions(tmp_path)
 
 
 def test_half_an_image_is_left_out_of_acc_plus_and_said(mme, answered):
@@ -172,7 +172,7 @@ def test_half_an_image_is_left_out_of_acc_plus_and_said(mme, answered):
 def test_reading_never_fails(text, rule):
     card = load_task_card("mme", [f"options.answer_rule={rule}"])
     sample = Sample("existence/1/0", {"question": "?"}, "Yes")
-    assert Mme(card, Path()).read(sample, Response(text)).value in ("yes", "no", "other")
+    assert Mme(card, Path()).parse_response(sample, Response(text)).value in ("yes", "no", "other")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_pair_learns_what_evaluation_asks_for(science):
 )
 def test_answers_are_read_as_published(text, options, index):
     sample = Sample("1", {"choices": ("x",) * options}, 1)
-    prediction = rule("published").read(sample, Response(text))
+    prediction = rule("published").parse_response(sample, Response(text))
     assert prediction.value == index
     assert prediction.score == (index == 1)
 
@@ -108,22 +108,22 @@ def test_answers_are_read_as_published(text, options, index):
     [("B", 1), (" (C)", 2), ("B. that", 1), ("An apple", -1), ("D", -1), ("it is B", -1)],
 )
 def test_the_strict_rule_wants_a_listed_letter_alone(text, index):
-    assert rule("strict").read(SAMPLE, Response(text)).value == index
+    assert rule("strict").parse_response(SAMPLE, Response(text)).value == index
 
 
 def test_the_logits_rule_takes_the_most_probable_option():
     task = rule("logits")
     assert task.request(SAMPLE).choices == (" A", " B", " C")
-    chosen = task.read(SAMPLE, Response("C", choice_logprobs=(-3.0, -1.0, -math.inf)))
+    chosen = task.parse_response(SAMPLE, Response("C", choice_logprobs=(-3.0, -1.0, -math.inf)))
     assert (chosen.value, chosen.score) == (1, 1.0)
     for logprobs in (None, (), (-1.0, -2.0), (-1.0, math.nan, -1.0)):
-        nothing = task.read(SAMPLE, Response("B", choice_logprobs=logprobs))
+        nothing = task.parse_response(SAMPLE, Response("B", choice_logprobs=logprobs))
         assert (nothing.value, nothing.score) == (None, None)
 
 
 @given(st.text(), st.sampled_from(["published", "strict", "logits"]))
 def test_reading_never_fails(text, name):
-    value = rule(name).read(SAMPLE, Response(text)).value
+    value = rule(name).parse_response(SAMPLE, Response(text)).value
     assert value is None if name == "logits" else value in (-1, 0, 1, 2)
 
 
@@ -170,7 +170,7 @@ def test_a_malformed_question_is_skipped_with_its_id_and_the_run_goes_on(science
     task = build(science({"1": PROBLEM, "2": PROBLEM | change, "3": PROBLEM}))
     assert [sample.id for sample in task.samples()] == ["1", "3"]
     assert [sample.id for sample in task.samples()] == ["1", "3"]
-    (skipped,) = task.skipped()
+    (skipped,) = task.skipped_rows()
     assert skipped.sample_id == "2"
     assert reason in skipped.reason
 
@@ -178,7 +178,7 @@ def test_a_malformed_question_is_skipped_with_its_id_and_the_run_goes_on(science
 def test_rows_past_a_limit_are_not_called_skipped(science):
     task = build(science({"1": PROBLEM, "2": {}}))
     next(task.samples())
-    assert list(task.skipped()) == []
+    assert list(task.skipped_rows()) == []
 
 
 def test_ids_that_are_odd_are_skipped(science):
@@ -186,7 +186,7 @@ def test_ids_that_are_odd_are_skipped(science):
     assert [row.id for row in build(root).samples()] == ["1"]
     task = build(root, split="val")
     assert [row.id for row in task.samples()] == ["1"]
-    assert [row.sample_id for row in task.skipped()] == ["1#1", "9"]
+    assert [row.sample_id for row in task.skipped_rows()] == ["1#1", "9"]
 
 
 def test_the_files_may_lie_in_the_data_root_itself(science):
@@ -245,9 +245,9 @@ def test_predictions_go_out_and_come_back(science, tmp_path, answered):
     records = answered(task, "B")
     (path,) = task.export(records, tmp_path)
     assert json.loads(path.read_text()) == {"1": 1, "2": 1}
-    assert task.aggregate(task.records_from(path)) == task.aggregate(records)
+    assert task.aggregate(task.import_predictions(path)) == task.aggregate(records)
     path.write_text(json.dumps({"results": {"1": "1"}}))
-    assert task.aggregate(task.records_from(path)).metric("average").value == 1.0
+    assert task.aggregate(task.import_predictions(path)).metric("average").value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_predictions_that_do_not_fit_are_refused(science, tmp_path, content, mes
     path = tmp_path / "preds.json"
     path.write_text(content)
     with pytest.raises(PredictionsError) as error:
-        task.records_from(path)
+        task.import_predictions(path)
     assert message in str(error.value)
 
 

@@ -44,7 +44,7 @@ class Pairs:
     def training_pairs(self):
         yield from self.pairs
 
-    def skipped(self):
+    def skipped_rows(self):
         return self.left_out
 
 

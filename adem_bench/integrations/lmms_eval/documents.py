@@ -63,7 +63,7 @@ def documents_of(seed: Any) -> Any:
     except AdemBenchError as error:
         LOG.error("task %s: %s", name, printable(str(error)))  # lmms-eval hides it in its retries
         raise
-    for row in found.task.skipped():
+    for row in found.task.skipped_rows():
         LOG.warning("task %s leaves out %s: %s", name, row.sample_id, printable(row.reason))
     rows = [_row(name, root, found.task, sample) for sample in found.samples.values()]
     if not rows:

@@ -70,7 +70,7 @@ def check_samples(
 
 def _check_malformed(task: Task, found: dict[str, Numbered], findings: Findings) -> None:
     """Take the records of malformed rows out of `found`; they hold an error alone."""
-    for row in task.skipped():
+    for row in task.skipped_rows():
         line, record = found.pop(row.sample_id, (None, None))
         if record is None:
             findings.add(SAMPLES, f"no record of the malformed row {row.sample_id!r:.80}")
@@ -90,7 +90,7 @@ def _faults(task: Task, sample: Sample, record: Record, blind: bool) -> Iterator
         "cluster": sample.cluster,
     }
     if record.error is None:
-        prediction = task.read(
+        prediction = task.parse_response(
             sample, Response(record.response, None, record.notes, record.choice_logprobs)
         )
         wanted |= {"prediction": prediction.value, "score": prediction.score}

@@ -78,7 +78,7 @@ class CocoCaption:
         self._fingerprint = ""
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of images of the split, as published or else in the data."""
         known = self.card.expected.get(self.card.split)
         return sum(1 for _ in self._files.rows()) if known is None else known
@@ -101,7 +101,7 @@ class CocoCaption:
         self._files.check_image_folder()
         return map(_sample, self._skips.keep(self._files.rows()))
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 
@@ -134,7 +134,7 @@ class CocoCaption:
             pair = (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
             yield TrainingPair(row.id, *pair, (row.image,), "clip")
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the caption; it has no score of its own."""
         found = PUBLISHED_RULE.search(response.text)
         if found and self.options.caption_rule == "published":
@@ -145,7 +145,7 @@ class CocoCaption:
         """Return the caption metrics."""
         captions, references = _texts(records)
         metrics = caption_scores(captions, references, CaptionParts(captions, references))
-        expected = self.expected
+        expected = self.num_expected
         warnings = [CIDER_NOTE] if len(captions) != expected else []
         tokenizers = {metric.note for metric in metrics if metric.value is not None and metric.note}
         warnings += sorted(tokenizers)
@@ -168,7 +168,7 @@ class CocoCaption:
         write_atomically(path, json.dumps(rows))
         return [path]
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records from a COCO result list.
 
         Raises:

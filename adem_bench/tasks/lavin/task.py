@@ -51,7 +51,7 @@ class Instruction:
             images = (row.image,) if row.image else ()
             yield TrainingPair(row.id, row.instruction, row.answer, images)
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `training_pairs` has met so far."""
         return self._skips.listed()
 

@@ -72,7 +72,7 @@ class Mme:
         self._fingerprint = ""
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of questions as published, or else in the data."""
         known = self.card.expected.get(self.card.split)
         return sum(1 for _ in self._files.rows()) if known is None else known
@@ -94,7 +94,7 @@ class Mme:
         """
         return map(_sample, self._skips.keep(self._files.rows()))
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed lines that `samples` has met so far."""
         return self._skips.listed()
 
@@ -107,7 +107,7 @@ class Mme:
             max_new_tokens=self.options.max_new_tokens,
         )
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`."""
         answer = READERS[self.options.answer_rule](_one_field(response.text))
         return Prediction(answer, float(answer == str(sample.reference).lower()))
@@ -117,7 +117,7 @@ class Mme:
         answers = _answers(records)
         metrics = with_mme_intervals(mme_scores(answers, self.options.subtasks), answers)
         return build_result(
-            self.card, records, len(answers), self.expected, metrics, _unpaired(answers)
+            self.card, records, len(answers), self.num_expected, metrics, _unpaired(answers)
         )
 
     @staticmethod
@@ -145,7 +145,7 @@ class Mme:
             paths.append(path)
         return paths
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records from a folder of the eval_tool's result files.
 
         The files carry questions and right answers themselves, so no data is needed; where it

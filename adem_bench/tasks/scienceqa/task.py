@@ -79,7 +79,7 @@ class ScienceQA:
         self._fingerprint = ""
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of questions of the split, as published or else in pid_splits.json."""
         known = self.card.expected.get(self.card.split)
         return len(self._files.ids(self.card.split)) if known is None else known
@@ -108,7 +108,7 @@ class ScienceQA:
                 has_images = True
             yield _sample(problem)
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed questions that `samples` has met so far."""
         return self._skips.listed()
 
@@ -134,7 +134,7 @@ class ScienceQA:
             prompt, answer = render(self._format, _texts(sample, self.options.captions))
             yield TrainingPair(sample.id, prompt, answer, sample.images)
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the index of the chosen option, -1 for none.
 
         By the rule `logits`, a response without usable log-probabilities has no prediction.
@@ -153,7 +153,7 @@ class ScienceQA:
         """Return the nine columns."""
         answers = _answers(records)
         metrics = nine_columns(list(answers.values()))
-        return build_result(self.card, records, len(answers), self.expected, metrics)
+        return build_result(self.card, records, len(answers), self.num_expected, metrics)
 
     @staticmethod
     def statistics(records: Sequence[Record]) -> Statistics:
@@ -167,7 +167,7 @@ class ScienceQA:
         write_atomically(path, json.dumps(answers))
         return [path]
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records from a `preds.json`, also one below a key `results`.
 
         Raises:

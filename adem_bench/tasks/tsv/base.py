@@ -116,7 +116,7 @@ class TsvTask(ABC, Generic[Options]):
         """
 
     @abstractmethod
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the answer out of a response."""
 
     @abstractmethod
@@ -170,7 +170,7 @@ class TsvTask(ABC, Generic[Options]):
         return next(named, DataFile(path=path.name))
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of rows of the split, as published or else in the file."""
         known = self.card.expected.get(self.card.split)
         if known is not None:
@@ -226,7 +226,7 @@ class TsvTask(ABC, Generic[Options]):
             )
         return lambda cells: cells["split"].strip() == value
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 
@@ -252,7 +252,7 @@ class TsvTask(ABC, Generic[Options]):
         else:
             metrics = self.metrics(compared)
         is_known = self.card.split in self.card.expected or self._is_there()
-        expected = self.expected if is_known else len(records)
+        expected = self.num_expected if is_known else len(records)
         warnings = [self.scoring(), *self._warnings(), *self.warnings(records, metrics)]
         return build_result(self.card, records, len(answered), expected, metrics, warnings)
 
@@ -284,7 +284,7 @@ class TsvTask(ABC, Generic[Options]):
         name = self.tsv.path.stem.removesuffix("_local")
         return write_tables(folder / VLMEVALKIT, name, [*columns, "prediction"], rows)
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records from a predictions file of VLMEvalKit's.
 
         Such a file carries questions and right answers itself, so no data is needed; where it is
@@ -340,7 +340,7 @@ class TsvTask(ABC, Generic[Options]):
                 self.check_answer(TsvRow(number, index, row, ()), sample)
         except BadRowError as error:
             raise PredictionsError(f"{path}, row {number} (index {index}): {error}") from error
-        found = self.read(sample, Response(row["prediction"]))
+        found = self.parse_response(sample, Response(row["prediction"]))
         return Record(
             sample_id=index,
             request_digest="",

@@ -83,7 +83,7 @@ class Caption(TsvTask[CaptionOptions]):
         """Return the question, or the prompt of the published caption training."""
         return "a picture of" if self.prompt_format == PICTURE else str(sample.fields["question"])
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Take the whole response for the caption; it has no score of its own."""
         return Prediction(response.text, None)
 

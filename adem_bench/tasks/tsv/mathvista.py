@@ -93,7 +93,7 @@ class MathVista(TsvTask[MathVistaOptions]):
                 f"its answer_option {str(sample.reference)[:40]!r} is none of {', '.join(options)}"
             )
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Find the answer in a response."""
         if sample.reference is None:
             return Prediction(response.text, None)

@@ -144,7 +144,7 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
             lines.append("Please select the correct answer from the options above. ")
         return "\n".join([*lines, ""])
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the letter of the chosen option, nothing for none."""
         options: Mapping[str, str] = sample.fields["options"]
         letter = READERS[self.options.answer_rule](response.text, options)

@@ -86,7 +86,7 @@ class ShortAnswer(TsvTask[AnswerOptions]):
             cluster=image_cluster(row),
         )
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Take the whole response for the answer."""
         if not isinstance(sample.reference, list) or not sample.reference:
             return Prediction(response.text, None)

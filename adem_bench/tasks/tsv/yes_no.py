@@ -106,7 +106,7 @@ class YesNo(TsvTask[YesNoOptions]):
         if sample.reference is not None and str(sample.reference).lower() not in ("yes", "no"):
             raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`."""
         answer = READERS[self._rule](response.text)
         if sample.reference is None:

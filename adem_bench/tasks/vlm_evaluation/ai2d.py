@@ -69,7 +69,7 @@ class MultipleChoice(QuestionTask[MultipleChoiceOptions]):
         is_wanted = self.options.answer_rule == "logits"
         return [f" {letter}" for letter in _options(sample)] if is_wanted else ()
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read an option's index, -1 for none; nothing without log-probabilities needed."""
         if self.options.answer_rule == "logits":
             count = len(sample.fields["choices"])
@@ -78,7 +78,7 @@ class MultipleChoice(QuestionTask[MultipleChoiceOptions]):
             index = _read(self.options.answer_rule, response.text, _options(sample))
         return Prediction(index, None if index is None else float(index == sample.reference))
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read a letter of a result file."""
         index = _read("strict", response.text, _options(sample))
         return Prediction(index, float(index == sample.reference))

@@ -75,7 +75,7 @@ class QuestionTask(ABC, Generic[Options]):
         """Return the kind's words behind a question."""
 
     @abstractmethod
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the answer out of a response."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class QuestionTask(ABC, Generic[Options]):
         return ()
 
     @property
-    def expected(self) -> int:
+    def num_expected(self) -> int:
         """Number of questions of the whole split as published, or else in the data."""
         known = self.card.expected.get(self.card.split)
         return sum(1 for _ in self.files.rows()) if known is None else known
@@ -124,7 +124,7 @@ class QuestionTask(ABC, Generic[Options]):
         """
         return map(_sample, self._skips.keep(self.files.rows()))
 
-    def skipped(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[Skipped]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 
@@ -143,7 +143,7 @@ class QuestionTask(ABC, Generic[Options]):
         """Return the metrics."""
         scored = scored_records(records)
         return build_result(
-            self.card, records, len(scored), self.expected, self.metrics(scored), self.remarks()
+            self.card, records, len(scored), self.num_expected, self.metrics(scored), self.remarks()
         )
 
     def remarks(self) -> Sequence[str]:
@@ -167,7 +167,7 @@ class QuestionTask(ABC, Generic[Options]):
         write_atomically(path, f"[\n{lines}\n]\n")
         return [path]
 
-    def records_from(self, path: Path) -> list[Record]:
+    def import_predictions(self, path: Path) -> list[Record]:
         """Return records of an official result file, or of vlm-evaluation's results.
 
         Raises:
@@ -196,8 +196,8 @@ class QuestionTask(ABC, Generic[Options]):
         return records
 
     def _record(self, sample: Sample, text: str, is_response: bool) -> Record:
-        read = self.read if is_response else self.read_official
-        prediction = read(sample, Response(text))
+        parse = self.parse_response if is_response else self.parse_official
+        prediction = parse(sample, Response(text))
         return Record(
             sample_id=sample.id,
             request_digest="",
@@ -209,9 +209,9 @@ class QuestionTask(ABC, Generic[Options]):
             cluster=sample.cluster,
         )
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read an answer that stands in an official result file."""
-        return self.read(sample, response)
+        return self.parse_response(sample, response)
 
     def fingerprint(self) -> str:
         """Return a digest of the annotation files and the image listing."""

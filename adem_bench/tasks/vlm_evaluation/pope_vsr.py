@@ -84,7 +84,7 @@ class YesNoTask(QuestionTask[YesNoOptions]):
         is_wanted = self.options.answer_rule == "logits"
         return [f" {word}" for word in WORDS[self.options.layout]] if is_wanted else ()
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`; nothing without log-probabilities that are needed."""
         if self.options.answer_rule == "logits":
             place = most_probable_choice(response.choice_logprobs or (), 2)
@@ -93,12 +93,12 @@ class YesNoTask(QuestionTask[YesNoOptions]):
             answer = self._reader()(response.text)
         return Prediction(answer, None if answer is None else float(answer == sample.reference))
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read an answer of a result file: by the rule, or by the words themselves."""
         if self.options.answer_rule == "logits":
             answer = read_word(response.text)
             return Prediction(answer, float(answer == sample.reference))
-        return self.read(sample, response)
+        return self.parse_response(sample, response)
 
     def _reader(self) -> Callable[[str], YesNo]:
         rule, layout = self.options.answer_rule, self.options.layout

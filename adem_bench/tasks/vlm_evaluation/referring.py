@@ -125,12 +125,12 @@ class Boxes(QuestionTask[BoxesOptions]):
         """Return the expression in a question."""
         return f"Where is this: {super().asked(sample)}?"
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the box; an empty list if there is none."""
         box = READERS[self.options.answer_rule](response.text, self.options.extent)
         return self._prediction(sample, box)
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read a box in fractions, as `export` writes it."""
         return self._prediction(sample, READERS["official"](response.text, 1))
 

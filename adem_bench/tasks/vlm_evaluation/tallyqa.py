@@ -129,7 +129,7 @@ class Counting(QuestionTask[CountingOptions]):
         """Return the numbers, by the rule `logits`."""
         return [f" {count}" for count in COUNTS] if self.options.answer_rule == "logits" else ()
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the number, -1 for none; none at all without log-probabilities that are needed."""
         rule = self.options.answer_rule
         if rule == "logits":
@@ -138,7 +138,7 @@ class Counting(QuestionTask[CountingOptions]):
             number = READERS[rule](response.text)
         return Prediction(number, None if number is None else _score(number, sample))
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read a number of a result file."""
         number = READERS["whole"](response.text)
         return Prediction(number, _score(number, sample))

@@ -90,7 +90,7 @@ class Vqa(QuestionTask[VqaOptions]):
         question = super().asked(sample)
         return f"{TOKENS}{tokens}\n{question}" if tokens else question
 
-    def read(self, sample: Sample, response: Response) -> Prediction:
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read the answer."""
         rule, layout = self.options.answer_rule, self.options.layout
         text = response.text.strip()
@@ -98,9 +98,9 @@ class Vqa(QuestionTask[VqaOptions]):
             text = text.lower().removesuffix(".").rstrip()
         elif layout == "gqa":
             text = response.text.translate(WITHOUT_PUNCTUATION).lower()
-        return self.read_official(sample, Response(text))
+        return self.parse_official(sample, Response(text))
 
-    def read_official(self, sample: Sample, response: Response) -> Prediction:
+    def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Take an answer as it stands."""
         if isinstance(sample.reference, str):
             return Prediction(response.text, float(response.text == sample.reference))

@@ -32,7 +32,7 @@ def test_a_card_runs_against_its_format(name, write, tmp_path, answered, monkeyp
     task = build_task(name, path.parent, ["options.check_md5=false"])
     samples = list(task.samples())
     assert len(samples) == 2
-    assert task.skipped() == ()
+    assert task.skipped_rows() == ()
     for sample in samples:
         request = task.request(sample)
         assert request.prompt.strip()
@@ -49,7 +49,7 @@ def test_a_card_runs_against_its_format(name, write, tmp_path, answered, monkeyp
     exported = task.export(records, tmp_path / "run")
     assert [path.name for path in exported] == [f"{file}.tsv", f"{file}.xlsx"]
     for path in exported:
-        again = task.aggregate(task.records_from(path))
+        again = task.aggregate(task.import_predictions(path))
         assert again.metrics == result.metrics
 
 

@@ -36,7 +36,7 @@ def card(tmp_path):
 
 def reasons(task) -> list[str]:
     list(task.samples())
-    return [row.reason for row in task.skipped()]
+    return [row.reason for row in task.skipped_rows()]
 
 
 def test_a_card_of_three_lines_makes_a_tsv_a_task(card, write, answered):
@@ -44,7 +44,7 @@ def test_a_card_of_three_lines_makes_a_tsv_a_task(card, write, answered):
     task = card()
     samples = list(task.samples())
     assert [sample.id for sample in samples] == ["1", "2"]
-    assert task.expected == 2
+    assert task.num_expected == 2
     assert task.request(samples[0]).prompt == (
         "Hint: It purrs.\nQuestion: What is it?\nOptions:\nA. a cat\nB. a dog\n"
         "Please select the correct answer from the options above. \n"
@@ -133,8 +133,8 @@ def test_a_split_is_a_file_or_a_value_of_the_column_split(card, write, tmp_path)
     write("other", rows)
     options = "options: {file: {val: both, test: other.tsv}, rows: {val: validation}}"
     assert [s.id for s in card(*LINES, options, split="val").samples()] == ["2"]
-    assert card(*LINES, options, split="val").expected == 1
-    assert card(*LINES, options, split="test").expected == 2
+    assert card(*LINES, options, split="val").num_expected == 1
+    assert card(*LINES, options, split="test").num_expected == 2
     with pytest.raises(CardError, match="unknown split 'dev'"):
         card(*LINES, options, split="dev")
     wrong = "options: {file: other, rows: {test: x}}"
@@ -146,7 +146,7 @@ def test_a_file_is_found_beside_its_card(card, write, tmp_path):
     path = write("mine", choice_rows())
     task = card()
     path.rename(tmp_path / "cards" / "mine.tsv")
-    assert task.expected == 2
+    assert task.num_expected == 2
 
 
 def test_rows_without_an_image_are_left_out_and_counted_unless_they_are_wanted(
@@ -166,9 +166,9 @@ def test_an_option_that_pandas_takes_for_nothing_is_asked_but_not_read(card, wri
     task = card()
     sample = next(task.samples())
     assert "B. None" in task.request(sample).prompt
-    assert task.read(sample, Response("B")).value == ""
+    assert task.parse_response(sample, Response("B")).value == ""
     strict = card(settings=["options.answer_rule=strict"])
-    assert strict.read(next(strict.samples()), Response("B")).score == 1.0
+    assert strict.parse_response(next(strict.samples()), Response("B")).score == 1.0
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_open_questions_are_scored_as_vlmevalkit_scores_them_or_left_out(card, w
     task = card(*LINES, "options: {open_questions: vlmevalkit}")
     sample = next(task.samples())
     assert task.request(sample).prompt == "Question: 2?\n"
-    assert task.read(sample, Response("It is 24.")).score == 1.0
-    assert task.read(sample, Response("25")).score == 0.0
+    assert task.parse_response(sample, Response("It is 24.")).score == 1.0
+    assert task.parse_response(sample, Response("25")).score == 0.0
 
 
 def test_a_file_without_answers_is_asked_and_exported_for_its_server(
@@ -262,7 +262,7 @@ def test_hostile_answers_survive_the_export_and_are_no_formulas(card, write, ans
     page = load_workbook(sheet).active
     assert not any(cell.data_type == "f" for row in page.iter_rows() for cell in row)
     for path in (sheet, text):
-        again = task.aggregate(task.records_from(path))
+        again = task.aggregate(task.import_predictions(path))
         assert again.metrics == task.aggregate(records).metrics
 
 
@@ -271,7 +271,7 @@ def test_a_failed_sample_is_not_in_the_exported_file(card, write, answered, tmp_
     task = card()
     records = answered(task, "B")[:1]
     assert len(pd.read_csv(task.export(records, tmp_path)[0], sep="\t")) == 1
-    assert len(task.records_from(tmp_path / "vlmevalkit" / "mine.tsv")) == 1
+    assert len(task.import_predictions(tmp_path / "vlmevalkit" / "mine.tsv")) == 1
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def scored(card, write, tmp_path):
         path = tmp_path / name
         path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
         task = card(settings=settings)
-        return task.aggregate(task.records_from(path))
+        return task.aggregate(task.import_predictions(path))
 
     return score
 
@@ -330,7 +330,7 @@ def test_predictions_of_another_benchmark_are_refused_without_data_too(
     )
     task = card(f"kind: {kind}", "split: test", f"headline: {headline}")
     with pytest.raises(PredictionsError, match=rf"row 1 \(index 1\): {message}"):
-        task.records_from(path)
+        task.import_predictions(path)
 
 
 def test_a_bomb_of_a_spreadsheet_is_refused(scored, tmp_path, monkeypatch, card):
@@ -338,7 +338,7 @@ def test_a_bomb_of_a_spreadsheet_is_refused(scored, tmp_path, monkeypatch, card)
     path = tmp_path / "big.xlsx"
     pd.DataFrame({"index": [1], "prediction": ["B"]}).to_excel(path)
     with pytest.raises(PredictionsError, match=r"cannot be read .*more than"):
-        card().records_from(path)
+        card().import_predictions(path)
 
 
 def test_yes_no_rules_differ_and_are_said(card, write, answered):
@@ -349,7 +349,9 @@ def test_yes_no_rules_differ_and_are_said(card, write, answered):
     assert "its answer 'Maybe' is neither Yes nor No" in reasons(task)[0]
     sample = next(task.samples())
     read = {
-        rule: card(*lines, f"options: {{answer_rule: {rule}}}").read(sample, Response(text)).value
+        rule: card(*lines, f"options: {{answer_rule: {rule}}}")
+        .parse_response(sample, Response(text))
+        .value
         for rule, text in (("official", "It is not"), ("vlmevalkit", "It is not"))
     }
     assert read == {"official": "no", "vlmevalkit": "other"}
@@ -377,7 +379,7 @@ def test_vqa_rules_differ(card, write):
     scores = {}
     for rule in ("vlmevalkit", "official", "evalai"):
         task = card(*lines, f"options: {{metric: vqa, answer_rule: {rule}}}")
-        scores[rule] = task.read(next(task.samples()), Response("2")).score
+        scores[rule] = task.parse_response(next(task.samples()), Response("2")).score
     assert scores == {"vlmevalkit": 1.0, "official": 0.0, "evalai": 1.0}
     with pytest.raises(CardError, match="'answer_rule' 'official' is for metric vqa"):
         card(*lines, "options: {metric: anls, answer_rule: official}")
@@ -402,7 +404,7 @@ def test_mathvista_answers_are_found_by_rule(card, write, kind, answer, response
     row |= {"answer_type": kind, "choices": "", "answer": answer, "answer_option": ""}
     write("mine", [row | {"precision": "1.0"}])
     task = card("kind: tsv_mathvista", "split: test", "headline: accuracy")
-    assert task.read(next(task.samples()), Response(response)).score == score
+    assert task.parse_response(next(task.samples()), Response(response)).score == score
 
 
 def test_references_that_are_code_are_a_text(card, write, tmp_path):

@@ -55,7 +55,7 @@ def score(goldens, tmp_path, monkeypatch):
         path.write_text(goldens["sets"][name]["predictions"], encoding="utf-8")
         option = [f"{THEIRS[name]}=vlmevalkit"] if name in THEIRS else []
         task = build_task(FILES[name], tmp_path / "none", [*option, *settings])
-        result = task.aggregate(task.records_from(path))
+        result = task.aggregate(task.import_predictions(path))
         assert not option or result.warnings[0]
         return {metric.name: metric for metric in result.metrics}
 

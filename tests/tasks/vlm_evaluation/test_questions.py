@@ -34,7 +34,7 @@ def data(tmp_path_factory) -> Path:
 def records(task, texts) -> list[Record]:
     found = []
     for sample, text in zip(task.samples(), texts, strict=True):
-        made = task.read(sample, Response(text))
+        made = task.parse_response(sample, Response(text))
         answer = (sample.id, "", text, made.value, sample.reference, made.score)
         found.append(Record(*answer, sample.groups, sample.cluster))
     return found
@@ -50,12 +50,12 @@ def test_right_answers_score_one_and_come_back_from_the_exported_file(name, data
     texts = RIGHT[LAYOUTS[name]]
     answered = records(task, texts)
     result = task.aggregate(answered)
-    assert task.skipped() == ()
+    assert task.skipped_rows() == ()
     assert result.metric(result.headline).value == pytest.approx(1)
     assert result.metric(result.headline).low < 1
     assert result.coverage() == f"SUBSET {len(texts)}/{task.card.expected[task.card.split]}"
     (path,) = task.export(answered, tmp_path)
-    again = task.aggregate(task.records_from(path))
+    again = task.aggregate(task.import_predictions(path))
     assert [(m.name, m.value) for m in again.metrics] == [(m.name, m.value) for m in result.metrics]
 
 
@@ -140,9 +140,9 @@ def test_vqa_answers_are_compared_by_the_chosen_rule(data):
     task = build_task("vqav2", data)
     path = data / "answers.json"
     path.write_text(json.dumps([{"question_id": 1002, "answer": "Yes"}]))
-    assert [r.score for r in task.records_from(path)] == [0]
+    assert [r.score for r in task.import_predictions(path)] == [0]
     task = build_task("vqav2", data, ["options.answer_rule=vlm_evaluation"])
-    assert [r.score for r in task.records_from(path)] == [1]
+    assert [r.score for r in task.import_predictions(path)] == [1]
 
 
 def test_gqa_wants_the_very_answer(data):
@@ -185,8 +185,8 @@ def test_answers_by_log_probabilities(name, count, right, data):
     sample = next(iter(task.samples()))
     assert len(task.request(sample).choices) == count
     logprobs = tuple(0.0 if place == right else -1.0 for place in range(count))
-    assert task.read(sample, Response("nonsense", choice_logprobs=logprobs)).score == 1
-    assert task.read(sample, Response("3")).value is None
+    assert task.parse_response(sample, Response("nonsense", choice_logprobs=logprobs)).score == 1
+    assert task.parse_response(sample, Response("3")).value is None
 
 
 def test_a_split_of_ai2d_is_that_of_its_images(data):
@@ -231,7 +231,7 @@ def test_bad_rows_are_left_out_and_named(name, tmp_path):
     good = len(list(task.samples()))
     expected = {"ai2d": (2, 1), "gqa": (2, 2), "ocid_ref": (2, 2)}
     expected["vsr"] = (3, 2)  # statements have no id that could stand twice
-    assert (good, len(task.skipped())) == expected.get(name, (len(RIGHT[LAYOUTS[name]]), 3))
+    assert (good, len(task.skipped_rows())) == expected.get(name, (len(RIGHT[LAYOUTS[name]]), 3))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -275,8 +275,8 @@ def test_bad_references_of_refcoco_are_named(change, reason, tmp_path):
     path.write_bytes(pickle.dumps([*refs[:1], {**refs[1], **change}, "text"]))
     task = build_task("refcoco", root)
     assert len(list(task.samples())) == 2
-    assert reason in task.skipped()[0].reason
-    assert "RefCOCO reference 2" in task.skipped()[0].reason
+    assert reason in task.skipped_rows()[0].reason
+    assert "RefCOCO reference 2" in task.skipped_rows()[0].reason
 
 
 def test_a_box_outside_its_image_is_named(tmp_path):
@@ -287,7 +287,7 @@ def test_a_box_outside_its_image_is_named(tmp_path):
     path.write_text(json.dumps(boxes))
     task = build_task("refcoco", root)
     assert len(list(task.samples())) == 1
-    assert "does not lie in its image of 64.0 x 48.0" in task.skipped()[0].reason
+    assert "does not lie in its image of 64.0 x 48.0" in task.skipped_rows()[0].reason
 
 
 def suite_root(root: Path, name: str) -> tuple[Path, Path]:
@@ -311,11 +311,11 @@ def test_results_of_the_suite_score_what_its_own_scorers_gave(name, tmp_path):
     index, folder = suite_root(tmp_path, name)
     settings = [*SUITE[name]["settings"], f"options.index={index}"]
     task = build_task(name, tmp_path, settings)
-    result = task.aggregate(task.records_from(folder))
+    result = task.aggregate(task.import_predictions(folder))
     rounding = 1e-4 if name in ("vqav2", "gqa", "vizwiz") else 1e-9
     for metric, figure in SUITE[name]["figures"].items():
         assert result.metric(metric).value == pytest.approx(figure, abs=rounding), metric
-    assert task.skipped() == ()
+    assert task.skipped_rows() == ()
     assert any("metadata-full.json only" in warning for warning in result.warnings)
 
 
@@ -323,10 +323,10 @@ def test_suite_ids_need_the_index_where_only_it_has_them(tmp_path):
     _, folder = suite_root(tmp_path, "pope")
     root = write_all(tmp_path / "official")
     with pytest.raises(PredictionsError, match=r"--set options\.index=FILE"):
-        build_task("pope", root).records_from(folder)
+        build_task("pope", root).import_predictions(folder)
     _, folder = suite_root(tmp_path / "v", "vizwiz")
     with pytest.raises(PredictionsError, match="18 of 20 questions are not in split val"):
-        build_task("vizwiz", root).records_from(folder)
+        build_task("vizwiz", root).import_predictions(folder)
 
 
 def test_a_slim_index_has_the_ids_of_the_official_files(data, tmp_path):
@@ -350,7 +350,7 @@ def test_a_slim_index_has_the_ids_of_the_official_files(data, tmp_path):
         whole[1].images,
         whole[1].reference,
     )
-    assert task.skipped()[0].reason == "slim.json, 6: expected an object, found str"
+    assert task.skipped_rows()[0].reason == "slim.json, 6: expected an object, found str"
     assert task.fingerprint() != build_task("refcoco", root).fingerprint()
 
 
@@ -360,7 +360,7 @@ def test_an_index_that_leaves_the_images_is_refused(tmp_path):
     put(root, "slim.json", {"1": row, "2": {**row, "img_path": "/etc/passwd"}})
     task = build_task("gqa", root, ["options.index=slim.json"])
     assert list(task.samples()) == []
-    assert len(task.skipped()) == 2
+    assert len(task.skipped_rows()) == 2
 
 
 @pytest.mark.parametrize(
@@ -379,21 +379,21 @@ def test_an_index_that_leaves_the_images_is_refused(tmp_path):
 def test_predictions_of_another_kind_are_refused(content, message, data, tmp_path):
     path = put(tmp_path, "answers.json", content)
     with pytest.raises(PredictionsError, match=message):
-        build_task("gqa", data).records_from(path)
+        build_task("gqa", data).import_predictions(path)
     with pytest.raises(PredictionsError, match=r"holds no results\+rank"):
-        build_task("gqa", data).records_from(tmp_path)
+        build_task("gqa", data).import_predictions(tmp_path)
 
 
 def test_answers_one_a_line_and_metrics_files_are_read(data, tmp_path):
     task = build_task("gqa", data)
     path = put(tmp_path, "answers.jsonl", [{"questionId": "202", "prediction": "cat"}])
-    assert [r.sample_id for r in task.records_from(path)] == ["202"]
+    assert [r.sample_id for r in task.import_predictions(path)] == ["202"]
     examples = {"202": {"question_id": 202, "model_output": "Cat."}}
     put(tmp_path, "metrics.json", {"dataset": "gqa-full", "examples": examples})
-    assert [r.score for r in task.records_from(tmp_path)] == [1]
+    assert [r.score for r in task.import_predictions(tmp_path)] == [1]
     path.write_text("{}\n[")
     with pytest.raises(PredictionsError, match="line 2 is not JSON"):
-        task.records_from(path)
+        task.import_predictions(path)
 
 
 @pytest.mark.parametrize(
