@@ -1,8 +1,9 @@
 # `make demo`: set up and evaluate the model that travels with the package.
 # `make test`: set up and pass every check.
+# `make docs`: set up and build the documentation site; a warning is an error.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -25,8 +26,12 @@ test: lint
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check adem_bench tests tools benchmarks
+	$(BIN)/ruff format --check adem_bench tests tools benchmarks docs/conf.py
 	$(BIN)/mypy
+
+docs: .venv/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+	@echo "The site is build/site/index.html"
 
 # The stamps keep a second `make` from asking pip again.
 .venv/.installed: pyproject.toml
@@ -38,4 +43,8 @@ lint: .venv/.installed-test
 
 .venv/.installed-test: .venv/.installed
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+.venv/.installed-docs: .venv/.installed
+	@$(PIP) -e '.[docs]'
 	@touch $@

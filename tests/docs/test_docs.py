@@ -270,13 +270,16 @@ def test_the_quirk_table_names_every_prompt_format_and_split_rightly():
         assert any(split in load_task_card(name).expected for name in ("sqa", "coco_caption"))
 
 
-def test_the_readme_names_every_dependency():
+def test_the_document_of_dependencies_names_all_of_them():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [re.match(r"[\w-]+", line).group() for line in project["dependencies"]]
-    table = README.partition("## Dependencies")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    table, _, extras = text.partition("\n## Extras")
     rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
     named = [row[0] for row in rows if row[0] not in ("package", "---")]
     assert sorted(named) == sorted(wanted)
+    brought = re.findall(r"^\| `(\w+)` \|", extras, re.MULTILINE)
+    assert sorted(brought) == sorted(project["optional-dependencies"])
 
 
 def test_the_readme_keeps_its_places_for_figures():

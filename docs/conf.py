@@ -1,0 +1,103 @@
+"""Builds the documentation site from the repository's own documents: `make docs`.
+
+The repository is the source folder, so links between documents are the same here as anywhere
+else. Nothing is fetched: theme, fonts and search are local.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+project = "adem-bench"
+author = copyright = "adem-bench contributors"
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+include_patterns = ["*.md", "docs/**.md", "docs/*.rst", "*/README.md"]
+exclude_patterns = [".*", "build", "dist", "data", "results/*/**", "adem_bench", "tests", "tools"]
+root_doc = "README"
+nitpicky = False  # names of the standard library and torch could be looked up on the network only
+
+html_theme = "furo"
+html_title = "adem-bench"
+html_copy_source = False
+
+myst_enable_extensions = ["html_image"]
+myst_heading_anchors = 4
+default_role = "code"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_type_aliases = {"Json": "adem_bench.records.Json"}
+
+CONTENTS = {
+    "Using it": [
+        "docs/published-checkpoints",
+        "docs/models",
+        "docs/training",
+        "docs/data",
+        "docs/run-folder",
+    ],
+    "Benchmarks": ["tasks/README", "docs/tsv", "docs/vlm-evaluation"],
+    "Results": [
+        "docs/leaderboard",
+        "docs/report",
+        "docs/statistics",
+        "results/README",
+    ],
+    "ADEM-VL": [
+        "docs/method",
+        "docs/quirks",
+        "docs/adem-tiny/README",
+        "models/README",
+        "trainers/README",
+    ],
+    "Extending it": ["docs/plugins", "docs/api", "docs/integrations"],
+    "The project": [
+        "ARCHITECTURE",
+        "CONTRIBUTING",
+        "CHANGELOG",
+        "docs/dependencies",
+        "benchmarks/README",
+    ],
+}
+"""The navigation: a heading, and the documents below it."""
+
+
+def add_contents(app: Sphinx, document: str, source: list[str]) -> None:
+    """Append the navigation to the first page, whose text on a code host does without it."""
+    if document == app.config.root_doc:
+        for caption, names in CONTENTS.items():
+            lines = "\n".join(f"/{name}" for name in names)
+            source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"
+
+
+def add_index(app: Sphinx, error: Exception | None) -> None:
+    """Let the first page be found under the name that browsers and servers look for."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir)
+        shutil.copyfile(folder / "README.html", folder / "index.html")
+
+
+def read_google_sections(
+    app: Sphinx, what: str, name: str, member: Any, options: Any, lines: list[str]
+) -> None:
+    """Turn `Args:` and the like into reStructuredText.
+
+    This is what the extension napoleon does, but for attributes, whose text it cuts at the first
+    colon and takes the first half for a type.
+    """
+    if what not in ("attribute", "data", "property"):
+        found = GoogleDocstring("\n".join(lines), Config(), app, what, name, member, options)
+        lines[:] = found.lines()
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the three."""
+    app.connect("autodoc-process-docstring", read_google_sections)
+    app.connect("source-read", add_contents)
+    app.connect("build-finished", add_index)
