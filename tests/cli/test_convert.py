@@ -1,34 +1,10 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from adem_bench.models.fused.weights.adapter import read_adapter
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.mark.parametrize("arguments", [[], ["adapter"], ["llama"]], ids=" ".join)
-def test_help_imports_no_torch(arguments, tmp_path):
-    code = (
-        "import sys\n"
-        "from adem_bench.cli import main\n"
-        "try: main(['convert', *sys.argv[1:], '--help'])\n"
-        "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "print('heavy:', *({'torch', 'transformers', 'safetensors', 'numpy'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "heavy:"
 
 
 def test_an_adapter_goes_both_ways(adem_bench, parity):
