@@ -21,9 +21,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests")]  # the transcription is the parity test's yardstick
-
 EFFECTIVE_BATCH, LENGTH = 16, 320
 VARIANTS = {
     "published": {},

@@ -4,8 +4,6 @@ import io
 import sys
 
 import pytest
-from chat_server import Step, said, serving
-from tiny_hf import BUILDERS
 
 from adem_bench.cards import load_model_card
 from adem_bench.cli import demo_page
@@ -13,6 +11,8 @@ from adem_bench.errors import AdemBenchError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.model import AdemModel
 from adem_bench.tasks.base import build_task
+from support.chat_server import Step, said, serving
+from support.tiny_hf import BUILDERS
 
 
 @pytest.fixture(autouse=True)

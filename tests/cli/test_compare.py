@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from run_writer import choice, write_run
+
+from support.run_writer import choice, write_run
 
 HOSTILE = '=HYPERLINK("http://x")\x1b[31m<script>alert(1)</script>\t\x00'
 

@@ -9,9 +9,9 @@ import zipfile
 
 import pytest
 import yaml
-from serving import serving
 
 from adem_bench.mini import write_mini
+from support.file_server import serving
 
 
 def sha256(data):

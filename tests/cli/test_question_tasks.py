@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from question_files import write_all
 
 from adem_bench.cli import main
+from support.question_files import write_all
 
 TASKS = ("vqav2", "refcoco", "tallyqa", "pope", "ai2d")
 MODELS = ("adem-tiny", "majority")

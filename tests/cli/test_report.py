@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from run_writer import choice, write_run
+
+from support.run_writer import choice, write_run
 
 
 @pytest.fixture

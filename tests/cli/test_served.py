@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from chat_server import Step, said, serving
+
+from support.chat_server import Step, said, serving
 
 
 @pytest.fixture

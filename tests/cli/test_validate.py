@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from answering import finished_run
 
 from adem_bench.mini import write_mini
+from support.answering import finished_run
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 from filelock import FileLock
-from serving import serving
 
 from adem_bench.data.downloading import Download, _Redirects, digest_of, fetch
 from adem_bench.errors import DownloadError
+from support.file_server import serving
 
 BODY = bytes(range(256)) * 1000
 SIZE, SHA256 = len(BODY), hashlib.sha256(BODY).hexdigest()

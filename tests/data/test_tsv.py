@@ -8,7 +8,6 @@ import tracemalloc
 import zlib
 
 import pytest
-from tsv_files import BLUE, CHOICE, RED, choice_rows, picture
 
 from adem_bench.data.reading import BadRow
 from adem_bench.errors import DataError
@@ -16,6 +15,7 @@ from adem_bench.images import open_rgb
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.tsv import files as tsv
 from adem_bench.tasks.tsv.files import TsvFile, find_tsv, texts_of
+from support.tsv_files import BLUE, CHOICE, RED, choice_rows, picture
 
 SOURCE = DataSource(url="https://example.org/mine")
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from run_writer import choice, write_run
 
 from adem_bench.errors import ResultsError
 from adem_bench.metrics.paired import MCNEMAR, mcnemar
 from adem_bench.records import Record
 from adem_bench.results.comparison import compare_runs, is_significant
 from adem_bench.results.opened import labels, letters, open_run
+from support.run_writer import choice, write_run
 
 
 @pytest.fixture

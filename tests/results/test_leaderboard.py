@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from run_writer import choice, write_run
 
 from adem_bench.cards import as_mapping, load_model_card
 from adem_bench.errors import ResultsError
@@ -16,6 +15,7 @@ from adem_bench.results.formats import leaderboard_text
 from adem_bench.results.leaderboard import build_leaderboard
 from adem_bench.results.published import PublishedRow
 from adem_bench.results.view import View
+from support.run_writer import choice, write_run
 
 TASK = "quiz"
 """Of the fixture `run`."""

@@ -9,7 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from answering import finished_run
 
 from adem_bench.errors import ResultsError
 from adem_bench.mini import write_mini
@@ -19,6 +18,7 @@ from adem_bench.results.validation.figures import check_figures
 from adem_bench.results.validation.findings import MAX_PER_FILE, Findings
 from adem_bench.results.validation.schema import MetricEntry, MetricsFile, RecordLine
 from adem_bench.results.validation.validate import validate_run
+from support.answering import finished_run
 
 
 @pytest.fixture(scope="module")

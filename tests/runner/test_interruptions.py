@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from run_files import read_manifest, read_records
+
+from support.run_files import read_manifest, read_records
 
 LIMIT = 60
 

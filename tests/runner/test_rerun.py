@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answering import CARD, Answering, by_length, finished_run
 
 from adem_bench.cli import main
 from adem_bench.cli.rerun import _shown
@@ -16,6 +15,7 @@ from adem_bench.errors import CheckpointError, DataError, ResultsError
 from adem_bench.mini import write_mini
 from adem_bench.runner import rerun as rerun_module
 from adem_bench.runner.rerun import Rerun, rerun
+from support.answering import CARD, Answering, by_length, finished_run
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from run_files import read_manifest, read_records
 
 from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.mini import write_mini
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.run_key import RunOptions
+from support.run_files import read_manifest, read_records
 
 
 @pytest.fixture(scope="session")

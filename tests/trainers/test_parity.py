@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from published_training import (
-    Batch,
-    PublishedModel,
-    Schedule,
-    published_batch,
-    published_training,
-)
 from sentencepiece import SentencePieceProcessor
 
 from adem_bench.images import load_image
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.trainers.batch_sampler import Plan, Position
 from adem_bench.trainers.data_loader import BatchReader
+from benchmarks.published_training import (
+    Batch,
+    PublishedModel,
+    Schedule,
+    published_batch,
+    published_training,
+)
 
 LENGTH = 128
 PUBLISHED_PEAK = 1.125e-3

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_training import (
+from sentencepiece import SentencePieceProcessor
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from benchmarks.published_training import (
     Batch,
     PublishedModel,
     Schedule,
@@ -18,9 +22,6 @@ from published_training import (
     published_row,
     published_training,
 )
-from sentencepiece import SentencePieceProcessor
-from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 BLOCK = "backbone.visual.transformer.resblocks."
 CLASS_PROJECTOR = {

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from tiny_hf import BUILDERS
 
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.hf.model import HfModel
 from adem_bench.records import Request
+from support.tiny_hf import BUILDERS
 
 
 @pytest.fixture(autouse=True)

@@ -71,8 +71,9 @@ def test_a_name_that_is_nowhere_names_every_place(load, monkeypatch):
 
 
 def test_a_language_model_without_eyes_is_refused(tmp_path, load):
-    from tiny_hf import tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from support.tiny_hf import tokenizer
 
     words = tokenizer(())
     config = LlamaConfig(vocab_size=len(words), hidden_size=8, intermediate_size=8,

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from chat_server import serving
 
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import ModelOptions, build_model
+from support.chat_server import serving
 
 
 @pytest.fixture

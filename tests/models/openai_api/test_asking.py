@@ -6,7 +6,6 @@ import base64
 import io
 
 import pytest
-from chat_server import Step, said
 from PIL import Image
 
 from adem_bench.cards import load_model_card
@@ -14,6 +13,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.openai_api.messages import MalformedError, data_uri, read_answer
 from adem_bench.records import Request
+from support.chat_server import Step, said
 
 
 def test_a_question_without_image_is_plain_text(server, served):

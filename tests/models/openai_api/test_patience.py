@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from chat_server import Step, said
 
 from adem_bench.models.openai_api.model import ServerError
 from adem_bench.models.openai_api.retry import backoff_s, pause_s, retry_after_s
 from adem_bench.records import Request
+from support.chat_server import Step, said
 
 BUSY = Step({"error": {"message": "slow down"}}, 429)
 

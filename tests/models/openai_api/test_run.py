@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from chat_server import Step, said
-from run_files import read_manifest, read_records
 
 from adem_bench.errors import AdemBenchError
 from adem_bench.models.openai_api.model import ServedModel
@@ -15,6 +13,8 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
 from adem_bench.runner.run_key import RunOptions
 from adem_bench.tasks.base import build_task
+from support.chat_server import Step, said
+from support.run_files import read_manifest, read_records
 
 
 @pytest.fixture

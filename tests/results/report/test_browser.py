@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from run_writer import choice, write_run
 
 from adem_bench.results.opened import open_runs
 from adem_bench.results.report.page import report_parts, report_pieces
 from adem_bench.tasks.base import build_task
+from support.run_writer import choice, write_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from run_writer import choice, write_run
 
 from adem_bench.results.opened import open_run
 from adem_bench.results.report import samples
 from adem_bench.results.report.samples import FAILED, MISSING, RIGHT, WRONG, pack
 from adem_bench.tasks.base import build_task
+from support.run_writer import choice, write_run
 
 
 @pytest.fixture

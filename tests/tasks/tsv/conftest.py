@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tsv_files import Row
+
+from support.tsv_files import Row
 
 
 @pytest.fixture(autouse=True)

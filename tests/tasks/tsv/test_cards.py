@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tsv_files import miniature
 
 from adem_bench.cards import expand_tasks, load_task_card
 from adem_bench.errors import DataError
 from adem_bench.images import open_rgb
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.coco_caption import java
+from support.tsv_files import miniature
 
 CARDS = expand_tasks(["vlmevalkit"])
 RIGHT = {

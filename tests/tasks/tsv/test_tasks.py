@@ -6,9 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from answering import Answering
 from openpyxl import load_workbook
-from tsv_files import BLUE, CHOICE, RED, choice_rows
 
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.metrics.multiple_choice import read_strict
@@ -17,6 +15,8 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
 from adem_bench.runner.run_key import RunOptions
 from adem_bench.tasks.base import build_task
+from support.answering import Answering
+from support.tsv_files import BLUE, CHOICE, RED, choice_rows
 
 LINES = ("kind: tsv_multiple_choice", "split: test", "headline: accuracy")
 

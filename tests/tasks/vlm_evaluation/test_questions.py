@@ -7,12 +7,12 @@ import pickle
 from pathlib import Path
 
 import pytest
-from question_files import RIGHT, put, write_all
 
 from adem_bench.cards import expand_tasks
 from adem_bench.errors import AdemBenchError, CardError, DataError, PredictionsError
 from adem_bench.records import Record, Response
 from adem_bench.tasks.base import build_task
+from support.question_files import RIGHT, put, write_all
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "vlm_evaluation"
 SUITE = json.loads((FIXTURES / "suite.json").read_text())

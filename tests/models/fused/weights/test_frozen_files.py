@@ -9,7 +9,6 @@ import sys
 import open_clip
 import pytest
 import torch
-from llama_folders import consolidated, logits
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -20,6 +19,7 @@ from adem_bench.models.fused.vision import VisionTower
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.schemas import VisionSource
+from support.llama_folders import consolidated, logits
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,6 @@ import sys
 
 import pytest
 import torch
-from llama_folders import consolidated, logits
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig
 
@@ -22,6 +21,7 @@ from adem_bench.models.fused.weights.llama_layout import (
     to_half_rotation,
     to_interleaved_rotation,
 )
+from support.llama_folders import consolidated, logits
 
 CPU = torch.device("cpu")
 
