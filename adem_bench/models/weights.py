@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adem_bench.data.downloading import Download
 from adem_bench.data.paths import default_data_root
 from adem_bench.errors import CheckpointError
 from adem_bench.schemas import ModelCard
+
+if TYPE_CHECKING:
+    from adem_bench.data.downloading import Download
 
 NO_ADAPTER = "none"
 """In place of an adapter's path: the plain language model."""
@@ -77,6 +80,8 @@ def downloads(card: ModelCard, data_root: Path | None) -> dict[str, Download]:
     Raises:
         CheckpointError: a URL is not http(s), or a path leads out of the weights folder.
     """
+    from adem_bench.data.downloading import Download  # a listing of models needs none of it
+
     folder = weights_folder(data_root)
     found: dict[str, Download] = {}
     for task, source in card.adapters.items():
