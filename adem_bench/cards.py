@@ -352,5 +352,5 @@ def check_options(what: str, card: ModelCard | TaskCard, kind: type[Options]) ->
 
 
 def as_mapping(card: Card) -> Mapping[str, Any]:
-    """Return a card as plain JSON data for manifests."""
-    return card.model_dump(mode="json")
+    """Return a card as plain JSON data for manifests, where its digest can be taken again."""
+    return card.stable_fields()

@@ -6,12 +6,12 @@ task reads a *prediction* out of it, and one *record* per sample is kept.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from adem_bench.digests import digest, stable_fields
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 ImageNormalization = Literal["imagenet", "clip"]
@@ -38,6 +38,10 @@ class Sample:
 class Request:
     """All that a model may see of a sample."""
 
+    FIRST_FIELDS: ClassVar = frozenset(
+        {"prompt", "images", "max_new_tokens", "image_normalization", "choices"}
+    )
+    """Always in the digest; a later field only off its default (`digests.py`). Never add to it."""
     prompt: str
     images: tuple[Path, ...] = ()
     max_new_tokens: int = 16
@@ -47,9 +51,12 @@ class Request:
     """Continuations of the prompt whose log-probabilities are wanted; usually none."""
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that change with anything the model would see."""
-        seen = asdict(self) | {"images": [path.name for path in self.images]}
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+        """Return 16 hexadecimal digits that change with what is asked, whatever the machine.
+
+        Of an image only the file's name enters, neither its folder nor its content: a run whose
+        data is moved goes on. That images are the same is for the fingerprint of the data.
+        """
+        return digest(stable_fields(self) | {"images": [path.name for path in self.images]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,13 @@ class Prediction:
 class Record:
     """One line of `samples.jsonl`."""
 
+    FIRST_FIELDS: ClassVar = frozenset(
+        {
+            "sample_id", "request_digest", "response", "prediction", "reference", "score",
+            "groups", "cluster", "error", "notes", "choice_logprobs",
+        }
+    )  # fmt: skip
+    """On every line; a later field only off its default (`digests.py`)."""
     sample_id: str
     request_digest: str
     response: str
@@ -109,9 +123,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object, keys in declaration order; `tokens` if counted."""
-        line = asdict(self)
-        if self.tokens is None:
-            del line["tokens"]
+        line: dict[str, Any] = stable_fields(self)
         return line
 
     @classmethod

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
+
+from adem_bench.digests import digest, stable_names
 
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    FIRST_FIELDS: ClassVar[frozenset[str]] = frozenset()
+    """Always in digests; a later field only off its default (`digests.py`). Never add to it; a
+    class that is new has none."""
+
+    def stable_fields(self) -> dict[str, Any]:
+        """Return the fields as JSON data without those later ones that are at their default."""
+        fields: dict[str, Any] = _stable(self, self.model_dump(mode="json"))
+        return fields
+
+
+def _stable(value: Any, dumped: Any) -> Any:
+    """Return what `value` was dumped as, without later fields at their default, at any depth."""
+    if isinstance(value, Strict):
+        fields = type(value).model_fields
+        values = {name: getattr(value, name) for name in dumped}
+        defaults = {name: fields[name].get_default(call_default_factory=True) for name in dumped}
+        names = stable_names(values, defaults, value.FIRST_FIELDS)
+        return {name: _stable(values[name], dumped[name]) for name in names}
+    if isinstance(value, Mapping):
+        return {key: _stable(inner, dumped[str(key)]) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_stable(*pair) for pair in zip(value, dumped, strict=True)]
+    return dumped
 
 
 class Card(Strict):
     """What every card has."""
+
+    FIRST_FIELDS = frozenset({"name", "title"})
 
     name: str
     title: str = ""
@@ -28,16 +53,18 @@ class Card(Strict):
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits over the resolved fields, wherever the file lies."""
-        return fields_digest(self.model_dump(mode="json"))
-
-
-def fields_digest(fields: Mapping[str, Any]) -> str:
-    """Return the digest of a card whose fields, as JSON data, are these."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self.stable_fields())
 
 
 class DataFile(Strict):
     """A file of a data set, or the folder that a published archive becomes."""
+
+    FIRST_FIELDS = frozenset(
+        {
+            "path", "url", "size", "sha256", "md5", "git_blob", "unpack",
+            "unpacked_size", "splits", "optional", "note",
+        }
+    )  # fmt: skip
 
     path: str
     """Below the data root."""
@@ -64,6 +91,8 @@ class DataFile(Strict):
 class DataSource(Strict):
     """Where a task's data comes from, what it consists of, and on which terms."""
 
+    FIRST_FIELDS = frozenset({"url", "licence", "layout", "files", "hub", "source"})
+
     url: str = ""
     licence: str = ""
     layout: str = ""
@@ -89,6 +118,13 @@ class DataSource(Strict):
 class TaskCard(Card):
     """A benchmark: a kind (the class that knows its layout), a split, a size and its settings."""
 
+    FIRST_FIELDS = Card.FIRST_FIELDS | frozenset(
+        {
+            "kind", "version", "split", "expected", "headline", "columns", "metrics",
+            "prompt_format", "data", "options",
+        }
+    )  # fmt: skip
+
     kind: str
     version: int = Field(default=1, ge=1)
     """Raised whenever scores could change."""
@@ -110,11 +146,15 @@ class TaskCard(Card):
 class GroupCard(Card):
     """A name for several tasks, in order."""
 
+    FIRST_FIELDS = Card.FIRST_FIELDS | frozenset({"tasks"})
+
     tasks: tuple[str, ...]
 
 
 class AdapterSource(Strict):
     """One adapter on disk, and where it is published."""
+
+    FIRST_FIELDS = frozenset({"path", "url", "size", "sha256"})
 
     path: str
     """Below the card's own folder or the weights folder."""
@@ -126,6 +166,8 @@ class AdapterSource(Strict):
 
 class LanguageModelSource(Strict):
     """The frozen language model."""
+
+    FIRST_FIELDS = frozenset({"path", "hub", "tokenizer", "source"})
 
     path: str
     """A folder in the published layout or the Hugging Face layout, or (`hub: true`) a hub id."""
@@ -140,6 +182,8 @@ class LanguageModelSource(Strict):
 class VisionSource(Strict):
     """The frozen CLIP image tower."""
 
+    FIRST_FIELDS = frozenset({"path", "name", "pretrained"})
+
     path: str = ""
     """A file in OpenAI layout (`visual.…` keys); tried before the tag."""
     name: str = "ViT-L-14-quickgelu"
@@ -150,6 +194,8 @@ class VisionSource(Strict):
 
 class FusionSettings(Strict):
     """Hyper-parameters of ADEM-VL; what a checkpoint says of itself fills the empty ones (Q28)."""
+
+    FIRST_FIELDS = frozenset({"kind", "alpha", "beta", "drop_ratio", "scales", "cls_token"})
 
     kind: str = "adem"
     alpha: float | None = None
@@ -167,6 +213,8 @@ class FusionSettings(Strict):
 class PublishedScore(Strict):
     """A score that a paper or a repository states for the model."""
 
+    FIRST_FIELDS = frozenset({"task", "metric", "value", "source"})
+
     task: str
     metric: str
     value: float
@@ -175,6 +223,15 @@ class PublishedScore(Strict):
 
 class ModelCard(Card):
     """A model: where its weights are and how they are to be used."""
+
+    FIRST_FIELDS = Card.FIRST_FIELDS | frozenset(
+        {
+            "kind", "options", "language_model", "vision", "fusion", "adapters",
+            "adapter", "dtype", "attention", "max_sequence_length", "overflow",
+            "image_normalization", "prompts", "language_model_name",
+            "trainable_parameters", "published", "prompt_batch_tokens",
+        }
+    )  # fmt: skip
 
     kind: str = "adem"
     options: dict[str, Any] = {}
@@ -225,6 +282,13 @@ class Explained(Strict):
 class TrainingSource(Explained):
     """Data to train on: a task's own, asked in its training prompts."""
 
+    FIRST_FIELDS = frozenset(
+        {
+            "task", "split", "prompt_format", "options", "max_sequence_length",
+            "augmentation", "limit",
+        }
+    )  # fmt: skip
+
     task: str
     """Name or path of a task card; the same card evaluates the result."""
     split: str = "train"
@@ -243,6 +307,13 @@ class TrainingSource(Explained):
 
 class MethodSettings(Explained):
     """Hyper-parameters of the method; the adapter's file keeps them."""
+
+    FIRST_FIELDS = frozenset(
+        {
+            "alpha", "beta", "drop_ratio", "scales", "cls_token", "hidden_proj",
+            "adapter_dim",
+        }
+    )  # fmt: skip
 
     alpha: float = 0.1
     """Weight of the fused term in each decoder layer."""
@@ -265,6 +336,17 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 class RecipeCard(Card, Explained):
     """How an adapter is trained; defaults are what the published recipes share."""
+
+    FIRST_FIELDS = Card.FIRST_FIELDS | frozenset(
+        {
+            "model", "data", "method", "epochs", "warmup_epochs", "base_learning_rate",
+            "min_learning_rate", "weight_decay", "betas", "max_grad_norm",
+            "effective_batch", "batch_size", "precision", "attention", "tokens_at_once",
+            "checkpoint_activations", "bucket_by_length", "shard_frozen_weights",
+            "seed", "shuffle_seed", "max_unreadable_images", "checkpoint_steps",
+            "keep_checkpoints", "workers",
+        }
+    )  # fmt: skip
 
     model: str = ""
     """Model card whose frozen parts are used, unless `--model` names another."""

@@ -54,16 +54,14 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
     """Show a model's card and which of its files are on disk."""
     import yaml
 
-    from adem_bench.cards import as_mapping, load_model_card
+    from adem_bench.cards import load_model_card
     from adem_bench.errors import printable
     from adem_bench.results.table import console, grid
 
     card = load_model_card(name, overrides)
     click.echo(f"# {printable(str(card.path or 'no file'))}")
     # Most fields are ADEM-VL's; of another kind those that are set say all.
-    fields = (
-        as_mapping(card) if card.kind == ADEM else card.model_dump(mode="json", exclude_unset=True)
-    )
+    fields = card.model_dump(mode="json", exclude_unset=card.kind != ADEM)
     # Escapes in foreign cards are harmless: YAML quotes control characters itself.
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100)
     click.echo(text)

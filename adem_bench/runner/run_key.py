@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from adem_bench.digests import stable_fields
 from adem_bench.models.base import Model
 from adem_bench.records import Json
 from adem_bench.results.run_folder import run_place
@@ -16,6 +18,10 @@ from adem_bench.tasks.base import Task
 class RunOptions:
     """How a task is to be run."""
 
+    FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
+    """Always in a run's identity; a later field only off its default (`digests.py`)."""
+    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh"})
+    """Never in it: records do not depend on them."""
     limit: int | None = None
     """Only the first so many samples; the result is then marked as a subset."""
     blind: bool = False
@@ -28,7 +34,13 @@ class RunOptions:
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
-    """Return everything that records depend on; batch size and processes are not among it."""
+    """Return everything that records depend on; batch size and processes are not among it.
+
+    Runs are found again by it, also by later versions. What follows belongs to it for good, in
+    this form; more comes in through `RunOptions`, a card's options or a fingerprint, and only
+    where it is off its default.
+    """
+    chosen = stable_fields(options)
     return {
         "model": model.fingerprint(),
         "task": task.card.name,
@@ -38,8 +50,7 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
         "split": task.card.split,
         "prompt_settings": dict(task.prompt_settings()),
         "data": task.fingerprint(),
-        "blind": options.blind,
-        "limit": options.limit,
+        **{name: chosen[name] for name in chosen if name not in options.WITHOUT_EFFECT},
     }
 
 

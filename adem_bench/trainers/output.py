@@ -181,8 +181,8 @@ def training_identity(
         data: Fingerprint of each source.
     """
     # Buckets are filled batch by batch: there, its size decides the order.
-    kept = {"batch_size"} if recipe.bucket_by_length else set()
-    fields: Any = recipe.model_dump(mode="json", exclude=RUNTIME_FIELDS - kept)
+    free = RUNTIME_FIELDS - ({"batch_size"} if recipe.bucket_by_length else set())
+    fields = {name: value for name, value in recipe.stable_fields().items() if name not in free}
     return {"recipe": fields, "model": dict(model), "data": dict(data)}
 
 

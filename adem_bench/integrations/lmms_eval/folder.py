@@ -8,7 +8,8 @@ from pathlib import Path
 
 from adem_bench.cards import expand_tasks, list_cards, load_task_card
 from adem_bench.data.paths import cache_root, made_once
-from adem_bench.schemas import TaskCard, fields_digest
+from adem_bench.digests import digest
+from adem_bench.schemas import TaskCard
 
 PREFIX = "adem_"
 OTHERS_TOKENS = 32
@@ -53,7 +54,7 @@ def tasks_folder(data_root: Path | None = None) -> Path:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
 
-    return made_once(cache_root() / f"lmms-eval-{fields_digest(files)}", write)
+    return made_once(cache_root() / f"lmms-eval-{digest(files)}", write)
 
 
 def metric_names(card: TaskCard) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adem_bench.digests import digest, stable_fields
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import Budget, ModelOptions
 from adem_bench.models.device import memory_errors
@@ -185,17 +184,20 @@ class AdemModel:
         return self.weights.sequences.prompt(prompt, has_image, max_new_tokens)
 
     def fingerprint(self) -> str:
-        """Return a digest over the weights in use and everything that changes answers."""
+        """Return a digest over the weights in use and everything that changes answers.
+
+        Runs are found again by it: what is added here enters only off its default.
+        """
         seen = {
             "frozen": self._frozen.fingerprint,
             "tuned": self.weights.fingerprint,
-            "settings": asdict(self.weights.settings),
+            "settings": stable_fields(self.weights.settings),
             "overflow": self.card.overflow,
             "max_sequence_length": self.card.max_sequence_length,
             "image_normalization": self.card.image_normalization,
             "attention": self.card.attention,
         }
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(seen)
 
     def warnings(self) -> Sequence[str]:
         """Return what a reader of the results must know about the weights in use."""

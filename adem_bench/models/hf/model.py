@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import Budget, ModelOptions
 from adem_bench.models.device import count_parameters, memory_errors, name_of, pick_device
@@ -157,7 +156,7 @@ class HfModel:
             "processor": settings.processor,
             "system": settings.system,
         }
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(seen)
 
     def warnings(self) -> Sequence[str]:
         """Return what a reader of the results must know of the model."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections import Counter
@@ -11,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError
 from adem_bench.images import UnreadableImageError
 from adem_bench.models.base import Budget, ModelOptions
@@ -210,7 +209,7 @@ class ServedModel:
             "parameters": settings.parameters,
             "max_tokens_field": settings.max_tokens_field,
         }
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(seen)
 
     def warnings(self) -> Sequence[str]:
         """Return whose word the weights are, and why samples failed."""

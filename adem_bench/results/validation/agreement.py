@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from adem_bench.digests import digest
 from adem_bench.files import sha256
 from adem_bench.records import Record
 from adem_bench.results.run_folder import (
@@ -18,7 +19,6 @@ from adem_bench.results.run_folder import (
     run_place,
 )
 from adem_bench.results.validation.findings import Findings
-from adem_bench.schemas import fields_digest
 
 IN_MANIFEST = (
     ("model.fingerprint", "identity.model"),
@@ -54,8 +54,7 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], findings: Findings
             text = f"{name} is {_shown(first)}, {other} is {_shown(second)}; expected the same"
             findings.add(MANIFEST, text)
     for part in ("model", "task"):
-        digest = fields_digest(manifest[part]["card"])
-        if digest != manifest[part]["card_digest"]:
+        if digest(manifest[part]["card"]) != manifest[part]["card_digest"]:
             findings.add(MANIFEST, f"{part}.card has not the digest that {part}.card_digest says")
     name = run_place("", manifest["identity"]).name
     if folder.resolve().name != name:
@@ -76,10 +75,10 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], findings: Findings)
         name: sha256(folder / name) for name in (SAMPLES, METRICS) if (folder / name).is_file()
     }
     found[MANIFEST] = manifest_digest(manifest)
-    for name, digest in found.items():
+    for name, content in found.items():
         if name not in files:
             findings.add(MANIFEST, f"files lacks the SHA-256 of {name}")
-        elif digest != files[name]:
+        elif content != files[name]:
             findings.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -46,6 +46,14 @@ PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
     """Everything needed to use an adapter; None where its file does not say."""
+
+    FIRST_FIELDS: ClassVar = frozenset(
+        {
+            "alpha", "beta", "drop_ratio", "scales", "cls_token", "hidden_proj", "adapter_dim",
+            "language_model", "vision", "prompts", "language_model_signature",
+        }
+    )  # fmt: skip
+    """Always in a model's fingerprint; a later field only off its default (`digests.py`)."""
 
     alpha: float | None = None
     beta: float | None = None
