@@ -15,14 +15,14 @@ from adem_bench.schemas import DataSource
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be used; the others can."""
+class SkippedRow:
+    """A malformed row: it is left out, reported and counted; the others are used."""
 
     id: str
     reason: str
 
 
-class BadRowError(ValueError):
+class RowError(ValueError):
     """Why a row cannot be used."""
 
 
@@ -41,7 +41,7 @@ def _origin(source: DataSource) -> str:
     return f"{where}; another data root is named by --data-root or $ADEM_BENCH_DATA"
 
 
-def read_json(path: Path, what: str, source: DataSource) -> Any:
+def load_json(path: Path, what: str, source: DataSource) -> Any:
     """Return the content of a JSON file.
 
     Args:

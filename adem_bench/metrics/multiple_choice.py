@@ -33,7 +33,7 @@ class Choice:
     prediction: str
     reference: str
     groups: tuple[str, ...]
-    is_main_process: bool = True
+    is_unrotated: bool = True
     """Whether it is the question as it stands, not a rotation."""
 
     @property
@@ -75,7 +75,7 @@ def choice_metrics(answers: Sequence[Choice], circular: bool) -> tuple[Metric, .
     scored = choice_scores(answers, circular)
     extra = []
     if circular:
-        first = [answer.is_right for answer in answers if answer.is_main_process]
+        first = [answer.is_right for answer in answers if answer.is_unrotated]
         extra = [_share(FIRST, first), _share(EVERY, [answer.is_right for answer in answers])]
     elif answers:
         extra = [majority([answer.reference for answer in answers])]
@@ -107,7 +107,7 @@ def choice_scores(answers: Sequence[Choice], circular: bool) -> list[Scored]:
     return [
         Scored(first.question, float(all(a.is_right for a in rotations[first.question])), groups)
         for first in answers
-        if first.is_main_process
+        if first.is_unrotated
         for groups in [first.groups]
     ]
 

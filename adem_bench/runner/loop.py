@@ -189,11 +189,11 @@ class _Run:
         found = self.folder.records()
         records = [found[sample.id] for sample in self.samples() if sample.id in found]
         taken = {record.sample_id for record in records}
-        malformed = {row.sample_id: row for row in self.task.skipped_rows()}
+        malformed = {row.id: row for row in self.task.skipped_rows()}
         return records + [
-            Record(row.sample_id, "", "", None, None, None, error=row.reason)
+            Record(row.id, "", "", None, None, None, error=row.reason)
             for row in malformed.values()
-            if row.sample_id not in taken
+            if row.id not in taken
         ]
 
     def score(self, records: Sequence[Record]) -> Result:

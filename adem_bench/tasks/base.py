@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import load_task_card
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import CardError
 from adem_bench.records import (
     Json,
@@ -21,14 +21,6 @@ from adem_bench.records import (
 )
 from adem_bench.registry import DATA_SOURCES, METRICS, TASK_KINDS
 from adem_bench.schemas import TaskCard
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A malformed row of the data: it is reported and counted, and the run goes on."""
-
-    sample_id: str
-    reason: str
 
 
 class Task(Protocol):
@@ -60,7 +52,7 @@ class Task(Protocol):
         """
         ...
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `samples` has met so far."""
         ...
 
@@ -117,7 +109,7 @@ class TrainingData(Protocol):
         """
         ...
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `training_pairs` has met so far."""
         ...
 

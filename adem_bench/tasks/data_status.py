@@ -10,10 +10,11 @@ from typing import Any
 
 from adem_bench.data.inventory import Listed, check_listed, listed_files, size_on_disk
 from adem_bench.data.paths import default_data_root
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import AdemBenchError, DataError
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.base import Skipped, resolve_data_root, task_of, training_data_of
+from adem_bench.tasks.base import resolve_data_root, task_of, training_data_of
 
 MINI = "mini"
 """The data source of what the package makes itself, unless a data root is given."""
@@ -193,7 +194,7 @@ def _items(
 ) -> Iterator[tuple[str, tuple[Path, ...]]]:
     """Yield ids and images of a split's samples, or training pairs; note what was left out."""
     files = card.model_copy(update={"data": card.data.model_copy(update={"source": ""})})
-    skipped: list[Skipped]
+    skipped: list[SkippedRow]
     if card.headline:
         task = task_of(files, root)
         yield from ((sample.id, sample.images) for sample in task.samples())
@@ -203,4 +204,4 @@ def _items(
         yield from ((pair.id, pair.images) for pair in data.training_pairs())
         skipped = list(data.skipped_rows())
     if found is not None:
-        found.problems += _few([f"{row.sample_id}: {row.reason}" for row in skipped], "rows")
+        found.problems += _few([f"{row.id}: {row.reason}" for row in skipped], "rows")

@@ -10,12 +10,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from adem_bench.cards import check_options
-from adem_bench.data.reading import BadRow
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import CardError, PredictionsError, nearest_hint
 from adem_bench.records import Metric, Record, Result
 from adem_bench.registry import METRICS
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
 
 Kind = TypeVar("Kind", bound=Strict)
 Row = TypeVar("Row")
@@ -62,21 +61,21 @@ class Skips:
     """Rows left out while samples were drawn, each listed once however often they are drawn."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Skipped] = {}
+        self._rows: dict[str, SkippedRow] = {}
 
-    def keep(self, rows: Iterable[Row | BadRow]) -> Iterator[Row]:
+    def keep(self, rows: Iterable[Row | SkippedRow]) -> Iterator[Row]:
         """Yield the good rows and note the others."""
         for row in rows:
-            if isinstance(row, BadRow):
+            if isinstance(row, SkippedRow):
                 self.add(row)
             else:
                 yield row
 
-    def add(self, row: BadRow) -> None:
+    def add(self, row: SkippedRow) -> None:
         """Note a row that is left out."""
-        self._rows[row.id] = Skipped(row.id, row.reason)
+        self._rows[row.id] = row
 
-    def listed(self) -> tuple[Skipped, ...]:
+    def listed(self) -> tuple[SkippedRow, ...]:
         """Return what was left out so far."""
         return tuple(self._rows.values())
 

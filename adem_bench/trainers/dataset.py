@@ -92,9 +92,7 @@ class Examples:
             self._supervised_from.append(row.supervised_from)
             self._image_of.append(place)
             self.names.append(pair.id)
-        self.left_out.malformed += [
-            f"{row.sample_id} ({row.reason})" for row in data.skipped_rows()
-        ]
+        self.left_out.malformed += [f"{row.id} ({row.reason})" for row in data.skipped_rows()]
 
     def __len__(self) -> int:
         return len(self._image_of)

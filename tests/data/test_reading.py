@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adem_bench.data.reading import data_digest, is_safe_name, read_json
+from adem_bench.data.reading import data_digest, is_safe_name, load_json
 from adem_bench.errors import DataError
 from adem_bench.schemas import DataSource
 
@@ -35,7 +35,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_source(tmp_path, content, 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError) as error:
-        read_json(path, "rows", SOURCE)
+        load_json(path, "rows", SOURCE)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert SOURCE.url in str(error.value)
@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_source(tmp_path, content, 
 
 def test_a_folder_in_a_files_place_is_said(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        read_json(tmp_path, "rows", SOURCE)
+        load_json(tmp_path, "rows", SOURCE)
 
 
 def test_the_digest_follows_content_names_and_sizes(tmp_path):

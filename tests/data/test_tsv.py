@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from adem_bench.data.reading import BadRow
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError
 from adem_bench.images import open_rgb
 from adem_bench.schemas import DataSource
@@ -36,8 +36,8 @@ def table(tmp_path, monkeypatch):
 def split(file: TsvFile, **how):
     """Returns the good rows by index, and the reasons of the others by row."""
     rows = list(file.rows(**how))
-    good = {row.index: row for row in rows if not isinstance(row, BadRow)}
-    return good, {row.id: row.reason for row in rows if isinstance(row, BadRow)}
+    good = {row.index: row for row in rows if not isinstance(row, SkippedRow)}
+    return good, {row.id: row.reason for row in rows if isinstance(row, SkippedRow)}
 
 
 HEADER = "index\timage\tquestion\tanswer"
@@ -81,7 +81,7 @@ def test_a_row_may_refer_to_a_later_one_or_to_one_of_another_split(table):
         "4\t9\tQ\tA\ta",
         "5\t1\tQ\tA\ta",
     )
-    good, bad = split(table(*lines), extract=True, wanted=lambda cells: cells["split"] == "a")
+    good, bad = split(table(*lines), extract=True, row_filter=lambda cells: cells["split"] == "a")
     assert list(good) == ["1"]
     assert open_rgb(good["1"].images[0]).size == (64, 48)
     reason = "mine.tsv, row {}: (index {}) its image is that of row '{}', which has none of its own"

@@ -1,6 +1,6 @@
 import pytest
 
-from adem_bench.tasks.mme.scores import READERS, SUBTASKS, Answered, metric_names, mme_scores
+from adem_bench.tasks.mme.scores import READERS, SUBTASKS, MmeAnswer, metric_names, mme_scores
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_each_rule_reads_as_its_source(text, official, lmms_eval, vlmevalkit):
 
 
 def scores(*answers):
-    rows = [Answered("count", image, said, gold) for image, said, gold in answers]
+    rows = [MmeAnswer("count", image, said, gold) for image, said, gold in answers]
     return {metric.name: metric for metric in mme_scores(rows, ("count",))}
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
-from adem_bench.tasks.mme.scores import Answered, mme_scores
+from adem_bench.tasks.mme.scores import MmeAnswer, mme_scores
 
 OUTCOMES = {"both": ("yes", "no"), "first": ("yes", "yes"), "none": ("no", "yes")}
 """What was said to a question whose answer is yes, then to one whose answer is no."""
@@ -11,7 +11,7 @@ OUTCOMES = {"both": ("yes", "no"), "first": ("yes", "yes"), "none": ("no", "yes"
 def answers(images):
     """Questions of images given as subtask and outcome."""
     return [
-        Answered(subtask, f"{subtask}/{place}", said, gold)
+        MmeAnswer(subtask, f"{subtask}/{place}", said, gold)
         for place, (subtask, outcome) in enumerate(images)
         for said, gold in zip(OUTCOMES[outcome], ("yes", "no"), strict=True)
     ]

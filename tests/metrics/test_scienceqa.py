@@ -3,7 +3,12 @@ import math
 import pytest
 
 from adem_bench.metrics.intervals import wilson
-from adem_bench.tasks.scienceqa.scores import Answered, groups_of, nine_columns, nine_statistics
+from adem_bench.tasks.scienceqa.scores import (
+    ScienceQAAnswer,
+    groups_of,
+    nine_columns,
+    nine_statistics,
+)
 
 SUBJECTS = ["natural science", "social science", "language science"]
 PUBLISHED = {
@@ -17,7 +22,7 @@ def made_up_answers():
     for i in range(4241):
         options = 2 + i % 4
         groups = groups_of(SUBJECTS[i % 3], f"grade{1 + i * 7 % 12}", i % 4 == 0, i % 5 > 2)
-        yield Answered(-1 if i % 11 == 0 else i * 3 % options, i * i % options, groups)
+        yield ScienceQAAnswer(-1 if i % 11 == 0 else i * 3 % options, i * i % options, groups)
 
 
 def test_the_nine_columns_are_those_of_the_published_scorer():
@@ -42,13 +47,15 @@ def test_columns_of_a_question(question, groups):
 
 
 def test_an_empty_column_has_no_value():
-    (nat, *_) = nine_columns([Answered(0, 0, ("SOC",))])
+    (nat, *_) = nine_columns([ScienceQAAnswer(0, 0, ("SOC",))])
     assert (nat.value, nat.count) == (None, 0)
     assert nat.note
 
 
 def test_columns_carry_wilsons_interval_and_their_statistics_are_theirs():
-    answers = {str(n): Answered(n % 2, 0, ("NAT",) if n % 3 else ("SOC", "IMG")) for n in range(30)}
+    answers = {
+        str(n): ScienceQAAnswer(n % 2, 0, ("NAT",) if n % 3 else ("SOC", "IMG")) for n in range(30)
+    }
     statistics = nine_statistics(answers)
     metrics = {metric.name: metric for metric in nine_columns(list(answers.values()))}
     for name in ("NAT", "SOC", "IMG", "average"):

@@ -4,7 +4,7 @@ import pytest
 from adem_bench.tasks.coco_caption import cache as caption_parts
 from adem_bench.tasks.coco_caption import java
 from adem_bench.tasks.coco_caption.cache import CaptionParts
-from adem_bench.tasks.coco_caption.scorers import SCORERS, Scored
+from adem_bench.tasks.coco_caption.scorers import SCORERS, ScorerPart
 from adem_bench.tasks.coco_caption.scores import score_captions
 
 CAPTIONS = {"1": "a man rides a wave", "2": "two dogs playing"}
@@ -18,7 +18,7 @@ def parts(tmp_path, monkeypatch):
 
 
 def test_what_was_scored_once_is_found_again(parts, monkeypatch):
-    made = Scored((0.25,), np.array([[0.5, 1.0], [0.0, 1.0]]))
+    made = ScorerPart((0.25,), np.array([[0.5, 1.0], [0.0, 1.0]]))
     parts().put("CIDEr", made)
     found = parts().get("CIDEr")
     assert found.values == made.values
@@ -32,13 +32,13 @@ def test_what_was_scored_once_is_found_again(parts, monkeypatch):
 
 
 def test_a_torn_or_foreign_part_is_made_anew(parts, tmp_path):
-    parts().put("CIDEr", Scored((0.25,), np.zeros((2, 2))))
+    parts().put("CIDEr", ScorerPart((0.25,), np.zeros((2, 2))))
     (file,) = tmp_path.rglob("CIDEr.npz")
     whole = file.read_bytes()
     for broken in (b"", b"no archive", whole[: len(whole) // 2], whole[:-30] + b"x" * 30):
         file.write_bytes(broken)
         assert parts().get("CIDEr") is None
-    parts().put("CIDEr", Scored((0.25,), np.zeros((3, 2))))  # of another number of images
+    parts().put("CIDEr", ScorerPart((0.25,), np.zeros((3, 2))))  # of another number of images
     assert parts().get("CIDEr") is None
 
 
@@ -50,7 +50,7 @@ def test_what_a_substitute_tokenizer_made_is_not_kept(parts, tmp_path, monkeypat
 
 def test_a_disk_that_refuses_is_no_reason_to_fail(parts, tmp_path):
     (tmp_path / "captions").write_text("in the way")
-    parts().put("CIDEr", Scored((0.25,), np.zeros((2, 2))))
+    parts().put("CIDEr", ScorerPart((0.25,), np.zeros((2, 2))))
     assert parts().get("CIDEr") is None
 
 

@@ -146,7 +146,7 @@ def test_a_malformed_row_is_skipped_with_its_place(captions, row, reason):
     task = build(captions([ROWS[0], row, ROWS[1]]))
     assert [sample.id for sample in task.samples()] == ["42", "7"]
     (skipped,) = task.skipped_rows()
-    assert skipped.sample_id == "row 1"
+    assert skipped.id == "row 1"
     assert reason in skipped.reason
 
 
@@ -276,7 +276,7 @@ def test_a_caption_without_a_word_is_skipped_alone_and_named(write, root, empty)
         ("9/2", "a picture of b"),
     ]
     (skipped,) = data.skipped_rows()
-    assert (skipped.sample_id, skipped.reason) == ("9/1", f"caption {empty!r} holds no word")
+    assert (skipped.id, skipped.reason) == ("9/1", f"caption {empty!r} holds no word")
 
 
 def test_captions_are_learned_in_the_files_order(write, root):

@@ -93,7 +93,7 @@ def test_malformed_lines_are_skipped_with_their_place(mme, write):
     (root / TREE / "count" / "0004.txt").write_bytes(b"\xff\xfe\tYes")
     task = build(root, FEW)
     assert len(list(task.samples())) == 5
-    reasons = {row.sample_id: row.reason for row in task.skipped_rows()}
+    reasons = {row.id: row.reason for row in task.skipped_rows()}
     assert set(reasons) == {"count/0002/0", "count/0002/1", "count/0003", "count/0004"}
     assert reasons["count/0002/1"] == "count/0002.txt, line 2: expected `question<TAB>Yes` or `No`"
 

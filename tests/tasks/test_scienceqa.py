@@ -171,7 +171,7 @@ def test_a_malformed_question_is_skipped_with_its_id_and_the_run_goes_on(science
     assert [sample.id for sample in task.samples()] == ["1", "3"]
     assert [sample.id for sample in task.samples()] == ["1", "3"]
     (skipped,) = task.skipped_rows()
-    assert skipped.sample_id == "2"
+    assert skipped.id == "2"
     assert reason in skipped.reason
 
 
@@ -186,7 +186,7 @@ def test_ids_that_are_odd_are_skipped(science):
     assert [row.id for row in build(root).samples()] == ["1"]
     task = build(root, split="val")
     assert [row.id for row in task.samples()] == ["1"]
-    assert [row.sample_id for row in task.skipped_rows()] == ["1#1", "9"]
+    assert [row.id for row in task.skipped_rows()] == ["1#1", "9"]
 
 
 def test_the_files_may_lie_in_the_data_root_itself(science):

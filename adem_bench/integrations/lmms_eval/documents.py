@@ -64,7 +64,7 @@ def documents_of(seed: Any) -> Any:
         LOG.error("task %s: %s", name, printable(str(error)))  # lmms-eval hides it in its retries
         raise
     for row in found.task.skipped_rows():
-        LOG.warning("task %s leaves out %s: %s", name, row.sample_id, printable(row.reason))
+        LOG.warning("task %s leaves out %s: %s", name, row.id, printable(row.reason))
     rows = [_row(name, root, found.task, sample) for sample in found.samples.values()]
     if not rows:
         raise DataError(f"task {name} has no samples in split {found.task.card.split}")

@@ -71,9 +71,9 @@ def check_samples(
 def _check_malformed(task: Task, found: dict[str, Numbered], findings: Findings) -> None:
     """Take the records of malformed rows out of `found`; they hold an error alone."""
     for row in task.skipped_rows():
-        line, record = found.pop(row.sample_id, (None, None))
+        line, record = found.pop(row.id, (None, None))
         if record is None:
-            findings.add(SAMPLES, f"no record of the malformed row {row.sample_id!r:.80}")
+            findings.add(SAMPLES, f"no record of the malformed row {row.id!r:.80}")
         elif record.error is None:
             findings.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 

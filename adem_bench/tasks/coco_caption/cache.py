@@ -18,7 +18,7 @@ from pathlib import Path
 from adem_bench.data.paths import cache_root
 from adem_bench.errors import AdemBenchError
 from adem_bench.files import write_atomically
-from adem_bench.tasks.coco_caption.scorers import Scored
+from adem_bench.tasks.coco_caption.scorers import ScorerPart
 
 LAYOUT = 1
 """Raised whenever the numbers of a part could change."""
@@ -35,7 +35,7 @@ class CaptionParts:
         self._images = len(captions)
         self._folder = cache_root() / "captions" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def get(self, name: str) -> Scored | None:
+    def get(self, name: str) -> ScorerPart | None:
         """Return a scorer's part; None if it is not there, or not whole."""
         import numpy as np
 
@@ -46,9 +46,9 @@ class CaptionParts:
             return None
         if rows.ndim != 2 or len(rows) != self._images or rows.dtype != np.float64:
             return None
-        return Scored(tuple(values.tolist()), rows)
+        return ScorerPart(tuple(values.tolist()), rows)
 
-    def put(self, name: str, scored: Scored) -> None:
+    def put(self, name: str, scored: ScorerPart) -> None:
         """Keep a scorer's part; a disk that refuses is no reason to fail."""
         import numpy as np
 

@@ -18,13 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adem_bench.data.reading import (
-    BadRow,
-    BadRowError,
+    RowError,
+    SkippedRow,
     broken,
     data_digest,
     is_safe_name,
+    load_json,
     missing,
-    read_json,
 )
 from adem_bench.schemas import DataSource
 
@@ -42,7 +42,7 @@ class CaptionedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class TrainingCaption:
     """One caption, to be learned."""
 
     id: str
@@ -82,14 +82,14 @@ class CaptionFiles:
 
     @cached_property
     def _data(self) -> Any:
-        return read_json(self.path, f"{KARPATHY_HOLDS}, or {COCO_HOLDS}", self.source)
+        return load_json(self.path, f"{KARPATHY_HOLDS}, or {COCO_HOLDS}", self.source)
 
     @cached_property
     def _published_references(self) -> Mapping[int, list[Any]] | None:
         path = self.path.with_name(f"{self.path.stem}_gt.json")
         if not path.is_file():
             return None
-        return self._references(read_json(path, COCO_HOLDS, self.source), path)
+        return self._references(load_json(path, COCO_HOLDS, self.source), path)
 
     def _references(self, data: Any, path: Path) -> Mapping[int, list[Any]]:
         found: dict[int, list[Any]] = defaultdict(list)
@@ -101,8 +101,8 @@ class CaptionFiles:
             raise broken(path, COCO_HOLDS, problem, self.source) from error
         return found
 
-    def rows(self) -> Iterator[CaptionedImage | BadRow]:
-        """Yield the images in the file's order, malformed or repeated ones as `BadRow`.
+    def rows(self) -> Iterator[CaptionedImage | SkippedRow]:
+        """Yield the images in the file's order, malformed or repeated ones as `SkippedRow`.
 
         Raises:
             DataError: a file is missing or malformed.
@@ -112,14 +112,14 @@ class CaptionFiles:
             try:
                 row = self._row(raw, captions)
                 if row.id in seen:
-                    raise BadRowError(f"image id {row.id} stands twice")
-            except BadRowError as error:
+                    raise RowError(f"image id {row.id} stands twice")
+            except RowError as error:
                 yield self._bad_row(number, error)
                 continue
             seen.add(row.id)
             yield row
 
-    def captions(self) -> Iterator[Caption | BadRow]:
+    def captions(self) -> Iterator[TrainingCaption | SkippedRow]:
         """Yield every caption in the file's order; references for scoring play no part.
 
         Raises:
@@ -130,15 +130,15 @@ class CaptionFiles:
             try:
                 image_id, image = self._image(raw)
                 texts = _texts(image_id, [captions] if isinstance(captions, str) else captions)
-            except BadRowError as error:
+            except RowError as error:
                 yield self._bad_row(number, error)
                 continue
             for text in texts:
-                yield Caption(f"{image_id}/{counts[image_id]}", image, text)
+                yield TrainingCaption(f"{image_id}/{counts[image_id]}", image, text)
                 counts[image_id] += 1
 
-    def _bad_row(self, number: int, error: BadRowError) -> BadRow:
-        return BadRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
+    def _bad_row(self, number: int, error: RowError) -> SkippedRow:
+        return SkippedRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
 
     def _raw_rows(self) -> Iterator[tuple[int, Any, Any]]:
         """Yield number, row and captions of every row, none of them checked."""
@@ -170,15 +170,15 @@ class CaptionFiles:
             captions = self._published_references.get(image_id, [])
         texts = _texts(image_id, captions)
         if not all(text.strip() for text in texts):
-            raise BadRowError(f"image {image_id} has an empty caption")
+            raise RowError(f"image {image_id} has an empty caption")
         return CaptionedImage(image_id, image, texts)
 
     def _image(self, raw: Any) -> tuple[int, Path]:
         if not isinstance(raw, dict):
-            raise BadRowError("expected an object with `image` and its captions")
+            raise RowError("expected an object with `image` and its captions")
         name = raw.get("image")
         if not isinstance(name, str) or not is_safe_name(name):
-            raise BadRowError(f"image name {name!r} is no name below the image folder")
+            raise RowError(f"image name {name!r} is no name below the image folder")
         return _image_id(raw, name), self.root / "images" / name
 
     def check_image_folder(self) -> None:
@@ -214,9 +214,9 @@ def _one_an_image(rows: Iterable[tuple[int, Any, Any]]) -> Iterator[tuple[int, A
 
 def _texts(image_id: int, captions: Any) -> tuple[str, ...]:
     if not isinstance(captions, list) or not captions:
-        raise BadRowError(f"image {image_id} has no reference caption")
+        raise RowError(f"image {image_id} has no reference caption")
     if not all(isinstance(caption, str) for caption in captions):
-        raise BadRowError(f"image {image_id} has a caption that is no text")
+        raise RowError(f"image {image_id} has a caption that is no text")
     return tuple(captions)
 
 
@@ -228,4 +228,4 @@ def _image_id(raw: Mapping[str, Any], name: str) -> int:
         found = re.search(r"(?:^|_)([0-9]{1,18})$", text)
         if found:
             return int(found.group(1))
-    raise BadRowError(f"no image id at the end of the name {name!r}")
+    raise RowError(f"no image id at the end of the name {name!r}")

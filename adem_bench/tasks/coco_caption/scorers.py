@@ -32,7 +32,7 @@ Tokens = Mapping[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScorerPart:
     """What a scorer makes of all images."""
 
     values: tuple[float, ...]
@@ -45,7 +45,7 @@ class Scored:
 class Scorer:
     """A scorer, and how its figures follow from its per-image numbers."""
 
-    compute: Callable[[Tokens, Tokens], Scored]
+    compute: Callable[[Tokens, Tokens], ScorerPart]
     """Of one caption and the references of each image, tokenized."""
     formulas: Mapping[str, Formula]
     """A metric's name to its value as a function of the rows' sums."""
@@ -53,7 +53,7 @@ class Scorer:
     """Raises UnavailableError where the scorer cannot run, before any token is made."""
 
 
-def bleu(found: Tokens, wanted: Tokens) -> Scored:
+def bleu(found: Tokens, wanted: Tokens) -> ScorerPart:
     """Return BLEU-1 to BLEU-4; the columns are matches, guesses and the two lengths."""
     import numpy as np
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
@@ -67,7 +67,7 @@ def bleu(found: Tokens, wanted: Tokens) -> Scored:
         length = counts["testlen"]
         closest = min((abs(other - length), other) for other in counts["reflen"])[1]
         rows.append([*counts["correct"], *counts["guess"], length, closest])
-    return Scored(tuple(map(float, scores)), np.array(rows, float))
+    return ScorerPart(tuple(map(float, scores)), np.array(rows, float))
 
 
 def _bleu_formula(order: int) -> Formula:
@@ -84,7 +84,7 @@ def _bleu_formula(order: int) -> Formula:
     return value
 
 
-def rouge(found: Tokens, wanted: Tokens) -> Scored:
+def rouge(found: Tokens, wanted: Tokens) -> ScorerPart:
     """Return ROUGE-L."""
     from pycocoevalcap.rouge.rouge import Rouge
 
@@ -92,7 +92,7 @@ def rouge(found: Tokens, wanted: Tokens) -> Scored:
     return _scored(float(value), scores)
 
 
-def cider(found: Tokens, wanted: Tokens) -> Scored:
+def cider(found: Tokens, wanted: Tokens) -> ScorerPart:
     """Return CIDEr.
 
     Raises:
@@ -107,7 +107,7 @@ def cider(found: Tokens, wanted: Tokens) -> Scored:
     return _scored(float(value), scores)
 
 
-def meteor(found: Tokens, wanted: Tokens) -> Scored:
+def meteor(found: Tokens, wanted: Tokens) -> ScorerPart:
     """Speak METEOR's protocol: `SCORE` lines give statistics, one `EVAL` line the score of all.
 
     Raises:
@@ -133,7 +133,7 @@ def meteor(found: Tokens, wanted: Tokens) -> Scored:
             raise UnavailableError("METEOR answered with something else than a score") from error
     is_whole = (rows[:, 20] == 1) & (rows[:, 21:23] == rows[:, 0:2]).all(axis=1)
     rows[is_whole, 20] = 0  # a caption in one chunk with its reference is not fragmented
-    return Scored((value,), rows)
+    return ScorerPart((value,), rows)
 
 
 def _meteor_formula(sums: Any) -> Any:
@@ -155,7 +155,7 @@ def _meteor_formula(sums: Any) -> Any:
     return np.nan_to_num(mean * (1 - GAMMA * ratio(chunks, together) ** BETA))
 
 
-def spice(found: Tokens, wanted: Tokens) -> Scored:
+def spice(found: Tokens, wanted: Tokens) -> ScorerPart:
     """Return SPICE.
 
     Raises:
@@ -195,12 +195,12 @@ def spice_jar() -> Path:
     return jar
 
 
-def _scored(value: float, scores: Any) -> Scored:
+def _scored(value: float, scores: Any) -> ScorerPart:
     """Return a mean with what it is the mean of."""
     import numpy as np
 
     column = np.asarray(scores, float)
-    return Scored((value,), np.stack([column, np.ones(len(column))], axis=1))
+    return ScorerPart((value,), np.stack([column, np.ones(len(column))], axis=1))
 
 
 def _mean(sums: Any) -> Any:

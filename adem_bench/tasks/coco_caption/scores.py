@@ -15,7 +15,7 @@ from adem_bench.metrics.intervals import Formula, Statistics, with_intervals, wi
 from adem_bench.records import Metric
 from adem_bench.tasks.coco_caption.java import UnavailableError
 from adem_bench.tasks.coco_caption.ptb_tokenizer import official_tokens, substitute_tokens
-from adem_bench.tasks.coco_caption.scorers import SCORERS, Scored, Scorer, Tokens
+from adem_bench.tasks.coco_caption.scorers import SCORERS, Scorer, ScorerPart, Tokens
 
 NAMES = tuple(name for scorer in SCORERS for name in scorer.formulas)
 NOT_THEIRS = ("METEOR", "SPICE")
@@ -46,11 +46,11 @@ class CaptionScores:
 class Kept(Protocol):
     """Parts of scores that were computed before for the same captions and references."""
 
-    def get(self, name: str) -> Scored | None:
+    def get(self, name: str) -> ScorerPart | None:
         """Return what the scorer whose first metric is `name` made, if it is kept."""
         ...
 
-    def put(self, name: str, scored: Scored) -> None:
+    def put(self, name: str, scored: ScorerPart) -> None:
         """Keep what a scorer made of official tokens."""
         ...
 
@@ -105,7 +105,7 @@ def score_untokenized(
 def _scored(
     captions: Mapping[str, str], tokens: _Tokenized, scorers: Sequence[Scorer], kept: Kept | None
 ) -> CaptionScores:
-    scored: list[tuple[Scorer, Scored]] = []
+    scored: list[tuple[Scorer, ScorerPart]] = []
     found: dict[str, Metric] = {}
     for scorer in scorers:
         names = tuple(scorer.formulas)
@@ -132,7 +132,7 @@ def _metric(name: str, value: float, count: int, note: str) -> Metric:
     return Metric(name, value, "fraction", count, note)
 
 
-def _statistics(images: tuple[str, ...], scored: Sequence[tuple[Scorer, Scored]]) -> Statistics:
+def _statistics(images: tuple[str, ...], scored: Sequence[tuple[Scorer, ScorerPart]]) -> Statistics:
     """Put the columns of all scorers side by side."""
     import numpy as np
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adem_bench.data.reading import BadRow
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
@@ -26,7 +26,6 @@ from adem_bench.records import (
     TrainingPair,
 )
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.coco_caption.cache import CaptionParts
 from adem_bench.tasks.coco_caption.files import CaptionedImage, CaptionFiles
 from adem_bench.tasks.coco_caption.scores import NAMES, caption_scores, score_captions
@@ -101,7 +100,7 @@ class CocoCaption:
         self._files.check_image_folder()
         return map(_sample, self._skips.keep(self._files.rows()))
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 
@@ -129,7 +128,7 @@ class CocoCaption:
         for row in self._skips.keep(self._files.captions()):
             caption = clean_caption(row.text)
             if not caption.strip():
-                self._skips.add(BadRow(row.id, f"caption {row.text!r} holds no word"))
+                self._skips.add(SkippedRow(row.id, f"caption {row.text!r} holds no word"))
                 continue
             pair = (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
             yield TrainingPair(row.id, *pair, (row.image,), "clip")

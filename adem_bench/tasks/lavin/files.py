@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.data.reading import (
-    BadRow,
-    BadRowError,
+    RowError,
+    SkippedRow,
     broken,
     data_digest,
     is_safe_name,
+    load_json,
     missing,
-    read_json,
 )
 from adem_bench.schemas import DataSource
 
@@ -31,12 +31,12 @@ COCO_PREFIX = "COCO_train2014_"
 
 
 @dataclass(frozen=True, slots=True)
-class Instruction:
+class InstructionRow:
     """One instruction with its answer."""
 
     id: str
     instruction: str
-    """As it stands in the file, `Instruction: …` and `Response:` included."""
+    """As it stands in the file, `InstructionRow: …` and `Response:` included."""
     answer: str
     image: Path | None
 
@@ -49,40 +49,40 @@ class LavinFiles:
         self.source = source
         self.path = root / FILE
 
-    def rows(self) -> Iterator[Instruction | BadRow]:
-        """Yield the instructions in the file's order, malformed ones as `BadRow`.
+    def rows(self) -> Iterator[InstructionRow | SkippedRow]:
+        """Yield the instructions in the file's order, malformed ones as `SkippedRow`.
 
         Raises:
             DataError: the file is missing or is not in its layout.
         """
-        data = read_json(self.path, HOLDS, self.source)
+        data = load_json(self.path, HOLDS, self.source)
         rows = data.get(SPLIT) if isinstance(data, dict) else None
         if not isinstance(rows, list):
             raise broken(self.path, HOLDS, "no list `all` in it", self.source)
         for number, raw in enumerate(rows):
             try:
                 yield self._row(number, raw)
-            except BadRowError as error:
-                yield BadRow(f"row {number}", f"{FILE}, row {number}: {error}")
+            except RowError as error:
+                yield SkippedRow(f"row {number}", f"{FILE}, row {number}: {error}")
 
-    def _row(self, number: int, raw: Any) -> Instruction:
+    def _row(self, number: int, raw: Any) -> InstructionRow:
         if not isinstance(raw, dict):
-            raise BadRowError(f"expected an object, found {type(raw).__name__}")
+            raise RowError(f"expected an object, found {type(raw).__name__}")
         instruction, answer = raw.get("instruction"), raw.get("answer")
         if not isinstance(instruction, str) or not isinstance(answer, str):
-            raise BadRowError("`instruction` and `answer` must be texts")
+            raise RowError("`instruction` and `answer` must be texts")
         qid = str(raw.get("qid", number))
-        return Instruction(qid, instruction, answer, self._image(qid, raw))
+        return InstructionRow(qid, instruction, answer, self._image(qid, raw))
 
     def _image(self, qid: str, raw: dict[str, Any]) -> Path | None:
         name, source = raw.get("image"), raw.get("image_source")
         if name is None:
             return None
         if source not in ("mscoco", "sqa", None):
-            raise BadRowError(f"`image_source` must be mscoco or sqa, found {source!r}")
+            raise RowError(f"`image_source` must be mscoco or sqa, found {source!r}")
         for part in (name, qid):
             if not is_safe_name(part):
-                raise BadRowError(f"image {name!r} of {qid!r} leaves the image folder")
+                raise RowError(f"image {name!r} of {qid!r} leaves the image folder")
         if source == "sqa":
             return self._scienceqa / qid / "image.png"
         return self._coco / f"{COCO_PREFIX}{name}"  # without a source, as published

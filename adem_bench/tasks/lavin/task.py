@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from adem_bench.data.reading import SkippedRow
 from adem_bench.prompts import INSTRUCTION
 from adem_bench.records import Json, TrainingPair
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.lavin.files import SPLIT, LavinFiles
 from adem_bench.tasks.shared import Skips, check_choice, read_options
 
@@ -51,7 +51,7 @@ class Instruction:
             images = (row.image,) if row.image else ()
             yield TrainingPair(row.id, row.instruction, row.answer, images)
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `training_pairs` has met so far."""
         return self._skips.listed()
 

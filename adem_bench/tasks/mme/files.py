@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adem_bench.data.reading import BadRow, data_digest, missing
+from adem_bench.data.reading import SkippedRow, data_digest, missing
 from adem_bench.schemas import DataSource
 
 TREE = "MME_Benchmark_release_version"
@@ -29,7 +29,7 @@ SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MmeQuestion:
     """One question about one image."""
 
     subtask: str
@@ -51,8 +51,8 @@ class MmeFiles:
         is_tree = any((root / subtask).is_dir() for subtask in subtasks)
         self.folder = root if is_tree and not inner.is_dir() else inner
 
-    def rows(self) -> Iterator[Question | BadRow]:
-        """Yield the questions subtask by subtask, files by name, malformed lines as `BadRow`.
+    def rows(self) -> Iterator[MmeQuestion | SkippedRow]:
+        """Yield the questions subtask by subtask, files by name, malformed lines as `SkippedRow`.
 
         Raises:
             DataError: a subtask's folder or its files are missing.
@@ -82,25 +82,27 @@ class MmeFiles:
             if not path.name.startswith(".") and path.is_file()
         )
 
-    def _questions(self, subtask: str, path: Path) -> Iterator[Question | BadRow]:
+    def _questions(self, subtask: str, path: Path) -> Iterator[MmeQuestion | SkippedRow]:
         place = f"{subtask}/{path.stem}"
         try:
             # Only line feeds part questions: other separators are characters of a question.
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, ValueError) as error:
-            yield BadRow(place, f"{subtask}/{path.name} cannot be read: {error}")
+            yield SkippedRow(place, f"{subtask}/{path.name} cannot be read: {error}")
             return
         image = self._image(subtask, path.stem)
         filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not filled:
-            yield BadRow(place, f"{subtask}/{path.name} holds no question")
+            yield SkippedRow(place, f"{subtask}/{path.name} holds no question")
         for index, (number, line) in enumerate(filled):
             question, _, gold = line.partition("\t")
             if gold.strip().lower() in ("yes", "no"):
-                yield Question(subtask, image, index, question, gold.strip())
+                yield MmeQuestion(subtask, image, index, question, gold.strip())
             else:
                 where = f"{subtask}/{path.name}, line {number}"
-                yield BadRow(f"{place}/{index}", f"{where}: expected `question<TAB>Yes` or `No`")
+                yield SkippedRow(
+                    f"{place}/{index}", f"{where}: expected `question<TAB>Yes` or `No`"
+                )
 
     def _image(self, subtask: str, stem: str) -> Path:
         folder = _either(self.folder / subtask, IMAGES)

@@ -15,7 +15,7 @@ from typing import Any
 from adem_bench.metrics.grouped import widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals, without_points
 from adem_bench.records import Metric
-from adem_bench.tasks.mme.scores import HALVES, Answered
+from adem_bench.tasks.mme.scores import HALVES, MmeAnswer
 
 PARTLY = "bootstrap of images, Wilson where all alike"
 COUNTS = ("right", "questions", "both", "pairs", "hits", "said", "true")
@@ -24,11 +24,11 @@ TOPS = {"": 200.0, "acc": 1.0}
 """The best that a subtask's score and its share of right answers can be."""
 
 
-def mme_statistics(answers: Sequence[Answered]) -> Statistics:
+def mme_statistics(answers: Sequence[MmeAnswer]) -> Statistics:
     """Return what MME's scores rest on: seven counts an image, in the columns of its subtask."""
     import numpy as np
 
-    images: dict[tuple[str, str], list[Answered]] = {}
+    images: dict[tuple[str, str], list[MmeAnswer]] = {}
     for answer in answers:
         images.setdefault((answer.subtask, answer.image), []).append(answer)
     subtasks = list(dict.fromkeys(answer.subtask for answer in answers))
@@ -47,7 +47,7 @@ def mme_statistics(answers: Sequence[Answered]) -> Statistics:
 
 
 def with_mme_intervals(
-    metrics: tuple[Metric, ...], answers: Sequence[Answered]
+    metrics: tuple[Metric, ...], answers: Sequence[MmeAnswer]
 ) -> tuple[Metric, ...]:
     """Return MME's metrics with their intervals.
 
@@ -89,7 +89,7 @@ def _widened(metric: Metric, images: Counter[str]) -> Metric:
     return metric if top is None else widened(metric, count, top)
 
 
-def _counts(questions: Sequence[Answered]) -> list[int]:
+def _counts(questions: Sequence[MmeAnswer]) -> list[int]:
     right = [question.prediction == question.gold for question in questions]
     read = [question for question in questions if question.prediction != "other"]
     is_pair = len(questions) > 1

@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[str], YesNo]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class MmeAnswer:
     """One answered question."""
 
     subtask: str
@@ -65,12 +65,12 @@ def metric_names(subtasks: Sequence[str] = SUBTASKS) -> tuple[str, ...]:
 
 
 def mme_scores(
-    answers: Sequence[Answered], subtasks: Sequence[str] = SUBTASKS
+    answers: Sequence[MmeAnswer], subtasks: Sequence[str] = SUBTASKS
 ) -> tuple[Metric, ...]:
     """Return the two sums, the accuracy, and the scores of every subtask with their details.
 
     Args:
-        answers: Answered questions in any order.
+        answers: MmeAnswer questions in any order.
         subtasks: Those that the benchmark has; a sum over fewer than the official ones says so.
     """
     grouped = {subtask: [a for a in answers if a.subtask == subtask] for subtask in subtasks}
@@ -86,7 +86,7 @@ def mme_scores(
     )
 
 
-def _score(subtask: str, answers: Sequence[Answered]) -> Metric:
+def _score(subtask: str, answers: Sequence[MmeAnswer]) -> Metric:
     pairs = _pairs(answers)
     if not pairs:
         return Metric(subtask, None, "points", len(answers), "no image with all its answers")
@@ -105,7 +105,7 @@ def _sum(half: str, members: Sequence[str], scores: dict[str, Metric]) -> Metric
     return Metric(half, reduce(add, known) if known else None, "points", count, note)
 
 
-def _pairs(answers: Sequence[Answered]) -> list[bool]:
+def _pairs(answers: Sequence[MmeAnswer]) -> list[bool]:
     """Return, for each image with at least two answers, whether all are right."""
     images: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
@@ -113,7 +113,7 @@ def _pairs(answers: Sequence[Answered]) -> list[bool]:
     return [all(right) for right in images.values() if len(right) > 1]
 
 
-def _details(subtask: str, answers: Sequence[Answered]) -> Iterator[Metric]:
+def _details(subtask: str, answers: Sequence[MmeAnswer]) -> Iterator[Metric]:
     yield _fraction(f"{subtask}.acc", [a.prediction == a.gold for a in answers])
     pairs = _pairs(answers)
     # Images are independent of each other, the two questions of one are not.
@@ -138,6 +138,6 @@ def _ratio(name: str, part: int, whole: int, count: int) -> Metric:
     return Metric(name, part / whole if whole else 0.0, "fraction", count, note)
 
 
-def _other(name: str, answers: Sequence[Answered]) -> Metric:
+def _other(name: str, answers: Sequence[MmeAnswer]) -> Metric:
     other = sum(a.prediction == "other" for a in answers)
     return Metric(name, other, "count", len(answers), "neither yes nor no; scored as wrong")

@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from pydantic import Field
 
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
@@ -16,14 +17,13 @@ from adem_bench.metrics.yes_no import YesNo
 from adem_bench.prompts import FORMATS, INSTRUCTION
 from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
-from adem_bench.tasks.mme.files import MmeFiles, Question
+from adem_bench.tasks.mme.files import MmeFiles, MmeQuestion
 from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
 from adem_bench.tasks.mme.scores import (
     PERCEPTION,
     READERS,
     SUBTASKS,
-    Answered,
+    MmeAnswer,
     metric_names,
     mme_scores,
 )
@@ -94,7 +94,7 @@ class Mme:
         """
         return map(_sample, self._skips.keep(self._files.rows()))
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed lines that `samples` has met so far."""
         return self._skips.listed()
 
@@ -223,7 +223,7 @@ class Mme:
         return self._fingerprint
 
 
-def _sample(question: Question) -> Sample:
+def _sample(question: MmeQuestion) -> Sample:
     return Sample(
         id=_sample_id(question),
         fields={"question": question.question},
@@ -234,7 +234,7 @@ def _sample(question: Question) -> Sample:
     )
 
 
-def _sample_id(question: Question) -> str:
+def _sample_id(question: MmeQuestion) -> str:
     return f"{question.subtask}/{question.image.stem}/{question.index}"
 
 
@@ -247,9 +247,9 @@ def _one_field(text: str) -> str:
     return text.replace("\n", "").replace("\r", "").replace("\t", " ")
 
 
-def _answers(records: Sequence[Record]) -> list[Answered]:
+def _answers(records: Sequence[Record]) -> list[MmeAnswer]:
     return [
-        Answered(
+        MmeAnswer(
             subtask=str(record.cluster).partition("/")[0],
             image=str(record.cluster),
             prediction=cast(YesNo, record.prediction),
@@ -260,7 +260,7 @@ def _answers(records: Sequence[Record]) -> list[Answered]:
     ]
 
 
-def _unpaired(answers: Sequence[Answered]) -> list[str]:
+def _unpaired(answers: Sequence[MmeAnswer]) -> list[str]:
     counts = Counter(answer.image for answer in answers)
     single = sum(count == 1 for count in counts.values())
     who = "1 image has" if single == 1 else f"{single} images have"

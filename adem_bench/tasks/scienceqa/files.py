@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.data.reading import (
-    BadRow,
-    BadRowError,
+    RowError,
+    SkippedRow,
     broken,
     data_digest,
     is_safe_name,
+    load_json,
     missing,
-    read_json,
 )
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.schemas import DataSource
@@ -34,7 +34,7 @@ MAX_CHOICES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ScienceQAProblem:
     """One question."""
 
     id: str
@@ -68,7 +68,7 @@ class ScienceQAFiles:
             DataError: pid_splits.json is missing or malformed.
         """
         path = self.folder / SPLITS
-        splits = read_json(path, SPLITS_HOLD, self.source)
+        splits = load_json(path, SPLITS_HOLD, self.source)
         if not isinstance(splits, dict) or not all(
             isinstance(ids, list) for ids in splits.values()
         ):
@@ -83,7 +83,7 @@ class ScienceQAFiles:
             DataError: problems.json is missing or malformed.
         """
         path = self.folder / PROBLEMS
-        problems = read_json(path, PROBLEMS_HOLD, self.source)
+        problems = load_json(path, PROBLEMS_HOLD, self.source)
         if not isinstance(problems, dict) or not problems:
             found = "no problems" if problems == {} else f"a {type(problems).__name__}"
             raise broken(path, PROBLEMS_HOLD, found, self.source)
@@ -97,7 +97,7 @@ class ScienceQAFiles:
             DataError: captions.json is missing or malformed.
         """
         path = self.captions_path
-        data = read_json(path, CAPTIONS_HOLD, self.source)
+        data = load_json(path, CAPTIONS_HOLD, self.source)
         captions = data.get("captions") if isinstance(data, dict) else None
         if not isinstance(captions, dict):
             raise broken(path, CAPTIONS_HOLD, "no `captions` in it", self.source)
@@ -123,8 +123,8 @@ class ScienceQAFiles:
         here = self.folder / CAPTIONS
         return above if above.is_file() and not here.is_file() else here
 
-    def rows(self, split: str, with_captions: bool) -> Iterator[Problem | BadRow]:
-        """Yield the problems of a split in its order, malformed ones as `BadRow`.
+    def rows(self, split: str, with_captions: bool) -> Iterator[ScienceQAProblem | SkippedRow]:
+        """Yield the problems of a split in its order, malformed ones as `SkippedRow`.
 
         Raises:
             CardError: no such split.
@@ -138,30 +138,30 @@ class ScienceQAFiles:
         seen: set[str] = set()
         for number, qid in enumerate(ids):
             if qid in seen:
-                yield BadRow(f"{qid}#{number}", f"{SPLITS}: id {qid} stands twice in {split}")
+                yield SkippedRow(f"{qid}#{number}", f"{SPLITS}: id {qid} stands twice in {split}")
                 continue
             seen.add(qid)
             try:
                 yield self._problem(qid, split, captions.get(qid, ""))
-            except BadRowError as error:
-                yield BadRow(qid, f"{PROBLEMS}, question {qid}: {error}")
+            except RowError as error:
+                yield SkippedRow(qid, f"{PROBLEMS}, question {qid}: {error}")
 
-    def _problem(self, qid: str, split: str, caption: object) -> Problem:
+    def _problem(self, qid: str, split: str, caption: object) -> ScienceQAProblem:
         if qid not in self.problems:
-            raise BadRowError("no such question")
+            raise RowError("no such question")
         raw = self.problems[qid]
         if not isinstance(raw, dict):
-            raise BadRowError(f"expected an object, found {type(raw).__name__}")
+            raise RowError(f"expected an object, found {type(raw).__name__}")
         choices, answer = raw.get("choices"), raw.get("answer")
         if not isinstance(choices, list) or not 1 <= len(choices) <= MAX_CHOICES:
-            raise BadRowError(f"`choices` must be a list of 1 to {MAX_CHOICES} texts")
+            raise RowError(f"`choices` must be a list of 1 to {MAX_CHOICES} texts")
         if not all(isinstance(choice, str) for choice in choices):
-            raise BadRowError("`choices` must hold texts only")
+            raise RowError("`choices` must hold texts only")
         if type(answer) is not int or not 0 <= answer < len(choices):
-            raise BadRowError(f"`answer` must be the index of a choice, found {answer!r}")
+            raise RowError(f"`answer` must be the index of a choice, found {answer!r}")
         if not isinstance(raw.get("question"), str):
-            raise BadRowError("`question` must be a text")
-        return Problem(
+            raise RowError("`question` must be a text")
+        return ScienceQAProblem(
             id=qid,
             question=raw["question"],
             choices=tuple(choices),
@@ -181,10 +181,10 @@ class ScienceQAFiles:
             return None
         for part in (name, qid):
             if not is_safe_name(part) or "/" in part:
-                raise BadRowError(f"image {name!r} of question {qid!r} leaves the image folder")
+                raise RowError(f"image {name!r} of question {qid!r} leaves the image folder")
         folder = raw.get("split", split)
         if folder not in IMAGE_FOLDERS:
-            raise BadRowError(f"`split` must be one of {', '.join(IMAGE_FOLDERS)}")
+            raise RowError(f"`split` must be one of {', '.join(IMAGE_FOLDERS)}")
         return self.folder / "images" / str(folder) / qid / str(name)
 
     def check_image_folder(self) -> None:
@@ -203,7 +203,7 @@ class ScienceQAFiles:
         if with_captions:
             annotations.append(self.captions_path)
         rows = self.rows(split, with_captions)
-        images = [row.image for row in rows if isinstance(row, Problem) and row.image]
+        images = [row.image for row in rows if isinstance(row, ScienceQAProblem) and row.image]
         if images:
             self.check_image_folder()
         return data_digest(annotations, images, self.folder)
@@ -214,5 +214,5 @@ def _text(raw: Mapping[str, Any], field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRowError(f"`{field}` must be a text, found {type(value).__name__}")
+        raise RowError(f"`{field}` must be a text, found {type(value).__name__}")
     return value

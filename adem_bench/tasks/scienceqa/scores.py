@@ -21,7 +21,7 @@ NO_ANSWER = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ScienceQAAnswer:
     """One answered question."""
 
     prediction: int
@@ -52,7 +52,7 @@ def groups_of(subject: str, grade: str, has_hint: bool, has_image: bool) -> tupl
     return tuple(column for column in COLUMNS if found.get(column))
 
 
-def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
+def nine_columns(answers: Sequence[ScienceQAAnswer]) -> tuple[Metric, ...]:
     """Return the eight columns, the average, the answers without an option, the majority's score.
 
     The published code divides by zero where a column is empty; here its value is None.
@@ -70,7 +70,7 @@ def nine_columns(answers: Sequence[Answered]) -> tuple[Metric, ...]:
     )
 
 
-def nine_statistics(answers: Mapping[str, Answered]) -> Statistics:
+def nine_statistics(answers: Mapping[str, ScienceQAAnswer]) -> Statistics:
     """Return what the columns and the average rest on: right answers and questions of each.
 
     Args:
@@ -92,7 +92,7 @@ def nine_statistics(answers: Mapping[str, Answered]) -> Statistics:
     )
 
 
-def _membership(answer: Answered) -> list[bool]:
+def _membership(answer: ScienceQAAnswer) -> list[bool]:
     return [*(column in answer.groups for column in COLUMNS), True]
 
 
@@ -100,7 +100,7 @@ def _column(place: int, width: int) -> Formula:
     return lambda sums: ratio(sums[..., place], sums[..., place + width])
 
 
-def _share(name: str, answers: Sequence[Answered]) -> Metric:
+def _share(name: str, answers: Sequence[ScienceQAAnswer]) -> Metric:
     if not answers:
         return Metric(name, None, "fraction", 0, "no such question was answered")
     right = sum(answer.prediction == answer.reference for answer in answers)

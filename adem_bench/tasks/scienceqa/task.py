@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
@@ -27,8 +28,7 @@ from adem_bench.records import (
     TrainingPair,
 )
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
-from adem_bench.tasks.scienceqa.files import Problem, ScienceQAFiles
+from adem_bench.tasks.scienceqa.files import ScienceQAFiles, ScienceQAProblem
 from adem_bench.tasks.scienceqa.prompts import ANSWER_START, FORMATS, Texts, render
 from adem_bench.tasks.scienceqa.scores import (
     AVERAGE,
@@ -36,7 +36,7 @@ from adem_bench.tasks.scienceqa.scores import (
     LETTERS,
     NO_ANSWER,
     UNREAD,
-    Answered,
+    ScienceQAAnswer,
     groups_of,
     nine_columns,
     nine_statistics,
@@ -108,7 +108,7 @@ class ScienceQA:
                 has_images = True
             yield _sample(problem)
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed questions that `samples` has met so far."""
         return self._skips.listed()
 
@@ -203,15 +203,15 @@ class ScienceQA:
         return self._fingerprint
 
 
-def _answers(records: Sequence[Record]) -> dict[str, Answered]:
+def _answers(records: Sequence[Record]) -> dict[str, ScienceQAAnswer]:
     return {
-        r.sample_id: Answered(int(str(r.prediction)), int(str(r.reference)), r.groups)
+        r.sample_id: ScienceQAAnswer(int(str(r.prediction)), int(str(r.reference)), r.groups)
         for r in scored_records(records)
         if isinstance(r.prediction, int)
     }
 
 
-def _sample(problem: Problem) -> Sample:
+def _sample(problem: ScienceQAProblem) -> Sample:
     return Sample(
         id=problem.id,
         fields={

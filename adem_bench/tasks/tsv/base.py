@@ -10,12 +10,11 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from adem_bench.data.reading import BadRow, BadRowError
+from adem_bench.data.reading import RowError, SkippedRow
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.prompts import INSTRUCTION, TEMPLATE
 from adem_bench.records import Json, Metric, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import DataFile, Strict, TaskCard
-from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
     Skips,
     TokenCount,
@@ -25,7 +24,7 @@ from adem_bench.tasks.shared import (
     read_options,
     scored_records,
 )
-from adem_bench.tasks.tsv.files import TsvFile, TsvRow, Wanted, find_tsv, md5
+from adem_bench.tasks.tsv.files import RowFilter, TsvFile, TsvRow, find_tsv, md5
 from adem_bench.tasks.tsv.predictions import read_table, write_tables
 
 VLMEVALKIT = "vlmevalkit"
@@ -93,26 +92,26 @@ class TsvTask(ABC, Generic[Options]):
         """Return what a row asks; `check` says whether it can be asked.
 
         Raises:
-            BadRowError: not even that can be told.
+            RowError: not even that can be told.
         """
 
     def check(self, row: TsvRow, sample: Sample) -> None:
         """Refuse a row that cannot be asked, or not be scored although others can.
 
         Raises:
-            BadRowError: what is wrong with it.
+            RowError: what is wrong with it.
         """
         if not row.text("question"):
-            raise BadRowError("it has no question")
+            raise RowError("it has no question")
         if "answer" in row.cells and not row.text("answer"):
-            raise BadRowError("it has no answer")
+            raise RowError("it has no answer")
         self.check_answer(row, sample)
 
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
         """Refuse a right answer that is none of this kind: rows of another benchmark have such.
 
         Raises:
-            BadRowError: what was found and what is expected.
+            RowError: what was found and what is expected.
         """
 
     @abstractmethod
@@ -201,21 +200,21 @@ class TsvTask(ABC, Generic[Options]):
             try:
                 sample = self.sample(row)
                 self.check(row, sample)
-            except BadRowError as error:
+            except RowError as error:
                 place = f"{self.tsv.path.name}, row {row.number}: (index {row.index}) "
-                self._skips.add(BadRow(f"row {row.number}", f"{place}{error}"))
+                self._skips.add(SkippedRow(f"row {row.number}", f"{place}{error}"))
                 continue
             yield sample
 
-    def _rows(self, extract: bool) -> Iterator[TsvRow | BadRow]:
+    def _rows(self, extract: bool) -> Iterator[TsvRow | SkippedRow]:
         self._without_image = 0
-        for row in self.tsv.rows(extract, self._wanted()):
+        for row in self.tsv.rows(extract, self._row_filter()):
             if isinstance(row, TsvRow) and not row.images and not self.options.text_only:
                 self._without_image += 1
             else:
                 yield row
 
-    def _wanted(self) -> Wanted | None:
+    def _row_filter(self) -> RowFilter | None:
         value = self.options.rows.get(self.card.split)
         if value is None:
             return None
@@ -226,7 +225,7 @@ class TsvTask(ABC, Generic[Options]):
             )
         return lambda cells: cells["split"].strip() == value
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 
@@ -306,7 +305,7 @@ class TsvTask(ABC, Generic[Options]):
         records = []
         for number, row in enumerate(table, 1):
             sample = known[row["index"]]
-            if isinstance(sample, Skipped):
+            if isinstance(sample, SkippedRow):
                 records.append(
                     Record(
                         row["index"], "", row["prediction"], None, None, None, error=sample.reason
@@ -316,18 +315,18 @@ class TsvTask(ABC, Generic[Options]):
                 records.append(self._record(path, number, row, sample))
         return records
 
-    def _known(self) -> dict[str, Sample | Skipped] | None:
+    def _known(self) -> dict[str, Sample | SkippedRow] | None:
         """Return index to sample, or to why there is none; None without data."""
         if not self._is_there():
             return None
-        found: dict[str, Sample | Skipped] = {}
+        found: dict[str, Sample | SkippedRow] = {}
         for row in self._rows(extract=False):
             if isinstance(row, TsvRow):
                 try:
                     sample = found[row.index] = self.sample(row)
                     self.check(row, sample)
-                except BadRowError as error:
-                    found[row.index] = Skipped(row.index, f"row {row.number}: {error}")
+                except RowError as error:
+                    found[row.index] = SkippedRow(row.index, f"row {row.number}: {error}")
         return found
 
     def _record(
@@ -338,7 +337,7 @@ class TsvTask(ABC, Generic[Options]):
             sample = self.predicted(TsvRow(number, index, row, ()), known)
             if known is None:
                 self.check_answer(TsvRow(number, index, row, ()), sample)
-        except BadRowError as error:
+        except RowError as error:
             raise PredictionsError(f"{path}, row {number} (index {index}): {error}") from error
         found = self.parse_response(sample, Response(row["prediction"]))
         return Record(
@@ -362,7 +361,7 @@ class TsvTask(ABC, Generic[Options]):
             known: The data's sample, where there is data.
 
         Raises:
-            BadRowError: it cannot be scored.
+            RowError: it cannot be scored.
         """
         if known is not None and not (self.is_vlmevalkit and "answer" in row.cells):
             return known

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.metrics.intervals import Statistics, with_intervals
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
@@ -41,7 +41,7 @@ class CaptionOptions(TsvOptions):
     max_new_tokens: int = 40
 
 
-class Caption(TsvTask[CaptionOptions]):
+class TsvCaption(TsvTask[CaptionOptions]):
     """Captions of images, scored against several references each."""
 
     formats = (VLMEVALKIT, "instruction", PICTURE)
@@ -77,7 +77,7 @@ class Caption(TsvTask[CaptionOptions]):
     def check(self, row: TsvRow, sample: Sample) -> None:
         """Refuse an image without a reference where others have some."""
         if "answer" in row.cells and not sample.reference:
-            raise BadRowError("it has no reference caption")
+            raise RowError("it has no reference caption")
 
     def prompt(self, sample: Sample) -> str:
         """Return the question, or the prompt of the published caption training."""

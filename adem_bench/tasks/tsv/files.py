@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TextIO
 
 from adem_bench.data.reading import (
-    BadRow,
-    BadRowError,
+    RowError,
+    SkippedRow,
     broken,
     data_digest,
     is_safe_name,
@@ -35,7 +35,7 @@ MAX_LITERAL = 1 << 20
 MAX_REFERENCE_LENGTH = 64
 """Characters up to which an image cell names another row (image_base.py of VLMEvalKit)."""
 HOLDS = "a tab-separated file of VLMEvalKit: index, image or image_path, question, answer, …"
-Wanted = Callable[[Mapping[str, str]], bool]
+RowFilter = Callable[[Mapping[str, str]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,14 @@ def find_tsv(name: str, root: Path, beside: Path | None, source: DataSource) -> 
     Raises:
         DataError: it is in none of these places.
     """
-    wanted = Path(name if name.endswith(".tsv") else f"{name}.tsv").expanduser()
+    asked = Path(name if name.endswith(".tsv") else f"{name}.tsv").expanduser()
     folders = [root, root / "LMUData", *([beside] if beside else []), lmu_folder()]
     for folder in folders:
-        if (folder / wanted).is_file():
-            return folder / wanted
+        if (folder / asked).is_file():
+            return folder / asked
     others = ", ".join(str(folder) for folder in folders[1:])
-    places = "" if wanted.is_absolute() else f" (also looked for in {others})"
-    raise missing(root / wanted, f"{HOLDS}{places}", source)
+    places = "" if asked.is_absolute() else f" (also looked for in {others})"
+    raise missing(root / asked, f"{HOLDS}{places}", source)
 
 
 def lmu_folder() -> Path:
@@ -158,13 +158,13 @@ class TsvFile:
             raise broken(self.path, HOLDS, found, self.source)
 
     def rows(
-        self, extract: bool = False, wanted: Wanted | None = None
-    ) -> Iterator[TsvRow | BadRow]:
-        """Yield the rows in order; those that cannot be used as `BadRow`, named `row N`.
+        self, extract: bool = False, row_filter: RowFilter | None = None
+    ) -> Iterator[TsvRow | SkippedRow]:
+        """Yield the rows in order; those that cannot be used as `SkippedRow`, named `row N`.
 
         Args:
             extract: Whether images are taken out of the file into the cache.
-            wanted: Which rows to yield, by their cells; images of others stay where they are.
+            row_filter: Which rows to yield, by their cells; images of others stay where they are.
 
         Raises:
             DataError: the file is missing or unreadable, or the cache cannot be written.
@@ -173,10 +173,10 @@ class TsvFile:
         for number, cells in self._cells():
             try:
                 if isinstance(cells, str):
-                    raise BadRowError(cells)
-                row = self._row(number, cells, seen, extract, wanted)
-            except BadRowError as error:
-                yield BadRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
+                    raise RowError(cells)
+                row = self._row(number, cells, seen, extract, row_filter)
+            except RowError as error:
+                yield SkippedRow(f"row {number}", f"{self.path.name}, row {number}: {error}")
                 continue
             if row is not None:
                 yield row
@@ -187,20 +187,20 @@ class TsvFile:
         cells: dict[str, str],
         seen: _Seen,
         extract: bool,
-        wanted: Wanted | None,
+        row_filter: RowFilter | None,
     ) -> TsvRow | None:
         image = cells.pop("image", "").strip()
         index = cells["index"].strip()
         if not index:
-            raise BadRowError("it has no index")
+            raise RowError("it has no index")
         if index in seen.rows:
-            raise BadRowError(f"index {index} stands twice, first in row {seen.rows[index]}")
+            raise RowError(f"index {index} stands twice, first in row {seen.rows[index]}")
         seen.rows[index] = number
         parts = _parts(image)
         is_own = bool(parts) and all(len(part) > MAX_REFERENCE_LENGTH for part in parts)
         if is_own:
             seen.images[index] = tuple(self._cache.path_of(part) for part in parts)
-        if wanted is not None and not wanted(cells):
+        if row_filter is not None and not row_filter(cells):
             return None
         try:
             _check_text(cells)
@@ -210,23 +210,25 @@ class TsvFile:
                     self._cache.fill(zip(images, parts, strict=True))
             elif parts:
                 images = tuple(
-                    path for part in parts for path in self._referred(part, seen, extract, wanted)
+                    path
+                    for part in parts
+                    for path in self._referred(part, seen, extract, row_filter)
                 )
             else:
                 images = self._named(cells.get("image_path", ""))
-        except BadRowError as error:
-            raise BadRowError(f"(index {index}) {error}") from error
+        except RowError as error:
+            raise RowError(f"(index {index}) {error}") from error
         return TsvRow(number, index, cells, images)
 
     def _referred(
-        self, index: str, seen: _Seen, extract: bool, wanted: Wanted | None
+        self, index: str, seen: _Seen, extract: bool, row_filter: RowFilter | None
     ) -> tuple[Path, ...]:
         """Return the images of the row that an image cell names."""
         images = seen.images.get(index) or self._all_images.get(index)
         if images is None:
-            raise BadRowError(f"its image is that of row {index[:80]!r}, which has none of its own")
+            raise RowError(f"its image is that of row {index[:80]!r}, which has none of its own")
         if extract and not all(path.is_file() for path in images):
-            self._extract_referred(wanted)
+            self._extract_referred(row_filter)
         return images
 
     @cached_property
@@ -240,11 +242,11 @@ class TsvFile:
                     found.setdefault(cells["index"].strip(), tuple(map(self._cache.path_of, parts)))
         return found
 
-    def _extract_referred(self, wanted: Wanted | None) -> None:
-        """Take out every image that some wanted row refers to: later rows', or of other splits."""
+    def _extract_referred(self, row_filter: RowFilter | None) -> None:
+        """Take out every image that some chosen row refers to: later rows', or of other splits."""
         referred: set[str] = set()
         for _, cells in self._cells():
-            if isinstance(cells, dict) and (wanted is None or wanted(cells)):
+            if isinstance(cells, dict) and (row_filter is None or row_filter(cells)):
                 parts = _parts(cells["image"].strip())
                 referred.update(part for part in parts if len(part) <= MAX_REFERENCE_LENGTH)
         for _, cells in self._cells():
@@ -263,7 +265,7 @@ class TsvFile:
         if path.is_absolute() and path.is_relative_to(self.path.parent.absolute()):
             return path
         if not is_safe_name(name):
-            raise BadRowError(f"image path {name[:200]!r} leads out of {self.path.parent}")
+            raise RowError(f"image path {name[:200]!r} leads out of {self.path.parent}")
         candidates = [folder / name for folder in self._image_folders]
         return next((path for path in candidates if path.is_file()), candidates[0])
 
@@ -374,4 +376,4 @@ def _check_text(cells: Mapping[str, str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise BadRowError(f"column {column} is not UTF-8") from error
+            raise RowError(f"column {column} is not UTF-8") from error

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from adem_bench.data.paths import cache_root
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.errors import DataError
 
 FOLDER = "tsv-images"
@@ -51,7 +51,7 @@ class ImageCache:
             images: Paths as `path_of` gives them, with their base64 texts.
 
         Raises:
-            BadRowError: a text is not base64, no image, or one of absurd size.
+            RowError: a text is not base64, no image, or one of absurd size.
             DataError: the cache cannot be written.
         """
         for path, text in images:
@@ -97,13 +97,13 @@ def _decoded(text: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRowError(f"its image is not base64 ({error})") from error
+        raise RowError(f"its image is not base64 ({error})") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(BytesIO(data)).close()
     except (Image.DecompressionBombError, MemoryError) as error:
-        raise BadRowError(f"its image is too large: {error}") from error
+        raise RowError(f"its image is too large: {error}") from error
     except Exception as error:  # broken files raise nearly anything in Pillow
-        raise BadRowError(f"its image is of no known format ({len(data)} bytes)") from error
+        raise RowError(f"its image is of no known format ({len(data)} bytes)") from error
     return data

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Literal
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
@@ -38,7 +38,7 @@ class MathVistaOptions(TsvOptions):
     """How an answer is found: our rule, or what VLMEvalKit takes before it asks its judge."""
 
 
-class MathVista(TsvTask[MathVistaOptions]):
+class TsvMathVista(TsvTask[MathVistaOptions]):
     """Questions of mathematics on figures."""
 
     needs = (
@@ -89,7 +89,7 @@ class MathVista(TsvTask[MathVistaOptions]):
         super().check(row, sample)
         options = sample.fields["options"]
         if row.text("question_type") == "multi_choice" and sample.reference not in options:
-            raise BadRowError(
+            raise RowError(
                 f"its answer_option {str(sample.reference)[:40]!r} is none of {', '.join(options)}"
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Literal
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.multiple_choice import (
@@ -60,7 +60,7 @@ class ChoiceOptions(TsvOptions):
     """What becomes of questions without options: VLMEvalKit takes the answer for option A."""
 
 
-class MultipleChoice(TsvTask[ChoiceOptions]):
+class TsvMultipleChoice(TsvTask[ChoiceOptions]):
     """Questions with lettered options."""
 
     formats = (VLMEVALKIT, "instruction", QCM)
@@ -113,22 +113,22 @@ class MultipleChoice(TsvTask[ChoiceOptions]):
         shown = sample.fields["shown"]
         options = {**sample.fields["options"], **shown}
         if len(options) < 2:
-            raise BadRowError(f"it has {len(options)} options that are not empty; expected two")
+            raise RowError(f"it has {len(options)} options that are not empty; expected two")
         super().check(row, sample)
         if sample.reference is not None and sample.reference not in options:
-            raise BadRowError(
+            raise RowError(
                 f"its answer {str(sample.reference)[:40]!r} is none of its options "
                 f"{', '.join(options)}"
             )
         if self.prompt_format == QCM and list(shown) != list(ascii_uppercase[: len(shown)]):
-            raise BadRowError(f"format {QCM} cannot show its options {', '.join(shown)}")
+            raise RowError(f"format {QCM} cannot show its options {', '.join(shown)}")
         if self.options.circular and not (row.index.isascii() and row.index.isdigit()):
-            raise BadRowError("rotations are known by numbers, and its index is none")
+            raise RowError("rotations are known by numbers, and its index is none")
 
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
         """Refuse an answer that is no letter."""
         if sample.reference is not None and str(sample.reference) not in LETTERS:
-            raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is no option's letter")
+            raise RowError(f"its answer {str(sample.reference)[:40]!r} is no option's letter")
 
     def prompt(self, sample: Sample) -> str:
         """Return hint, question and options, as VLMEvalKit has them or as the QCM-A format."""
@@ -196,7 +196,7 @@ def _choices(records: Sequence[Record]) -> list[Choice]:
             prediction=str(record.prediction or NONE),
             reference=str(record.reference),
             groups=record.groups,
-            is_main_process=question_of(record.sample_id) == record.sample_id,
+            is_unrotated=question_of(record.sample_id) == record.sample_id,
         )
         for record in records
         if record.reference is not None

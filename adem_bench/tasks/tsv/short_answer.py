@@ -48,7 +48,7 @@ class AnswerOptions(TsvOptions):
     """Whose processing of answers VQA accuracy uses; the other metrics have one way only."""
 
 
-class ShortAnswer(TsvTask[AnswerOptions]):
+class TsvShortAnswer(TsvTask[AnswerOptions]):
     """Questions with a text, or several, for an answer."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
@@ -109,7 +109,7 @@ class ShortAnswer(TsvTask[AnswerOptions]):
         return grouped_statistics(scored(scored_records(records)), SCORE, "images")
 
 
-class OcrBench(ShortAnswer):
+class TsvOcrBench(TsvShortAnswer):
     """OCRBench: how many of its 1,000 answers hold what was asked for."""
 
     needs = ("index", "image|image_path", "question", "category")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.errors import CardError
 from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
@@ -16,16 +16,16 @@ from adem_bench.metrics.yes_no import (
     POPE_DETAILS,
     READERS,
     Answer,
+    YesNo,
     hallusion_metrics,
     hallusion_statistics,
     pope_metrics,
     pope_statistics,
 )
-from adem_bench.metrics.yes_no import YesNo as Word
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
-from adem_bench.tasks.mme.scores import SUBTASKS, Answered, metric_names, mme_scores
+from adem_bench.tasks.mme.scores import SUBTASKS, MmeAnswer, metric_names, mme_scores
 from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT_SCORING,
@@ -39,7 +39,7 @@ from adem_bench.tasks.tsv.files import TsvRow
 ACCURACY = "accuracy"
 
 
-class YesNoOptions(TsvOptions):
+class TsvYesNoOptions(TsvOptions):
     """Settings of a yes-or-no card."""
 
     answer_rule: Literal["vlmevalkit", "official", "lmms_eval"] = "vlmevalkit"
@@ -47,14 +47,14 @@ class YesNoOptions(TsvOptions):
     evaluate.py."""
 
 
-class YesNo(TsvTask[YesNoOptions]):
+class TsvYesNo(TsvTask[TsvYesNoOptions]):
     """Questions to be answered by yes or no; the figure is the share of right answers."""
 
     official: tuple[str, str] | None = None
     """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, YesNoOptions)
+        super().__init__(card, data_root, TsvYesNoOptions)
         self._rule: str = self.options.answer_rule
         if self._rule == "official":
             if self.official is None:
@@ -104,7 +104,7 @@ class YesNo(TsvTask[YesNoOptions]):
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
         """Refuse an answer that is neither yes nor no."""
         if sample.reference is not None and str(sample.reference).lower() not in ("yes", "no"):
-            raise BadRowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
+            raise RowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`."""
@@ -123,7 +123,7 @@ class YesNo(TsvTask[YesNoOptions]):
         return grouped_statistics(_scored(scored_records(records)), ACCURACY, "images")
 
 
-class Mme(YesNo):
+class TsvMme(TsvYesNo):
     """MME: a sum of subtasks' scores for perception and one for cognition."""
 
     official = ("mme", "yes or no in the first four characters")
@@ -141,7 +141,7 @@ class Mme(YesNo):
         """Refuse also a category that MME does not have."""
         super().check_answer(row, sample)
         if row.text("category") not in SUBTASKS:
-            raise BadRowError(f"its category {row.text('category')[:40]!r} is none of MME's")
+            raise RowError(f"its category {row.text('category')[:40]!r} is none of MME's")
 
     def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return MME's scores."""
@@ -154,7 +154,7 @@ class Mme(YesNo):
         return mme_statistics(_mme(scored_records(records)))
 
 
-class Pope(YesNo):
+class TsvPope(TsvYesNo):
     """POPE: precision, recall and F1 of yes, overall and by how objects were chosen."""
 
     official = ("pope", "no if the first sentence has the word no or not, else yes")
@@ -179,7 +179,7 @@ class Pope(YesNo):
         return pope_statistics(_answers(scored_records(records)))
 
 
-class HallusionBench(YesNo):
+class TsvHallusionBench(TsvYesNo):
     """HallusionBench: accuracies of answers, figures and questions."""
 
     def metric_names(self) -> Sequence[str]:
@@ -190,7 +190,7 @@ class HallusionBench(YesNo):
         """Return subcategory and set of an index such as `VD_figure_0_1_2_3`."""
         parts = row.index.split("_")
         if len(parts) < 6:
-            raise BadRowError("its index does not end in set, figure and question: …_1_0_2")
+            raise RowError("its index does not end in set, figure and question: …_1_0_2")
         return f"{row.text('l2-category')}/{parts[3]}"
 
     def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
@@ -209,15 +209,15 @@ def _gold(record: Record) -> Literal["yes", "no"]:
 
 def _answers(records: Sequence[Record]) -> list[Answer]:
     return [
-        Answer(r.sample_id, r.cluster or r.sample_id, cast(Word, r.prediction), _gold(r), r.groups)
+        Answer(r.sample_id, r.cluster or r.sample_id, cast(YesNo, r.prediction), _gold(r), r.groups)
         for r in records
     ]
 
 
-def _mme(records: Sequence[Record]) -> list[Answered]:
+def _mme(records: Sequence[Record]) -> list[MmeAnswer]:
     return [
-        Answered(
-            str(r.cluster).partition("/")[0], str(r.cluster), cast(Word, r.prediction), _gold(r)
+        MmeAnswer(
+            str(r.cluster).partition("/")[0], str(r.cluster), cast(YesNo, r.prediction), _gold(r)
         )
         for r in records
     ]

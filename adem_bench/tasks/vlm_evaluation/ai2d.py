@@ -31,7 +31,7 @@ SUITE_CHOICES = 4
 """Letters that vlm-evaluation asks for."""
 
 
-class MultipleChoiceOptions(QuestionOptions):
+class Ai2dOptions(QuestionOptions):
     """Settings of a multiple-choice card."""
 
     layout: Literal["ai2d"] = "ai2d"
@@ -42,10 +42,10 @@ class MultipleChoiceOptions(QuestionOptions):
     max_new_tokens: TokenCount = 8
 
 
-class MultipleChoice(QuestionTask[MultipleChoiceOptions]):
+class Ai2d(QuestionTask[Ai2dOptions]):
     """Questions with lettered options."""
 
-    options_kind = MultipleChoiceOptions
+    options_kind = Ai2dOptions
 
     def open_files(self, root: Path) -> QuestionFiles:
         """Return AI2D's reader."""

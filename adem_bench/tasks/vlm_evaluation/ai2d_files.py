@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adem_bench.data.reading import BadRowError, broken, missing, read_json
+from adem_bench.data.reading import RowError, broken, load_json, missing
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
     QuestionFiles,
@@ -16,7 +16,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
     one_of,
     text,
     texts,
-    whole,
+    whole_number,
 )
 
 IDS_HOLD = "AI2D's test images, one number a line"
@@ -64,7 +64,7 @@ class Ai2dFiles(QuestionFiles):
 
     def _raw_rows(self) -> Iterator[tuple[str, Any]]:
         for path in self._question_files:
-            raw = read_json(path, self.holds, self.source)
+            raw = load_json(path, self.holds, self.source)
             asked = raw.get("questions") if isinstance(raw, dict) else None
             if not isinstance(asked, dict):
                 yield path.name, raw
@@ -76,7 +76,7 @@ class Ai2dFiles(QuestionFiles):
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         row = raw.get("row")
         if not isinstance(row, dict):
-            raise BadRowError("expected `questions`, an object of objects")
+            raise RowError("expected `questions`, an object of objects")
         group = "test" if _number(raw["file"]) in self._test_images else "val"
         if self.split not in ("all", group):
             return None
@@ -96,11 +96,11 @@ class Ai2dFiles(QuestionFiles):
 
 
 def _question(raw: Mapping[str, Any], question_id: str, image: Path, suite_id: str) -> Question:
-    choices, answer = texts(raw["choices"], "choices"), whole(raw, "answer")
+    choices, answer = texts(raw["choices"], "choices"), whole_number(raw, "answer")
     if not MIN_CHOICES <= len(choices) <= MAX_CHOICES:
-        raise BadRowError(f"{len(choices)} options, expected {MIN_CHOICES} to {MAX_CHOICES}")
+        raise RowError(f"{len(choices)} options, expected {MIN_CHOICES} to {MAX_CHOICES}")
     if not 0 <= answer < len(choices):
-        raise BadRowError(f"the answer must be the index of an option, found {answer}")
+        raise RowError(f"the answer must be the index of an option, found {answer}")
     return Question(
         id=question_id,
         text=text(raw, "question"),

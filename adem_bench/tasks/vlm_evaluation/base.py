@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.grouped import Scored
 from adem_bench.prompts import FORMATS, INSTRUCTION
 from adem_bench.records import Json, Metric, Prediction, Record, Request, Response, Result, Sample
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import Skipped
 from adem_bench.tasks.shared import (
     Skips,
     TokenCount,
@@ -124,7 +124,7 @@ class QuestionTask(ABC, Generic[Options]):
         """
         return map(_sample, self._skips.keep(self.files.rows()))
 
-    def skipped_rows(self) -> Sequence[Skipped]:
+    def skipped_rows(self) -> Sequence[SkippedRow]:
         """Return the malformed rows that `samples` has met so far."""
         return self._skips.listed()
 

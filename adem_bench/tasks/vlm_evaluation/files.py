@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from adem_bench.data.reading import (
-    BadRow,
-    BadRowError,
+    RowError,
+    SkippedRow,
     broken,
     data_digest,
     is_safe_name,
@@ -68,8 +68,8 @@ class QuestionFiles(ABC):
         self.source = source
         self.index = root / index if index else None
 
-    def rows(self) -> Iterator[Question | BadRow]:
-        """Yield the questions in the file's order, malformed or repeated ones as `BadRow`.
+    def rows(self) -> Iterator[Question | SkippedRow]:
+        """Yield the questions in the file's order, malformed or repeated ones as `SkippedRow`.
 
         Raises:
             DataError: a file is missing or malformed, or has no question of the split.
@@ -79,13 +79,13 @@ class QuestionFiles(ABC):
         for place, raw in self._indexed_rows() if self.index else self._raw_rows():
             try:
                 if not isinstance(raw, dict):
-                    raise BadRowError(f"expected an object, found {type(raw).__name__}")
+                    raise RowError(f"expected an object, found {type(raw).__name__}")
                 question = (self._read_index if self.index else self._read)(place, raw)
                 if question and question.id in seen:
-                    raise BadRowError(f"question {question.id!r} stands twice")
-            except BadRowError as error:
+                    raise RowError(f"question {question.id!r} stands twice")
+            except RowError as error:
                 is_empty = False
-                yield BadRow(place, f"{self.main_file.name}, {place}: {error}")
+                yield SkippedRow(place, f"{self.main_file.name}, {place}: {error}")
                 continue
             if question:
                 is_empty = False
@@ -135,7 +135,7 @@ class QuestionFiles(ABC):
         """Return the question of a row; None for one of another split.
 
         Raises:
-            BadRowError: the row cannot be used.
+            RowError: the row cannot be used.
         """
 
     @abstractmethod
@@ -162,74 +162,74 @@ class QuestionFiles(ABC):
         """Return an image's path.
 
         Raises:
-            BadRowError: the name leaves the image folder.
+            RowError: the name leaves the image folder.
         """
         if not isinstance(name, str) or not is_safe_name(name):
-            raise BadRowError(f"image name {name!r} is no name below the image folder")
+            raise RowError(f"image name {name!r} is no name below the image folder")
         return self.image_folder / name
 
     def indexed_image(self, raw: Mapping[str, Any]) -> Path:
         """Return the path of the image that an index names from the suite's root.
 
         Raises:
-            BadRowError: it lies elsewhere than the data set's images.
+            RowError: it lies elsewhere than the data set's images.
         """
         name = text(raw, "img_path")
         for folder in self.image_folders:
             start = folder.format(split=self.split) + "/"
             if name.startswith(start):
                 return self.image(name.removeprefix(start))
-        raise BadRowError(f"`img_path` {name!r} is not below {self.image_folders[-1]}")
+        raise RowError(f"`img_path` {name!r} is not below {self.image_folders[-1]}")
 
 
 def text(raw: Mapping[str, Any], field: str) -> str:
     """Return a field that must be a text.
 
     Raises:
-        BadRowError: it is missing, empty or something else.
+        RowError: it is missing, empty or something else.
     """
     value = raw.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise BadRowError(f"`{field}` must be a text, found {value!r:.60}")
+        raise RowError(f"`{field}` must be a text, found {value!r:.60}")
     return value
 
 
-def whole(raw: Mapping[str, Any], field: str) -> int:
+def whole_number(raw: Mapping[str, Any], field: str) -> int:
     """Return a field that must be a whole number, also in text.
 
     Raises:
-        BadRowError: it is missing or something else.
+        RowError: it is missing or something else.
     """
     value = raw.get(field)
     if type(value) is int:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
-    raise BadRowError(f"`{field}` must be a whole number, found {value!r:.60}")
+    raise RowError(f"`{field}` must be a whole number, found {value!r:.60}")
 
 
 def identifier(raw: Mapping[str, Any], field: str) -> str:
     """Return a field that must be a text or a whole number, as text.
 
     Raises:
-        BadRowError: it is missing or something else.
+        RowError: it is missing or something else.
     """
     value = raw.get(field)
     if type(value) is int or (isinstance(value, str) and value.strip()):
         return str(value)
-    raise BadRowError(f"`{field}` must be a text or a whole number, found {value!r:.60}")
+    raise RowError(f"`{field}` must be a text or a whole number, found {value!r:.60}")
 
 
 def texts(values: object, field: str) -> list[str]:
     """Return a list of texts, at least one.
 
     Raises:
-        BadRowError: something else.
+        RowError: something else.
     """
     if not isinstance(values, list) or not values:
-        raise BadRowError(f"`{field}` must be a list of texts, found {values!r:.60}")
+        raise RowError(f"`{field}` must be a list of texts, found {values!r:.60}")
     if not all(isinstance(value, str) for value in values):
-        raise BadRowError(f"`{field}` must hold texts only")
+        raise RowError(f"`{field}` must hold texts only")
     return values
 
 
@@ -243,9 +243,9 @@ def one_of(raw: Mapping[str, Any], field: str, known: Sequence[str]) -> str:
     """Return a field that must be one of some texts.
 
     Raises:
-        BadRowError: it is another.
+        RowError: it is another.
     """
     value = raw.get(field)
     if value not in known:
-        raise BadRowError(f"`{field}` must be one of {', '.join(known)}, found {value!r:.60}")
+        raise RowError(f"`{field}` must be one of {', '.join(known)}, found {value!r:.60}")
     return str(value)

@@ -40,7 +40,7 @@ WORDS = {"pope": ("yes", "no"), "vsr": ("true", "false")}
 SUITE_FIELDS = {"pope": "yes_no_probabilities", "vsr": "true_false_probabilities"}
 
 
-class YesNoOptions(QuestionOptions):
+class PopeVsrOptions(QuestionOptions):
     """Settings of a yes-or-no card."""
 
     layout: Literal["pope", "vsr"]
@@ -53,10 +53,10 @@ class YesNoOptions(QuestionOptions):
     max_new_tokens: TokenCount = 8
 
 
-class YesNoTask(QuestionTask[YesNoOptions]):
+class PopeVsr(QuestionTask[PopeVsrOptions]):
     """Questions or statements that are so or not."""
 
-    options_kind = YesNoOptions
+    options_kind = PopeVsrOptions
 
     def open_files(self, root: Path) -> QuestionFiles:
         """Return the layout's reader."""

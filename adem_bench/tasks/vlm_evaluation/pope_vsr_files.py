@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.data.streaming import lines
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
@@ -15,7 +15,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
     numbered,
     one_of,
     text,
-    whole,
+    whole_number,
 )
 
 SAMPLINGS = ("random", "popular", "adversarial")
@@ -83,16 +83,16 @@ class VsrFiles(QuestionFiles):
         return numbered(lines(self.main_file, self.holds, self.source), "line")
 
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
-        label = whole(raw, "label")
+        label = whole_number(raw, "label")
         if label not in (0, 1):
-            raise BadRowError(f"`label` must be 0 or 1, found {label}")
+            raise RowError(f"`label` must be 0 or 1, found {label}")
         # Statements have no id: the suite counts them, from 0, and so is done here.
         number = str(int(place.removeprefix("line ")) - 1)
         return _statement(number, raw, bool(label), self.image(raw.get("image")))
 
     def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         if not isinstance(raw.get("true_false"), bool):
-            raise BadRowError("`true_false` must be true or false")
+            raise RowError("`true_false` must be true or false")
         number = identifier(raw, "example_id")
         return _statement(number, raw, raw["true_false"], self.indexed_image(raw))
 

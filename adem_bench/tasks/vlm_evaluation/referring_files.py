@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from adem_bench.data.reading import BadRowError, broken
+from adem_bench.data.reading import RowError, broken
 from adem_bench.data.streaming import array_items, object_items
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.vlm_evaluation.files import (
@@ -21,7 +21,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
     identifier,
     one_of,
     text,
-    whole,
+    whole_number,
 )
 
 REFS = {
@@ -93,22 +93,23 @@ class RefCocoFiles(QuestionFiles):
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
         sentence = raw.get("sentence")
         if not isinstance(sentence, dict):
-            raise BadRowError("`sentences` must be a list of {sent, sent_id}")
-        image = self.image(f"COCO_train2014_{whole(raw, 'image_id'):012d}.jpg")
+            raise RowError("`sentences` must be a list of {sent, sent_id}")
+        image = self.image(f"COCO_train2014_{whole_number(raw, 'image_id'):012d}.jpg")
         if isinstance(raw["box"], str):
-            raise BadRowError(raw["box"])
+            raise RowError(raw["box"])
         if raw["box"] is None:
-            raise BadRowError(
-                f"instances.json has no box with the number {raw.get('ann_id')!r:.60}"
-            )
-        numbers = (whole(raw, "ref_id"), whole(sentence, "sent_id"))
+            raise RowError(f"instances.json has no box with the number {raw.get('ann_id')!r:.60}")
+        numbers = (whole_number(raw, "ref_id"), whole_number(sentence, "sent_id"))
         return self._expression(raw["set"], numbers, text(sentence, "sent"), raw["box"], image)
 
     def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question | None:
         name = one_of(raw, "refer_dataset", tuple(REFS))
         if name not in self.sets:
             return None
-        image, numbers = self.indexed_image(raw), (whole(raw, "ref_id"), whole(raw, "sent_id"))
+        image, numbers = (
+            self.indexed_image(raw),
+            (whole_number(raw, "ref_id"), whole_number(raw, "sent_id")),
+        )
         box, words = fractions(raw.get("bbox"), (1, 1)), text(raw, "ref_expression")
         return self._expression(name, numbers, words, box, image, place)
 
@@ -152,16 +153,14 @@ class OcidRefFiles(QuestionFiles):
         return object_items(self.main_file, self.holds, self.source)
 
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
-        take = whole(raw, "take_id")
+        take = whole_number(raw, "take_id")
         group = next((name for name, last in CLUTTER.items() if 0 <= take <= last), None)
         if group is None:
-            raise BadRowError(f"`take_id` must be 0 to {max(CLUTTER.values())}, found {take}")
+            raise RowError(f"`take_id` must be 0 to {max(CLUTTER.values())}, found {take}")
         try:
             corners = json.loads(text(raw, "bbox"))
         except (ValueError, RecursionError) as error:
-            raise BadRowError(
-                f"`bbox` must be a list in text, found {raw['bbox']!r:.60}"
-            ) from error
+            raise RowError(f"`bbox` must be a list in text, found {raw['bbox']!r:.60}") from error
         box, image = fractions(corners, OCID_SIZE), self.image(raw.get("scene_path"))
         words = text(raw, "sentence")
         return Question(place, words, list(box), image, (group,), suite_id=place)
@@ -181,18 +180,18 @@ def fractions(corners: object, size: tuple[float, float]) -> Box:
         size: Width and height of the image, in the unit of the corners.
 
     Raises:
-        BadRowError: it is no box of that image.
+        RowError: it is no box of that image.
     """
     width, height = size
     if not isinstance(corners, list | tuple) or len(corners) != 4:
-        raise BadRowError(f"expected four corners of a box, found {corners!r:.60}")
+        raise RowError(f"expected four corners of a box, found {corners!r:.60}")
     if not all(type(value) in (int, float) and math.isfinite(value) for value in corners):
-        raise BadRowError(f"corners of a box must be numbers, found {corners!r:.60}")
+        raise RowError(f"corners of a box must be numbers, found {corners!r:.60}")
     left, top, right, bottom = corners
     slack = TOLERANCE if width > 1 else 0.0
     inside = -slack <= left < right <= width + slack and -slack <= top < bottom <= height + slack
     if not inside:
-        raise BadRowError(f"box {corners!r:.60} does not lie in its image of {width} x {height}")
+        raise RowError(f"box {corners!r:.60} does not lie in its image of {width} x {height}")
     return left / width, top / height, right / width, bottom / height
 
 
@@ -222,7 +221,7 @@ def _box(bbox: object, size: tuple[float, float] | None) -> Box | str:
     left, top, width, height = bbox
     try:
         return fractions([left, top, left + width, top + height], size)
-    except BadRowError as error:
+    except RowError as error:
         return str(error)
 
 

@@ -18,7 +18,7 @@ from adem_bench.tasks.shared import read_predictions
 
 SUITE_HOLDS = "an object of question ids to rows (results of vlm-evaluation)"
 RANKS = "results+rank-*.json"
-WHOLE = ("full-results.json", "metrics.json")
+COMBINED = ("full-results.json", "metrics.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,12 @@ def read_answers(
     if path.is_dir():
         ranks = (
             sorted(path.glob(RANKS))
-            or [path / name for name in WHOLE if (path / name).is_file()][:1]
+            or [path / name for name in COMBINED if (path / name).is_file()][:1]
         )
         if not ranks:
-            raise PredictionsError(f"{path} holds no {RANKS} and no {WHOLE[0]}; expected {holds}")
+            raise PredictionsError(
+                f"{path} holds no {RANKS} and no {COMBINED[0]}; expected {holds}"
+            )
         # Processes answer a few questions twice, to be even: the last one counts, as there.
         parts = [_suite_rows(file, read_predictions(file, SUITE_HOLDS)) for file in ranks]
         rows = {key: row for part in parts for key, row in part.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adem_bench.data.reading import BadRowError
+from adem_bench.data.reading import RowError
 from adem_bench.data.streaming import array_items
 from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
@@ -29,7 +29,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
     numbered,
     one_of,
     text,
-    whole,
+    whole_number,
 )
 from adem_bench.tasks.vlm_evaluation.result_files import most_probable
 
@@ -81,7 +81,7 @@ class TallyQaFiles(QuestionFiles):
         # The train file has no `issimple`: it was put together of other sets.
         simple = raw.get("issimple", False if self.split == "train" else None)
         if not isinstance(simple, bool):
-            raise BadRowError(f"`issimple` must be true or false, found {simple!r:.60}")
+            raise RowError(f"`issimple` must be true or false, found {simple!r:.60}")
         return _question(raw, self.image(raw.get("image")), "simple" if simple else "complex")
 
     def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
@@ -90,7 +90,7 @@ class TallyQaFiles(QuestionFiles):
 
 def _question(raw: Mapping[str, Any], image: Path, group: str) -> Question:
     # A text: a whole number would be the index of an option.
-    number, answer = str(whole(raw, "question_id")), str(whole(raw, "answer"))
+    number, answer = str(whole_number(raw, "question_id")), str(whole_number(raw, "answer"))
     return Question(number, text(raw, "question"), answer, image, (group,), suite_id=number)
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adem_bench.data.reading import BadRowError, broken
+from adem_bench.data.reading import RowError, broken
 from adem_bench.data.streaming import array_items, lines, object_items
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.vlm_evaluation.files import (
@@ -19,7 +19,7 @@ from adem_bench.tasks.vlm_evaluation.files import (
     numbered,
     text,
     texts,
-    whole,
+    whole_number,
 )
 
 ANSWER_TYPES = ("yes/no", "number", "other")
@@ -73,16 +73,16 @@ class VqaV2Files(QuestionFiles):
             raise broken(path, QUESTIONS_HOLD, found, self.source) from error
 
     def _read(self, place: str, raw: Mapping[str, Any]) -> Question:
-        number = whole(raw, "question_id")
+        number = whole_number(raw, "question_id")
         if number not in self._texts:
-            raise BadRowError(f"the file of questions has none with the number {number}")
-        name = f"COCO_{self.split}2014_{whole(raw, 'image_id'):012d}.jpg"
+            raise RowError(f"the file of questions has none with the number {number}")
+        name = f"COCO_{self.split}2014_{whole_number(raw, 'image_id'):012d}.jpg"
         return self._question(number, {"question": self._texts[number]}, raw, self.image(name))
 
     def _read_index(self, place: str, raw: Mapping[str, Any]) -> Question:
         answers = texts(raw.get("all_answers"), "all_answers")
         row = {**raw, "answers": [{"answer": answer} for answer in answers]}
-        return self._question(whole(raw, "question_id"), raw, row, self.indexed_image(raw))
+        return self._question(whole_number(raw, "question_id"), raw, row, self.indexed_image(raw))
 
     def _question(
         self, number: int, asked: Mapping[str, Any], answered: Mapping[str, Any], image: Path
@@ -131,7 +131,7 @@ class VizWizFiles(QuestionFiles):
         self, raw: Mapping[str, Any], answers: object, image: Path, suite_id: str
     ) -> Question:
         if raw.get("answerable") not in (0, 1):
-            raise BadRowError(f"`answerable` must be 0 or 1, found {raw.get('answerable')!r:.60}")
+            raise RowError(f"`answerable` must be 0 or 1, found {raw.get('answerable')!r:.60}")
         return Question(
             id=image.name,
             text=text(raw, "question"),
@@ -200,7 +200,7 @@ class TextVqaFiles(QuestionFiles):
         if self.ocr_tokens:
             found = self._tokens.get(place, self._tokens.get(image))
             if found is None:
-                raise BadRowError(f"{self._tokens_file.name} has no tokens of image {image!r}")
+                raise RowError(f"{self._tokens_file.name} has no tokens of image {image!r}")
             tokens = texts(found, "ocr_tokens") if found else []
         return self._question(raw, text(raw, "question"), tokens, self.image(f"{image}.jpg"))
 
@@ -214,7 +214,7 @@ class TextVqaFiles(QuestionFiles):
         self, raw: Mapping[str, Any], asked: str, tokens: list[str], image: Path
     ) -> Question:
         answers = [sys.intern(answer) for answer in texts(raw.get("answers"), "answers")]
-        number = str(whole(raw, "question_id"))
+        number = str(whole_number(raw, "question_id"))
         return Question(number, asked, list(answers), image, (), (), tuple(tokens), number)
 
 
@@ -222,11 +222,11 @@ def answers_of(raw: Mapping[str, Any]) -> list[Any]:
     """Return the answers of `{answers: [{answer: text}]}`.
 
     Raises:
-        BadRowError: something else.
+        RowError: something else.
     """
     rows = raw.get("answers")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadRowError("`answers` must be a list of {answer: text}")
+        raise RowError("`answers` must be a list of {answer: text}")
     # A few thousand texts make up most of two million answers.
     return [sys.intern(answer) for answer in texts([r.get("answer") for r in rows], "answers")]
 
