@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from adem_bench.errors import nearest_hint
 
@@ -80,7 +80,10 @@ class ModelPart(_Open):
     fingerprint: str
     card: dict[str, Any]
     card_digest: str
-    training_prompts: dict[str, Any]
+    # Manifests of before call it `tuned_on`.
+    training_prompts: dict[str, Any] = Field(
+        validation_alias=AliasChoices("training_prompts", "tuned_on")
+    )
     dtype: str = ""
     device: str = ""
 
