@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from digests import benchmark_calls, card_digests, run_digests, weight_calls
 
 import adem_bench
 from adem_bench.cli import main
+from support.digests import benchmark_calls, card_digests, run_digests, weight_calls
 
 EARLIER = Path(__file__).parent / "fixtures" / "earlier_runs"
 EXPECTED = EARLIER / "expected"
