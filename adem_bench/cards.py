@@ -11,17 +11,27 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.plugin_folders import included_folders
-from adem_bench.schemas import Card, GroupCard, ModelCard, RecipeCard, Strict, TaskCard
+from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS
+from adem_bench.schemas import (
+    DEFAULT_METHOD,
+    Card,
+    GroupCard,
+    ModelCard,
+    RecipeCard,
+    Strict,
+    TaskCard,
+)
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
@@ -136,19 +146,88 @@ def find_card(kind: CardKind, name: str) -> Path:
 
 
 def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
-    """Return a model's card, with `key=value` overrides applied.
+    """Return a model's card, with `key=value` overrides applied; its class is that of its kind.
 
     A name like `hf:FOLDER` needs no card: it is a model of kind `hf` whose source is `FOLDER`.
+
+    Args:
+        name: Name or path of a card, or `KIND:SOURCE`.
+        overrides: `key=value` settings of its fields.
 
     Raises:
         CardError: not found, not YAML, or a field is wrong; file, line and field are named.
     """
+    data, path = _model_fields(name)
+    for override in overrides:
+        _apply_override(data, override)
+    return _checked(data, path, _model_schema(data), overrides)
+
+
+def model_card_of(fields: Mapping[str, Any]) -> ModelCard:
+    """Return the card of raw fields, as a manifest holds them.
+
+    Raises:
+        CardError: an unknown kind or method.
+        ValidationError: a field is wrong.
+    """
+    return _model_schema(fields).model_validate(fields)
+
+
+def _model_fields(name: str) -> tuple[dict[str, Any], Path | None]:
+    """Return the raw fields of the card that a name stands for, and its file."""
     schemed = SCHEME.fullmatch(name)
     if schemed and not Path(name).exists():
         kind, source = schemed.groups()
-        data: dict[str, Any] = {"name": name, "kind": kind, "options": {"source": source}}
-        return _checked(data, None, ModelCard, overrides)
-    return _read(find_card("models", name), ModelCard, overrides)
+        return {"name": name, "kind": kind, "options": {"source": source}}, None
+    path = find_card("models", name)
+    return {"name": path.stem, **_parse_yaml(path)}, path
+
+
+def _model_schema(fields: Mapping[str, Any]) -> type[ModelCard]:
+    """Return the schema of a model's card, by its kind and, of a fused model, by its method."""
+    kind = fields.get("kind", ModelCard.model_fields["kind"].default)
+    if not isinstance(kind, str):
+        return ModelCard  # which says what is wrong
+    if kind not in MODEL_CARDS.table():
+        if not MODEL_KINDS.is_builtin(kind):
+            MODEL_KINDS.load(kind)
+        return ModelCard
+    schema: type[ModelCard] = MODEL_CARDS.load(kind)
+    return _with_method(schema, "fusion", fields, "overrides")
+
+
+def _with_method(schema: type[C], field: str, fields: Mapping[str, Any], part: str) -> type[C]:
+    """Return a card's schema with a method's own settings in one field.
+
+    Methods import torch, so one is looked at only where a card sets more than its name.
+
+    Args:
+        schema: The card's.
+        field: Holds the settings; their `kind` names the method.
+        fields: The card's raw fields.
+        part: `settings`, or `overrides` for those of a card.
+
+    Raises:
+        CardError: an unknown method; the nearest names are proposed.
+    """
+    chosen = fields.get(field)
+    if field not in schema.model_fields or not isinstance(chosen, Mapping):
+        return schema
+    kind = chosen.get("kind", DEFAULT_METHOD)
+    if not isinstance(kind, str):
+        return schema
+    if kind not in METHODS.table():
+        METHODS.load(kind)
+    if not set(chosen) - {"kind"} and part == "overrides":
+        return schema
+    settings = getattr(METHODS.load(kind), part)
+    return _schema_with(schema, field, settings)
+
+
+@lru_cache
+def _schema_with(schema: type[C], field: str, settings: type[BaseModel]) -> type[C]:
+    fields: Any = {field: (settings, settings())}
+    return create_model(schema.__name__, __base__=schema, **fields)
 
 
 def load_task_card(name: str, overrides: Sequence[str] = ()) -> TaskCard:
@@ -161,7 +240,24 @@ def load_recipe_card(name: str, overrides: Sequence[str] = ()) -> RecipeCard:
 
     Errors are as for `load_model_card`; `data.0.limit=100` reaches into the list of sources.
     """
-    return _read(find_card("trainers", name), RecipeCard, overrides)
+    path = find_card("trainers", name)
+    data = {"name": path.stem, **_parse_yaml(path)}
+    for override in overrides:
+        _apply_override(data, override)
+    schema = _with_method(RecipeCard, "method", {"method": {}} | data, "settings")
+    return _checked(data, path, schema, overrides)
+
+
+def outline_recipe(path: Path) -> RecipeCard:
+    """Return a recipe without its method's settings, which would cost an import of torch.
+
+    Errors are as for `load_model_card`.
+    """
+    data = {"name": path.stem, **_parse_yaml(path)}
+    method = data.pop("method", None)
+    if isinstance(method, Mapping) and "kind" in method:
+        data["method"] = {"kind": method["kind"]}
+    return _checked(data, path, RecipeCard, ())
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
@@ -175,35 +271,40 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
     return expanded
 
 
-def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], list[str]]:
     """Sort `--set` values into those for the model's card and those for the tasks' cards.
 
     `model.alpha=…` and `task.split=…` say which they mean; a bare key goes to whichever card
     has such a field, the model's first; `options.…` is the tasks'.
 
+    Args:
+        overrides: The values.
+        model: Name or path of the model's card.
+
     Raises:
         CardError: neither card has the field.
     """
-    model: list[str] = []
-    task: list[str] = []
+    fields = _model_schema(_model_fields(model)[0]).model_fields
+    for_model: list[str] = []
+    for_task: list[str] = []
     for override in overrides:
         key = override.partition("=")[0]
         first, _, rest = key.partition(".")
         if first == "model" and rest:
-            model.append(override.removeprefix("model."))
+            for_model.append(override.removeprefix("model."))
         elif first == "task" and rest:
-            task.append(override.removeprefix("task."))
-        elif first in ModelCard.model_fields and first not in ("name", "title", "path", "options"):
-            model.append(override)
+            for_task.append(override.removeprefix("task."))
+        elif first in fields and first not in ("name", "title", "path", "options"):
+            for_model.append(override)
         elif first in TaskCard.model_fields:
-            task.append(override)
+            for_task.append(override)
         else:
-            known = {*ModelCard.model_fields, *TaskCard.model_fields} - {"path"}
+            known = {*fields, *TaskCard.model_fields} - {"path"}
             raise CardError(
                 f"--set {override}: no card has a field {first!r}{nearest_hint(first, known)}; "
                 f"an option of a task is written options.{first}=…"
             )
-    return model, task
+    return for_model, for_task
 
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
@@ -220,17 +321,23 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, card_class: type[C], overrides: Sequence[str]) -> C:
-    data = _parse_yaml(path)
-    data.setdefault("name", path.stem)
+    data = {"name": path.stem, **_parse_yaml(path)}
+    for override in overrides:
+        _apply_override(data, override)
     return _checked(data, path, card_class, overrides)
 
 
 def _checked(
     data: dict[str, Any], path: Path | None, card_class: type[C], overrides: Sequence[str]
 ) -> C:
-    """Return a card of raw fields; `path` is its file, if it has one."""
-    for override in overrides:
-        _apply_override(data, override)
+    """Return a card of raw fields.
+
+    Args:
+        data: The fields, overrides applied.
+        path: The card's file, if it has one.
+        card_class: Its schema.
+        overrides: For messages.
+    """
     try:
         return card_class.model_validate({**data, "path": path.resolve() if path else None})
     except ValidationError as error:

@@ -1,8 +1,7 @@
 """Names to classes and functions; a packaged one is text, so that a name costs no import.
 
-Third parties add entries through entry points (groups `adem_bench.tasks`, `adem_bench.models`,
-`adem_bench.metrics`, `adem_bench.data`), or by `register` in a module of an included folder. A
-name that is already taken is an error that names both origins.
+Third parties add entries through entry points (each registry names its group), or by `register` in
+a module of an included folder. A name that is already taken is an error that names both origins.
 """
 
 from __future__ import annotations
@@ -96,6 +95,10 @@ class Registry:
                 f"({error}); repair or uninstall it"
             ) from error
 
+    def is_builtin(self, name: str) -> bool:
+        """Return whether a name is the package's own."""
+        return name in self._builtin
+
     def _known(self) -> dict[str, str | Registered]:
         known: dict[str, str | Registered] = dict(self._builtin)
         for entry in entry_points(group=self.group):
@@ -145,7 +148,7 @@ MODEL_KINDS = Registry(
     "model kind",
     "adem_bench.models",
     {
-        "adem": "adem_bench.models.fused.model:AdemModel",
+        "fused": "adem_bench.models.fused.model:FusedModel",
         "echo": "adem_bench.models.baselines:Echo",
         "constant": "adem_bench.models.baselines:Constant",
         "majority": "adem_bench.models.baselines:Majority",
@@ -154,6 +157,26 @@ MODEL_KINDS = Registry(
         "vlmevalkit": "adem_bench.models.vlmevalkit:VlmEvalKitModel",
     },
 )
+
+MODEL_CARDS = Registry(
+    "model card",
+    "adem_bench.model_cards",
+    {
+        "fused": "adem_bench.models.fused.card:FusedCard",
+        "adem": "adem_bench.models.fused.card:FusedCard",
+        "hf": "adem_bench.models.hf.settings:HfCard",
+    },
+)
+"""Model kinds whose cards have fields of their own, with the schema; none of them imports torch.
+`adem` is the first name of `fused`, and still read."""
+
+METHODS = Registry(
+    "method",
+    "adem_bench.methods",
+    {"adem": "adem_bench.models.fused.methods.adem:AdemVl"},
+)
+"""Ways of joining a frozen language model and a frozen vision tower: a card's `fusion.kind`, a
+recipe's `method.kind`."""
 
 METRICS = Registry("metric", "adem_bench.metrics", {})
 """Functions of records that return one `Metric`; a task's card names those it wants besides the

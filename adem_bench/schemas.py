@@ -1,15 +1,45 @@
-"""What a card may say: the fields of models, tasks and groups, each explained; no torch."""
+"""What a card may say: the fields of models, tasks and recipes, each explained; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from adem_bench.digests import digest, stable_names
+
+DEFAULT_METHOD = "adem"
+"""The method of cards that name none. It is left out of digests and identities: runs and trainings
+of the first version, which knew no other, go on."""
+DownloadProgress = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
+FORMER: Mapping[str, Any] = {
+    "language_model": {"path": "", "hub": False, "tokenizer": "", "source": ""},
+    "vision": {"path": "", "name": "ViT-L-14-quickgelu", "pretrained": "openai"},
+    "fusion": {
+        **{"kind": DEFAULT_METHOD, "alpha": None, "beta": None, "drop_ratio": None},
+        **{"scales": None, "cls_token": None},
+    },
+    "adapters": {},
+    "adapter": "",
+    "dtype": "auto",
+    "attention": "sdpa",
+    "max_sequence_length": 512,
+    "overflow": "published",
+    "image_normalization": "task",
+    "prompts": {},
+    "prompt_batch_tokens": None,
+}
+"""Fields that cards of every kind once had, at the values that said nothing."""
 
 
 class Strict(BaseModel):
@@ -151,65 +181,6 @@ class GroupCard(Card):
     tasks: tuple[str, ...]
 
 
-class AdapterSource(Strict):
-    """One adapter on disk, and where it is published."""
-
-    FIRST_FIELDS = frozenset({"path", "url", "size", "sha256"})
-
-    path: str
-    """Below the card's own folder or the weights folder."""
-    url: str = ""
-    size: int | None = None
-    """Bytes."""
-    sha256: str = ""
-
-
-class LanguageModelSource(Strict):
-    """The frozen language model."""
-
-    FIRST_FIELDS = frozenset({"path", "hub", "tokenizer", "source"})
-
-    path: str
-    """A folder in the published layout or the Hugging Face layout, or (`hub: true`) a hub id."""
-    hub: bool = False
-    """Whether transformers may fetch `path` from its hub where no such folder exists."""
-    tokenizer: str = ""
-    """tokenizer.model; by default looked for in the folder and beside it."""
-    source: str = ""
-    """Where it is to be had, for the message when it is missing."""
-
-
-class VisionSource(Strict):
-    """The frozen CLIP image tower."""
-
-    FIRST_FIELDS = frozenset({"path", "name", "pretrained"})
-
-    path: str = ""
-    """A file in OpenAI layout (`visual.…` keys); tried before the tag."""
-    name: str = "ViT-L-14-quickgelu"
-    """open_clip's name of the architecture."""
-    pretrained: str = "openai"
-    """open_clip's tag of the weights."""
-
-
-class FusionSettings(Strict):
-    """Hyper-parameters of ADEM-VL; what a checkpoint says of itself fills the empty ones (Q28)."""
-
-    FIRST_FIELDS = frozenset({"kind", "alpha", "beta", "drop_ratio", "scales", "cls_token"})
-
-    kind: str = "adem"
-    alpha: float | None = None
-    """Weight of the fused term in each decoder layer (paper: 0.1)."""
-    beta: float | None = None
-    """Weight of the projected visual features (paper: 0.01)."""
-    drop_ratio: float | None = Field(default=None, lt=1)
-    """Share of visual slots dropped per token (paper: 0.1)."""
-    scales: tuple[int, ...] | None = None
-    """Patch counts after pooling, in order (paper: 256, 64)."""
-    cls_token: bool | None = None
-    """Whether the class token and its prefix enter the input (paper: yes)."""
-
-
 class PublishedScore(Strict):
     """A score that a paper or a repository states for the model."""
 
@@ -222,7 +193,7 @@ class PublishedScore(Strict):
 
 
 class ModelCard(Card):
-    """A model: where its weights are and how they are to be used."""
+    """What the card of any model may say; kinds of models add fields of their own."""
 
     FIRST_FIELDS = Card.FIRST_FIELDS | frozenset(
         {
@@ -233,44 +204,54 @@ class ModelCard(Card):
         }
     )  # fmt: skip
 
-    kind: str = "adem"
+    kind: str = "fused"
     options: dict[str, Any] = {}
-    """Settings of kinds other than `adem`; each kind checks its own. `source` is what stands
-    behind the colon of a name like `hf:FOLDER`."""
-    language_model: LanguageModelSource = Field(
-        default=LanguageModelSource(path=""), validate_default=True
-    )
-    vision: VisionSource = VisionSource()
-    fusion: FusionSettings = FusionSettings()
-    adapters: dict[str, AdapterSource] = {}
-    """Task name to the adapter tuned for it; `default` serves every other task."""
-    adapter: str = ""
-    """One adapter for every task, before `adapters` (`--adapter`)."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto` is float16 on a GPU, as published, and float32 on the CPU."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """`eager` rounds as the published code does; `sdpa` is faster."""
-    max_sequence_length: int = Field(default=512, ge=16)
-    """Prompt and answer together (published: 512)."""
-    overflow: Literal["published", "fix"] = "published"
-    """What happens to prompts that do not fit (Q9)."""
-    image_normalization: Literal["task", "imagenet", "clip"] = "task"
-    """`task` follows each benchmark's published pipeline (Q14)."""
-    prompts: dict[str, dict[str, Any]] = {}
-    """Task kind to the prompt settings the weights were tuned on, where their file is silent."""
+    """Settings of kinds that have no card of their own; each kind checks its own. `source` is what
+    stands behind the colon of a name like `hf:FOLDER`."""
     language_model_name: str = ""
     """For tables, for example `LLaMA-7B`."""
     trainable_parameters: int | None = None
     published: tuple[PublishedScore, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_foreign(cls, fields: Any) -> Any:
+        """Read cards in the manifests of older runs, which list fields of every kind."""
+        if not isinstance(fields, Mapping):
+            return fields
+        return {
+            name: value
+            for name, value in fields.items()
+            if name in cls.model_fields or name not in FORMER or value != FORMER[name]
+        }
+
+    def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return each file that the card names: what it is, its path, and whether it is there."""
+        return []
+
+    def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
+        """Fetch the model's files; yield what became of each.
+
+        Args:
+            data_root: Folder whose `weights/` they belong in; None for the default root.
+            progress: Returns, for a file's name, a context whose value is told the bytes.
+
+        Raises:
+            DownloadError: a file could not be fetched.
+        """
+        yield f"model {self.name} is of kind {self.kind}, which has no files to fetch"
+
+
+class TorchModelCard(ModelCard):
+    """A model that is loaded into this process."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """`auto` is float32 on the CPU; on a GPU float16 for fused models, as published, and the
+    checkpoint's own precision for others."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """`eager` rounds as the published code does; `sdpa` is faster."""
     prompt_batch_tokens: int | None = Field(default=None, ge=64)
     """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
-
-    @field_validator("language_model")
-    @classmethod
-    def _named(cls, source: LanguageModelSource, fields: ValidationInfo) -> LanguageModelSource:
-        if fields.data.get("kind") == "adem" and not source.path:
-            raise PydanticKnownError("missing")
-        return source
 
 
 class Explained(Strict):
@@ -306,29 +287,27 @@ class TrainingSource(Explained):
 
 
 class MethodSettings(Explained):
-    """Hyper-parameters of the method; the adapter's file keeps them."""
+    """Hyper-parameters of a method; each method has fields of its own, and defaults."""
 
-    FIRST_FIELDS = frozenset(
-        {
-            "alpha", "beta", "drop_ratio", "scales", "cls_token", "hidden_proj",
-            "adapter_dim",
-        }
-    )  # fmt: skip
+    FIRST_FIELDS = frozenset({"kind"})
 
-    alpha: float = 0.1
-    """Weight of the fused term in each decoder layer."""
-    beta: float = 0.01
-    """Weight of the projected visual features."""
-    drop_ratio: float = Field(default=0.1, lt=1)
-    """Share of visual slots dropped per token."""
-    scales: tuple[int, ...] = Field(default=(256, 64), min_length=1)
-    """Patch counts after pooling, in order."""
-    cls_token: bool = True
-    """Whether the class token and its prefix enter the input."""
-    hidden_proj: int = Field(default=128, ge=1)
-    """Hidden width of the two projectors."""
-    adapter_dim: int = Field(default=12, ge=1)
-    """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
+    kind: str = DEFAULT_METHOD
+    """The method that is trained."""
+
+    from_tensors: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the shapes of an adapter's tensors say, so that no card overrules them."""
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the default method: identities of trainings are older than other methods."""
+        fields: dict[str, Any] = handler(self)
+        if fields.get("kind") == DEFAULT_METHOD:
+            del fields["kind"]
+        return fields
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields but for the method's name."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision import transforms
 
 from adem_bench.images import PIXEL_STATISTICS
-from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.models.fused.tokenizer import Tokenizer
 from adem_bench.records import Request
 
@@ -31,9 +31,9 @@ MAX_LENGTH = 512
 class PublishedLoop:
     """The published model and its `generate`, on the weights of `network`."""
 
-    def __init__(self, network: AdemNetwork, consolidated: Path, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: FusedNetwork, consolidated: Path, tokenizer: Tokenizer) -> None:
         self.weights = torch.load(consolidated, weights_only=True)
-        self.fusion = network.fusion
+        self.fusion = network.method
         self.vision = network.vision
         self.tokenizer = tokenizer
         size = WIDTH // HEADS
@@ -194,7 +194,7 @@ class PublishedLoop:
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
         x = visual.ln_pre(x + visual.positional_embedding)
         blocks = list(visual.transformer.resblocks)[:-1]
-        for block, adapter in zip(blocks, self.vision.adapters, strict=False):
+        for block, adapter in zip(blocks, self.fusion.vision_adapters, strict=False):
             normed = block.ln_1(x)
             x = x + block.attn(normed, normed, normed, need_weights=False)[0]
             x = x + block.mlp(block.ln_2(x)) + adapter(block.ln_2(x)) * 0.1

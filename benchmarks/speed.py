@@ -24,8 +24,8 @@ from random_model import write_model
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused import backbone as frozen
-from adem_bench.models.fused.assemble import build_network
-from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.card import VisionSource
+from adem_bench.models.fused.model import FusedModel, network_with
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
@@ -33,7 +33,6 @@ from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import Request, Sample
 from adem_bench.runner.batching import Backoff, Item, ahead, plan
 from adem_bench.runner.manifest import hardware
-from adem_bench.schemas import VisionSource
 
 # Workload, batch size of the published script.
 WORKLOADS = ((workloads.sqa, 4), (workloads.coco_caption, 4), (workloads.mme, 1))
@@ -77,7 +76,7 @@ def measure(
     same = 0
     for _ in range(arguments.rounds):
         # A new model each round: nothing that was remembered may help the next one.
-        model = AdemModel(load_model_card(str(card)), ModelOptions("cpu"))
+        model = FusedModel(load_model_card(str(card)), ModelOptions("cpu"))
         model.load_adapter_for("task", "kind")
         started = time.perf_counter()
         theirs = published.answer(requests, batch_size)
@@ -103,7 +102,7 @@ def measure(
     }
 
 
-def run_ours(model: AdemModel, requests: Sequence[Request]) -> list[str]:
+def run_ours(model: FusedModel, requests: Sequence[Request]) -> list[str]:
     """Answer requests as the runner does, records left out; texts in the requests' order."""
     items = (
         Item(Sample(str(index), {}, None), request, model.length(request))
@@ -120,7 +119,7 @@ def run_ours(model: AdemModel, requests: Sequence[Request]) -> list[str]:
 
 def _published(folder: Path, tokenizer: SentencePieceTokenizer) -> PublishedLoop:
     cpu = torch.device("cpu")
-    network = build_network(
+    network = network_with(
         load_language_model(folder / "llama" / "mid", torch.float32, cpu),
         load_visual(VisionSource(), folder / "clip.pt", torch.float32),
         read_adapter(folder / "adapter.pth"),

@@ -161,8 +161,8 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
 
     from adem_bench.cards import load_model_card
     from adem_bench.models.base import ModelOptions
-    from adem_bench.models.fused.assemble import build_network
     from adem_bench.models.fused.backbone import FrozenParts
+    from adem_bench.models.fused.model import network_with
     from adem_bench.models.fused.sequence import SequenceBuilder
     from adem_bench.models.fused.weights.adapter import read_adapter
     from adem_bench.runner.distributed import Processes
@@ -175,11 +175,11 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     card = load_model_card(str(arguments.folder / "mid.yaml"), ["dtype=float32"])
     frozen = FrozenParts(card, ModelOptions("cpu"), trainable=True)
     adapter = read_adapter(arguments.folder / "adapter.pth")
-    network = build_network(frozen.llama, frozen.visual, adapter, card.fusion, eager=True)
-    for module in network.vision.adapters:
+    network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager=True)
+    for module in network.method.vision_adapters:
         module.dropout.p = 0.0
     network.decoder.checkpoint_activations(recipe.checkpoint_activations)
-    place = SequenceBuilder(tokenizer, cls_token=True).class_token_at
+    place = SequenceBuilder(tokenizer, network.method.layout).image_tokens_at
     collective = Collective(Processes(), torch.device("cpu"))
     training = Training(network, place, recipe, plan, collective)
     reader = BatchReader(examples, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])

@@ -41,7 +41,7 @@ def test_every_packaged_model_card_is_valid(path):
     card = load_model_card(str(path))
     assert card.name == path.stem
     assert card.title
-    for source in card.adapters.values():
+    for source in getattr(card, "adapters", {}).values():
         assert source.url == "" or source.url.startswith("https://")
 
 
@@ -108,8 +108,7 @@ def test_the_published_model_picks_the_adapter_tuned_for_each_task():
 
 def test_the_published_model_leaves_fusion_to_its_checkpoints():
     fusion = load_model_card("adem-7b").fusion
-    stated = fusion.model_dump(exclude={"kind"})
-    assert set(stated.values()) == {None}
+    assert fusion.values() == {}
 
 
 def test_ones_own_card_is_found_by_name_and_hides_a_packaged_one(cards):
@@ -215,12 +214,12 @@ def test_a_wrong_override_is_refused(cards, override, message):
 
 def test_overrides_go_to_the_card_that_has_the_field():
     model, task = split_overrides(
-        ["fusion.alpha=1", "options.captions=false", "task.version=2", "model.title=x"]
+        ["fusion.alpha=1", "options.captions=false", "task.version=2", "model.title=x"], "adem-7b"
     )
     assert model == ["fusion.alpha=1", "title=x"]
     assert task == ["options.captions=false", "version=2"]
     with pytest.raises(CardError, match="no card has a field 'fusoin'; did you mean: fusion"):
-        split_overrides(["fusoin.alpha=1"])
+        split_overrides(["fusoin.alpha=1"], "adem-7b")
 
 
 def test_groups_expand_in_order_each_task_once(cards):

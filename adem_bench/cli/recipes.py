@@ -23,14 +23,14 @@ def recipes(context: click.Context) -> None:
 @recipes.command("list")
 def list_command() -> None:
     """List every recipe card; one that cannot be read is named with the reason."""
-    from adem_bench.cards import list_cards, load_recipe_card
+    from adem_bench.cards import list_cards, outline_recipe
     from adem_bench.errors import CardError
     from adem_bench.results.table import console, grid
 
     rows, broken = [], []
     for name, path in list_cards("trainers").items():
         try:
-            card = load_recipe_card(str(path))
+            card = outline_recipe(path)
         except CardError as error:
             broken.append(str(error))
             continue

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from adem_bench.cards import load_model_card
+from adem_bench.errors import CardError
 from adem_bench.records import Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
 from adem_bench.schemas import ModelCard
+
+DEFAULT_ROWS = 16
+"""Requests answered together by models that say nothing of their memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,57 +39,66 @@ class ModelOptions:
     """Folder whose `weights/` holds what the card names; None as for tasks."""
 
 
-class Model(Protocol):
-    """Anything that answers requests. A model works with any task."""
+class Model(ABC):
+    """Anything that answers requests; it works with any task.
 
-    card: ModelCard
+    `generate` and `fingerprint` suffice; the rest has defaults that suit a model without weights
+    per task and without a memory to speak of.
+    """
 
-    def load_adapter_for(self, task: str, task_kind: str) -> None:
-        """Switch to the weights that the card names for a task (by its name, then its kind).
+    def __init__(self, card: ModelCard, options: ModelOptions) -> None:
+        """Keep the card.
 
-        Raises:
-            CheckpointError: they are missing or do not fit.
+        Args:
+            card: Of the class that `MODEL_CARDS` names for its kind.
+            options: How to load the model.
         """
-        ...
+        self.card = card
 
-    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return what is known of the prompts that the current weights were tuned on.
-
-        Keys are those of the task kind's `prompt_settings`, `prompt_format` first of all.
-        """
-        ...
-
-    def length(self, request: Request) -> int:
-        """Return the number of tokens that a request takes, its answer included."""
-        ...
-
-    def budget(self) -> Budget:
-        """Return how large a batch may be."""
-        ...
-
-    def prefetch(self, requests: Sequence[Request]) -> None:
-        """Start reading the images of requests that `generate` will soon be given."""
-        ...
-
+    @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch; one response per request, in order.
 
         Raises:
             OutOfMemoryError: the batch did not fit; nothing is lost, a smaller one may fit.
         """
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the weights or their settings."""
-        ...
+
+    def load_adapter_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - may be nothing
+        """Switch to the weights that the card names for a task (by its name, then its kind).
+
+        Raises:
+            CheckpointError: they are missing or do not fit.
+        """
+
+    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
+        """Return what is known of the prompts that the current weights were tuned on.
+
+        Keys are those of the task kind's `prompt_settings`, `prompt_format` first of all.
+        """
+        return {}
+
+    def length(self, request: Request) -> int:
+        """Return the number of tokens that a request takes, its answer included."""
+        return 1
+
+    def budget(self) -> Budget:
+        """Return how large a batch may be."""
+        return Budget(tokens=1 << 62, rows=DEFAULT_ROWS)
+
+    def prefetch(self, requests: Sequence[Request]) -> None:  # noqa: B027 - may be nothing
+        """Start reading the images of requests that `generate` will soon be given."""
 
     def warnings(self) -> Sequence[str]:
         """Return what a reader of the results must know about the weights in use."""
-        ...
+        return ()
 
     def describe(self) -> Mapping[str, Any]:
         """Return what a manifest should say of the loaded model, as JSON data."""
-        ...
+        return {"name": self.card.name, "fingerprint": self.fingerprint()}
 
 
 @runtime_checkable
@@ -131,10 +145,11 @@ def chosen_card(
     Raises:
         CardError: there is no such card, or a field is wrong.
     """
-    settings = [*overrides, f"dtype={dtype}"] if dtype else overrides
-    card = load_model_card(name, settings)
+    card = load_model_card(name, [*overrides, f"dtype={dtype}"] if dtype else overrides)
     if adapter is None:
         return card
+    if "adapter" not in type(card).model_fields:
+        raise CardError(f"--adapter: model {card.name} is of kind {card.kind}, which has none")
     here = Path(adapter).expanduser()
     chosen = str(here.resolve()) if here.exists() else adapter
     return card.model_copy(update={"adapter": chosen})

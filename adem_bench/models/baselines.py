@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError
-from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.records import Json, Request, Response, Sample
 from adem_bench.schemas import ModelCard, Strict
 
@@ -26,7 +26,7 @@ class _ConstantOptions(Strict):
     """The answer."""
 
 
-class _Baseline(ABC):
+class _Baseline(Model):
     """What the three have in common: no weights, no images, no memory."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
@@ -35,7 +35,7 @@ class _Baseline(ABC):
         Raises:
             CardError: an option that the kind does not have.
         """
-        self.card = card
+        super().__init__(card, options)
         self._check()
 
     def _check(self) -> None:
@@ -45,23 +45,9 @@ class _Baseline(ABC):
     def _answer(self, request: Request) -> str:
         """Return what is said to a request, whatever it shows."""
 
-    def load_adapter_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - nothing to do
-        """There are none."""
-
-    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return that nothing was tuned."""
-        return {}
-
-    def length(self, request: Request) -> int:
-        """Return 1: all requests cost the same."""
-        return 1
-
     def budget(self) -> Budget:
         """Return room for any batch; rows are records written together."""
         return Budget(tokens=1 << 62, rows=256)
-
-    def prefetch(self, requests: Sequence[Request]) -> None:  # noqa: B027 - nothing to do
-        """Read nothing."""
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer by rule."""
@@ -78,7 +64,7 @@ class _Baseline(ABC):
 
     def describe(self) -> Mapping[str, Any]:
         """Return name and fingerprint."""
-        return {"name": self.card.name, "fingerprint": self.fingerprint(), "device": "cpu"}
+        return {**super().describe(), "device": "cpu"}
 
 
 class Echo(_Baseline):

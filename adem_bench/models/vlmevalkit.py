@@ -21,9 +21,9 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError, nearest_hint
-from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
-from adem_bench.records import Json, Request, Response
+from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard, Strict
 
 FAILED = "Failed to obtain answer"
@@ -43,7 +43,7 @@ class VlmEvalKitOptions(Strict):
     """Arguments of the model's class that replace VLMEvalKit's own, for example `model_path`."""
 
 
-class VlmEvalKitModel:
+class VlmEvalKitModel(Model):
     """A model of VLMEvalKit, asked one question at a time as it does itself."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
@@ -53,17 +53,10 @@ class VlmEvalKitModel:
             CardError: a wrong option, or VLMEvalKit has no such model.
             CheckpointError: VLMEvalKit is not installed, or the model cannot be loaded.
         """
-        self.card = card
+        super().__init__(card, options)
         self.options = check_options("model", card, VlmEvalKitOptions)
         self._factory = _factory(self.options.source)
         self._vlm = _load(self.options, self._factory, options.device)
-
-    def load_adapter_for(self, task: str, task_kind: str) -> None:
-        """Do nothing: there is one set of weights."""
-
-    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return nothing: it is not known."""
-        return {}
 
     def length(self, request: Request) -> int:
         """Return a guess at the number of tokens, which orders requests."""
@@ -72,9 +65,6 @@ class VlmEvalKitModel:
     def budget(self) -> Budget:
         """Return one row at a time, which is all that VLMEvalKit's models take."""
         return Budget(tokens=1 << 62, rows=1)
-
-    def prefetch(self, requests: Sequence[Request]) -> None:
-        """Do nothing: the model reads images itself."""
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests one by one."""

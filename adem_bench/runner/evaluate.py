@@ -62,7 +62,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     Raises:
         AdemBenchError: a card, the data, the weights or the disk are at fault.
     """
-    model_settings, task_settings = split_overrides(evaluation.overrides)
+    model_settings, task_settings = split_overrides(evaluation.overrides, evaluation.model)
     card = chosen_card(evaluation.model, model_settings, evaluation.dtype, evaluation.adapter)
     names = expand_tasks(evaluation.tasks)
     matched = evaluation.prompt_format == MATCHED

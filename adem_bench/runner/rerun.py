@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from adem_bench.cards import find_card
+from adem_bench.cards import find_card, model_card_of
 from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError
 from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.results.differences import Differences, differences
@@ -19,7 +19,7 @@ from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, evaluate_model, own_device
 from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
-from adem_bench.schemas import ModelCard, TaskCard
+from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -109,10 +109,10 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
     dtype = job.dtype or stated.get("dtype")
     path = _card_path(job, manifest)
     try:
-        card = ModelCard.model_validate({**stated["card"], "path": path})
+        card = model_card_of({**stated["card"], "path": path})
     except ValidationError as error:
         raise _foreign_card(job, "model", error) from error
-    if dtype in PRECISIONS:
+    if dtype in PRECISIONS and "dtype" in type(card).model_fields:
         # `auto` on another device would be another precision.
         card = card.model_copy(update={"dtype": dtype})
     device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from adem_bench.errors import CheckpointError, ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
-from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter, write_adapter
+from adem_bench.models.fused.method import AdapterSettings
+from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Json
 from adem_bench.trainers.batch_sampler import Position
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adem_bench.errors import DataError
-from adem_bench.models.fused.sequence import SequenceBuilder, TrainingRow
+from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder, TrainingRow
 from adem_bench.models.fused.tokenizer import Tokenizer
 from adem_bench.records import ImageNormalization, TrainingPair
 from adem_bench.schemas import TrainingSource
@@ -70,10 +70,17 @@ class Examples:
         self.left_out = LeftOut()
 
     def add(
-        self, source: TrainingSource, data: TrainingData, tokenizer: Tokenizer, cls_token: bool
+        self, source: TrainingSource, data: TrainingData, tokenizer: Tokenizer, layout: InputLayout
     ) -> None:
-        """Tokenize what a source holds."""
-        builder = SequenceBuilder(tokenizer, cls_token, source.max_sequence_length)
+        """Tokenize what a source holds.
+
+        Args:
+            source: What the recipe says of it.
+            data: Its pairs.
+            tokenizer: Of the language model.
+            layout: What the method puts in front of prompts.
+        """
+        builder = SequenceBuilder(tokenizer, layout, source.max_sequence_length)
         places: dict[TrainingImage, int] = {}
         augmented = source.augmentation == "caption"
         for pair in _limited(data, source.limit):
@@ -119,16 +126,23 @@ class Examples:
 
 
 def build_examples(
-    sources: Iterable[tuple[TrainingSource, TrainingData]], tokenizer: Tokenizer, cls_token: bool
+    sources: Iterable[tuple[TrainingSource, TrainingData]],
+    tokenizer: Tokenizer,
+    layout: InputLayout,
 ) -> Examples:
     """Tokenize all sources of a recipe.
+
+    Args:
+        sources: What the recipe says of each, and its pairs.
+        tokenizer: Of the language model.
+        layout: What the method puts in front of prompts.
 
     Raises:
         DataError: data is missing, or no sample is left to train on.
     """
     examples = Examples()
     for source, data in sources:
-        examples.add(source, data, tokenizer, cls_token)
+        examples.add(source, data, tokenizer, layout)
     if not len(examples):
         reasons = "; ".join(examples.left_out.warnings()) or "the data holds no sample"
         raise DataError(f"nothing to train on: {reasons}")

@@ -16,7 +16,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adem_bench.errors import DataError
-from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.batch_sampler import Plan, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
@@ -54,8 +54,8 @@ class Training:
 
     def __init__(
         self,
-        network: AdemNetwork,
-        class_token_at: int,
+        network: FusedNetwork,
+        image_tokens_at: int,
         recipe: RecipeCard,
         plan: Plan,
         collective: Collective,
@@ -64,7 +64,7 @@ class Training:
 
         Args:
             network: With a fresh adapter, on its device.
-            class_token_at: Index of the class token in rows with an image.
+            image_tokens_at: Index of the first image token in rows with an image.
             recipe: How to train.
             plan: Which samples make which step.
             collective: The processes that train together.
@@ -74,11 +74,11 @@ class Training:
         self.counts = Counts()
         self.unreadable: list[str] = []
         """What is wrong with the first few images that this process could not read."""
-        self._class_token_at = class_token_at
+        self._image_tokens_at = image_tokens_at
         self._recipe, self._plan, self._collective = recipe, plan, collective
         self._optimization = Optimization(
-            network.adapter_tensors(),
-            network.tensors_without_gradient(),
+            network.method.adapter_tensors(),
+            network.method.tensors_without_gradient(),
             recipe,
             collective,
             scaled=network.dtype == torch.float16,
@@ -88,7 +88,7 @@ class Training:
         """Return all that a later `load` goes on from."""
         return TrainingState(
             position=self.position,
-            adapter=dict(self.network.adapter_tensors()),
+            adapter=dict(self.network.method.adapter_tensors()),
             optimizer=self._optimization.state_tensors(),
             scaler=self._optimization.scaler_state(),
             counts=self.counts,
@@ -100,7 +100,7 @@ class Training:
         Raises:
             CheckpointError: its adapter does not fit.
         """
-        self.network.load_adapter(state.adapter, "of the checkpoint")
+        self.network.method.load_adapter(state.adapter, "of the checkpoint")
         self._optimization.load_state(state.optimizer, state.scaler)
         self.position, self.counts = self._plan.known(state.position), state.counts
 
@@ -166,7 +166,7 @@ class Training:
         with _seeded(seed, device), _attention_backend(device):
             for part, share in zip(read.parts, shares, strict=True):
                 moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
-                loss = self.network.loss(moved, self._class_token_at) * share
+                loss = self.network.loss(moved, self._image_tokens_at) * share
                 self._optimization.backward(loss, self._plan.accumulation)
                 total += loss.item()
         return total

@@ -26,8 +26,9 @@ import yaml
 from adem_bench.cards import MODEL_CARD_NAME, TRAINING_NAME
 from adem_bench.errors import ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.models.fused.card import FusedCard
 from adem_bench.records import Json
-from adem_bench.schemas import ModelCard, RecipeCard
+from adem_bench.schemas import RecipeCard
 
 LOCK_NAME, ADAPTER, BEST = ".lock", "adapter", "best"
 WRITTEN = {
@@ -124,17 +125,17 @@ class Output:
                 entry.unlink()
 
     def write_model_card(
-        self, base: ModelCard, name: str, files: Mapping[str, str], parameters: int
+        self, base: FusedCard, name: str, files: Mapping[str, str], parameters: int
     ) -> None:
         """Write a card of the base model with this folder's adapter.
 
         Args:
-            base: Card of the model whose frozen parts were used.
+            base: Card of the model whose frozen parts were used, its method the trained one.
             name: Of the new model, for tables.
             files: From `FrozenParts.files`.
             parameters: Number of tuned parameters.
         """
-        dropped = {"published", "prompts", "fusion", "adapter"}
+        dropped = {"published", "prompts", "adapter"}
         card = base.model_dump(mode="json", exclude=dropped, exclude_defaults=True)
         card |= {
             "name": name,

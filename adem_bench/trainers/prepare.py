@@ -12,14 +12,15 @@ import torch
 from adem_bench.cards import load_model_card, load_recipe_card, load_task_card
 from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions
-from adem_bench.models.fused.assemble import empty_network
 from adem_bench.models.fused.backbone import FrozenFiles, FrozenParts, pick_dtype
-from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.card import FusedCard, FusionSettings
+from adem_bench.models.fused.method import AdapterSettings
+from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
-from adem_bench.models.fused.weights.adapter import AdapterSettings
 from adem_bench.records import Json
+from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
-from adem_bench.schemas import FusionSettings, ModelCard, RecipeCard, TaskCard
+from adem_bench.schemas import RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.batch_sampler import Plan, accumulation
 from adem_bench.trainers.dataset import Examples, build_examples
@@ -84,9 +85,9 @@ class Outline:
     """What a job comes to: all that is known before anything is loaded."""
 
     recipe: RecipeCard
-    base: ModelCard
+    base: FusedCard
     """Card of the model whose frozen parts are used, as it was read."""
-    card: ModelCard
+    card: FusedCard
     """The same, as this training loads it."""
     sources: tuple[TrainingData, ...]
     data: Mapping[str, str]
@@ -101,14 +102,15 @@ class Prepared:
     """All that training needs, loaded and checked."""
 
     recipe: RecipeCard
-    base: ModelCard
+    base: FusedCard
     """Card of the model whose frozen parts are used, as it was read."""
     frozen: FrozenParts
-    network: AdemNetwork
+    network: FusedNetwork
     settings: AdapterSettings
     examples: Examples
     plan: Plan
-    class_token_at: int
+    image_tokens_at: int
+    """Index of the first image token in rows with an image."""
     data: Mapping[str, str]
     """Fingerprint of each source's data."""
     prompts: tuple[PromptUse, ...]
@@ -116,7 +118,8 @@ class Prepared:
     @property
     def parameters(self) -> tuple[int, int]:
         """Number of tuned parameters, and of all."""
-        tuned = sum(tensor.numel() for tensor in self.network.adapter_tensors().values())
+        tensors = self.network.method.adapter_tensors().values()
+        tuned = sum(tensor.numel() for tensor in tensors)
         return tuned, tuned + self.frozen.parameters
 
     def warnings(self) -> Iterator[str]:
@@ -159,6 +162,11 @@ def outline(
         AdemBenchError: a card or the data are at fault, or weights are missing.
     """
     base = load_model_card(recipe.model)
+    if not isinstance(base, FusedCard):
+        raise CardError(
+            f"model {base.name} is of kind {base.kind}, which has no frozen parts to train an "
+            "adapter on; expected one of kind fused"
+        )
     card = _training_card(base, recipe, device)
     sources = [
         build_training_data(
@@ -202,9 +210,9 @@ def prepare(
     place = "cpu" if recipe.shard_frozen_weights else str(device)
     frozen = FrozenParts(outlined.card, ModelOptions(place, job.data_root), trainable=True)
     settings = _settings(recipe, frozen, outlined.prompts)
-    network = _new_network(recipe, frozen, settings, device)
+    network = _new_network(recipe, frozen, device)
     pairs = zip(recipe.data, outlined.sources, strict=True)
-    examples = build_examples(pairs, frozen.tokenizer, recipe.method.cls_token)
+    examples = build_examples(pairs, frozen.tokenizer, network.method.layout)
     plan = Plan(examples.lengths, recipe, processes.world_size, processes.rank)
     return Prepared(
         recipe=recipe,
@@ -214,31 +222,31 @@ def prepare(
         settings=settings,
         examples=examples,
         plan=plan,
-        class_token_at=SequenceBuilder(frozen.tokenizer, recipe.method.cls_token).class_token_at,
+        image_tokens_at=SequenceBuilder(frozen.tokenizer, network.method.layout).image_tokens_at,
         data=outlined.data,
         prompts=outlined.prompts,
     )
 
 
-def _training_card(base: ModelCard, recipe: RecipeCard, device: torch.device) -> ModelCard:
-    """Return the card with the recipe's precision, and without fusion settings of its own.
+def _training_card(base: FusedCard, recipe: RecipeCard, device: torch.device) -> FusedCard:
+    """Return the card with the recipe's precision and method, and no settings of its own.
 
     Those are the recipe's, and a card's would go before the trained adapter's in an evaluation.
     """
     chosen = base.dtype if recipe.precision == "auto" else recipe.precision
     dtype = str(pick_dtype(chosen, device)).removeprefix("torch.")
-    return base.model_copy(update={"dtype": dtype, "fusion": FusionSettings()})
+    fusion = FusionSettings(kind=recipe.method.kind)
+    return base.model_copy(update={"dtype": dtype, "fusion": fusion})
 
 
-def _new_network(
-    recipe: RecipeCard, frozen: FrozenParts, settings: AdapterSettings, device: torch.device
-) -> AdemNetwork:
+def _new_network(recipe: RecipeCard, frozen: FrozenParts, device: torch.device) -> FusedNetwork:
     """Return the network with a fresh adapter: the same one on every process and device."""
     eager = recipe.attention == "eager" or (recipe.attention == "auto" and device.type == "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # the CPU's alone
-        network = empty_network(frozen.llama, frozen.visual, settings, eager)
-    for part in (network.fusion, network.vision):
+        method = METHODS.load(recipe.method.kind)
+        network = build_network(frozen.llama, frozen.visual, method, recipe.method, eager)
+    for part in (network.method, network.vision):
         part.to(frozen.device)
     network.decoder.checkpoint_activations(recipe.checkpoint_activations)
     return network
@@ -247,15 +255,9 @@ def _new_network(
 def _settings(
     recipe: RecipeCard, frozen: FrozenParts, prompts: tuple[PromptUse, ...]
 ) -> AdapterSettings:
-    method = recipe.method
     return AdapterSettings(
-        alpha=method.alpha,
-        beta=method.beta,
-        drop_ratio=method.drop_ratio,
-        scales=method.scales,
-        cls_token=method.cls_token,
-        hidden_proj=method.hidden_proj,
-        adapter_dim=method.adapter_dim,
+        method=recipe.method.kind,
+        values=recipe.method.values(),
         language_model=frozen.card.language_model_name or frozen.card.name,
         vision=frozen.vision_name,
         prompts=_agreed(prompts),

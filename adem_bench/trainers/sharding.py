@@ -1,7 +1,7 @@
 """Frozen language models that outgrow one GPU: each process keeps a part of every layer (FSDP2).
 
-A layer's weights are gathered when its turn comes and given up again. The adapter and CLIP stay
-whole on every process: they are small.
+A layer's weights are gathered when its turn comes and given up again. The adapter and the vision
+tower stay whole on every process: they are small.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.network import FusedNetwork
 
 
-def shard_language_model(network: AdemNetwork, device: torch.device, world_size: int) -> None:
+def shard_language_model(network: FusedNetwork, device: torch.device, world_size: int) -> None:
     """Spread the language model of a network over all processes, in place.
 
     Args:
@@ -29,5 +29,5 @@ def shard_language_model(network: AdemNetwork, device: torch.device, world_size:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     for part in (llama.model.embed_tokens, llama.lm_head):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
-    for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.fusion):
+    for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.method):
         module.to(device)

@@ -18,7 +18,7 @@ from adem_bench.loggers.base import LoggedRun
 from adem_bench.loggers.multi import Loggers, check_loggers
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import pick_device
-from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
 from adem_bench.runner.distributed import Processes
@@ -173,7 +173,7 @@ class _Run:
         self.processes, self.collective, self.output = processes, collective, output
         recipe = prepared.recipe
         self.training = Training(
-            prepared.network, prepared.class_token_at, recipe, prepared.plan, collective
+            prepared.network, prepared.image_tokens_at, recipe, prepared.plan, collective
         )
         self.checkpoints = Checkpoints(output.path, prepared.settings, recipe.keep_checkpoints)
         self.evaluations: list[Mapping[str, Json]] = []
@@ -322,7 +322,7 @@ class _Run:
         is_last = position.epoch == self.prepared.recipe.epochs
         name = self.name if is_last else f"{self.name}-epoch{position.epoch}"
         card = frozen.card.model_copy(update={"name": name, "adapter": str(adapter.resolve())})
-        model = AdemModel(card, ModelOptions(data_root=self.job.data_root), frozen)
+        model = FusedModel(card, ModelOptions(data_root=self.job.data_root), frozen)
         root = self.job.results if is_last else self.output.path / "results"
         outcomes = tuple(evaluate_model(model, self.tasks, RunOptions(), root, self.processes))
         step = self.prepared.plan.steps_before(position)
@@ -354,9 +354,8 @@ class _Run:
         counts = asdict(self.training.counts)
         manifest = training_manifest(prepared, timing, counts, self.processes.world_size)
         write_json(path / "manifest.json", manifest)
-        self.output.write_model_card(
-            prepared.base, self.name, prepared.frozen.files, prepared.parameters[0]
-        )
+        base = prepared.base.model_copy(update={"fusion": prepared.frozen.card.fusion})
+        self.output.write_model_card(base, self.name, prepared.frozen.files, prepared.parameters[0])
 
     def _write_adapter(self) -> None:
         adapter = self.training.state().adapter

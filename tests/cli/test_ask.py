@@ -9,7 +9,7 @@ from adem_bench.cards import load_model_card
 from adem_bench.cli import demo_page
 from adem_bench.errors import AdemBenchError
 from adem_bench.models.base import ModelOptions, build_model
-from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.model import FusedModel
 from adem_bench.tasks.base import build_task
 from support.chat_server import Step, said, serving
 from support.tiny_hf import BUILDERS
@@ -40,8 +40,10 @@ def llava(tmp_path_factory):
 
 def test_adem_is_asked_as_its_instructions_are_worded(adem_bench, monkeypatch):
     asked = []
-    generate = AdemModel.generate
-    monkeypatch.setattr(AdemModel, "generate", lambda self, r: asked.extend(r) or generate(self, r))
+    generate = FusedModel.generate
+    monkeypatch.setattr(
+        FusedModel, "generate", lambda self, r: asked.extend(r) or generate(self, r)
+    )
     task = build_task("mini_mme", None)
     sample = next(task.samples())
     told = adem_bench(

@@ -140,7 +140,7 @@ def test_options_in_the_quirk_table_exist(name):
 
 @pytest.mark.parametrize("override", sorted(set(re.findall(r"--set ([a-z_.]+=[^`]+)`", QUIRKS))))
 def test_settings_in_the_quirk_table_are_accepted(override, tmp_path):
-    model, task = split_overrides([override])
+    model, task = split_overrides([override], "adem-7b")
     if model:
         card = load_model_card("adem-7b", model)
         assert card.digest() != "", card

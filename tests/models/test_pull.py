@@ -3,12 +3,11 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.weights import downloads
-from adem_bench.schemas import ModelCard
+from adem_bench.models.fused.card import FusedCard, downloads
 
 
 def card(**adapters):
-    return ModelCard.model_validate(
+    return FusedCard.model_validate(
         {"name": "m", "language_model": {"path": "x"}, "adapters": adapters}
     )
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.cards import load_model_card
-from adem_bench.models.weights import missing_message, weights_path
-from adem_bench.schemas import ModelCard
+from adem_bench.models.fused.card import FusedCard
+from adem_bench.models.weights import weights_path
 
 
 @pytest.fixture
 def card(tmp_path):
     (tmp_path / "cards").mkdir()
-    return ModelCard.model_validate(
+    return FusedCard.model_validate(
         {
             "name": "mine",
             "path": tmp_path / "cards" / "mine.yaml",
@@ -72,7 +72,7 @@ def test_without_a_data_root_the_environment_names_it(card, tmp_path, monkeypatc
 def test_the_message_names_what_is_missing_where_it_was_sought_and_the_remedy(
     card, tmp_path, path, what, remedy
 ):
-    message = missing_message(path, card, tmp_path)
+    message = card.missing(path, tmp_path)
     assert message.startswith(f"{what} of model mine is not on disk")
     assert str(tmp_path / "cards" / path) in message
     assert str(tmp_path / "weights" / path) in message
@@ -82,6 +82,6 @@ def test_the_message_names_what_is_missing_where_it_was_sought_and_the_remedy(
 
 def test_the_published_card_says_where_llama_and_the_adapters_are_to_be_had(tmp_path):
     card = load_model_card("adem-7b")
-    assert "forms.gle" in missing_message(card.language_model.path, card, tmp_path)
+    assert "forms.gle" in card.missing(card.language_model.path, tmp_path)
     for source in card.adapters.values():
-        assert "releases/download/checkpoint/" in missing_message(source.path, card, tmp_path)
+        assert "releases/download/checkpoint/" in card.missing(source.path, tmp_path)

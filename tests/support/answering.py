@@ -10,10 +10,10 @@ from adem_bench.records import Request, Response
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
 from adem_bench.runner.run_key import RunOptions
-from adem_bench.schemas import LanguageModelSource, ModelCard
+from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import build_task
 
-CARD = ModelCard(name="answering", language_model=LanguageModelSource(path="none"))
+CARD = ModelCard(name="answering", kind="answering")
 Answer = Callable[[Request], str]
 
 

@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from adem_bench.mini import write_mini
-from adem_bench.models.fused.assemble import build_network
-from adem_bench.models.fused.network import AdemNetwork
+from adem_bench.models.fused.card import FusionSettings, VisionSource
+from adem_bench.models.fused.methods.adem import LAYOUT
+from adem_bench.models.fused.model import network_with
+from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
@@ -20,7 +22,7 @@ from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
-from adem_bench.schemas import FusionSettings, RecipeCard, TrainingSource, VisionSource
+from adem_bench.schemas import RecipeCard, TrainingSource
 from adem_bench.trainers.batch_sampler import Plan
 from adem_bench.trainers.dataset import Examples, build_examples
 from adem_bench.trainers.distributed import Collective
@@ -54,21 +56,21 @@ def tokenizer(parity: Path) -> SentencePieceTokenizer:
 
 
 @pytest.fixture(scope="session")
-def class_token_at(tokenizer: SentencePieceTokenizer) -> int:
+def image_tokens_at(tokenizer: SentencePieceTokenizer) -> int:
     """Where the class token stands in this vocabulary."""
-    return SequenceBuilder(tokenizer, cls_token=True).class_token_at
+    return SequenceBuilder(tokenizer, LAYOUT).image_tokens_at
 
 
 @pytest.fixture
-def make_network(parity: Path) -> Callable[..., AdemNetwork]:
+def make_network(parity: Path) -> Callable[..., FusedNetwork]:
     """Makes the tiny network with the published adapter, its dropout off unless asked for."""
 
-    def make(dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> AdemNetwork:
+    def make(dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> FusedNetwork:
         llama = load_language_model(parity / "weights" / "tiny", dtype, torch.device("cpu"))
         visual = load_visual(VisionSource(), parity / "weights" / "clip_tiny.pt", dtype)
         adapter = read_adapter(parity / "checkpoint-19.pth")
-        network = build_network(llama, visual, adapter, FusionSettings(), eager=True)
-        for module in network.vision.adapters:
+        network = network_with(llama, visual, adapter, FusionSettings(), eager=True)
+        for module in network.method.vision_adapters:
             module.dropout.p = dropout
         return network
 
@@ -101,7 +103,7 @@ def make_examples(tokenizer: SentencePieceTokenizer) -> Callable[..., Examples]:
 
     def make(pairs: Sequence[TrainingPair], **source: object) -> Examples:
         chosen = TrainingSource(task="given", max_sequence_length=128).model_copy(update=source)
-        return build_examples([(chosen, Pairs(pairs))], tokenizer, cls_token=True)
+        return build_examples([(chosen, Pairs(pairs))], tokenizer, LAYOUT)
 
     return make
 
@@ -121,13 +123,13 @@ def make_recipe() -> Callable[..., RecipeCard]:
 
 
 @pytest.fixture
-def make_training(class_token_at: int) -> Callable[..., Training]:
+def make_training(image_tokens_at: int) -> Callable[..., Training]:
     """Makes a training of a network on examples, in this process alone."""
 
-    def make(network: AdemNetwork, recipe: RecipeCard, examples: Examples) -> Training:
+    def make(network: FusedNetwork, recipe: RecipeCard, examples: Examples) -> Training:
         plan = Plan(examples.lengths, recipe)
         collective = Collective(Processes(), torch.device("cpu"))
-        return Training(network, class_token_at, recipe, plan, collective)
+        return Training(network, image_tokens_at, recipe, plan, collective)
 
     return make
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter
+from adem_bench.models.fused.method import AdapterSettings
+from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.trainers.batch_sampler import Position
 from adem_bench.trainers.checkpoints import Checkpoints, Counts, TrainingState
 
-SETTINGS = AdapterSettings(0.1, 0.01, 0.1, (4,), True, 3, 2)
+SETTINGS = AdapterSettings(
+    values={"alpha": 0.1, "beta": 0.01, "drop_ratio": 0.1, "scales": (4,), "cls_token": True}
+)
 
 
 def state(step: int) -> TrainingState:
@@ -38,7 +41,7 @@ def test_a_checkpoint_comes_back_whole_and_is_an_adapter(tmp_path):
     )  # fmt: skip
     assert torch.equal(found.adapter["adapter_emb1"], state(5).adapter["adapter_emb1"])
     assert torch.equal(found.optimizer["adapter_emb1.step"], torch.tensor(7.0))
-    assert read_adapter(folder).settings.scales == (4,)
+    assert read_adapter(folder).settings.values["scales"] == (4,)
 
 
 def test_the_last_ones_are_kept(tmp_path):

@@ -38,7 +38,7 @@ def run(make_training):
 
 
 def adapter(network) -> dict[str, torch.Tensor]:
-    return {name: t.detach().clone() for name, t in network.adapter_tensors().items()}
+    return {name: t.detach().clone() for name, t in network.method.adapter_tensors().items()}
 
 
 def assert_same(first, second) -> None:
@@ -100,7 +100,7 @@ def test_checkpointed_activations_give_the_same_adapter(run, make_network, make_
 
 def test_frozen_weights_stay_and_have_no_gradient(run, make_network, make_recipe, examples):
     network = make_network()
-    tuned = {id(tensor) for tensor in network.adapter_tensors().values()}
+    tuned = {id(tensor) for tensor in network.method.adapter_tensors().values()}
     frozen = [p for p in network.parameters() if id(p) not in tuned]
     before = [p.clone() for p in frozen]
     run(network, make_recipe(epochs=1), examples)
@@ -113,7 +113,7 @@ def test_half_precision_learns_too_with_the_adapter_in_float32(
 ):
     trained, reports = run(make_network(dtype=dtype), make_recipe(epochs=4), examples)
     assert sum(r.loss for r in reports[-6:]) < 0.9 * sum(r.loss for r in reports[:6])
-    assert {t.dtype for t in trained.network.adapter_tensors().values()} == {torch.float32}
+    assert {t.dtype for t in trained.network.method.adapter_tensors().values()} == {torch.float32}
     scaled = dtype == torch.float16
     assert (reports[0].scale > 1) == scaled
 
@@ -122,8 +122,8 @@ def test_only_images_go_through_the_vision_tower(
     run, make_network, make_recipe, examples, monkeypatch
 ):
     network, seen = make_network(), []
-    tower = network.vision.forward
-    monkeypatch.setattr(network.vision, "forward", lambda x: seen.append(len(x)) or tower(x))
+    embed = network.vision.embed
+    monkeypatch.setattr(network.vision, "embed", lambda x: seen.append(len(x)) or embed(x))
     run(network, make_recipe(epochs=1), examples)
     assert sum(seen) == 16  # of 24 samples
 
@@ -175,16 +175,16 @@ class Twin(Collective):
 
 
 def test_gradients_travel_once_a_step_in_one_tensor(
-    run, make_network, make_recipe, examples, class_token_at
+    run, make_network, make_recipe, examples, image_tokens_at
 ):
     recipe = make_recipe(epochs=1)
     alone, reports = run(make_network(), recipe, examples)
     twin, network = Twin(), make_network()
     plan = Plan(examples.lengths, recipe)
-    training = Training(network, class_token_at, recipe, plan, twin)
+    training = Training(network, image_tokens_at, recipe, plan, twin)
     shared = list(training.steps(reader(examples, recipe), 0))
     assert plan.accumulation == 2
-    tensors = network.adapter_tensors()
+    tensors = network.method.adapter_tensors()
     # All gradients, a flag for each tensor, and four figures.
     assert twin.sums == [sum(t.numel() for t in tensors.values()) + len(tensors) + 4] * len(shared)
     assert [r.loss for r in shared] == pytest.approx([r.loss for r in reports])

@@ -86,7 +86,7 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     schedule = Schedule(4, 0.5, recipe.base_learning_rate, 4, 2, scaled=scaled)
     losses = published_training(published, epochs, schedule)
 
-    for name, tensor in network.adapter_tensors().items():
+    for name, tensor in network.method.adapter_tensors().items():
         expected = published.parameters[name].detach()
         torch.testing.assert_close(tensor.detach(), expected, atol=1e-5, rtol=0, msg=name)
     means = [(first + second) / 2 for first, second in zip(losses[::2], losses[1::2], strict=True)]
@@ -94,4 +94,4 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     rates = [schedule.learning_rate(step * 2 / 10) for step in range(20)]
     assert [report.learning_rate for report in reports] == pytest.approx(rates)
     before = read_adapter(parity / "checkpoint-19.pth").tensors["adapter_emb1"]
-    assert (network.fusion.adapter_emb1 - before).abs().max() > 5e-3  # they did go somewhere
+    assert (network.method.adapter_emb1 - before).abs().max() > 5e-3  # they did go somewhere

@@ -29,15 +29,15 @@ def test_a_micro_batch_is_whole_or_in_parts_of_like_rows(examples):
     assert sum(part.ids.numel() for part in parts) < whole.ids.numel()
 
 
-def test_parts_have_the_gradients_of_the_whole(examples, make_network, class_token_at):
+def test_parts_have_the_gradients_of_the_whole(examples, make_network, image_tokens_at):
     gradients = []
     for tokens in (None, 60):
         network = make_network()
         parts = BatchReader(examples, 224, 0, tokens)[WHOLE].parts
         total = sum(part.supervised for part in parts)
-        losses = [network.loss(p, class_token_at) * (p.supervised / total) for p in parts]
+        losses = [network.loss(p, image_tokens_at) * (p.supervised / total) for p in parts]
         sum(losses).backward()
-        gradients.append({n: t.grad for n, t in network.adapter_tensors().items()})
+        gradients.append({n: t.grad for n, t in network.method.adapter_tensors().items()})
     for name, gradient in gradients[0].items():
         if gradient is not None:
             torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)

@@ -21,19 +21,19 @@ def group():
 
 @pytest.mark.usefixtures("group")
 def test_weights_are_given_up_after_each_use_and_gradients_stay(
-    make_network, make_examples, pairs, class_token_at
+    make_network, make_examples, pairs, image_tokens_at
 ):
     plain, sharded = make_network(), make_network()
     shard_language_model(sharded, torch.device("cpu"), 1)
     (batch,) = BatchReader(make_examples(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
-    losses = [network.loss(batch, class_token_at) for network in (plain, sharded)]
+    losses = [network.loss(batch, image_tokens_at) for network in (plain, sharded)]
     frozen = list(sharded.decoder.llama.parameters())
     whole = [p for p in frozen if not isinstance(p, DTensor)]
     # The final norm is small and stays whole; a layer that was not given up would be here too.
     assert [tuple(p.shape) for p in whole] == [(64,)]
     for loss in losses:
         loss.backward()
-    tensors = sharded.adapter_tensors()
-    for name, tensor in plain.adapter_tensors().items():
+    tensors = sharded.method.adapter_tensors()
+    for name, tensor in plain.method.adapter_tensors().items():
         if tensor.grad is not None:
             torch.testing.assert_close(tensors[name].grad, tensor.grad, atol=1e-6, rtol=0)

@@ -13,7 +13,7 @@ from adem_bench.mini.problem import Problem
 from adem_bench.mini.science import science_problems
 from adem_bench.mini.text import describe
 from adem_bench.mini.world import Dice, Scene, Split
-from adem_bench.models.fused.sequence import IMAGE_PREFIX, NO_IMAGE_PREFIX
+from adem_bench.models.fused.methods.adem import LAYOUT
 from adem_bench.tasks.scienceqa.prompts import Texts, render
 
 CAPTION_PROMPT = "a picture of "
@@ -35,8 +35,8 @@ class Row:
     def context(self) -> str:
         """The image in words, behind the prefix that stands before images."""
         if self.scene is None:
-            return NO_IMAGE_PREFIX
-        return IMAGE_PREFIX + describe(self.scene)
+            return LAYOUT.no_image_prefix
+        return LAYOUT.image_prefix + describe(self.scene)
 
 
 def yes_no_rows(split: Split, images_per_subtask: int, seed: int) -> list[Row]:

@@ -95,7 +95,7 @@ def train_visual(
 ) -> VisionTransformer:
     """Train on scenes with a pairwise sigmoid loss (arXiv 2303.15343) and log held-out scores."""
     visual = new_visual(recipe)
-    tower = VisionTower(visual, adapter_dim=1)
+    tower = VisionTower(visual)
     vocabulary = sorted({phrase for scene in scenes for phrase in phrases_of(scene)})
     scorer = PhraseScorer(len(vocabulary), recipe.width, recipe.embedding)
     visual.requires_grad_(True)
@@ -106,7 +106,7 @@ def train_visual(
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * warm_cosine(step, recipe.steps, recipe.warm_up)
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            features = tower(normalized(pixels[chosen], NORMALIZATIONS[step % 2]))
+            features = _features(tower, normalized(pixels[chosen], NORMALIZATIONS[step % 2]))
         logits = scorer(features.float(), visual.proj)
         # +1 for phrases that are true of the image, -1 for all others.
         sign = 2 * truth[chosen] - 1
@@ -183,12 +183,20 @@ def _batches(count: int, size: int) -> Iterator[Tensor]:
         yield from (order[i : i + size] for i in range(0, count - size + 1, size))
 
 
+def _features(tower: VisionTower, images: Tensor) -> Tensor:
+    """Return (N, 1 + P, C) features as ADEM-VL reads them: `ln_post`, no last block."""
+    x = tower.embed(images)
+    for index in range(tower.blocks - 1):
+        x = tower.block(index, x)
+    return tower.final_norm(x)
+
+
 @torch.inference_mode()
 def _held_out(
     tower: VisionTower, scorer: PhraseScorer, scenes: Sequence[Scene], vocabulary: Sequence[str]
 ) -> dict[str, float]:
     """Return the share of true phrases among as many best-scored ones, for both scores."""
-    features = tower(normalized(pixels_of(scenes), "imagenet"))
+    features = _features(tower, normalized(pixels_of(scenes), "imagenet"))
     truth = _truth(scenes, vocabulary)
     found = {}
     for name, logits in zip(

@@ -1,4 +1,4 @@
-"""The frozen parts of an ADEM-VL model, loaded once."""
+"""The frozen parts of a fused model, loaded once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import count_parameters, name_of, pick_device
+from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.onednn import can_pack, pack, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
-from adem_bench.models.weights import missing_message, weights_path
-from adem_bench.schemas import ModelCard
+from adem_bench.models.weights import weights_path
 
 
 class FrozenParts:
     """Tokenizer, language model and vision tower; the tower only once it is asked for."""
 
-    def __init__(self, card: ModelCard, options: ModelOptions, trainable: bool = False) -> None:
+    def __init__(self, card: FusedCard, options: ModelOptions, trainable: bool = False) -> None:
         """Load the tokenizer and the language model.
 
         Args:
@@ -134,7 +134,7 @@ WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")
 class FrozenFiles:
     """The files of tokenizer, language model and vision tower."""
 
-    def __init__(self, card: ModelCard, data_root: Path | None, dtype: torch.dtype) -> None:
+    def __init__(self, card: FusedCard, data_root: Path | None, dtype: torch.dtype) -> None:
         """Find the language model.
 
         Args:
@@ -221,4 +221,4 @@ class FrozenFiles:
         return found
 
     def _missing(self, path: str) -> CheckpointError:
-        return CheckpointError(missing_message(path, self._card, self._data_root))
+        return CheckpointError(self._card.missing(path, self._data_root))

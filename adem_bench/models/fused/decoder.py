@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.fused.methods.adem import Fusion, VisualMemory
+from adem_bench.models.fused.method import Method, VisualMemory
 
 
 class KeyValueCache:
@@ -63,17 +63,18 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class FusedLayer(nn.Module):
-    """A LLaMA layer that also adds a fusion term, in the published order of additions."""
+    """A LLaMA layer with what a method does before attention and after the feed-forward part."""
 
-    def __init__(self, layer: Any, index: int, fusion: Fusion, eager: bool) -> None:
+    def __init__(self, layer: Any, index: int, method: Method, eager: bool) -> None:
         """Wrap a decoder layer of transformers; `eager` is as for `FusedDecoder`."""
         super().__init__()
         self.layer: Any = layer
         self.index = index
         self.checkpoint_activations = False
-        # A bound method, not the module: the tuned parameters are not the layer's own, so that
+        # Bound methods, not the module: the tuned parameters are not the layer's own, so that
         # whoever shards or counts the layer's parameters does not meet them.
-        self._fuse = fusion.fuse
+        self._before_attention = method.before_attention
+        self._after_feed_forward = method.after_feed_forward
         self._attend = _attend_eagerly if eager else _attend_fused
 
     def forward(
@@ -82,10 +83,10 @@ class FusedLayer(nn.Module):
         memory: VisualMemory,
         rotary: Rotary,
         cache: KeyValueCache | None = None,
-        wanted: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Run a whole prompt; arguments and result are those of `FusedDecoder.forward`."""
-        given = (hidden, memory, rotary, cache, wanted)
+        given = (hidden, memory, rotary, cache, positions)
         if self.checkpoint_activations and torch.is_grad_enabled():
             out: Tensor = checkpoint(self._run, *given, use_reentrant=False)
             return out
@@ -101,7 +102,8 @@ class FusedLayer(nn.Module):
     ) -> Tensor:
         """Run one new token per row, (B, 1, D), after the cache's `visible` columns."""
         attention = self.layer.self_attn
-        query, key, value = _project(attention, self.layer.input_layernorm(hidden), rotary)
+        normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
+        query, key, value = _project(attention, normed, rotary)
         keys, values = cache.append(self.index, key, value)
         attended = self._attend(attention, query, keys, values, visible)
         return self._feed_forward(hidden + attended, memory)
@@ -112,33 +114,33 @@ class FusedLayer(nn.Module):
         memory: VisualMemory,
         rotary: Rotary,
         cache: KeyValueCache | None,
-        wanted: Tensor | None,
+        positions: Tensor | None,
     ) -> Tensor:
-        normed = self.layer.input_layernorm(hidden)
-        if wanted is not None:
-            hidden = _take(hidden, wanted)
-        attended = self._prompt_attention(normed, rotary, cache, wanted)
+        normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
+        if positions is not None:
+            hidden = _take(hidden, positions)
+        attended = self._prompt_attention(normed, rotary, cache, positions)
         return self._feed_forward(hidden + attended, memory)
 
     def _prompt_attention(
-        self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, wanted: Tensor | None
+        self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, positions: Tensor | None
     ) -> Tensor:
-        """Return the attention's output, for every position or for those in `wanted`."""
+        """Return the attention's output, for every position or for those in `positions`."""
         attention = self.layer.self_attn
-        query, key, value = _project(attention, normed, rotary, wanted)
+        query, key, value = _project(attention, normed, rotary, positions)
         if cache is not None:
             cache.prefill(self.index, key, value)
-        if wanted is None:
+        if positions is None:
             return self._attend(attention, query, key, value, None)
         columns = torch.arange(normed.shape[1], device=normed.device)
-        visible = (columns <= wanted[..., None])[:, None]
+        visible = (columns <= positions[..., None])[:, None]
         return self._attend(attention, query, key, value, visible)
 
     def _feed_forward(self, hidden: Tensor, memory: VisualMemory) -> Tensor:
-        """Add the MLP's and the fusion's terms, in the published order of additions."""
-        query = self.layer.post_attention_layernorm(hidden)
-        fed: Tensor = hidden + self.layer.mlp(query)
-        return fed + self._fuse(self.index, query, memory)
+        """Add the feed-forward part and the method's term, in the method's order."""
+        normed = self.layer.post_attention_layernorm(hidden)
+        fed: Tensor = self.layer.mlp(normed)
+        return self._after_feed_forward(self.index, hidden, normed, fed, memory)
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
@@ -147,11 +149,11 @@ def _take(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _project(
-    attention: Any, x: Tensor, rotary: Rotary, wanted: Tensor | None = None
+    attention: Any, x: Tensor, rotary: Rotary, positions: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
 
-    With `wanted` (B, W), the query is computed at those positions alone, (B, H, W, S).
+    With `positions` (B, W), the query is computed at those positions alone, (B, H, W, S).
     """
     cos, sin = rotary
     size: int = attention.head_dim
@@ -161,11 +163,11 @@ def _project(
         return out.view(*states.shape[:2], -1, size).transpose(1, 2)
 
     key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
-    if wanted is None:
+    if positions is None:
         query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
         return query, key, value
-    query = heads(attention.q_proj, _take(x, wanted))
-    query, _ = apply_rotary_pos_emb(query, query, cos[0, wanted], sin[0, wanted])
+    query = heads(attention.q_proj, _take(x, positions))
+    query, _ = apply_rotary_pos_emb(query, query, cos[0, positions], sin[0, positions])
     _, key = apply_rotary_pos_emb(key, key, cos, sin)
     return query, key, value
 
@@ -207,14 +209,14 @@ SUPPORTED_ARCHITECTURES = ("llama", "mistral")
 
 
 class FusedDecoder(nn.Module):
-    """A LlamaForCausalLM whose layers also add a fusion term."""
+    """A LlamaForCausalLM whose layers also do what a method does."""
 
-    def __init__(self, llama: Any, fusion: Fusion, eager: bool = False) -> None:
+    def __init__(self, llama: Any, method: Method, eager: bool = False) -> None:
         """Wrap `llama` (frozen here).
 
         Args:
             llama: A LlamaForCausalLM or a model of the same parts.
-            fusion: What its layers add.
+            method: What its layers do besides.
             eager: Whether attention is computed step by step in the published order of
                 operations. It rounds as the published code does, where the drop rule can turn
                 a difference of one unit in the last place into one of 1e-3; SDPA is faster.
@@ -230,18 +232,18 @@ class FusedDecoder(nn.Module):
                 f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
             )
         self.llama: Any = llama.requires_grad_(False)
-        self.fusion = fusion
+        self._position_shift = method.position_shift
         self.eager = eager
         self.layers = nn.ModuleList(
-            FusedLayer(layer, index, fusion, eager)
+            FusedLayer(layer, index, method, eager)
             for index, layer in enumerate(self.llama.model.layers)
         )
 
-    def checkpoint_activations(self, wanted: bool) -> None:
+    def checkpoint_activations(self, enabled: bool) -> None:
         """Choose whether training keeps each layer's input alone and computes the rest twice."""
         for layer in self.layers:
             assert isinstance(layer, FusedLayer)
-            layer.checkpoint_activations = wanted
+            layer.checkpoint_activations = enabled
 
     @property
     def dtype(self) -> torch.dtype:
@@ -270,7 +272,7 @@ class FusedDecoder(nn.Module):
         inputs_embeds: Tensor,
         memory: VisualMemory,
         cache: KeyValueCache | None = None,
-        wanted: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Run a whole prompt, right-padded.
 
@@ -278,23 +280,23 @@ class FusedDecoder(nn.Module):
             inputs_embeds: (B, T, D).
             memory: One entry per row, or a single one for all.
             cache: Filled for later `step` calls, if given.
-            wanted: (B, W) positions of each row: only these are computed in the last layer and
+            positions: (B, W) positions of each row: only these are computed in the last layer and
                 returned.
 
         Returns:
-            Normed hidden states, (B, T, D), or (B, W, D) if `wanted` is given.
+            Normed hidden states, (B, T, D), or (B, W, D) if `positions` is given.
         """
-        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
-        rotary = self._rotary(inputs_embeds, positions)
+        columns = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+        rotary = self._rotary(inputs_embeds, columns)
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
-            here = wanted if index == len(self.layers) - 1 else None
+            here = positions if index == len(self.layers) - 1 else None
             hidden = layer(hidden, memory, rotary, cache, here)
         return self._norm(hidden)
 
     def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:
         """Run one new token per row, (B, 1, D), after what the cache holds; (B, 1, D)."""
-        rotary = self._rotary(inputs_embeds, cache.lengths[:, None])
+        rotary = self._rotary(inputs_embeds, cache.lengths[:, None] + self._position_shift)
         visible = cache.visible()
         hidden = inputs_embeds
         for layer in self.layers:
@@ -303,8 +305,8 @@ class FusedDecoder(nn.Module):
         cache.lengths = cache.lengths + 1
         return self._norm(hidden)
 
-    def _rotary(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, positions)
+    def _rotary(self, x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        rotary: tuple[Tensor, Tensor] = self.llama.model.rotary_emb(x, columns)
         return rotary
 
     def _norm(self, hidden: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache
-from adem_bench.models.fused.methods.adem import VisualMemory
+from adem_bench.models.fused.method import VisualMemory
 from adem_bench.models.fused.sequence import PromptRow
 
 WORTH_LEAVING = 7 / 8
@@ -38,20 +38,20 @@ def decode(
     """Extend every row greedily by at most `max_new_tokens`.
 
     Args:
-        decoder: The language model with its fusion.
+        decoder: The language model with a method.
         rows: B prompts.
         memory: One entry per row, or a single one for all.
         max_new_tokens: At least 1.
         eos_id: Token that ends a row.
     """
-    device = memory.keys.device
+    device = decoder.device
     lengths = torch.tensor([len(row.ids) for row in rows], device=device)
     longest = int(lengths.max())
     cache = None
     if max_new_tokens > 1:
         cache = KeyValueCache(len(decoder.layers), lengths, longest + max_new_tokens - 1)
     embeds = _embed(decoder, rows, memory, longest)
-    hidden = decoder(embeds, memory, cache, wanted=lengths[:, None] - 1)
+    hidden = decoder(embeds, memory, cache, positions=lengths[:, None] - 1)
     logits = decoder.logits(hidden)[:, 0].float()
     first_logits = logits
     ids: list[list[int]] = [[] for _ in rows]
@@ -77,14 +77,16 @@ def decode(
 def _embed(
     decoder: FusedDecoder, rows: Sequence[PromptRow], memory: VisualMemory, longest: int
 ) -> Tensor:
-    """Return (B, T, D) input embeddings, padded on the right, class tokens in place."""
-    device = memory.keys.device
+    """Return (B, T, D) input embeddings, padded on the right, image tokens in place."""
+    device = decoder.device
     padded = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows], device=device)
     embeds = decoder.embed(padded)
-    if memory.class_token is not None:
+    if memory.tokens is not None:
         for index, row in enumerate(rows):
-            if row.class_token_at is not None:
-                embeds[index, row.class_token_at] = memory.class_token[index]
+            if row.image_tokens_at is not None:
+                place = slice(row.image_tokens_at, row.image_tokens_at + memory.tokens.shape[1])
+                room = embeds[index, place]
+                room.copy_(memory.tokens[index, : len(room)])
     return embeds
 
 

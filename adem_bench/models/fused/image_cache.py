@@ -1,4 +1,4 @@
-"""Visual memories of images on disk: each distinct image is read, encoded and projected once."""
+"""Visual memories of images on disk: each distinct image is read and encoded once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from adem_bench.images import UnreadableImageError, load_image
-from adem_bench.models.fused.methods.adem import VisualMemory
+from adem_bench.models.fused.method import VisualMemory
 from adem_bench.records import ImageNormalization
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from adem_bench.models.fused.network import AdemNetwork
+    from adem_bench.models.fused.network import FusedNetwork
 
 ENCODED_TOGETHER = {"cpu": 4, "cuda": 32}
 """Images that go through the vision tower at once: on a CPU, as many as its caches hold."""
@@ -64,11 +64,11 @@ class ImageReader:
         return self._pending.pop(key).result()
 
 
-class MemoryStore:
+class ImageCache:
     """The visual memories of one network, least recently used ones dropped first."""
 
     def __init__(
-        self, network: AdemNetwork, reader: ImageReader, most_bytes: int = MAX_BYTES
+        self, network: FusedNetwork, reader: ImageReader, most_bytes: int = MAX_BYTES
     ) -> None:
         self._network = network
         self._reader = reader
@@ -77,10 +77,10 @@ class MemoryStore:
         self._bytes = 0
 
     def prefetch(self, keys: Iterable[ImageKey]) -> None:
-        """Start reading the images that are not yet remembered."""
+        """Start reading the images that are not in the cache."""
         self._reader.prefetch(key for key in keys if key not in self._kept)
 
-    def recall(self, keys: Sequence[ImageKey]) -> dict[ImageKey, VisualMemory | str]:
+    def get(self, keys: Sequence[ImageKey]) -> dict[ImageKey, VisualMemory | str]:
         """Return the memory of every key, or why its image cannot be read."""
         found: dict[ImageKey, VisualMemory | str] = {}
         missing: dict[ImageKey, NDArray[np.float32]] = {}
@@ -99,9 +99,9 @@ class MemoryStore:
         for start in range(0, len(names), together):
             part = names[start : start + together]
             images = torch.stack([torch.from_numpy(missing[key]) for key in part])
-            memory = self._network.remember(images.to(self._network.device))
+            memory = self._network.encode_images(images.to(self._network.device))
             for index, key in enumerate(part):
-                found[key] = self._keep(key, _entry(memory, index))
+                found[key] = self._keep(key, memory.entry(index))
         return found
 
     def _keep(self, key: ImageKey, memory: VisualMemory) -> VisualMemory:
@@ -111,23 +111,3 @@ class MemoryStore:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.nbytes
         return memory
-
-
-def join(memories: Sequence[VisualMemory]) -> VisualMemory:
-    """Return one memory with an entry per given one, in order."""
-    tokens = [memory.class_token for memory in memories if memory.class_token is not None]
-    return VisualMemory(
-        torch.cat([memory.keys for memory in memories]),
-        torch.cat([memory.values for memory in memories]),
-        torch.cat(tokens) if tokens else None,
-    )
-
-
-def _entry(memory: VisualMemory, index: int) -> VisualMemory:
-    """Return one entry as storage of its own, so that dropping it frees memory."""
-    token = memory.class_token
-    return VisualMemory(
-        memory.keys[index : index + 1].clone(),
-        memory.values[index : index + 1].clone(),
-        None if token is None else token[index : index + 1].clone(),
-    )

@@ -1,9 +1,9 @@
-"""The registered ADEM-VL model: a card in, responses out."""
+"""The registered fused model: a card in, responses out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,56 +11,101 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adem_bench.digests import digest, stable_fields
+from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError
-from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.files import file_digest
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
-from adem_bench.models.fused.backbone import FrozenParts
+from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
+from adem_bench.models.fused.card import AdapterSource, FusedCard, FusionSettings
+from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.generation import choice_logprobs, decode
-from adem_bench.models.fused.image_cache import ImageKey, join
-from adem_bench.models.fused.methods.adem import VisualMemory
-from adem_bench.models.fused.sequence import PromptRow
-from adem_bench.models.fused.tuned import TunedWeights, tuned, untuned
-from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.models.weights import NO_ADAPTER, missing_message, weights_path
-from adem_bench.prompts import TEMPLATE
+from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
+from adem_bench.models.fused.method import (
+    AdapterSettings,
+    LanguageModelAlone,
+    Method,
+    VisualMemory,
+)
+from adem_bench.models.fused.network import FusedNetwork, build_network
+from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
+from adem_bench.models.fused.weights.adapter import (
+    SETTINGS_NAME,
+    WEIGHTS_NAME,
+    AdapterFile,
+    read_adapter,
+    resolve_settings,
+    stated_facts,
+)
+from adem_bench.models.weights import NO_ADAPTER, weights_path
 from adem_bench.records import Json, Request, Response
-from adem_bench.schemas import AdapterSource, ModelCard
+from adem_bench.registry import METHODS
+from adem_bench.schemas import ModelCard
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
 MAX_ROWS = 64
 
 
-class AdemModel:
-    """A frozen LLaMA and CLIP, loaded once, with the adapter that the card names for a task."""
+@dataclass(frozen=True)
+class TunedWeights:
+    """One adapter in use: the decoder it makes with the frozen parts, and what hangs on it."""
+
+    path: Path | None
+    """None for the language model as it is."""
+    method: Method
+    decoder: FusedDecoder
+    sequences: SequenceBuilder
+    no_image_memory: VisualMemory
+    """Memory of rows without image."""
+    images: ImageCache | None
+    """Memories of images; None where the model cannot see."""
+    settings: AdapterSettings
+    """What the adapter says of itself, settings resolved."""
+    trainable_parameters: int
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+
+class FusedModel(Model):
+    """Frozen parts, loaded once, with the adapter that the card names for a task."""
+
+    card: FusedCard
 
     def __init__(
         self, card: ModelCard, options: ModelOptions, frozen: FrozenParts | None = None
     ) -> None:
         """Load the frozen parts, or share those that are loaded already.
 
+        Args:
+            card: A `FusedCard`.
+            options: How to load them.
+            frozen: Those that are loaded already.
+
         Raises:
             CheckpointError: they are missing or cannot be read.
         """
-        self.card = card
+        assert isinstance(card, FusedCard)
+        super().__init__(card, options)
         self._options = options
         self._frozen = frozen or FrozenParts(card, options)
         self._tuned: TunedWeights | None = None
+        self._released = False
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Switch to the adapter for a task: by its name, its kind, then `default`."""
         source = self._source(task, task_kind)
+        self._released = bool(source.url)
         if source.path == NO_ADAPTER:
-            self._tuned = untuned(self._frozen)
+            self._tuned = _untuned(self._frozen)
         else:
-            path = weights_path(source.path, self.card, self._options.data_root)
+            data_root = self._options.data_root
+            path = weights_path(source.path, self.card, data_root)
             if path is None:
-                message = missing_message(source.path, self.card, self._options.data_root)
-                raise CheckpointError(message)
+                raise CheckpointError(self.card.missing(source.path, data_root))
             if self._tuned is None or self._tuned.path != path:
-                self._tuned = tuned(self._frozen, read_adapter(path))
+                self._tuned = _tuned(self._frozen, read_adapter(path))
         self._row.cache_clear()
 
     def _source(self, task: str, task_kind: str) -> AdapterSource:
@@ -86,13 +131,21 @@ class AdemModel:
         return self._tuned
 
     def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return the prompts the adapter was tuned on: its file's word, else the card's."""
+        """Return the prompts the adapter was tuned on: by its file, the card or the method."""
         stated = self.weights.settings.prompts.get(task_kind)
-        return stated or self.card.prompts.get(task_kind) or {}
+        if stated or task_kind in self.card.prompts:
+            return stated or self.card.prompts[task_kind]
+        return self.weights.method.released_prompts.get(task_kind, {}) if self._released else {}
 
     def instruction(self, question: str) -> str:
-        """Return a question in the wording of the published instructions."""
-        return TEMPLATE.replace("{question}", question)
+        """Return a question in the wording of the method's released weights."""
+        return self._method.instruction.replace("{question}", question)
+
+    @property
+    def _method(self) -> type[Method]:
+        """The class of the method that the card names."""
+        found: type[Method] = METHODS.load(self.card.fusion.kind)
+        return found
 
     def length(self, request: Request) -> int:
         """Return the number of tokens of prompt and answer."""
@@ -105,9 +158,9 @@ class AdemModel:
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Start reading the images of requests to come."""
-        memories = self.weights.memories
-        if memories is not None:
-            memories.prefetch(self._key(r) for r in requests if len(r.images) == 1)
+        images = self.weights.images
+        if images is not None:
+            images.prefetch(self._key(r) for r in requests if len(r.images) == 1)
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch.
@@ -128,21 +181,22 @@ class AdemModel:
     @torch.inference_mode()
     def _answer(self, requests: Sequence[Request], images: int) -> list[Response]:
         """Answer requests that have the same number of images."""
-        store = self.weights.memories
+        store = self.weights.images
         if images == 0 or store is None:
-            return self._decode(requests, self.weights.nothing)
+            return self._decode(requests, self.weights.no_image_memory)
         if images > 1:
-            error = f"ADEM-VL reads one image a question, not {images}"
+            error = f"{self._method.title} reads one image per question, not {images}"
             return [Response("", error=error) for _ in requests]
         keys = [self._key(request) for request in requests]
-        found = store.recall(keys)
+        found = store.get(keys)
         memories = [found[key] for key in keys]
         readable = [i for i, memory in enumerate(memories) if isinstance(memory, VisualMemory)]
         responses = [
             Response("", error=memory if isinstance(memory, str) else None) for memory in memories
         ]
         if readable:
-            joined = join([m for m in memories if isinstance(m, VisualMemory)])
+            known = [m for m in memories if isinstance(m, VisualMemory)]
+            joined = type(known[0]).join(known)
             answers = self._decode([requests[index] for index in readable], joined)
             for index, response in zip(readable, answers, strict=True):
                 responses[index] = response
@@ -156,7 +210,7 @@ class AdemModel:
         return [
             Response(
                 tokenizer.decode(ids),
-                notes=("Q9",) if row.overflowed else (),
+                notes=row.notes,
                 choice_logprobs=self._choices(request, logits) if request.choices else None,
             )
             for request, row, ids, logits in zip(
@@ -188,10 +242,10 @@ class AdemModel:
 
         Runs are found again by it: what is added here enters only off its default.
         """
-        seen = {
+        seen: dict[str, Any] = {
             "frozen": self._frozen.fingerprint,
             "tuned": self.weights.fingerprint,
-            "settings": stable_fields(self.weights.settings),
+            "settings": stated_facts(self.weights.settings),
             "overflow": self.card.overflow,
             "max_sequence_length": self.card.max_sequence_length,
             "image_normalization": self.card.image_normalization,
@@ -213,13 +267,120 @@ class AdemModel:
             "adapter": str(weights.path.name) if weights.path else NO_ADAPTER,
             "trainable_parameters": weights.trainable_parameters,
             "total_parameters": self._frozen.parameters + weights.trainable_parameters,
-            "fusion": asdict(weights.settings),
+            "method": weights.settings.method,
+            "fusion": stated_facts(weights.settings),
             "dtype": str(self._frozen.dtype).removeprefix("torch."),
             "device": self._frozen.device_name,
         }
 
     def _language_model_name(self) -> str:
         source = self.card.language_model
-        # A folder's place is nobody's business but its machine's.
+        # A folder's path is private to its machine.
         name = source.path if source.hub else Path(source.path).name
         return self.card.language_model_name or name
+
+
+def network_with(
+    llama: Any, visual: Any, adapter: AdapterFile, fusion: FusionSettings, eager: bool = False
+) -> FusedNetwork:
+    """Return a network in evaluation mode with an adapter's weights.
+
+    Args:
+        llama: A LlamaForCausalLM; shared, not copied.
+        visual: An open_clip VisionTransformer; shared, not copied.
+        adapter: The tuned weights.
+        fusion: Settings of the card, which go before the adapter's own.
+        eager: As for `FusedDecoder`.
+
+    Raises:
+        CheckpointError: the adapter does not fit the frozen parts or the settings.
+    """
+    settings = resolve_settings(fusion, adapter.settings)
+    network = build_network(llama, visual, adapter.method, settings, eager)
+    network.method.load_adapter(adapter.tensors, str(adapter.path))
+    network.method.to(network.decoder.device)
+    return network.eval()
+
+
+@torch.inference_mode()
+def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
+    """Return the model that an adapter makes.
+
+    Raises:
+        CheckpointError: it does not fit the frozen parts or the card's method.
+    """
+    card, stated = frozen.card, adapter.settings
+    if stated.method != card.fusion.kind:
+        raise CheckpointError(
+            f"the adapter {adapter.path} is of the method {stated.method!r}, and model {card.name} "
+            f"uses {card.fusion.kind!r}; choose another adapter, or set "
+            f"fusion.kind={stated.method}"
+        )
+    _check_language_model(frozen, adapter)
+    chosen = resolve_settings(card.fusion, stated)
+    eager = card.attention == "eager"
+    network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager)
+    method = network.method
+    weights_file = adapter.path / WEIGHTS_NAME if adapter.path.is_dir() else adapter.path
+    return TunedWeights(
+        path=adapter.path,
+        method=method,
+        decoder=network.decoder,
+        sequences=_sequences(frozen, method),
+        no_image_memory=network.no_image_memory(),
+        images=ImageCache(network, ImageReader(network.vision.image_size)),
+        settings=replace(stated, values=chosen.values()),
+        trainable_parameters=sum(p.numel() for p in method.adapter_tensors().values()),
+        fingerprint=file_digest(weights_file),
+        warnings=tuple(_conflicts(card.fusion.values(), stated.values)),
+    )
+
+
+@torch.inference_mode()
+def _untuned(frozen: FrozenParts) -> TunedWeights:
+    """Return the language model alone: no memory, no prefix, images ignored."""
+    method = LanguageModelAlone()
+    return TunedWeights(
+        path=None,
+        method=method,
+        decoder=FusedDecoder(frozen.llama, method, frozen.card.attention == "eager"),
+        sequences=_sequences(frozen, method),
+        no_image_memory=VisualMemory(),
+        images=None,
+        settings=AdapterSettings(method=frozen.card.fusion.kind),
+        trainable_parameters=0,
+        fingerprint="none",
+    )
+
+
+def _check_language_model(frozen: FrozenParts, adapter: AdapterFile) -> None:
+    """Refuse an adapter that says it was tuned on other weights.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    stated = adapter.settings.language_model_signature
+    if stated is None or is_same_language_model(stated, frozen.signature):
+        return
+    name = adapter.settings.language_model or "another one"
+    raise CheckpointError(
+        f"the adapter {adapter.path} was tuned on another language model ({name}) than model "
+        f"{frozen.card.name} has; choose its own model card (to use it all the same, remove "
+        f"language_model_signature from its {SETTINGS_NAME})"
+    )
+
+
+def _sequences(frozen: FrozenParts, method: Method) -> SequenceBuilder:
+    card = frozen.card
+    cut = None if card.overflow == "fix" else method.cut_prompt
+    return SequenceBuilder(frozen.tokenizer, method.layout, card.max_sequence_length, cut)
+
+
+def _conflicts(card: Mapping[str, Any], stated: Mapping[str, Any]) -> Sequence[str]:
+    """Say where the card overrules what the adapter's file says of itself (Q28)."""
+    return [
+        f"{name}: the card's {value} is used, though the adapter was tuned with "
+        f"{stated[name]} (Q28)"
+        for name, value in card.items()
+        if stated.get(name) is not None and stated[name] != value
+    ]

@@ -1,11 +1,11 @@
-"""The network: vision tower, fusion and language model, with the training loss.
+"""The network: vision tower, method and language model, with the training loss.
 
 Shapes: B rows, T tokens, N images, S image side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.methods.adem import AdemFusion, VisualMemory
+from adem_bench.models.fused.method import FrozenSizes, Method, VisualMemory
 from adem_bench.models.fused.sequence import IGNORED_LABEL, TrainingRow
 from adem_bench.models.fused.vision import VisionTower
-
-VISION_PREFIX = "backbone.visual.transformer.resblocks."
-"""Where published checkpoints keep the vision adapters: `PREFIX{block}.adapter_mlp.…`."""
+from adem_bench.schemas import MethodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +66,24 @@ def collate(
     return TrainingBatch(ids[:, :length], labels[:, :length], stacked, torch.tensor(indicators))
 
 
-class AdemNetwork(nn.Module):
-    """A frozen LLaMA and CLIP joined by ADEM-VL's tuned parameters."""
+class FusedNetwork(nn.Module):
+    """A frozen language model and a frozen vision tower, joined by a method."""
 
     def __init__(
-        self, vision: VisionTower, fusion: AdemFusion, llama: Any, eager: bool = False
+        self, vision: VisionTower, method: Method, llama: Any, eager: bool = False
     ) -> None:
-        """Join the parts; `llama` and `eager` are as for `FusedDecoder`."""
+        """Join the parts.
+
+        Args:
+            vision: The vision tower.
+            method: With its tuned parameters.
+            llama: A LlamaForCausalLM; shared, not copied.
+            eager: As for `FusedDecoder`.
+        """
         super().__init__()
         self.vision = vision
-        self.fusion = fusion
-        self.decoder = FusedDecoder(llama, fusion, eager)
+        self.method = method
+        self.decoder = FusedDecoder(llama, method, eager)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,117 +92,102 @@ class AdemNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return self.fusion.adapter_emb1.device
+        """Where the tuned parameters are."""
+        return next(self.method.parameters()).device
 
-    def remember(self, images: Tensor) -> VisualMemory:
+    def hidden_states(self, inputs_embeds: Tensor, memory: VisualMemory) -> Tensor:
+        """Run (B, T, D) embeddings through the decoder; return normed hidden states, (B, T, D)."""
+        out: Tensor = self.decoder(inputs_embeds, memory)
+        return out
+
+    def encode_images(self, images: Tensor) -> VisualMemory:
         """Return the visual memory of (N, 3, S, S) images."""
-        return self.fusion.prepare(self.vision(images), self.dtype)
+        return self.method.encode_images(self, images)
 
-    def remember_nothing(self) -> VisualMemory:
-        """Return the memory of rows without image: the learned slots alone (Q18)."""
-        return self.fusion.prepare(None, self.dtype)
+    def no_image_memory(self) -> VisualMemory:
+        """Return the memory of rows without image."""
+        return self.method.no_image_memory(self)
 
-    def loss(self, batch: TrainingBatch, class_token_at: int) -> Tensor:
+    def loss(self, batch: TrainingBatch, image_tokens_at: int) -> Tensor:
         """Return the mean cross-entropy over supervised tokens, a float32 scalar.
 
         Args:
             batch: From `collate`.
-            class_token_at: Index of the class token in rows with an image.
+            image_tokens_at: Index of the first image token in rows with an image.
 
         Source: ADEM-VL cec09b8 `adem/model.py:268-316`; the cross-entropy is in float32 where
         the published one is in half precision (Q22).
         """
-        embeds = self.decoder.embed(batch.ids)
         memory = self._training_memory(batch)
-        if memory.class_token is not None and class_token_at < embeds.shape[1]:
-            is_class_token = torch.zeros_like(batch.ids, dtype=torch.bool)
-            is_class_token[:, class_token_at] = batch.indicators > 0
-            embeds = torch.where(
-                is_class_token[..., None], memory.class_token[:, None].to(embeds.dtype), embeds
-            )
+        embeds = self._with_image_tokens(
+            self.decoder.embed(batch.ids), batch, memory.tokens, image_tokens_at
+        )
         # Only positions that count go through the last layer and the output head: the mean is over
         # them alone. Rows with fewer than others are filled up with ones that do not.
         is_supervised = batch.labels[:, 1:] != IGNORED_LABEL
         most = int(is_supervised.sum(dim=1).max())
-        wanted = is_supervised.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        counts = is_supervised.gather(1, wanted)
-        hidden = self.decoder(embeds, memory, wanted=wanted)
+        positions = is_supervised.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        counts = is_supervised.gather(1, positions)
+        hidden = self.decoder(embeds, memory, positions=positions)
         logits = self.decoder.logits(hidden[counts])
-        return F.cross_entropy(logits.float(), batch.labels[:, 1:].gather(1, wanted)[counts])
+        return F.cross_entropy(logits.float(), batch.labels[:, 1:].gather(1, positions)[counts])
+
+    @staticmethod
+    def _with_image_tokens(
+        embeds: Tensor, batch: TrainingBatch, tokens: Tensor | None, at: int
+    ) -> Tensor:
+        """Return (B, T, D) embeddings with the image tokens of rows that have an image in place."""
+        count = 0 if tokens is None else min(tokens.shape[1], embeds.shape[1] - at)
+        if tokens is None or count < 1:
+            return embeds
+        has_image = (batch.indicators > 0)[:, None, None]
+        place = slice(at, at + count)
+        # Rows without image keep what stands there.
+        put = torch.where(has_image, tokens[:, :count].to(embeds.dtype), embeds[:, place])
+        return torch.cat([embeds[:, :at], put, embeds[:, at + count :]], dim=1)
 
     def _training_memory(self, batch: TrainingBatch) -> VisualMemory:
-        """Return one memory entry per row; only rows with an image go through CLIP.
+        """Return one memory entry per row; only rows with an image go through the vision tower.
 
-        Rows without one share the entry that has no image, which is what `beta * 0` leaves of
-        the published memory of a black image (Q18).
+        Rows without one share the entry that has no image, which is what the published code's
+        black image leaves of the memory (Q18).
         """
-        nothing = self.remember_nothing()
+        nothing = self.no_image_memory()
         if not len(batch.images):
             return nothing
-        seen = self.remember(batch.images)
+        seen = self.encode_images(batch.images)
         if len(batch.images) == len(batch.ids):
             return seen
-        entry = batch.indicators.cumsum(0) * batch.indicators
-        token = seen.class_token
-        return VisualMemory(
-            torch.cat([nothing.keys, seen.keys])[entry],
-            torch.cat([nothing.values, seen.values])[entry],
-            # Rows without image never read theirs.
-            None if token is None else torch.cat([torch.zeros_like(token[:1]), token])[entry],
+        return (
+            type(seen).join([nothing, seen]).select(batch.indicators.cumsum(0) * batch.indicators)
         )
 
-    def adapter_tensors(self) -> dict[str, nn.Parameter]:
-        """Return the tuned parameters under their published names, in the published order.
 
-        7B has 58 tensors with 4,530,432 values (docs/method.md, section 7.2).
-        """
-        fusion = dict(self.fusion.named_parameters())
-        vision = {
-            f"{VISION_PREFIX}{index}.adapter_mlp.{name}": parameter
-            for index, adapter in enumerate(self.vision.adapters)
-            for name, parameter in adapter.named_parameters()
-        }
-        slots = {name: fusion.pop(name) for name in ("adapter_emb1", "adapter_emb2")}
-        return slots | vision | fusion
+def build_network(
+    llama: Any,
+    visual: Any,
+    method: type[Method],
+    settings: MethodSettings,
+    eager: bool = False,
+) -> FusedNetwork:
+    """Return a network whose tuned parameters are freshly made, on the CPU.
 
-    def tensors_without_gradient(self) -> frozenset[str]:
-        """Return the names that the loss does not reach while no row has an image.
+    Args:
+        llama: A LlamaForCausalLM; shared, not copied.
+        visual: An open_clip VisionTransformer; shared, not copied.
+        method: Class of the method.
+        settings: Its settings.
+        eager: As for `FusedDecoder`.
 
-        The last block's adapter is never run (Q21), and nothing reads the class token then. All
-        other tensors are reached, if only by zeros, as the published code sends black images
-        through CLIP.
-        """
-        last = f"{VISION_PREFIX}{len(self.vision.adapters) - 1}."
-        return frozenset(
-            name for name in self.adapter_tensors() if name.startswith((last, "adapter_proj_cls."))
-        )
-
-    def load_adapter(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Copy an adapter's tensors into the tuned parameters.
-
-        Raises:
-            CheckpointError: names or shapes differ; all of them are listed.
-        """
-        own = self.adapter_tensors()
-        missing = [name for name in own if name not in tensors]
-        unexpected = [name for name in tensors if name not in own]
-        misshapen = [
-            f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own
-            if name in tensors and tensors[name].shape != own[name].shape
-        ]
-        problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
-        found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
-        if found:
-            raise CheckpointError(
-                f"the adapter {source} does not fit the model; {'; '.join(found)}"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    Raises:
+        CheckpointError: the settings do not suit the frozen parts.
+    """
+    tower = VisionTower(visual)
+    sizes = FrozenSizes(
+        vision_width=tower.width,
+        vision_blocks=tower.blocks,
+        patches=tower.patches,
+        language_width=llama.config.hidden_size,
+        language_layers=llama.config.num_hidden_layers,
+    )
+    return FusedNetwork(tower, method(settings, sizes), llama, eager)

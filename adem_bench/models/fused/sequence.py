@@ -1,24 +1,34 @@
 """Token sequences as the published code builds them: plain lists in, plain lists out.
 
-A row is `BOS, prefix, [class token], prompt`; the prefix says whether there is an image.
+A row is `BOS, prefix, image tokens, prompt`; what stands before the prompt is the method's.
 Source: ADEM-VL cec09b8 `adem/model.py:232-266` (training) and `:318-357` (generation),
 docs/method.md, section 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adem_bench.errors import CardError
 from adem_bench.models.fused.tokenizer import Tokenizer
 
-IMAGE_PREFIX = "Image: "
-NO_IMAGE_PREFIX = "Image: N/A"
 PLACEHOLDER_ID = 0
-"""Id that stands where the class token's embedding goes; `<unk>` in LLaMA's vocabulary."""
+"""Id that stands where the embedding of an image token goes; `<unk>` in LLaMA's vocabulary."""
 IGNORED_LABEL = 0
 """The published loss ignores this label, a genuine `<unk>` included."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputLayout:
+    """What a method puts between the first token and the prompt."""
+
+    image_prefix: str = ""
+    """Text of rows with an image, before the image tokens."""
+    no_image_prefix: str = ""
+    """Text of rows without."""
+    image_tokens: int = 0
+    """K, embeddings of an image that stand behind `image_prefix`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +36,10 @@ class PromptRow:
     """A prompt ready for the model."""
 
     ids: list[int]
-    class_token_at: int | None
-    """Index whose embedding the class token replaces; None where it replaces none."""
-    overflowed: bool = False
-    """Whether the prompt was cut to fit."""
+    image_tokens_at: int | None
+    """Index of the first embedding that an image token replaces; None where none is replaced."""
+    notes: tuple[str, ...] = ()
+    """What was done to a prompt that did not fit: numbers of quirks, or `cut`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,46 +63,48 @@ class TrainingRow:
 
 
 class SequenceBuilder:
-    """Builds rows for one tokenizer and one setting of the method."""
+    """Builds rows for one tokenizer and one method."""
 
     def __init__(
         self,
         tokenizer: Tokenizer,
-        cls_token: bool,
+        layout: InputLayout,
         max_length: int = 512,
-        fix_overflow: bool = False,
+        cut: Callable[[PromptRow, int], PromptRow] | None = None,
     ) -> None:
         """Tokenize the prefixes.
 
         Args:
             tokenizer: Of the language model.
-            cls_token: Whether rows carry a prefix and, with an image, the class token.
+            layout: What the method puts in front of the prompt.
             max_length: Most tokens of prompt and answer together (published: 512).
-            fix_overflow: Cut the start of prompts that are too long and keep the class token,
-                instead of the published cut of their end (Q9).
+            cut: The method's way to cut a prompt that is too long to a number of ids. None cuts
+                the start of the prompt and keeps the image tokens (the fix of Q9).
         """
         self.tokenizer = tokenizer
-        self.cls_token = cls_token
         self.max_length = max_length
-        self.fix_overflow = fix_overflow
-        self._image_prefix = [*tokenizer.encode(IMAGE_PREFIX), PLACEHOLDER_ID] if cls_token else []
-        self._no_image_prefix = tokenizer.encode(NO_IMAGE_PREFIX) if cls_token else []
+        self._cut = cut
+        self._image_tokens = layout.image_tokens
+        placeholders = [PLACEHOLDER_ID] * layout.image_tokens
+        self._image_prefix = [*_encoded(tokenizer, layout.image_prefix), *placeholders]
+        self._no_image_prefix = _encoded(tokenizer, layout.no_image_prefix)
 
     def prefix(self, has_image: bool) -> list[int]:
-        """Return what follows BOS; with an image its last id is the placeholder."""
+        """Return what follows BOS; with an image its last ids are the placeholders."""
         return self._image_prefix if has_image else self._no_image_prefix
 
     @property
-    def class_token_at(self) -> int:
-        """Index of the class token in an uncut row with an image."""
-        return len(self._image_prefix)
+    def image_tokens_at(self) -> int:
+        """Index of the first image token in an uncut row with an image."""
+        return 1 + len(self._image_prefix) - self._image_tokens
 
     def prompt(self, text: str, has_image: bool, max_new_tokens: int) -> PromptRow:
         """Return the row of a prompt, leaving room for `max_new_tokens`.
 
-        A row that does not fit loses its end, as published. The class token is then written
-        as many places too early as the row is too long, and not at all where that would be
-        at BOS or before (Q9).
+        Args:
+            text: The prompt.
+            has_image: Whether the row has one.
+            max_new_tokens: At least 1.
 
         Raises:
             CardError: the answer alone fills the row.
@@ -105,14 +117,13 @@ class SequenceBuilder:
                 f"{max_new_tokens} new tokens leave no room for a prompt in {self.max_length}; ask "
                 "for fewer, or set max_sequence_length of the model's card"
             )
-        excess = max(0, len(ids) - room)
-        at = self.class_token_at if has_image and self.cls_token else None
-        if excess and self.fix_overflow:
-            ids = head + ids[len(head) + excess :]
-        elif excess:
-            ids = ids[:room]
-            at = None if at is None or at - excess < 1 else at - excess
-        return PromptRow(ids, at, overflowed=excess > 0)
+        at = self.image_tokens_at if has_image and self._image_tokens else None
+        row = PromptRow(ids, at)
+        if len(ids) <= room:
+            return row
+        if self._cut is not None:
+            return self._cut(row, room)
+        return PromptRow(head + ids[len(head) + len(ids) - room :], at, ("Q9",))
 
     def training(self, prompt: str, answer: str, has_image: bool) -> TrainingRow:
         """Return a prompt with its answer.
@@ -126,3 +137,8 @@ class SequenceBuilder:
         prefix = self.prefix(has_image)
         spliced = [bos, *prefix, *ids[1:]][: self.max_length]
         return TrainingRow(spliced, 1 + len(prefix) + len(self.tokenizer.encode(prompt)))
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    # Tokenizers may make something even of nothing.
+    return tokenizer.encode(text) if text else []

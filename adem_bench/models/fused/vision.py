@@ -1,53 +1,31 @@
-"""The frozen CLIP image tower with its small tuned adapters.
+"""The frozen CLIP image tower.
 
-Shapes: N images, P patches, C width.
+Shapes: N images, P patches, L tokens, C width, S image side.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adem_bench.models.fused.methods.adem import linear_as
 from adem_bench.models.fused.onednn import PackedAttention
 
-ADAPTER_SCALE = 0.1
-"""Constant in the published code (`adem/build.py`), independent of alpha (Q20)."""
-
-
-class VisionAdapter(nn.Module):
-    """`fc2(Dropout(GELU(fc1(x))))` without biases, beside a block's MLP; (…, C) -> (…, C)."""
-
-    def __init__(self, width: int, hidden: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden, bias=False)
-        self.fc2 = nn.Linear(hidden, width, bias=False)
-        nn.init.zeros_(self.fc2.weight)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the adapter's term before its scale, in the precision of `x`."""
-        return linear_as(self.fc2, self.dropout(F.gelu(linear_as(self.fc1, x))))
+Term = Callable[[Tensor], Tensor]
+"""What a method makes of (N, L, C) states within a block."""
 
 
 class VisionTower(nn.Module):
-    """An open_clip VisionTransformer read before its last block, with an adapter in each block.
+    """An open_clip VisionTransformer, frozen, whose blocks a method runs as it needs them."""
 
-    The last block's adapter exists, is saved and counted, but is never run: the published
-    code skips that block (Q21).
-    """
-
-    def __init__(self, visual: Any, adapter_dim: int) -> None:
-        """Wrap `visual` (frozen here) and make untrained adapters of `adapter_dim`."""
+    def __init__(self, visual: Any) -> None:
+        """Wrap `visual` (frozen here)."""
         super().__init__()
         self.visual: Any = visual.requires_grad_(False)
-        width = visual.conv1.weight.shape[0]
-        blocks = len(visual.transformer.resblocks)
-        self.adapters = nn.ModuleList(VisionAdapter(width, adapter_dim) for _ in range(blocks))
 
     @property
     def width(self) -> int:
@@ -65,32 +43,53 @@ class VisionTower(nn.Module):
         """P, the number of patches of an image."""
         return int(self.visual.positional_embedding.shape[0]) - 1
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (N, 1 + P, C) features after `ln_post`, the class token first.
+    @property
+    def blocks(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.visual.transformer.resblocks)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return (N, 1 + P, C) states before the first block, the class token first.
 
         Args:
             images: (N, 3, S, S), normalized.
-
-        Source: ADEM-VL cec09b8 `clip/model.py` (all blocks but the last, `ln_post` on every
-        token, no projection) and `adem/adapter.py:67-70`.
         """
         visual = self.visual
-        x = self._embed(images.to(visual.conv1.weight.dtype))
-        blocks = list(visual.transformer.resblocks)
-        for block, adapter in zip(blocks[:-1], self.adapters, strict=False):
-            x = x + _self_attention(block.attn, block.ln_1(x))
-            z = block.ln_2(x)
-            x = x + block.mlp(z) + ADAPTER_SCALE * adapter(z)
-        features: Tensor = visual.ln_post(x)
-        return features
-
-    def _embed(self, images: Tensor) -> Tensor:
-        visual = self.visual
-        x = visual.conv1(images).flatten(2).transpose(1, 2)
+        x = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         first = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1)
         embedded: Tensor = visual.ln_pre(x + visual.positional_embedding.to(x.dtype))
         return embedded
+
+    def block(
+        self,
+        index: int,
+        x: Tensor,
+        before_attention: Term | None = None,
+        beside_mlp: Term | None = None,
+    ) -> Tensor:
+        """Run one block.
+
+        Args:
+            index: Of the block.
+            x: (N, L, C) states.
+            before_attention: Changes the normed states that attention reads.
+            beside_mlp: Makes a term of the normed states that the MLP reads; it is added last.
+
+        Returns:
+            (N, L, C).
+        """
+        block = self.visual.transformer.resblocks[index]
+        y = block.ln_1(x)
+        x = x + _self_attention(block.attn, y if before_attention is None else before_attention(y))
+        z = block.ln_2(x)
+        out: Tensor = x + block.mlp(z)
+        return out if beside_mlp is None else out + beside_mlp(z)
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        """Return `ln_post` of (N, L, C) states."""
+        normed: Tensor = self.visual.ln_post(x)
+        return normed
 
 
 def _self_attention(attention: nn.MultiheadAttention | PackedAttention, x: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.hf.settings import HfFiles, HfOptions
-from adem_bench.schemas import ModelCard
+from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions
 
 UNLOADABLE = (
     OSError,
@@ -49,7 +48,7 @@ class Loaded:
     network: Any
 
 
-def load(card: ModelCard, files: HfFiles, options: HfOptions, device: torch.device) -> Loaded:
+def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device) -> Loaded:
     """Load processor and model, the model in evaluation mode on its device.
 
     Raises:
@@ -112,7 +111,7 @@ def _quietly() -> Iterator[None]:
         messages.set_verbosity(before)
 
 
-def _dtype(card: ModelCard, device: torch.device) -> torch.dtype | str:
+def _dtype(card: HfCard, device: torch.device) -> torch.dtype | str:
     """Return the precision: `auto` is the checkpoint's own on a GPU, and float32 on the CPU."""
     if card.dtype == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
@@ -132,7 +131,7 @@ def _decode_plainly(network: Any, tokenizer: Any) -> None:
     tokenizer.padding_side = "left"
 
 
-def _tried(card: ModelCard, make: Callable[[], Any]) -> Any:
+def _tried(card: HfCard, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except UNLOADABLE as error:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError
-from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import count_parameters, memory_errors, name_of, pick_device
 from adem_bench.models.hf.budget import batch_budget
 from adem_bench.models.hf.decoding import Decoded, decode, dictate
 from adem_bench.models.hf.images import ImagesAhead
 from adem_bench.models.hf.loading import load
 from adem_bench.models.hf.prompts import Prompts
-from adem_bench.models.hf.settings import find_files, read_options
-from adem_bench.records import Json, Request, Response
+from adem_bench.models.hf.settings import HfCard, find_files, read_options
+from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -28,17 +28,24 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-class HfModel:
+class HfModel(Model):
     """An image-text-to-text model of transformers."""
+
+    card: HfCard
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Find the files, fetching them if need be, and load them.
+
+        Args:
+            card: An `HfCard`.
+            options: How to load the model.
 
         Raises:
             CardError: an option is unknown or wrong.
             CheckpointError: there is no such model, or it cannot be loaded.
         """
-        self.card = card
+        assert isinstance(card, HfCard)
+        super().__init__(card, options)
         self._settings = read_options(card)
         self._device = pick_device(options.device)
         self._files = find_files(card, self._settings, options.data_root)
@@ -47,13 +54,6 @@ class HfModel:
         self._prompts = Prompts(loaded.processor, self._settings.system)
         self._images = ImagesAhead()
         self._files_digest = self._files.fingerprint()
-
-    def load_adapter_for(self, task: str, task_kind: str) -> None:
-        """Do nothing: one set of weights serves every task."""
-
-    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return that nothing is known of it."""
-        return {}
 
     def length(self, request: Request) -> int:
         """Return about how many tokens prompt, images and answer are."""

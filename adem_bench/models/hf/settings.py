@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from adem_bench.cards import check_options
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.weights import candidate_paths, weights_path
-from adem_bench.schemas import ModelCard, Strict
+from adem_bench.schemas import DownloadProgress, ModelCard, Strict, TorchModelCard
 
 CONFIG_NAME = "config.json"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
@@ -35,6 +35,31 @@ class HfOptions(Strict):
     """Arguments for the processor, for example `{do_image_splitting: false}`."""
     system: str = ""
     """System message before every prompt."""
+
+
+class HfCard(TorchModelCard):
+    """An image-text-to-text model of transformers."""
+
+    def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return the model's folder: what it is, its source, and whether it is there."""
+        source = read_options(self).source
+        found = find_folder(self, source, data_root)
+        missing = "no: taken from the Hugging Face hub, which keeps it in its own cache"
+        return [("model", source, f"yes: {found}" if found else missing)]
+
+    def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
+        """Fetch the model into the hub's cache; yield what became of it.
+
+        Args:
+            data_root: As for `find_files`.
+            progress: Unused: the hub's library draws its own.
+
+        Raises:
+            CheckpointError: as for `find_files`.
+        """
+        files = find_files(self, read_options(self), data_root)
+        state = f"fetched, commit {files.revision}" if files.revision else "already there"
+        yield f"{files.folder}: {state}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError
 from adem_bench.images import UnreadableImageError
-from adem_bench.models.base import Budget, ModelOptions
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.openai_api.http_client import BrokenOffError, Reply, UnreachableError, post
 from adem_bench.models.openai_api.messages import (
     Answer,
@@ -25,7 +25,7 @@ from adem_bench.models.openai_api.messages import (
 from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
 from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
 from adem_bench.models.openai_api.thread_pool import Workers
-from adem_bench.records import Json, Request, Response
+from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard
 
 TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
@@ -49,7 +49,7 @@ class _FailedError(Exception):
         self.wait_s = wait_s
 
 
-class ServedModel:
+class ServedModel(Model):
     """A model behind an OpenAI-compatible server, with several requests in flight."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
@@ -58,7 +58,7 @@ class ServedModel:
         Raises:
             CardError: an option is wrong, or the environment holds no key.
         """
-        self.card = card
+        super().__init__(card, options)
         self._settings = read_options(card)
         self._server = find_server(card, self._settings)
         self._gate = Gate()
@@ -74,10 +74,6 @@ class ServedModel:
         """Count requests and failures anew: a manifest tells those of its task."""
         self._counts.clear()
         self._reasons.clear()
-
-    def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return that nothing is known of it."""
-        return {}
 
     def length(self, request: Request) -> int:
         """Return the prompt's characters: the server alone knows its tokens."""

@@ -10,19 +10,20 @@ import torch
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions
-from adem_bench.models.fused.model import AdemModel
+from adem_bench.models.fused.methods.adem import AdemVl
+from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Request
 
 
-def load(card, *overrides) -> AdemModel:
-    model = AdemModel(load_model_card(str(card), overrides), ModelOptions("cpu"))
+def load(card, *overrides) -> FusedModel:
+    model = FusedModel(load_model_card(str(card), overrides), ModelOptions("cpu"))
     model.load_adapter_for("sqa", "scienceqa")
     return model
 
 
 @pytest.fixture(scope="module")
-def model(parity_card) -> AdemModel:
+def model(parity_card) -> FusedModel:
     return load(parity_card)
 
 
@@ -64,17 +65,18 @@ def test_the_image_and_its_absence_change_the_answer(model, pictures):
 
 def test_text_only_requests_never_touch_the_vision_tower(parity_card, monkeypatch):
     model = load(parity_card)
-    monkeypatch.setattr(model.weights.memories, "recall", None)
+    monkeypatch.setattr(model.weights.images, "get", None)
     assert model.generate([Request("Question: why?", (), 2)])[0].error is None
 
 
 def test_each_distinct_image_is_encoded_once(parity_card, pictures, monkeypatch):
     model = load(parity_card)
     encoded = []
-    network = model.weights.memories._network
-    remember = network.remember
+    encode = AdemVl.encode_images
     monkeypatch.setattr(
-        network, "remember", lambda images: encoded.append(len(images)) or remember(images)
+        AdemVl,
+        "encode_images",
+        lambda self, frame, images: encoded.append(len(images)) or encode(self, frame, images),
     )
     questions = [Request(f"Question {i}?", (pictures[i // 2],), 2) for i in range(6)]
     model.prefetch(questions)
@@ -99,7 +101,7 @@ def test_an_unreadable_image_fails_alone(model, pictures, tmp_path):
 
 def test_two_images_are_an_error_of_that_request(model, pictures):
     two, one = model.generate([Request("?", tuple(pictures[:2]), 2), Request("?", (), 2)])
-    assert "reads one image a question, not 2" in two.error
+    assert "reads one image per question, not 2" in two.error
     assert one.error is None
 
 

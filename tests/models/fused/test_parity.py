@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from adem_bench.models.fused.assemble import build_network
+from adem_bench.models.fused.card import FusionSettings, VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.generation import decode
-from adem_bench.models.fused.network import AdemNetwork, collate
+from adem_bench.models.fused.methods.adem import LAYOUT
+from adem_bench.models.fused.model import network_with
+from adem_bench.models.fused.network import FusedNetwork, collate
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
-from adem_bench.schemas import FusionSettings, VisionSource
 
 PARITY = Path(__file__).parents[2] / "fixtures" / "parity"
 TOLERANCE = 1e-4
@@ -34,20 +35,20 @@ def tokenizer() -> SentencePieceTokenizer:
 
 
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
-def network(request) -> AdemNetwork:
+def network(request) -> FusedNetwork:
     llama = load_language_model(PARITY / "weights" / "tiny", torch.float32, torch.device("cpu"))
     visual = load_visual(VisionSource(), PARITY / "weights" / "clip_tiny.pt", torch.float32)
     adapter = read_adapter(PARITY / "checkpoint-19.pth")
-    return build_network(llama, visual, adapter, FusionSettings(), request.param == "eager")
+    return network_with(llama, visual, adapter, FusionSettings(), request.param == "eager")
 
 
 def test_trainable_parameters_have_the_published_names_shapes_and_order(network, goldens):
-    found = {name: tuple(tensor.shape) for name, tensor in network.adapter_tensors().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in network.method.adapter_tensors().items()}
     assert list(found.items()) == [(k, tuple(v)) for k, v in goldens["trainable"].items()]
 
 
 def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
-    builder = SequenceBuilder(tokenizer, cls_token=True, max_length=128)
+    builder = SequenceBuilder(tokenizer, LAYOUT, max_length=128)
     for (prompt, answer, has_image), ids, labels in zip(
         goldens["pairs"], goldens["examples"], goldens["labels"], strict=True
     ):
@@ -65,22 +66,22 @@ def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
 
 def test_vision_features(network, goldens):
     with torch.inference_mode():
-        features = network.vision(goldens["images"])
+        features = network.method.features(network, goldens["images"])
     torch.testing.assert_close(features, goldens["clip_feats"], atol=TOLERANCE, rtol=0)
 
 
 def test_loss_and_gradients(network, tokenizer, goldens):
-    builder = SequenceBuilder(tokenizer, cls_token=True, max_length=128)
+    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
     rows = [builder.training(p, a, bool(i)) for p, a, i in goldens["pairs"]]
     indicators = [int(flag) for flag in goldens["indicators"]]
     images = [image for image, flag in zip(goldens["images"], indicators, strict=True) if flag]
-    loss = network.loss(collate(rows, images, indicators), builder.class_token_at)
+    loss = network.loss(collate(rows, images, indicators), builder.image_tokens_at)
     loss.backward()
     # One token has two similarities at its drop threshold that differ in the last place only:
     # which of them is dropped moves the loss by 9e-4, and SDPA rounds it the other way.
     tolerance = TOLERANCE if network.decoder.eager else 2e-3
     assert loss.item() == pytest.approx(float(goldens["loss"]), abs=tolerance)
-    found = {n: p.grad for n, p in network.adapter_tensors().items() if p.grad is not None}
+    found = {n: p.grad for n, p in network.method.adapter_tensors().items() if p.grad is not None}
     network.zero_grad()
     assert set(found) == set(goldens["grads"])
     for name, gradient in goldens["grads"].items():
@@ -93,7 +94,7 @@ def test_generated_texts_and_the_logits_of_every_step(
 ):
     golden = goldens["runs"][run]
     most = golden["max_gen_len"]
-    builder = SequenceBuilder(tokenizer, cls_token=True)
+    builder = SequenceBuilder(tokenizer, LAYOUT, cut=network.method.cut_prompt)
     for index, prompt in enumerate(golden.get("prompts", goldens["prompts"])):
         steps = []
         record = partial(_record, network.decoder, steps)
@@ -102,7 +103,7 @@ def test_generated_texts_and_the_logits_of_every_step(
         row = builder.prompt(prompt, has_image, most)
         with torch.inference_mode():
             images = goldens["gen_images"][index : index + 1]
-            memory = network.remember(images) if has_image else network.remember_nothing()
+            memory = network.encode_images(images) if has_image else network.no_image_memory()
             decoded = decode(network.decoder, [row], memory, most, tokenizer.eos_id)
         assert tokenizer.decode(decoded.ids[0]) == golden["text"][index]
         assert steps

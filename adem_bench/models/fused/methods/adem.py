@@ -1,171 +1,377 @@
-"""How the language model sees an image: the visual memory and the term it adds to each layer.
+"""ADEM-VL: parameter-free attention over a shared visual memory with an adaptive drop rule.
 
-Shapes: N distinct images, P patches, M = sum(scales) memory slots, C CLIP width, D language
-width, B rows, T tokens.
+All that is this method's is here: settings, tensors and their published names, the tuned vision
+adapters, the memory, the fused term, prefix and class token, the cut of long prompts, checkpoints.
+Source: arXiv 2410.17779 section 3; ADEM-VL cec09b8; docs/method.md.
+
+Shapes: N images, P patches, M = sum(scales) memory slots, C vision width, D language width, B rows,
+T tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.method import (
+    AdapterSettings,
+    Frame,
+    FrozenSizes,
+    Method,
+    Projector,
+    VisualMemory,
+    linear_as,
+)
+from adem_bench.models.fused.sequence import InputLayout, PromptRow
+from adem_bench.prompts import TEMPLATE
+from adem_bench.records import Json
+from adem_bench.schemas import MethodSettings
 
-@dataclass(frozen=True, slots=True)
-class VisualMemory:
-    """What fusion reads: one entry per distinct image, or a single one without image."""
+VISION_ADAPTER_SCALE = 0.1
+"""Constant in the published code (`adem/build.py`), independent of alpha (Q20)."""
+VISION_PREFIX = "backbone.visual.transformer.resblocks."
+"""Where published checkpoints keep the vision adapters: `PREFIX{block}.adapter_mlp.…`."""
+NAMES_IN_ORDER = ("adapter_emb", "backbone.", "adapter_proj.", "adapter_proj_cls.")
+LAYOUT = InputLayout("Image: ", "Image: N/A", image_tokens=1)
+ARGUMENTS = {
+    "alpha": "alpha",
+    "beta": "beta",
+    "drop_ratio": "drop_ratio",
+    "scales": "down_sample_num",
+    "hidden_proj": "hidden_proj",
+    "adapter_dim": "adapter_dim",
+}
+"""Our settings and the published trainer's arguments (`train.py`) of the same meaning.
+
+`no_cls`, the opposite of `cls_token`, is the one that this table cannot hold.
+"""
+PROMPTED = "scienceqa"
+"""The one task kind whose prompt settings the published trainer has arguments for."""
+PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
+
+
+class AdemSettings(MethodSettings):
+    """Hyper-parameters of ADEM-VL; the defaults are the paper's."""
+
+    FIRST_FIELDS = frozenset(
+        {
+            "alpha", "beta", "drop_ratio", "scales", "cls_token", "hidden_proj", "adapter_dim",
+        }
+    )  # fmt: skip
+
+    kind: str = "adem"
+    from_tensors: ClassVar[frozenset[str]] = frozenset({"hidden_proj", "adapter_dim"})
+
+    alpha: float = 0.1
+    """Weight of the fused term in each decoder layer."""
+    beta: float = 0.01
+    """Weight of the projected visual features."""
+    drop_ratio: float = Field(default=0.1, lt=1)
+    """Share of visual slots dropped per token."""
+    scales: tuple[int, ...] = Field(default=(256, 64), min_length=1)
+    """Patch counts after pooling, in order."""
+    cls_token: bool = True
+    """Whether the class token and its prefix enter the input."""
+    hidden_proj: int = Field(default=128, ge=1)
+    """Hidden width of the two projectors."""
+    adapter_dim: int = Field(default=12, ge=1)
+    """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdemMemory(VisualMemory):
+    """Keys and values that all layers read."""
 
     keys: Tensor
     """(N, M, D)."""
     values: Tensor
     """(N, M, D)."""
-    class_token: Tensor | None
-    """(N, D) input embedding of the image, where the method has one."""
-
-    def select(self, rows: Tensor) -> VisualMemory:
-        """Return the memory with entry `rows[b]` (B,) for row b; a single entry serves all rows."""
-        if len(self.keys) == 1:
-            return self
-        token = None if self.class_token is None else self.class_token[rows]
-        return VisualMemory(self.keys[rows], self.values[rows], token)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the entries."""
-        tensors = (self.keys, self.values, self.class_token)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-class Fusion(Protocol):
-    """The plug-in that lets the language model see."""
+class VisionAdapter(nn.Module):
+    """`fc2(Dropout(GELU(fc1(x))))` without biases, next to a block's MLP; (…, C) -> (…, C)."""
 
-    def prepare(self, features: Tensor | None, dtype: torch.dtype) -> VisualMemory:
-        """Return the memory of images, once per distinct image; None means no image."""
-        ...
-
-    def fuse(self, layer: int, hidden_states: Tensor, memory: VisualMemory) -> Tensor:
-        """Return what decoder layer `layer` adds beside its feed-forward part."""
-        ...
-
-
-class Projector(nn.Module):
-    """`fc2(SiLU(fc1(x)))` from CLIP's width to the language model's; (…, C) -> (…, D)."""
-
-    def __init__(self, width: int, hidden: int, out: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float = 0.1) -> None:
+        """Make an adapter that adds nothing yet."""
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, out)
-        for layer in (self.fc1, self.fc2):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.fc1 = nn.Linear(width, hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, width, bias=False)
+        nn.init.zeros_(self.fc2.weight)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project in the precision of `x`; the weights stay float32 masters."""
-        return linear_as(self.fc2, F.silu(linear_as(self.fc1, x)))
+        """Return the adapter's term, in the precision of `x`."""
+        hidden = self.dropout(F.gelu(linear_as(self.fc1, x)))
+        return VISION_ADAPTER_SCALE * linear_as(self.fc2, hidden)
 
 
-class AdemFusion(nn.Module):
-    """Parameter-free attention over a shared visual memory with an adaptive drop rule.
+class AdemVl(Method):
+    """Every layer adds `alpha * drop(SiLU(q) K^T) U`, with `K = SiLU(V + E1)`, `U = V + E2`.
 
-    Every layer adds `alpha * drop(SiLU(q) K^T) U` to its output, with `K = SiLU(V + E1)`,
-    `U = V + E2` and `V = beta * projector(pooled patches)`; without an image V is 0 and the
-    learned E1, E2 act alone. There is no scale, softmax or per-layer parameter.
+    `V = beta * projector(pooled patches)`; without an image V is 0 and the learned E1, E2 act
+    alone. There is no scale, softmax or per-layer parameter.
 
     Source: arXiv 2410.17779 section 3; ADEM-VL cec09b8 `adem/model.py:268-283`,
     `adem/adapter.py:28-44`. Attribute names are the published checkpoint's.
     """
 
-    def __init__(
-        self,
-        widths: tuple[int, int],
-        scales: Sequence[int] = (256, 64),
-        hidden_proj: int = 128,
-        cls_token: bool = True,
-        strengths: tuple[float, float, float] = (0.1, 0.01, 0.1),
-    ) -> None:
+    title = "ADEM-VL"
+    settings = AdemSettings
+    recognised_by = "adapter_emb1, adapter_proj.fc1.weight and ….adapter_mlp.fc1.weight"
+    instruction = TEMPLATE
+    # What the README's training command uses; its evaluation asks otherwise (Q1, Q2).
+    released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
+        "scienceqa": {"prompt_format": "CQM-A", "captions": False}
+    }
+
+    def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
         """Make untrained parameters (docs/method.md, section 7.1).
 
         Args:
-            widths: CLIP width C and language width D.
-            scales: Patch counts after pooling, each a square number.
-            hidden_proj: Hidden width of the projectors.
-            cls_token: Whether the class token enters the input.
-            strengths: alpha, beta and the drop ratio.
+            chosen: `AdemSettings`.
+            sizes: Of the frozen parts.
+
+        Raises:
+            CheckpointError: the scales do not suit the vision tower.
         """
-        super().__init__()
-        vision_width, language_width = widths
-        slots = sum(scales)
-        self.scales = tuple(scales)
-        self.alpha, self.beta, self.drop_ratio = strengths
-        self.adapter_emb1 = nn.Parameter(torch.randn(1, slots, language_width) * 0.02)
-        self.adapter_emb2 = nn.Parameter(torch.zeros(1, slots, language_width))
-        self.adapter_proj = Projector(vision_width, hidden_proj, language_width)
-        self.adapter_proj_cls = (
-            Projector(vision_width, hidden_proj, language_width) if cls_token else None
+        super().__init__(chosen, sizes)
+        assert isinstance(chosen, AdemSettings)
+        for scale in chosen.scales:
+            if round(scale**0.5) ** 2 != scale or scale > sizes.patches:
+                raise CheckpointError(
+                    f"scale {scale} does not suit a vision tower with {sizes.patches} patches; "
+                    "scales are square numbers up to that"
+                )
+        self.scales = chosen.scales
+        self.alpha, self.beta, self.drop_ratio = chosen.alpha, chosen.beta, chosen.drop_ratio
+        # The last block's adapter exists, is saved and counted, but is never run: the published
+        # code skips that block (Q21).
+        self.vision_adapters = nn.ModuleList(
+            VisionAdapter(sizes.vision_width, chosen.adapter_dim)
+            for _ in range(sizes.vision_blocks)
         )
+        slots, width = sum(chosen.scales), sizes.language_width
+        self.adapter_emb1 = nn.Parameter(torch.randn(1, slots, width) * 0.02)
+        self.adapter_emb2 = nn.Parameter(torch.zeros(1, slots, width))
+        self.adapter_proj = Projector(sizes.vision_width, chosen.hidden_proj, width)
+        self.adapter_proj_cls = None
+        if chosen.cls_token:
+            self.adapter_proj_cls = Projector(sizes.vision_width, chosen.hidden_proj, width)
+            # Without the class token there is no prefix either, as published.
+            self.layout = LAYOUT
 
-    def prepare(self, features: Tensor | None, dtype: torch.dtype) -> VisualMemory:
-        """Return the memory of N images.
-
-        Args:
-            features: (N, 1 + P, C) from the vision tower; None for the memory without image.
-            dtype: Precision of the language model.
-        """
-        if features is None:
-            keys, values = F.silu(self.adapter_emb1).to(dtype), self.adapter_emb2.to(dtype)
-            return VisualMemory(keys, values, None)
+    def encode_images(self, frame: Frame, images: Tensor) -> AdemMemory:
+        """Return keys, values and class token of (N, 3, S, S) images."""
+        features = self.features(frame, images)
         patches = pool_patches(features[:, 1:], self.scales)
         # The factor takes the features' precision, as published: in half precision the paper's
         # beta 0.01 becomes 0.0100021 (Q19).
         visual = self.adapter_proj(patches) * features.new_tensor(self.beta)
         token = None if self.adapter_proj_cls is None else self.adapter_proj_cls(features[:, 0])
-        return VisualMemory(
-            keys=F.silu(visual + self.adapter_emb1).to(dtype),
-            values=(visual + self.adapter_emb2).to(dtype),
-            class_token=None if token is None else token.to(dtype),
+        return AdemMemory(
+            keys=F.silu(visual + self.adapter_emb1).to(frame.dtype),
+            values=(visual + self.adapter_emb2).to(frame.dtype),
+            tokens=None if token is None else token[:, None].to(frame.dtype),
         )
 
-    def fuse(self, layer: int, hidden_states: Tensor, memory: VisualMemory) -> Tensor:
-        """Return the term that a layer adds to its output.
+    def features(self, frame: Frame, images: Tensor) -> Tensor:
+        """Return (N, 1 + P, C) features after `ln_post`, the class token first.
+
+        Source: ADEM-VL cec09b8 `clip/model.py` (all blocks but the last, `ln_post` on every
+        token, no projection) and `adem/adapter.py:67-70`.
+        """
+        x = frame.vision.embed(images)
+        for index, adapter in enumerate(self.vision_adapters[:-1]):
+            x = frame.vision.block(index, x, beside_mlp=adapter)
+        return frame.vision.final_norm(x)
+
+    def no_image_memory(self, frame: Frame) -> AdemMemory:
+        """Return the learned slots alone (Q18)."""
+        return AdemMemory(
+            keys=F.silu(self.adapter_emb1).to(frame.dtype),
+            values=self.adapter_emb2.to(frame.dtype),
+        )
+
+    def after_feed_forward(
+        self, layer: int, residual: Tensor, normed: Tensor, fed: Tensor, memory: VisualMemory
+    ) -> Tensor:
+        """Add the feed-forward part first, the fused term last, as published.
 
         Args:
             layer: Unused: all layers read the same memory in the same way.
-            hidden_states: (B, T, D) after the layer's second norm.
-            memory: One entry per row, or a single one for all.
+            residual: (B, T, D) after attention.
+            normed: (B, T, D), the query.
+            fed: (B, T, D), the feed-forward part's output.
+            memory: `AdemMemory`, an entry per row or a single one for all.
 
         Returns:
-            (B, T, D), already multiplied by alpha.
+            (B, T, D).
         """
-        query = F.silu(hidden_states)
-        if len(memory.keys) == 1:
-            similarity = query @ memory.keys[0].T
-            return self.alpha * (adaptive_drop(similarity, self.drop_ratio) @ memory.values[0])
-        similarity = query @ memory.keys.transpose(1, 2)
-        return self.alpha * (adaptive_drop(similarity, self.drop_ratio) @ memory.values)
+        assert isinstance(memory, AdemMemory)
+        query = F.silu(normed)
+        shared = len(memory.keys) == 1
+        keys = memory.keys[0].T if shared else memory.keys.transpose(1, 2)
+        values = memory.values[0] if shared else memory.values
+        similarity = adaptive_drop(query @ keys, self.drop_ratio)
+        return residual + fed + self.alpha * (similarity @ values)
 
+    def cut_prompt(self, row: PromptRow, room: int) -> PromptRow:
+        """Cut a prompt that does not fit as published: it loses its end.
 
-class NoFusion:
-    """The language model as it is: nothing is remembered, nothing added."""
+        The class token is then written as many places too early as the row is too long, and not at
+        all where that would be at BOS or before (Q9).
+        """
+        excess, at = len(row.ids) - room, row.image_tokens_at
+        at = None if at is None or at - excess < 1 else at - excess
+        return replace(row, ids=row.ids[:room], image_tokens_at=at, notes=("Q9",))
 
-    def __init__(self, llama: Any) -> None:
-        """Take width and device from the language model."""
-        weight: Tensor = llama.model.embed_tokens.weight
-        self._width, self._device = weight.shape[1], weight.device
+    def adapter_tensors(self) -> dict[str, nn.Parameter]:
+        """Return the tuned parameters under their published names, in the published order.
 
-    def prepare(self, features: Tensor | None, dtype: torch.dtype) -> VisualMemory:
-        """Return an entry without slots."""
-        empty = torch.empty(1, 0, self._width, dtype=dtype, device=self._device)
-        return VisualMemory(empty, empty, None)
+        7B has 58 tensors with 4,530,432 values (docs/method.md, section 7.2).
+        """
+        own = dict(self.named_parameters())
+        ours = "vision_adapters."
+        vision = {
+            f"{VISION_PREFIX}{block}.adapter_mlp.{rest}": parameter
+            for name, parameter in own.items()
+            if name.startswith(ours)
+            for block, _, rest in [name.removeprefix(ours).partition(".")]
+        }
+        slots = {name: own.pop(name) for name in ("adapter_emb1", "adapter_emb2")}
+        return slots | vision | {n: p for n, p in own.items() if not n.startswith(ours)}
 
-    def fuse(self, layer: int, hidden_states: Tensor, memory: VisualMemory) -> Tensor:
-        """Return zero, of no dimension."""
-        return hidden_states.new_zeros(())
+    def tensors_without_gradient(self) -> frozenset[str]:
+        """Return the names that the loss does not reach while no row has an image.
+
+        The last block's adapter is never run (Q21), and nothing reads the class token then. All
+        other tensors are reached, if only by zeros, as the published code sends black images
+        through CLIP.
+        """
+        last = f"{VISION_PREFIX}{len(self.vision_adapters) - 1}."
+        return frozenset(
+            name for name in self.adapter_tensors() if name.startswith((last, "adapter_proj_cls."))
+        )
+
+    def load_adapter(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Copy an adapter's tensors into the tuned parameters.
+
+        Where a card switched the class token off, its projector has nothing to do.
+
+        Raises:
+            CheckpointError: names or shapes differ; all of them are listed.
+        """
+        if self.adapter_proj_cls is None:
+            tensors = {n: t for n, t in tensors.items() if not n.startswith("adapter_proj_cls.")}
+        super().load_adapter(tensors, source)
+
+    @classmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether a file that does not say its method is one of this method."""
+        return (
+            {"adapter_emb1", "adapter_proj.fc1.weight"} <= set(tensors)
+            and any("adapter_mlp.fc1" in name for name in tensors)
+            and "adapter_modality_embedding.weight" not in tensors  # MemVP has one
+        )
+
+    @classmethod
+    def settings_from(
+        cls, tensors: Mapping[str, Tensor], stated: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the settings of a file; shapes outrank any stated value (Q3).
+
+        Args:
+            tensors: Under their published names.
+            stated: Settings by name.
+
+        Raises:
+            CheckpointError: a tensor is missing, or the scales do not make the slots.
+        """
+        try:
+            hidden_proj = tensors["adapter_proj.fc1.weight"].shape[0]
+            slots = tensors["adapter_emb1"].shape[1]
+            adapter_dim = next(
+                tensor.shape[0] for name, tensor in tensors.items() if "adapter_mlp.fc1" in name
+            )
+        except (KeyError, StopIteration, IndexError) as error:
+            raise CheckpointError(
+                f"not an ADEM-VL adapter: it needs {cls.recognised_by}, and has "
+                f"{', '.join(list(tensors)[:4]) or 'nothing'}, …"
+            ) from error
+        scales = stated.get("scales")
+        if scales is not None and sum(scales) != slots:
+            raise CheckpointError(
+                f"scales {list(scales)} make {sum(scales)} memory slots, but its adapter_emb1 has "
+                f"{slots}"
+            )
+        return {
+            **stated,
+            "hidden_proj": hidden_proj,
+            "adapter_dim": adapter_dim,
+            "cls_token": "adapter_proj_cls.fc1.weight" in tensors,
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> AdapterSettings:
+        """Return what the published trainer's arguments say; shapes are not asked here."""
+        found = {name: arguments.get(theirs) for name, theirs in ARGUMENTS.items()}
+        prompts: dict[str, Json] = {
+            name: arguments[theirs]
+            for name, theirs in PROMPT_ARGUMENTS.items()
+            if isinstance(arguments.get(theirs), str | bool)
+        }
+        values: dict[str, Any] = {
+            name: float(value)
+            for name in ("alpha", "beta", "drop_ratio")
+            if isinstance(value := found[name], int | float)
+        }
+        scales = _scales(found["scales"])
+        return AdapterSettings(
+            method=cls.settings.model_fields["kind"].default,
+            values=values if scales is None else values | {"scales": scales},
+            language_model=_text(arguments.get("llm_model")),
+            vision=_text(arguments.get("clip")),
+            prompts={PROMPTED: prompts} if prompts else {},
+        )
+
+    @classmethod
+    def to_arguments(cls, settings: AdapterSettings) -> dict[str, Any]:
+        """Return settings as the published trainer's arguments; those it lacks are left out."""
+        values = settings.values
+        stated: dict[str, Any] = {
+            theirs: values[name] for name, theirs in ARGUMENTS.items() if name in values
+        }
+        stated |= {"llm_model": settings.language_model, "clip": settings.vision}
+        found = {name: value for name, value in stated.items() if value is not None}
+        if "down_sample_num" in found:
+            found["down_sample_num"] = list(found["down_sample_num"])
+        if values.get("cls_token") is not None:
+            found["no_cls"] = not values["cls_token"]
+        prompts = settings.prompts.get(PROMPTED, {})
+        return found | {
+            theirs: prompts[ours] for ours, theirs in PROMPT_ARGUMENTS.items() if ours in prompts
+        }
+
+    @classmethod
+    def known_arguments(cls) -> frozenset[str]:
+        """Return the published trainer's arguments that `from_arguments` reads."""
+        others = ("llm_model", "clip", "no_cls")
+        return frozenset({*ARGUMENTS.values(), *PROMPT_ARGUMENTS.values(), *others})
+
+    @classmethod
+    def published_order(cls, names: Sequence[str]) -> list[str]:
+        """Return tensor names in the order of the published model's `named_parameters`."""
+        return sorted(names, key=_place)
 
 
 def adaptive_drop(similarity: Tensor, ratio: float) -> Tensor:
@@ -219,14 +425,29 @@ def pool_patches(patches: Tensor, scales: Sequence[int]) -> Tensor:
     return torch.cat(pooled, dim=1)
 
 
-def linear_as(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a float32 layer in the precision of `x`, as CUDA autocast would."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return F.linear(x, layer.weight.to(x.dtype), bias)
-
-
 def _side(count: int) -> int:
     side = math.isqrt(count)
     if side * side != count:
         raise ValueError(f"expected a square number of patches, got {count}")
     return side
+
+
+def _place(name: str) -> tuple[int, int, str, bool, str]:
+    """Return what sorts names as in published files (docs/method.md, section 7.2)."""
+    places = (place for place, start in enumerate(NAMES_IN_ORDER) if name.startswith(start))
+    block = re.search(r"\.resblocks\.(\d+)\.", name)
+    layer, _, kind = name.rpartition(".")
+    first = next(places, len(NAMES_IN_ORDER))
+    return first, int(block.group(1)) if block else 0, layer, kind != "weight", name
+
+
+def _scales(value: object) -> tuple[int, ...] | None:
+    """Return patch counts; the published code unwraps a single one (docs/method.md, 7.4)."""
+    counts = [value] if isinstance(value, int) else value
+    if not isinstance(counts, list | tuple) or not all(isinstance(n, int) for n in counts):
+        return None
+    return tuple(counts) or None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,74 +1,32 @@
 """Adapters on disk: the published `.pth` and our safetensors with its JSON settings.
 
-Both hold the published tensor names (`AdemNetwork.adapter_tensors`); no pickled code is run.
+Both hold the published tensor names (`Method.adapter_tensors`); no pickled code is run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adem_bench.digests import stable_names
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically, write_json
+from adem_bench.models.fused.card import FusionSettings
+from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
 from adem_bench.records import Json
-from adem_bench.schemas import FusionSettings
+from adem_bench.registry import METHODS
+from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
-PAPER = {"alpha": 0.1, "beta": 0.01, "drop_ratio": 0.1, "scales": (256, 64)}
-"""What the paper uses, for whatever neither card nor checkpoint says."""
-ARGUMENTS = {
-    "alpha": "alpha",
-    "beta": "beta",
-    "drop_ratio": "drop_ratio",
-    "scales": "down_sample_num",
-    "hidden_proj": "hidden_proj",
-    "adapter_dim": "adapter_dim",
-    "language_model": "llm_model",
-    "vision": "clip",
-}
-"""Our settings and the published trainer's arguments (`train.py` of ADEM-VL) of the same meaning.
-
-`no_cls`, the opposite of `cls_token`, is the one that this table cannot hold.
-"""
-PROMPTED = "scienceqa"
-"""The one task kind whose prompt settings the published trainer has arguments for."""
-PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterSettings:
-    """Everything needed to use an adapter; None where its file does not say."""
-
-    FIRST_FIELDS: ClassVar = frozenset(
-        {
-            "alpha", "beta", "drop_ratio", "scales", "cls_token", "hidden_proj", "adapter_dim",
-            "language_model", "vision", "prompts", "language_model_signature",
-        }
-    )  # fmt: skip
-    """Always in a model's fingerprint; a later field only off its default (`digests.py`)."""
-
-    alpha: float | None = None
-    beta: float | None = None
-    drop_ratio: float | None = None
-    scales: tuple[int, ...] | None = None
-    cls_token: bool | None = None
-    hidden_proj: int | None = None
-    adapter_dim: int | None = None
-    language_model: str | None = None
-    """Name of the base model it was tuned on."""
-    vision: str | None = None
-    prompts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    """Task kind to the `prompt_settings` that training prompts had (Q1, Q2)."""
-    language_model_signature: tuple[float, ...] | None = None
-    """A few numbers of the language model it was tuned on, so that another one is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +37,37 @@ class AdapterFile:
     tensors: dict[str, Tensor]
     settings: AdapterSettings
     """As the file states them, shapes included."""
-    beside: tuple[str, ...] = ()
+    also_holds: tuple[str, ...] = ()
     """What else a published file holds, which no adapter needs (`optimizer`, …)."""
+
+    @property
+    def method(self) -> type[Method]:
+        """The class of its method."""
+        found: type[Method] = METHODS.load(self.settings.method)
+        return found
 
 
 def read_adapter(path: Path) -> AdapterFile:
     """Read an adapter: a folder of ours, or a published `.pth`.
 
     Raises:
-        CheckpointError: missing, of no known format, or holding anything but plain data.
+        CheckpointError: missing, of no known format or method, or holding anything but plain data.
     """
     if not path.exists():
         raise CheckpointError(f"adapter {path} does not exist")
     folder = adapter_folder(path)
     if folder is not None:
-        tensors, settings = _read_folder(folder)
+        tensors, data = _read_folder(folder)
+        settings = _settings_of(folder / SETTINGS_NAME, data, _method_of(path, tensors, data))
         return AdapterFile(path, tensors, _with_shapes(path, tensors, settings))
     published = read_published(path)
-    settings = _with_shapes(path, published.tensors, _settings_from_arguments(published.arguments))
-    known = {*ARGUMENTS.values(), *PROMPT_ARGUMENTS.values(), "no_cls"}
-    others = ("other arguments of the trainer",) if published.arguments.keys() - known else ()
-    return AdapterFile(path, published.tensors, settings, published.beside + others)
+    name = _method_of(path, published.tensors, {})
+    method: type[Method] = METHODS.load(name)
+    settings = replace(method.from_arguments(published.arguments), method=name)
+    unknown = published.arguments.keys() - method.known_arguments()
+    others = ("other arguments of the trainer",) if unknown else ()
+    settings = _with_shapes(path, published.tensors, settings)
+    return AdapterFile(path, published.tensors, settings, published.also_holds + others)
 
 
 def adapter_folder(path: Path) -> Path | None:
@@ -110,61 +78,85 @@ def adapter_folder(path: Path) -> Path | None:
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], settings: AdapterSettings) -> None:
-    """Write an adapter folder; the settings come last, so a torn write has no settings file."""
+    """Write an adapter folder; the settings come last, so a torn write has no settings file.
+
+    Args:
+        folder: Where to.
+        tensors: Under their published names.
+        settings: What the adapter says of itself.
+
+    Raises:
+        ResultsError: no space is left, or the folder cannot be written.
+    """
     plain = {name: plain_copy(tensor) for name, tensor in tensors.items()}
     write_atomically(folder / WEIGHTS_NAME, save(plain, metadata={"format": "pt"}))
-    write_json(folder / SETTINGS_NAME, {"schema": 1} | asdict(settings))
+    write_json(folder / SETTINGS_NAME, {"schema": 1} | stated_facts(settings))
 
 
-def resolve_settings(card: FusionSettings, adapter: AdapterSettings) -> AdapterSettings:
+def stated_facts(settings: AdapterSettings) -> dict[str, Any]:
+    """Return what an adapter says of itself as JSON data, null where it does not say.
+
+    A model's fingerprint rests on it, so that the default method, and what a method gained later
+    and has at its default, is left out (`digests.py`).
+    """
+    fields: type[MethodSettings] = METHODS.load(settings.method).settings
+    defaults = fields().values()
+    values = {name: settings.values.get(name) for name in defaults}
+    later = {name: defaults[name] if value is None else value for name, value in values.items()}
+    names = stable_names(later, defaults, fields.FIRST_FIELDS)
+    method = {} if settings.method == DEFAULT_METHOD else {"method": settings.method}
+    signature = settings.language_model_signature
+    return {
+        **method,
+        **{name: values[name] for name in names},
+        "language_model": settings.language_model,
+        "vision": settings.vision,
+        "prompts": {kind: dict(prompts) for kind, prompts in settings.prompts.items()},
+        "language_model_signature": signature,
+    }
+
+
+def resolve_settings(card: FusionSettings, adapter: AdapterSettings) -> MethodSettings:
     """Return the settings to use: the card's, else the checkpoint's, else the paper's (Q28).
 
     Raises:
-        CheckpointError: the scales do not add up to the adapter's slots.
+        CheckpointError: they do not go together.
     """
-    chosen: dict[str, Any] = {}
-    for name, paper in PAPER.items():
-        candidates = (getattr(card, name), getattr(adapter, name), paper)
-        chosen[name] = next(value for value in candidates if value is not None)
-    if card.cls_token is not None:
-        chosen["cls_token"] = card.cls_token
-    return replace(adapter, **chosen)
+    stated = {name: value for name, value in adapter.values.items() if value is not None}
+    fields: type[MethodSettings] = METHODS.load(adapter.method).settings
+    try:
+        return fields.model_validate({**stated, **card.values(), "kind": adapter.method})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(
+            f"the adapter's setting {name} cannot be {first['input']!r}: {first['msg'].lower()}"
+        ) from error
 
 
-def published_arguments(settings: AdapterSettings) -> dict[str, Any]:
-    """Return settings as the published trainer's arguments; those without a place are left out."""
-    stated = asdict(settings)
-    if settings.scales is not None:
-        stated["scales"] = list(settings.scales)
-    found = {theirs: stated[ours] for ours, theirs in ARGUMENTS.items() if stated[ours] is not None}
-    if settings.cls_token is not None:
-        found["no_cls"] = not settings.cls_token
-    prompts = settings.prompts.get(PROMPTED, {})
-    return found | {
-        theirs: prompts[ours] for ours, theirs in PROMPT_ARGUMENTS.items() if ours in prompts
-    }
+def _method_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> str:
+    """Return the name of an adapter's method: as the file says, else by its tensors.
+
+    Raises:
+        CheckpointError: no known method has such tensors.
+        CardError: the file names an unknown one.
+    """
+    stated = data.get("method")
+    if stated is not None:
+        METHODS.load(str(stated))
+        return str(stated)
+    methods: dict[str, type[Method]] = {name: METHODS.load(name) for name in METHODS.table()}
+    found = next((name for name, method in methods.items() if method.recognises(tensors)), None)
+    if found is None:
+        wanted = [f"{name} has {method.recognised_by}" for name, method in methods.items()]
+        raise CheckpointError(
+            f"{path} is not an adapter of a known method ({'; '.join(wanted)}): it has "
+            f"{', '.join(list(tensors)[:4]) or 'nothing'}, …"
+        )
+    return found
 
 
-def _settings_from_arguments(found: Mapping[str, Any]) -> AdapterSettings:
-    """Return what arguments say; shapes of tensors are not asked here (`_with_shapes`)."""
-    ours = {name: found.get(argument) for name, argument in ARGUMENTS.items()}
-    prompts: dict[str, Json] = {
-        name: found[argument]
-        for name, argument in PROMPT_ARGUMENTS.items()
-        if isinstance(found.get(argument), str | bool)
-    }
-    return AdapterSettings(
-        alpha=_number(ours["alpha"]),
-        beta=_number(ours["beta"]),
-        drop_ratio=_number(ours["drop_ratio"]),
-        scales=_scales(ours["scales"]),
-        language_model=_text(ours["language_model"]),
-        vision=_text(ours["vision"]),
-        prompts={PROMPTED: prompts} if prompts else {},
-    )
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights, settings_file = folder / WEIGHTS_NAME, folder / SETTINGS_NAME
     for file in (weights, settings_file):
         if not file.is_file():
@@ -174,15 +166,46 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], AdapterSettings]:
             )
     try:
         data = json.loads(settings_file.read_text(encoding="utf-8"))
-        data.pop("schema", None)
-        for name, read in JSON_READERS.items():
-            if data.get(name) is not None:
-                data[name] = read(data[name])
-        return load_file(weights), AdapterSettings(**data)
-    except (ValueError, TypeError, AttributeError) as error:
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{settings_file}: expected an object of settings")
+        return load_file(weights), data
+    except ValueError as error:
         raise CheckpointError(f"{settings_file}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{weights} is not a safetensors file: {error}") from error
+
+
+def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSettings:
+    """Return the settings that `adapter.json` states, values that people edited included."""
+    stated = {name: value for name, value in data.items() if name not in ("schema", "method")}
+    try:
+        own = {name: stated.pop(name) for name in JSON_READERS if name in stated}
+        known: dict[str, Any] = {
+            name: JSON_READERS[name](value) for name, value in own.items() if value is not None
+        }
+        fields: type[MethodSettings] = METHODS.load(method).settings
+        given = {name: value for name, value in stated.items() if value is not None}
+        checked = fields.model_validate({**given, "kind": method})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        found = "" if first["type"] == "extra_forbidden" else f", found {first['input']!r}"
+        raise CheckpointError(f"{file}: {name}: {first['msg'].lower()}{found}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    values = {name: getattr(checked, name) for name in given}
+    return replace(AdapterSettings(method=method, values=values), **known)
+
+
+def _with_shapes(
+    path: Path, tensors: Mapping[str, Tensor], settings: AdapterSettings
+) -> AdapterSettings:
+    """Fill in what tensor shapes say, which outranks any stated value (Q3)."""
+    method: type[Method] = METHODS.load(settings.method)
+    try:
+        return replace(settings, values=method.settings_from(tensors, settings.values))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _hint(folder: Path) -> str:
@@ -193,63 +216,14 @@ def _hint(folder: Path) -> str:
     return f"; did you mean {(final or places)[-1]}?" if places else ""
 
 
-def _with_shapes(
-    path: Path, tensors: Mapping[str, Tensor], settings: AdapterSettings
-) -> AdapterSettings:
-    """Fill in what tensor shapes say, which outranks any stated value (Q3)."""
-    try:
-        hidden_proj = tensors["adapter_proj.fc1.weight"].shape[0]
-        slots = tensors["adapter_emb1"].shape[1]
-        adapter_dim = next(
-            tensor.shape[0] for name, tensor in tensors.items() if "adapter_mlp.fc1" in name
-        )
-    except (KeyError, StopIteration, IndexError) as error:
-        raise CheckpointError(
-            f"{path} is no ADEM-VL adapter: it needs adapter_emb1, adapter_proj.fc1.weight and "
-            f"….adapter_mlp.fc1.weight, and has {', '.join(list(tensors)[:4]) or 'nothing'}, …"
-        ) from error
-    if settings.scales is not None and sum(settings.scales) != slots:
-        raise CheckpointError(
-            f"{path}: scales {list(settings.scales)} make {sum(settings.scales)} memory slots, "
-            f"but its adapter_emb1 has {slots}"
-        )
-    return replace(
-        settings,
-        hidden_proj=hidden_proj,
-        adapter_dim=adapter_dim,
-        cls_token="adapter_proj_cls.fc1.weight" in tensors,
-    )
-
-
-def _scales(value: object) -> tuple[int, ...] | None:
-    """Return patch counts; the published trainer stores a single one as a number.
-
-    Source: docs/method.md, section 7.5.
-    """
-    counts = [value] if isinstance(value, int) else value
-    if not isinstance(counts, list | tuple) or not all(isinstance(n, int) for n in counts):
-        return None
-    return tuple(counts) or None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _mappings(value: Mapping[str, Mapping[str, Json]]) -> dict[str, dict[str, Json]]:
+def _prompts(value: Mapping[str, Mapping[str, Json]]) -> dict[str, dict[str, Json]]:
     return {kind: dict(prompts.items()) for kind, prompts in value.items()}
 
 
 JSON_READERS: dict[str, Callable[[Any], Any]] = {
-    "alpha": float,
-    "beta": float,
-    "drop_ratio": float,
-    "scales": lambda scales: tuple(int(scale) for scale in scales),
-    "prompts": _mappings,
+    "language_model": str,
+    "vision": str,
+    "prompts": _prompts,
     "language_model_signature": lambda norms: tuple(float(norm) for norm in norms),
 }
-"""How to read the values of `adapter.json` that JSON has no type for, or that people edit."""
+"""How to read what `adapter.json` says besides the method's settings."""

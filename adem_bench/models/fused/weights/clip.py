@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.weights.published import load_plain_data
-from adem_bench.schemas import VisionSource
 
 HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""

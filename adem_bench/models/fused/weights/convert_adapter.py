@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import (
     SETTINGS_NAME,
     WEIGHTS_NAME,
-    AdapterSettings,
     adapter_folder,
-    published_arguments,
     read_adapter,
+    stated_facts,
     write_adapter,
 )
 from adem_bench.models.fused.weights.output_path import check_target, whole
@@ -40,12 +39,15 @@ def convert_adapter(source: Path, target: Path, overwrite: bool = False) -> list
     check_target(folder or source, target, overwrite, content)
     with whole(target) as partial:
         if folder:
-            arguments = published_arguments(adapter.settings)
-            write_published(partial, PublishedAdapter(adapter.tensors, arguments))
+            method = adapter.method
+            names = method.published_order(list(adapter.tensors))
+            tensors = {name: adapter.tensors[name] for name in names}
+            arguments = method.to_arguments(adapter.settings)
+            write_published(partial, PublishedAdapter(tensors, arguments))
         else:
             write_adapter(partial, adapter.tensors, adapter.settings)
         written = read_adapter(partial)
-    lost = [*_changed(adapter.settings, written.settings), *adapter.beside]
+    lost = [*_changed(adapter.settings, written.settings), *adapter.also_holds]
     return [f"{target} has no place for {', '.join(lost)} of {source}"] if lost else []
 
 
@@ -69,10 +71,11 @@ def _check_name(source: Path, target: Path, is_file: bool) -> None:
 
 def _changed(before: AdapterSettings, after: AdapterSettings) -> list[str]:
     """Return the names of settings that differ, prompts by task kind."""
-    names = [field.name for field in fields(AdapterSettings) if field.name != "prompts"]
+    first, second = stated_facts(before), stated_facts(after)
     prompts = [
         f"prompts.{kind}"
         for kind, settings in before.prompts.items()
         if settings != after.prompts.get(kind)
     ]
-    return [name for name in names if getattr(before, name) != getattr(after, name)] + prompts
+    names = [name for name in first if name != "prompts" and first[name] != second[name]]
+    return names + prompts

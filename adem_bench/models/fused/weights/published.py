@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from adem_bench.files import write_atomically
 
 WRAPPER = "module."
 """What distributed training puts before every name."""
-NAMES_IN_ORDER = ("adapter_emb", "backbone.", "adapter_proj.", "adapter_proj_cls.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class PublishedAdapter:
     """Under their names without `module.`, in the file's order."""
     arguments: Mapping[str, Any]
     """The trainer's arguments; empty if the file has none."""
-    beside: tuple[str, ...] = ()
+    also_holds: tuple[str, ...] = ()
     """What else is in the file, such as `optimizer`."""
 
 
@@ -74,22 +72,21 @@ def read_published(path: Path) -> PublishedAdapter:
         return PublishedAdapter(tensors, {})
     arguments = data.get("args")
     found = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
-    beside = tuple(str(name) for name in data if name not in ("model", "args"))
-    return PublishedAdapter(tensors, found, beside)
+    others = tuple(str(name) for name in data if name not in ("model", "args"))
+    return PublishedAdapter(tensors, found, others)
 
 
 def write_published(path: Path, adapter: PublishedAdapter) -> None:
     """Write a checkpoint that the published evaluation reads: `model` and `args`.
 
-    The tensors stand in the published order under `module.` names. `optimizer`, `epoch` and
+    The tensors keep their order, under `module.` names. `optimizer`, `epoch` and
     `scaler`, from which the published trainer resumes, are left out: evaluation reads `model`
     alone, and an invented state would be resumed from as if training had been there.
 
     Raises:
         ResultsError: no space is left, or the folder cannot be written.
     """
-    names = sorted(adapter.tensors, key=_place)
-    model = {WRAPPER + name: plain_copy(adapter.tensors[name]) for name in names}
+    model = {WRAPPER + name: plain_copy(tensor) for name, tensor in adapter.tensors.items()}
     content = io.BytesIO()
     torch.save({"model": model, "args": argparse.Namespace(**adapter.arguments)}, content)
     write_atomically(path, content.getvalue())
@@ -98,12 +95,3 @@ def write_published(path: Path, adapter: PublishedAdapter) -> None:
 def plain_copy(tensor: Tensor) -> Tensor:
     """Return a tensor on the CPU that shares no storage, which would go to disk with it."""
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-
-
-def _place(name: str) -> tuple[int, int, str, bool, str]:
-    """Return what sorts names into the published order (docs/method.md, section 7.2)."""
-    places = (place for place, start in enumerate(NAMES_IN_ORDER) if name.startswith(start))
-    block = re.search(r"\.resblocks\.(\d+)\.", name)
-    layer, _, kind = name.rpartition(".")
-    first = next(places, len(NAMES_IN_ORDER))
-    return first, int(block.group(1)) if block else 0, layer, kind != "weight", name

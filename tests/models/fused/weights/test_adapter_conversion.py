@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter, write_adapter
+from adem_bench.models.fused.method import AdapterSettings
+from adem_bench.models.fused.methods.adem import AdemVl
+from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.models.fused.weights.published import PublishedAdapter, write_published
 
@@ -82,10 +84,7 @@ def test_an_import_tells_what_of_the_file_is_left_out(published, tmp_path):
 
 
 SETTINGS = AdapterSettings(
-    alpha=0.3,
-    beta=1 / 3,
-    drop_ratio=0.0,
-    scales=(256, 64),
+    values={"alpha": 0.3, "beta": 1 / 3, "drop_ratio": 0.0, "scales": (256, 64)},
     language_model="LLaMA-7B",
     vision="ViT-L-14-quickgelu",
     prompts={"scienceqa": {"prompt_format": "CQM-A", "captions": False}},
@@ -106,17 +105,17 @@ def test_settings_and_precision_survive_both_ways(published, tmp_path, dtype, cl
     assert convert_adapter(tmp_path / "published.pth", tmp_path / "again") == []
     before, after = read_adapter(tmp_path / "ours"), read_adapter(tmp_path / "again")
     assert after.settings == before.settings
-    assert after.settings.cls_token == cls_token
+    assert after.settings.values["cls_token"] == cls_token
     assert bits(after.tensors) == bits(before.tensors) == bits(dict(sorted(tensors.items())))
 
 
 def test_one_scale_is_written_as_a_list_and_read_as_one(published, tmp_path):
     tensors = read_adapter(published).tensors
-    settings = AdapterSettings(scales=(320,))
+    settings = AdapterSettings(values={"scales": (320,)})
     write_adapter(tmp_path / "ours", tensors, settings)
     convert_adapter(tmp_path / "ours", tmp_path / "one.pth")
     assert stored(tmp_path / "one.pth")["args"].down_sample_num == [320]
-    assert read_adapter(tmp_path / "one.pth").settings.scales == (320,)
+    assert read_adapter(tmp_path / "one.pth").settings.values["scales"] == (320,)
 
 
 def test_an_export_tells_what_a_published_file_has_no_place_for(published, tmp_path):
@@ -141,7 +140,8 @@ def test_names_are_written_in_the_order_of_the_published_model(tmp_path):
         names += [f"{projector}.{at}" for at in ("fc1.weight", "fc1.bias")]
         names += [f"{projector}.{at}" for at in ("fc2.weight", "fc2.bias")]
     shuffled = random.Random(0).sample(names, len(names))
-    tensors = {name: torch.zeros(1) for name in shuffled}
+    assert AdemVl.published_order(shuffled) == names
+    tensors = {name: torch.zeros(1) for name in names}
     write_published(tmp_path / "a.pth", PublishedAdapter(tensors, {}))
     assert list(stored(tmp_path / "a.pth")["model"]) == [f"module.{name}" for name in names]
 
@@ -185,7 +185,7 @@ def test_a_training_checkpoint_is_an_adapter_folder_with_more_files(published, t
         ("torn", "out.pth", r"adapter\.json"),
         ("wrong", "out.pth", r"adapter\.json: .*'str' object"),
         ("half", "out.pth", r"has no adapter\.json"),
-        ("other.pth", "out", "is no ADEM-VL adapter"),
+        ("other.pth", "out", "is not an adapter of a known method"),
     ],
 )
 def test_what_cannot_be_converted_is_told_and_leaves_nothing(
@@ -235,4 +235,4 @@ def test_scales_that_a_file_states_strangely_are_not_believed(published, tmp_pat
     data = stored(published)
     data["args"].down_sample_num = stated
     torch.save(data, tmp_path / "strange.pth")
-    assert read_adapter(tmp_path / "strange.pth").settings.scales is None
+    assert read_adapter(tmp_path / "strange.pth").settings.values.get("scales") is None

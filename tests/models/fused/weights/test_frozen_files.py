@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.device import pick_device
+from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
+from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
 from adem_bench.models.fused.vision import VisionTower
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
-from adem_bench.schemas import VisionSource
 from support.llama_folders import consolidated, logits
 
 CPU = torch.device("cpu")
@@ -44,14 +45,13 @@ def test_a_hugging_face_folder_gives_the_decoder_of_transformers(tmp_path, group
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     llama = load_language_model(tmp_path, torch.float32, CPU)
     expected = logits(llama)
-    from adem_bench.models.fused.methods.adem import NoFusion
-
     for eager in (False, True):
-        decoder = FusedDecoder(llama, NoFusion(llama), eager)
+        decoder = FusedDecoder(llama, LanguageModelAlone(), eager)
         assert not any(parameter.requires_grad for parameter in decoder.parameters())
-        nothing = decoder.fusion.prepare(None, torch.float32)
         with torch.inference_mode():
-            found = decoder.logits(decoder(decoder.embed(torch.arange(1, 20)[None]), nothing))
+            found = decoder.logits(
+                decoder(decoder.embed(torch.arange(1, 20)[None]), VisualMemory())
+            )
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -109,7 +109,8 @@ def test_the_tower_is_what_open_clip_computes_before_its_last_block(tmp_path):
     torch.save(state, tmp_path / "clip.pt")
     visual = load_visual(VisionSource(), tmp_path / "clip.pt", torch.float32)
     images = torch.randn(2, 3, 32, 32)
-    found = VisionTower(visual, 4)(images)
+    tower = VisionTower(visual)
+    found = tower.final_norm(tower.block(1, tower.block(0, tower.embed(images))))
     expected = visual.forward_intermediates(
         images, indices=[1], stop_early=True, normalize_intermediates=True,
         intermediates_only=True, output_fmt="NLC", output_extra_tokens=True,

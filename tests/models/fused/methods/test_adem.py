@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.fused.assemble import empty_network
+from adem_bench.models.fused.method import FrozenSizes
 from adem_bench.models.fused.methods.adem import (
-    AdemFusion,
-    VisualMemory,
+    LAYOUT,
+    AdemSettings,
+    AdemVl,
     adaptive_drop,
     pool_patches,
 )
+from adem_bench.models.fused.network import build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
-from adem_bench.models.fused.weights.adapter import AdapterSettings
 
-PAPER = AdapterSettings(0.1, 0.01, 0.1, (256, 64), True, 128, 12)
+TOY = FrozenSizes(vision_width=6, vision_blocks=1, patches=4, language_width=8, language_layers=1)
 
 
-def meta_network(width, layers, heads, settings=PAPER):
+def meta_network(width, layers, heads, settings):
     """A network of full size that takes no memory."""
     with torch.device("meta"):
         config = LlamaConfig(
@@ -35,7 +36,23 @@ def meta_network(width, layers, heads, settings=PAPER):
         visual = open_clip.transformer.VisionTransformer(
             image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
         )
-        return empty_network(LlamaForCausalLM(config), visual, settings)
+        return build_network(LlamaForCausalLM(config), visual, AdemVl, settings)
+
+
+class Features:
+    """Stands for a network whose vision tower has made these features."""
+
+    dtype = torch.float32
+
+    def __init__(self, features):
+        self.vision = self
+        self._features = features
+
+    def embed(self, images):
+        return self._features
+
+    def final_norm(self, x):
+        return x
 
 
 @pytest.mark.parametrize(
@@ -48,8 +65,8 @@ def meta_network(width, layers, heads, settings=PAPER):
     ],
 )
 def test_trainable_parameters_of_the_published_sizes(width, layers, heads, cls_token, count):
-    settings = AdapterSettings(0.1, 0.01, 0.1, (256, 64), cls_token, 128, 12)
-    tensors = meta_network(width, layers, heads, settings).adapter_tensors()
+    settings = AdemSettings(cls_token=cls_token)
+    tensors = meta_network(width, layers, heads, settings).method.adapter_tensors()
     assert sum(tensor.numel() for tensor in tensors.values()) == count
     assert len(tensors) == (58 if cls_token else 54)
     assert tensors["adapter_emb1"].shape == (1, 320, width)
@@ -59,7 +76,7 @@ def test_trainable_parameters_of_the_published_sizes(width, layers, heads, cls_t
 def test_scales_that_do_not_suit_the_tower_are_told():
     for scales in ((256, 60), (1024,)):
         with pytest.raises(CheckpointError, match="does not suit a vision tower with 256 patches"):
-            meta_network(64, 1, 1, AdapterSettings(0.1, 0.01, 0.1, scales, True, 8, 4))
+            meta_network(64, 1, 1, AdemSettings(scales=scales, hidden_proj=8, adapter_dim=4))
 
 
 def test_ties_with_the_threshold_survive_the_drop():
@@ -98,34 +115,32 @@ def test_pooling_averages_neighbouring_patches_in_reading_order():
     assert pool_patches(patches, (16, 4)).flatten().tolist() == [*range(16), 2.5, 4.5, 10.5, 12.5]
 
 
-def test_fusion_is_the_formula_of_the_paper():
+def test_the_term_is_the_formula_of_the_paper():
     torch.manual_seed(0)
-    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5, strengths=(0.3, 0.5, 0.0))
-    torch.nn.init.normal_(fusion.adapter_emb2)
-    features, query = torch.randn(2, 5, 6), torch.randn(2, 3, 8)
-    memory = fusion.prepare(features, torch.float32)
-    visual = 0.5 * fusion.adapter_proj(features[:, 1:])
+    method = AdemVl(AdemSettings(alpha=0.3, beta=0.5, drop_ratio=0, scales=(4,)), TOY)
+    torch.nn.init.normal_(method.adapter_emb2)
+    features = torch.randn(2, 5, 6)
+    residual, query, fed = torch.randn(3, 2, 3, 8)
+    memory = method.encode_images(Features(features), torch.empty(2))
+    visual = 0.5 * method.adapter_proj(features[:, 1:])
     silu = torch.nn.functional.silu
-    scores = silu(query) @ silu(visual + fusion.adapter_emb1).transpose(1, 2)
-    expected = 0.3 * (scores @ (visual + fusion.adapter_emb2))
-    torch.testing.assert_close(fusion.fuse(0, query, memory), expected)
+    scores = silu(query) @ silu(visual + method.adapter_emb1).transpose(1, 2)
+    expected = residual + fed + 0.3 * (scores @ (visual + method.adapter_emb2))
+    found = method.after_feed_forward(0, residual, query, fed, memory)
+    torch.testing.assert_close(found, expected)
     # beta scales the slots alone, never the class token.
-    torch.testing.assert_close(memory.class_token, fusion.adapter_proj_cls(features[:, 0]))
+    torch.testing.assert_close(memory.tokens[:, 0], method.adapter_proj_cls(features[:, 0]))
 
 
 def test_without_an_image_the_learned_slots_act_alone():
-    fusion = AdemFusion((6, 8), scales=(4,), hidden_proj=5, strengths=(0.1, 0.0, 0.1))
-    torch.nn.init.normal_(fusion.adapter_emb2)
-    nothing = fusion.prepare(None, torch.float32)
-    zeros = fusion.prepare(torch.randn(1, 5, 6), torch.float32)  # beta is 0
-    assert nothing.class_token is None
+    method = AdemVl(AdemSettings(beta=0.0, scales=(4,)), TOY)
+    torch.nn.init.normal_(method.adapter_emb2)
+    features = Features(torch.randn(1, 5, 6))
+    nothing = method.no_image_memory(features)
+    zeros = method.encode_images(features, torch.empty(1))  # beta is 0
+    assert nothing.tokens is None
     torch.testing.assert_close(nothing.keys, zeros.keys)
     torch.testing.assert_close(nothing.values, zeros.values)
-
-
-def test_one_entry_serves_all_rows():
-    memory = VisualMemory(torch.ones(1, 2, 3), torch.ones(1, 2, 3), None)
-    assert memory.select(torch.tensor([0, 0, 0])) is memory
 
 
 class Letters:
@@ -144,26 +159,29 @@ class Letters:
     ("length", "at"), [(511, 4), (512, 4), (513, 3), (514, 2), (515, 1), (516, None), (600, None)]
 )
 def test_the_class_token_of_over_long_prompts_is_misplaced_as_published(length, at):
-    builder = SequenceBuilder(Letters(), cls_token=True)
+    builder = SequenceBuilder(
+        Letters(), LAYOUT, cut=AdemVl(AdemSettings(scales=(4,)), TOY).cut_prompt
+    )
     most = 10
     prompt = "x" * (length - most - 1 - 3 - 1)
     row = builder.prompt(prompt, True, most)
-    assert (row.class_token_at, row.overflowed) == (at, length > 512)
+    assert (row.image_tokens_at, row.notes) == (at, ("Q9",) if length > 512 else ())
     assert len(row.ids) == min(length, 512) - most
     assert row.ids[4] == 0
 
 
 def test_the_fix_for_over_long_prompts_keeps_head_and_end():
-    builder = SequenceBuilder(Letters(), cls_token=True, fix_overflow=True)
+    builder = SequenceBuilder(Letters(), LAYOUT)
     row = builder.prompt("a" * 600 + "Response:", True, 10)
-    assert row.class_token_at == 4
+    assert row.image_tokens_at == 4
     assert len(row.ids) == 502
     assert Letters().decode(row.ids[-9:]) == "Response:"
 
 
 def test_without_class_token_there_is_no_prefix_either():
-    builder = SequenceBuilder(Letters(), cls_token=False)
+    method = AdemVl(AdemSettings(scales=(4,), cls_token=False), TOY)
+    builder = SequenceBuilder(Letters(), method.layout)
     for has_image in (True, False):
         row = builder.prompt("ab", has_image, 1)
         assert row.ids == [1, ord("a") + 3, ord("b") + 3]
-        assert row.class_token_at is None
+        assert row.image_tokens_at is None

@@ -1,0 +1,213 @@
+"""The card of a fused model: where its frozen parts and adapters are, which method joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from adem_bench.data.downloading import Download, fetch
+from adem_bench.errors import CheckpointError, DownloadError
+from adem_bench.models.weights import (
+    NO_ADAPTER,
+    candidate_paths,
+    weights_folder,
+    weights_path,
+)
+from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Strict, TorchModelCard
+
+FORMER_KIND = "adem"
+"""What the kind `fused` was called when it had one method."""
+
+
+class AdapterSource(Strict):
+    """One adapter on disk, and where it is published."""
+
+    FIRST_FIELDS = frozenset({"path", "url", "size", "sha256"})
+
+    path: str
+    """Below the card's own folder or the weights folder."""
+    url: str = ""
+    size: int | None = None
+    """Bytes."""
+    sha256: str = ""
+
+
+class LanguageModelSource(Strict):
+    """The frozen language model."""
+
+    FIRST_FIELDS = frozenset({"path", "hub", "tokenizer", "source"})
+
+    path: str
+    """A folder in the published layout or the Hugging Face layout, or (`hub: true`) a hub id."""
+    hub: bool = False
+    """Whether transformers may fetch `path` from its hub where no such folder exists."""
+    tokenizer: str = ""
+    """tokenizer.model; by default looked for in the folder and next to it."""
+    source: str = ""
+    """Where to get it, for the message when it is missing."""
+
+
+class VisionSource(Strict):
+    """The frozen CLIP image tower."""
+
+    FIRST_FIELDS = frozenset({"path", "name", "pretrained"})
+
+    path: str = ""
+    """A file in OpenAI layout (`visual.…` keys); tried before the tag."""
+    name: str = "ViT-L-14-quickgelu"
+    """open_clip's name of the architecture."""
+    pretrained: str = "openai"
+    """open_clip's tag of the weights."""
+
+
+class FusionSettings(Strict):
+    """The method, and settings of it that overrule what a checkpoint says of itself (Q28).
+
+    A card that sets any is read with the method's own fields, by `Method.overrides`.
+    """
+
+    FIRST_FIELDS = frozenset({"kind"})
+
+    kind: str = DEFAULT_METHOD
+
+    def values(self) -> dict[str, Any]:
+        """Return the settings that the card sets."""
+        names = [name for name in type(self).model_fields if name != "kind"]
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class FusedCard(TorchModelCard):
+    """A frozen language model and a frozen vision tower, joined by a method."""
+
+    language_model: LanguageModelSource
+    vision: VisionSource = VisionSource()
+    fusion: FusionSettings = FusionSettings()
+    adapters: dict[str, AdapterSource] = Field(default={})
+    """Task name to the adapter tuned for it; `default` serves every other task."""
+    adapter: str = ""
+    """One adapter for every task, before `adapters` (`--adapter`)."""
+    max_sequence_length: int = Field(default=512, ge=16)
+    """Prompt and answer together (published: 512)."""
+    overflow: Literal["published", "fix"] = "published"
+    """What happens to prompts that do not fit (Q9)."""
+    image_normalization: Literal["task", "imagenet", "clip"] = "task"
+    """`task` follows each benchmark's published pipeline (Q14)."""
+    prompts: dict[str, dict[str, Any]] = Field(default={})
+    """Task kind to the prompt settings the weights were tuned on, where their file is silent; of
+    released adapters (those with a `url`) the method knows them."""
+
+    @field_validator("kind")
+    @classmethod
+    def _current(cls, kind: str) -> str:
+        return "fused" if kind == FORMER_KIND else kind
+
+    def missing(self, path: str, data_root: Path | None) -> str:
+        """Return one line: what is missing, every place that was looked at, where to get it."""
+        places = [str(place) for place in candidate_paths(path, self, data_root)]
+        return (
+            f"{self._role(path)} {path!r} of model {self.name} is not on disk (looked at "
+            f"{', '.join(places)}); {self._remedy(path, places[-1])}"
+        )
+
+    def _role(self, path: str) -> str:
+        """Return what a path of this card is, in words."""
+        roles = {
+            self.language_model.path: "language model",
+            self.vision.path: "CLIP tower",
+            self.language_model.tokenizer: "tokenizer",
+        }
+        return roles.get(path, "adapter")
+
+    def _remedy(self, path: str, target: str) -> str:
+        """Return what to do about a missing file, which belongs at `target`."""
+        source = next((a for a in self.adapters.values() if a.path == path and a.url), None)
+        if source:
+            return f"`adem-bench models pull {self.name}` fetches it from {source.url}"
+        language_model = self.language_model
+        if path in (language_model.path, language_model.tokenizer):
+            if language_model.source:
+                return f"get it from {language_model.source} and put it at {target}"
+        elif path == self.vision.path:
+            return (
+                "put OpenAI's file there, or leave vision.path empty to let open_clip fetch its own"
+            )
+        card = self.path or "built in memory"
+        return f"put it at {target}, or change the path in the card ({card})"
+
+    def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return each file that the card names: what it is, its path, and whether it is there."""
+        named = {
+            "language model": self.language_model.path,
+            "tokenizer": self.language_model.tokenizer,
+            "CLIP tower": self.vision.path,
+        }
+        named |= {f"adapter {task}": source.path for task, source in self.adapters.items()}
+        rows = []
+        for what, path in named.items():
+            if path and path != NO_ADAPTER:
+                found = weights_path(path, self, data_root)
+                state = f"yes: {found}" if found else f"no: {self.missing(path, data_root)}"
+                rows.append((what, path, state))
+        return rows
+
+    def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
+        """Fetch the published adapters into the weights folder; yield what became of each.
+
+        Args:
+            data_root: Folder whose `weights/` they belong in; None for the default root.
+            progress: Returns, for a file's name, a context whose value is told the bytes.
+
+        Raises:
+            CheckpointError: as for `downloads`.
+            DownloadError: files could not be fetched; all others were.
+        """
+        wanted = downloads(self, data_root)
+        failures = []
+        for path, download in wanted.items():
+            there = weights_path(path, self, data_root)
+            if there is not None and there != download.target:
+                yield f"{there}: already there"
+                continue
+            try:
+                with progress(download.target.name) as told:
+                    outcome = fetch(download, told)
+                yield f"{download.target}: {outcome}"
+            except DownloadError as error:
+                failures.append(str(error))
+        if not wanted:
+            yield f"model {self.name} names no adapter with a URL: nothing to fetch"
+        path = self.language_model.path
+        if not self.language_model.hub and weights_path(path, self, data_root) is None:
+            yield f"still needed: {self.missing(path, data_root)}"
+        if failures:
+            raise DownloadError("; ".join(failures))
+
+
+def downloads(card: FusedCard, data_root: Path | None) -> dict[str, Download]:
+    """Return the adapters of a card that have a URL, by their path in the card, each file once.
+
+    Raises:
+        CheckpointError: a URL is not http(s), or a path leads out of the weights folder.
+    """
+    folder = weights_folder(data_root)
+    found: dict[str, Download] = {}
+    for task, source in card.adapters.items():
+        if not source.url:
+            continue
+        if not source.url.startswith(("http://", "https://")):
+            raise CheckpointError(
+                f"model {card.name}, adapter {task}: url {source.url!r} is not http(s)"
+            )
+        path = Path(source.path)
+        if path.is_absolute() or ".." in path.parts or source.path.startswith("~"):
+            raise CheckpointError(
+                f"model {card.name}, adapter {task}: path {source.path!r} leads out of {folder}; "
+                "only paths below it can be pulled"
+            )
+        digests = {"sha256": source.sha256} if source.sha256 else {}
+        found[source.path] = Download(source.url, folder / path, source.size, digests)
+    return found
