@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -171,6 +171,12 @@ def model_card_of(fields: Mapping[str, Any]) -> ModelCard:
         ValidationError: a field is wrong.
     """
     return _model_schema(fields).model_validate(fields)
+
+
+def model_card_fields(kind: Any) -> Collection[str]:
+    """Return the fields that a card of this kind may have; of an unknown kind, those of all."""
+    schema: type[ModelCard] = MODEL_CARDS.load(kind) if kind in MODEL_CARDS.table() else ModelCard
+    return schema.model_fields
 
 
 def _model_fields(name: str) -> tuple[dict[str, Any], Path | None]:

@@ -157,10 +157,12 @@ def test_a_kind_claimed_twice_names_both_origins(folder, include):
 
 def test_a_packaged_kind_cannot_be_taken(folder, include):
     head = "from adem_bench.registry import MODEL_KINDS\n\n"
-    code = f"{head}@MODEL_KINDS.register('adem')\nclass Mine: pass\n"
+    code = f"{head}@MODEL_KINDS.register('fused')\nclass Mine: pass\n"
     include(folder("mine", {"mine.py": code}))
-    with pytest.raises(CardError, match=r"model kind 'adem' is claimed by both adem_bench\.models"):
-        MODEL_KINDS.load("adem")
+    with pytest.raises(
+        CardError, match=r"model kind 'fused' is claimed by both adem_bench\.models"
+    ):
+        MODEL_KINDS.load("fused")
 
 
 def test_cards_lie_in_folders_of_their_kind_or_directly(folder, include):

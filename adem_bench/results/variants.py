@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from adem_bench.cards import as_mapping, list_cards, load_model_card, load_task_card
+from adem_bench.cards import (
+    as_mapping,
+    list_cards,
+    load_model_card,
+    load_task_card,
+    model_card_fields,
+)
 from adem_bench.errors import CardError
 from adem_bench.results.finished import FinishedRun
-from adem_bench.schemas import TaskCard
+from adem_bench.schemas import FORMER, TaskCard
 
 NEUTRAL_OPTIONS = ("batch_size", "limit", "seed")
 """Options that make no other model: decoding is greedy, and a limit shows as a subset."""
@@ -96,9 +102,15 @@ def _card_settings(name: str) -> set[str] | None:
 
 def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return settings that a name must always show, and those that merely tell rows apart."""
-    used_card = {name: run.card.get(name) for name in CARD_FIELDS}
+    known = model_card_fields(run.card.get("kind"))
+    # Manifests of older runs list fields of every kind.
+    used_card = {
+        name: run.card.get(name)
+        for name in CARD_FIELDS
+        if name in known or run.card.get(name) != FORMER[name]
+    }
     # Where an adapter lies is nobody's business but its machine's; its name tells enough.
-    used_card["adapter"] = PurePath(str(used_card["adapter"] or "")).name
+    used_card["adapter"] = PurePath(str(used_card.get("adapter") or "")).name
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
     used = set(_flat(used_card))

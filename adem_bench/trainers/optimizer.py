@@ -75,6 +75,8 @@ class Optimization:
         A loss that is not a number is replaced by zero times itself, which leaves the step to
         the check for finite gradients (Q23; ADEM-VL cec09b8 `engine.py`).
         """
+        if not loss.requires_grad:
+            return  # rows without image reach no tensor of some methods
         loss = torch.where(loss.isnan(), loss.nan_to_num() * 0, loss)
         self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 
@@ -94,6 +96,8 @@ class Optimization:
         if self._recipe.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(given, self._recipe.max_grad_norm, norm)
         finite = bool(norm.isfinite())
+        if not given:
+            return Updated(0.0, False, summed)
         if self._scaler.is_enabled():
             self._scaler.step(self._optimizer)
             self._scaler.update()

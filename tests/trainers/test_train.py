@@ -41,7 +41,8 @@ def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(
     assert (outcome.steps, outcome.resumed_from) == (8, 0)
     adapter = read_adapter(out / "adapter")
     settings = adapter.settings
-    assert (settings.alpha, settings.scales, settings.adapter_dim) == (0.2, (256, 16), 6)
+    values = [settings.values[name] for name in ("alpha", "scales", "adapter_dim")]
+    assert values == [0.2, (256, 16), 6]
     assert settings.prompts["scienceqa"] == {"prompt_format": "CQM-A", "captions": False}
     assert settings.prompts["instruction"] == {"prompt_format": "instruction"}
     assert settings.language_model == "parity"
@@ -268,7 +269,7 @@ def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
 
     def record(model, *more):
         for outcome in evaluate(model, *more):
-            used.append(model.weights.settings.alpha)
+            used.append(model.weights.settings.values["alpha"])
             yield outcome
 
     monkeypatch.setattr(module, "evaluate_model", record)

@@ -13,14 +13,14 @@ from typing import Any
 
 from adem_bench.cards import list_cards, load_model_card
 from adem_bench.errors import CardError
+from adem_bench.models.fused.card import FusedCard
 
 TABLE = "vlmeval.config"
 """The module whose `supported_VLM` is the table."""
-KIND = "adem"
 
 
 def register() -> list[str]:
-    """Put every ADEM-VL card into VLMEvalKit's table, and `AdemVL` among its classes.
+    """Put every card of a fused model into VLMEvalKit's table, and `AdemVL` among its classes.
 
     Returns:
         The names, which `--model` of its scripts takes.
@@ -35,7 +35,7 @@ def register() -> list[str]:
 
     # Where its `run.py --config FILE.json` looks for classes.
     vlmeval.vlm.AdemVL = AdemVL
-    names = [name for name in list_cards("models") if load_model_card(name).kind == KIND]
+    names = [name for name in list_cards("models") if isinstance(load_model_card(name), FusedCard)]
     for name in names:
         there: Any = supported_VLM.get(name)
         if there is not None and getattr(there, "func", None) is not AdemVL:

@@ -1,1 +1,1 @@
-"""ADEM-VL on transformers' LLaMA and open_clip's ViT (arXiv 2410.17779)."""
+"""The frame of fused models: a frozen language model and a frozen vision tower, and a method."""
