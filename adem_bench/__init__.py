@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adem_bench.api import RunOptions, evaluate, train
+    from adem_bench.records import Prediction, Sample
+    from adem_bench.tasks.benchmark import Benchmark
 
 __version__ = "0.1.0"
-__all__ = ["RunOptions", "__version__", "evaluate", "train"]
+__all__ = ["Benchmark", "Prediction", "RunOptions", "Sample", "__version__", "evaluate", "train"]
+HOMES = {
+    "Benchmark": "adem_bench.tasks.benchmark",
+    "Prediction": "adem_bench.records",
+    "RunOptions": "adem_bench.api",
+    "Sample": "adem_bench.records",
+    "evaluate": "adem_bench.api",
+    "train": "adem_bench.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the functions when they are first asked for: the command line starts without torch."""
-    if name in __all__:
-        return getattr(import_module("adem_bench.api"), name)
+    """Import a name when it is first asked for: the command line starts without torch."""
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

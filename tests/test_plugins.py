@@ -21,7 +21,7 @@ from adem_bench.plugin_folders import VARIABLE
 from adem_bench.records import Record
 from adem_bench.registry import METRICS, MODEL_KINDS
 from adem_bench.tasks.base import build_task
-from adem_bench.tasks.shared import added_metrics
+from adem_bench.tasks.benchmark import added_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text("utf-8")

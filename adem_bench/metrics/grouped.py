@@ -1,11 +1,13 @@
 """Mean scores of all answers and of groups of them, with what they rest on, unit by unit.
 
-Questions about one image are not independent: an image with its questions is one unit.
+Questions about one image are not independent: an image with its questions is one unit. The share
+of the most frequent right answer is the floor under such a figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from adem_bench.metrics.intervals import (
@@ -16,9 +18,11 @@ from adem_bench.metrics.intervals import (
     wilson,
     with_intervals,
 )
-from adem_bench.records import Metric
+from adem_bench.records import Metric, Record
 
 NOBODY = "no such question was answered"
+MAJORITY = "majority"
+MEAN_SCORE = "mean score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,15 @@ class Scored:
     score: float
     """From 0 to 1."""
     groups: tuple[str, ...] = ()
+
+
+def scores_of(records: Iterable[Record]) -> list[Scored]:
+    """Return the scores of records that have one, by cluster or else by sample."""
+    return [
+        Scored(record.cluster or record.sample_id, record.score, record.groups)
+        for record in records
+        if record.score is not None
+    ]
 
 
 def grouped_metrics(
@@ -79,6 +92,27 @@ def grouped_statistics(
         formulas={group: _column(number, len(names)) for group, number in place.items()},
         shares=frozenset(names if _are_shares(answers) else ()),
     )
+
+
+def score_statistics(records: Sequence[Record]) -> Statistics:
+    """Return the mean score of all samples and of each group, by cluster (or by sample).
+
+    It is for tasks that have no statistics of their own. Records without a score are left out.
+    """
+    answers = scores_of(records)
+    groups = list(dict.fromkeys(group for answer in answers for group in answer.groups))
+    units = {answer.unit for answer in answers}
+    noun = "samples" if len(units) == len(answers) else "clusters"
+    return grouped_statistics(answers, MEAN_SCORE, noun, groups)
+
+
+def majority(references: Sequence[Hashable]) -> Metric:
+    """Return the share of the most frequent reference."""
+    if not references:
+        return Metric(MAJORITY, None, "fraction", 0, "nothing was answered")
+    _, most = Counter(references).most_common(1)[0]
+    note = "what always giving the most frequent answer would score"
+    return Metric(MAJORITY, most / len(references), "fraction", len(references), note)
 
 
 def widened(metric: Metric, units: int, top: float = 1.0, noun: str = "images") -> Metric:

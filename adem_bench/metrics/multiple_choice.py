@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, majority
 from adem_bench.metrics.intervals import Statistics, share_metric
-from adem_bench.metrics.majority import majority
 from adem_bench.metrics.vlmevalkit import NONE, read_option
 from adem_bench.records import Metric
 

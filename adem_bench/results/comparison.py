@@ -11,10 +11,8 @@ from typing import Any
 from adem_bench.errors import ResultsError
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference, adjusted, paired_differences
-from adem_bench.metrics.scores import score_statistics
 from adem_bench.records import Record
-from adem_bench.registry import TASK_KINDS
-from adem_bench.results.opened import OpenedRun, unusable
+from adem_bench.results.opened import OpenedRun, own_statistics, unusable
 
 MUST_AGREE = {
     "task": "task",
@@ -138,7 +136,7 @@ def _check(runs: Sequence[OpenedRun]) -> None:
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
         raise ResultsError(f"{twice[0]} is given twice; a run cannot be compared with itself")
-    kinds = list(dict.fromkeys(str(run.manifest["task"]["kind"]) for run in runs))
+    kinds = list(dict.fromkeys(run.kind for run in runs))
     if len(kinds) > 1:
         raise ResultsError(
             f"these runs are not comparable: tasks of the kinds {' and '.join(kinds)}; "
@@ -212,11 +210,7 @@ def _undefined(
 
 def _statistics(run: OpenedRun, shared: Sequence[str]) -> Statistics:
     records = [run.records[sample_id] for sample_id in shared]
-    kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
-    try:
-        statistics: Statistics = getattr(kind, "statistics", score_statistics)(records)
-    except (TypeError, ValueError) as error:
-        raise unusable(run.run.folder, str(error)) from error
+    statistics = own_statistics(run, records)
     if len(statistics.units) == 0:
         raise unusable(run.run.folder, "its records have nothing that its task scores")
     return statistics

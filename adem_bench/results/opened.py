@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import ResultsError
+from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record
 from adem_bench.results.finished import FinishedRun, finished_runs
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_json
 from adem_bench.results.variants import variants_of
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import statistics_of
 
 MAX_NAMED = 5
 
@@ -24,6 +27,28 @@ class OpenedRun:
     manifest: Mapping[str, Any]
     records: Mapping[str, Record]
     """By sample id, in the data set's order."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the run's task."""
+        return str(self.manifest["task"]["kind"])
+
+
+def own_statistics(run: OpenedRun, records: Sequence[Record]) -> Statistics:
+    """Return what a run's metrics rest on.
+
+    Args:
+        run: Whose task says it.
+        records: Of the run, all or some.
+
+    Raises:
+        ResultsError: the manifest or the records are not what the task wrote.
+    """
+    try:
+        card = TaskCard.model_validate(run.manifest["task"]["card"])
+        return statistics_of(card, records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise unusable(run.run.folder, str(error)) from error
 
 
 def unusable(folder: Path, reason: str) -> ResultsError:

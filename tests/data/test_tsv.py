@@ -9,11 +9,11 @@ import zlib
 
 import pytest
 
+from adem_bench.data import table as tables
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError
 from adem_bench.images import open_rgb
 from adem_bench.schemas import DataSource
-from adem_bench.tasks.tsv import files as tsv
 from adem_bench.tasks.tsv.files import TsvFile, find_tsv, texts_of
 from support.tsv_files import BLUE, CHOICE, RED, choice_rows, picture
 
@@ -137,7 +137,7 @@ def test_a_row_that_cannot_be_used_is_named_and_the_others_are_read(table, line,
 
 
 def test_a_row_that_is_too_long_is_passed_over_in_little_memory(table, monkeypatch):
-    monkeypatch.setattr(tsv, "MAX_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(tables, "MAX_CHARACTERS", 1 << 20)
     file = table(HEADER, f"1\t{'A' * (24 << 20)}\tQ\tA", f"2\t{RED}\tQ\tA")
     tracemalloc.start()
     good, bad = split(file, extract=True)
@@ -149,7 +149,7 @@ def test_a_row_that_is_too_long_is_passed_over_in_little_memory(table, monkeypat
 
 
 def test_a_quote_that_is_never_closed_costs_no_more_than_the_limit(table, monkeypatch):
-    monkeypatch.setattr(tsv, "MAX_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(tables, "MAX_CHARACTERS", 1 << 20)
     lines = [f"{index}\t{RED}\tQ\tA" for index in range(2, 600)]
     file = table(HEADER, f'1\t"{RED}\tQ\tA', *lines)
     good, bad = split(file)

@@ -395,14 +395,21 @@ def test_the_readmes_own_task_runs(short_answers, tmp_path):
     assert result.complete
     assert not short_answers.aggregate(records[:1]).complete
     assert short_answers.aggregate([]).metric("accuracy").value is None
-    assert short_answers.export(records, tmp_path) == []
-    assert short_answers.prompt_settings() == {"prompt_format": "question"}
+    assert short_answers.prompt_settings() == {"prompt_format": "instruction"}
     assert len(short_answers.fingerprint()) == 16
+    (exported,) = short_answers.export(records, tmp_path)
+    assert short_answers.aggregate(short_answers.import_predictions(exported)) == result
+
+
+def test_the_readmes_own_task_is_short():
+    section = README.partition("## Your own task in code")[2].partition("\n## ")[0]
+    (code,) = blocks(section, "python")
+    assert len(code.splitlines()) <= 25
 
 
 def test_the_readmes_own_task_says_when_its_data_is_missing(short_answers, tmp_path):
     with pytest.raises(DataError, match="is missing"):
-        build_task(str(tmp_path / "pets.yaml"), tmp_path)
+        build_task(str(tmp_path / "pets.yaml"), tmp_path).fingerprint()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from adem_bench.metrics.majority import majority
+from adem_bench.metrics.grouped import majority
 
 
 def test_the_most_frequent_answer_sets_the_floor():

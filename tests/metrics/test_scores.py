@@ -1,6 +1,6 @@
 import math
 
-from adem_bench.metrics.scores import MEAN_SCORE, score_statistics
+from adem_bench.metrics.grouped import MEAN_SCORE, score_statistics
 from adem_bench.records import Record
 
 

@@ -258,9 +258,9 @@ def test_predictions_go_out_and_come_back(science, tmp_path, answered):
         ("{}", "holds no predictions"),
         ('{"9": 0}', "the first is '9'; it is in val"),
         ('{"8": 0}', "the first is '8'"),
-        ('{"1": "x"}', "'x' is no option index"),
-        ('{"1": null}', "None is no option index"),
-        ('{"1": 0.5}', "0.5 is no option index"),
+        ('{"1": "x"}', "'x' is not an option index"),
+        ('{"1": null}', "None is not an option index"),
+        ('{"1": 0.5}', "0.5 is not an option index"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(science, tmp_path, content, message):

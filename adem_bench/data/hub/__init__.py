@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 from adem_bench.data.hub.layout import Layout
@@ -20,18 +19,13 @@ from adem_bench.data.hub.rows import HubRows, place_of
 from adem_bench.data.paths import cache_root, default_data_root, made_once
 from adem_bench.errors import CardError
 from adem_bench.files import file_digest
+from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
 
 HUB = "hub"
 """The data source of this name."""
 VERSION = 1
 """Raised whenever the same rows would be written otherwise."""
-LAYOUTS = {
-    "scienceqa": "adem_bench.tasks.scienceqa.hub:ScienceQALayout",
-    "mme": "adem_bench.tasks.mme.hub:MmeLayout",
-    "coco_caption": "adem_bench.tasks.coco_caption.hub:CaptionLayout",
-}
-"""Task kind to the class that writes its layout."""
 
 
 def hub_root(
@@ -63,11 +57,14 @@ def hub_root(
 
 
 def _layout(card: TaskCard, data_root: Path) -> Layout:
-    if card.kind not in LAYOUTS:
+    kind = TASK_KINDS.load(card.kind)
+    if not hasattr(kind, "hub_layout"):
+        kinds = [
+            name for name in TASK_KINDS.table() if hasattr(TASK_KINDS.load(name), "hub_layout")
+        ]
         raise CardError(
             f"task {card.name} is of kind {card.kind}, which is not read from the hub; these are: "
-            f"{', '.join(LAYOUTS)}"
+            f"{', '.join(kinds)}"
         )
-    module, _, name = LAYOUTS[card.kind].partition(":")
-    layout: Layout = getattr(import_module(module), name)(card, data_root)
+    layout: Layout = kind.hub_layout(card, data_root)
     return layout

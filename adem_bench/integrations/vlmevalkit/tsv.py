@@ -18,9 +18,9 @@ from typing import Any
 from adem_bench.errors import AdemBenchError, DataError, printable
 from adem_bench.files import write_atomically
 from adem_bench.records import Sample
+from adem_bench.registry import TASK_KINDS
 from adem_bench.tasks.base import Task, build_task
-from adem_bench.tasks.scienceqa.files import MAX_CHOICES
-from adem_bench.tasks.scienceqa.scores import LETTERS
+from adem_bench.tasks.benchmark import Benchmark
 
 COLUMNS = ("index", "id", "image", "image_path", "question", "hint", "category", "answer")
 CAPTION_QUESTION = "Describe the image."
@@ -34,7 +34,7 @@ def write_tsv(task: Task, path: Path, limit: int | None = None, with_images: boo
     VLMEvalKit unpacks them without loss.
 
     Args:
-        task: Of one of the kinds mme, scienceqa and coco_caption.
+        task: Of a kind whose samples have `vlmevalkit_columns`.
         path: The file to write, `NAME.tsv` in VLMEvalKit's `$LMUData`.
         limit: Write the first so many samples only.
         with_images: Whether to write samples with an image, without image columns if not.
@@ -47,7 +47,8 @@ def write_tsv(task: Task, path: Path, limit: int | None = None, with_images: boo
         ResultsError: the file cannot be written.
     """
     used = [name for name in COLUMNS if with_images or not name.startswith("image")]
-    used += LETTERS[:MAX_CHOICES] if task.card.kind == "scienceqa" else ""
+    benchmark = _with_columns(task)
+    used += benchmark.vlmevalkit_columns or ()
     samples = (sample for sample in task.samples() if bool(sample.images) == with_images)
     count = 0
 
@@ -55,7 +56,7 @@ def write_tsv(task: Task, path: Path, limit: int | None = None, with_images: boo
         nonlocal count
         yield _line(used)
         for sample in islice(samples, limit):
-            row = _row(task, count, sample)
+            row = _row(benchmark, count, sample)
             count += 1
             yield _line([row.get(name, "") for name in used])
 
@@ -69,7 +70,7 @@ def _line(cells: Sequence[Any]) -> str:
     return line.getvalue()
 
 
-def _row(task: Task, place: int, sample: Sample) -> dict[str, Any]:
+def _row(task: Benchmark, place: int, sample: Sample) -> dict[str, Any]:
     fields: Mapping[str, Any] = sample.fields
     row = {
         "index": place,
@@ -79,18 +80,25 @@ def _row(task: Task, place: int, sample: Sample) -> dict[str, Any]:
         "category": sample.groups[0] if sample.groups else "",
         "answer": sample.reference,
     }
-    if task.card.kind == "scienceqa":
-        row |= dict(zip(LETTERS, fields["choices"], strict=False))
-        row["answer"] = LETTERS[int(str(sample.reference))]
-    elif task.card.kind not in ("mme", "coco_caption"):
-        raise DataError(
-            f"task {task.card.name} is of kind {task.card.kind}, which has no columns in "
-            "VLMEvalKit's layout here; these have: mme, scienceqa, coco_caption"
-        )
+    row |= task.vlmevalkit_cells(sample)
     for image in sample.images:
         row["image"] = _base64(image)
         row["image_path"] = f"{(sample.cluster or sample.id).replace('/', '_')}.png"
     return row
+
+
+def _with_columns(task: Task) -> Benchmark:
+    if not isinstance(task, Benchmark) or task.vlmevalkit_columns is None:
+        kinds = [name for name in TASK_KINDS.table() if _has_columns(TASK_KINDS.load(name))]
+        raise DataError(
+            f"task {task.card.name} is of kind {task.card.kind}, which has no columns in "
+            f"VLMEvalKit's layout here; these have: {', '.join(kinds)}"
+        )
+    return task
+
+
+def _has_columns(kind: Any) -> bool:
+    return getattr(kind, "vlmevalkit_columns", None) is not None
 
 
 def _base64(image: Path) -> str:

@@ -17,10 +17,9 @@ from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric
-from adem_bench.registry import TASK_KINDS
 from adem_bench.results.comparison import Comparison, compare_runs
 from adem_bench.results.comparison_text import counted, difference_cells
-from adem_bench.results.opened import OpenedRun, labels, letters, unusable
+from adem_bench.results.opened import OpenedRun, labels, letters, own_statistics
 from adem_bench.results.pages import page_pieces
 from adem_bench.results.report.drawing import Plot
 from adem_bench.results.report.plots import task_plots
@@ -138,16 +137,11 @@ def _comparable(members: list[Member], notes: list[str]) -> list[Member]:
 
 
 def _own_statistics(run: OpenedRun) -> Statistics | None:
-    """Return the statistics of a run on its own; None if its kind of task names none."""
+    """Return the statistics of a run on its own; None if its samples have scores of their own."""
     records = list(run.records.values())
-    kind = TASK_KINDS.load(str(run.manifest["task"]["kind"]))
-    if any(record.score is not None for record in records) or not hasattr(kind, "statistics"):
+    if any(record.score is not None for record in records):
         return None
-    try:
-        statistics: Statistics = kind.statistics(records)
-    except (TypeError, ValueError) as error:
-        raise unusable(run.run.folder, str(error)) from error
-    return statistics
+    return own_statistics(run, records)
 
 
 def _task(members: Sequence[Member], data_root: Path | None, notes: list[str]) -> Task | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from adem_bench.metrics.intervals import Statistics, wilson
 from adem_bench.records import Metric, Record
+from adem_bench.registry import TASK_KINDS
 from adem_bench.results.opened import OpenedRun
 from adem_bench.results.report.drawing import (
     Estimate,
@@ -17,11 +19,8 @@ from adem_bench.results.report.drawing import (
     histogram,
     reliability,
 )
-from adem_bench.tasks.mme.scores import HALVES
 
 UNITS = {"fraction": "per cent", "points": "points", "count": "count"}
-PER_SAMPLE = ("CIDEr", "ROUGE-L")
-"""Caption metrics whose figure of a set is the mean of its images' figures."""
 BINS = 10
 MAX_SERIES = 6
 """Runs that a grouped bar chart can still show."""
@@ -74,11 +73,12 @@ def _headlines(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Plot:
 def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[Plot]:
     """Yield bars for each unit of the metrics that have an interval and are no detail."""
     shown = runs[:MAX_SERIES]
+    sums = getattr(_kind(runs), "sum_metrics", ())
     units = {
         metric.name: metric.unit
         for _, _, run in shown
         for metric in run.run.result.metrics
-        if metric.low is not None and "." not in metric.name and metric.name not in HALVES
+        if metric.low is not None and "." not in metric.name and metric.name not in sums
     }
     more = f" (first {MAX_SERIES} of {len(runs)} runs)" if len(runs) > MAX_SERIES else ""
     for unit in ("fraction", "points"):
@@ -95,7 +95,7 @@ def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[P
 def _distributions(
     task: str, runs: Sequence[tuple[str, int, OpenedRun]], statistics: Mapping[int, Statistics]
 ) -> Iterator[Plot]:
-    for metric in PER_SAMPLE:
+    for metric in getattr(_kind(runs), "mean_metrics", ()):
         series = []
         for name, place, _ in runs:
             formula = statistics[place].formulas.get(metric) if place in statistics else None
@@ -145,6 +145,11 @@ def _probability(logprobs: Sequence[float]) -> float:
     top = max(logprobs)
     total = sum(math.exp(value - top) for value in logprobs)
     return 1 / total if math.isfinite(top) and total else math.nan
+
+
+def _kind(runs: Sequence[tuple[str, int, OpenedRun]]) -> Any:
+    """Return the class of the runs' task, which says what its metrics are."""
+    return TASK_KINDS.load(runs[0][2].kind)
 
 
 def _answered(run: OpenedRun) -> list[Record]:

@@ -18,6 +18,8 @@ from adem_bench.tasks.coco_caption.ptb_tokenizer import official_tokens, substit
 from adem_bench.tasks.coco_caption.scorers import SCORERS, Scorer, ScorerPart, Tokens
 
 NAMES = tuple(name for scorer in SCORERS for name in scorer.formulas)
+MEANS = ("CIDEr", "ROUGE-L")
+"""Metrics whose figure of a set is the mean of its images' figures."""
 NOT_THEIRS = ("METEOR", "SPICE")
 SUBSTITUTE = "not the official tokenizer, which needs Java"
 

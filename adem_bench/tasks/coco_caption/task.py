@@ -11,34 +11,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import (
     Json,
+    Metric,
     Prediction,
     Record,
-    Request,
     Response,
-    Result,
     Sample,
     TrainingPair,
 )
-from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.coco_caption.cache import CaptionParts
-from adem_bench.tasks.coco_caption.files import CaptionedImage, CaptionFiles
-from adem_bench.tasks.coco_caption.scores import NAMES, caption_scores, score_captions
-from adem_bench.tasks.shared import (
-    Skips,
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import (
+    Benchmark,
+    TaskOptions,
     TokenCount,
-    build_result,
-    check_choice,
-    check_metrics,
-    read_options,
+    imported_record,
     read_predictions,
     scored_records,
 )
+from adem_bench.tasks.coco_caption.cache import CaptionParts
+from adem_bench.tasks.coco_caption.files import CaptionedImage, CaptionFiles
+from adem_bench.tasks.coco_caption.scores import MEANS, NAMES, caption_scores, score_captions
 
 FORMATS = {"picture": "a picture of"}
 """`picture` is the published prompt (eval_caption.py)."""
@@ -50,7 +48,7 @@ PREDICTIONS_HOLD = "a list of {image_id, caption} (COCO's result format)"
 CIDER_NOTE = "CIDEr weighs words by the scored references: a subset's figure is not comparable"
 
 
-class CocoCaptionOptions(Strict):
+class CocoCaptionOptions(TaskOptions):
     """Settings of a caption card."""
 
     caption_rule: Literal["published", "whole"] = "published"
@@ -63,59 +61,62 @@ class CocoCaptionOptions(Strict):
     max_new_tokens: TokenCount = 20
 
 
-class CocoCaption:
+class CocoCaption(Benchmark):
     """Captions of images, scored against several references each."""
 
+    options_schema = CocoCaptionOptions
+    options: CocoCaptionOptions
+    prompt_formats = FORMATS
+    image_normalization = "clip"  # unlike other tasks: docs/method.md, section 9.1
+    mean_metrics = MEANS
+    vlmevalkit_columns = ()
+
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        self.card = card
-        self.options = read_options(card, CocoCaptionOptions)
-        chosen = card.prompt_format or "picture"
-        self._format = check_choice(card, "prompt format", chosen, FORMATS)
-        check_metrics(card, NAMES)
+        super().__init__(card, data_root)
         self._files = CaptionFiles(data_root, card.split, card.data, self.options.annotations)
-        self._skips = Skips()
-        self._fingerprint = ""
 
-    @property
-    def num_expected(self) -> int:
-        """Number of images of the split, as published or else in the data."""
-        known = self.card.expected.get(self.card.split)
-        return sum(1 for _ in self._files.rows()) if known is None else known
+    @classmethod
+    def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:
+        """Return what writes the official files from a data set of the hub."""
+        from adem_bench.tasks.coco_caption.hub import CaptionLayout
 
-    @property
-    def prompt_format(self) -> str:
-        """Name of the format in which `request` renders prompts."""
-        return self._format
+        return CaptionLayout(card, data_root)
 
-    def prompt_settings(self) -> Mapping[str, Json]:
-        """Return the prompt format."""
-        return {"prompt_format": self._format}
-
-    def samples(self) -> Iterator[Sample]:
+    def rows(self) -> Iterator[CaptionedImage | SkippedRow]:
         """Yield the images of the split in the annotation file's order.
 
         Raises:
-            DataError: a file is missing or malformed.
+            DataError: a file or the images' folder is missing, or a file is malformed.
         """
         self._files.check_image_folder()
-        return map(_sample, self._skips.keep(self._files.rows()))
+        return self._files.rows()
 
-    def skipped_rows(self) -> Sequence[SkippedRow]:
-        """Return the malformed rows that `samples` has met so far."""
-        return self._skips.listed()
+    def count(self) -> int:
+        """Return how many images the annotation file lists."""
+        return sum(1 for _ in self._files.rows())
 
-    def request(self, sample: Sample) -> Request:
-        """Ask for a caption; pixels are normalized with CLIP's figures, unlike other tasks'."""
-        return Request(
-            prompt=FORMATS[self._format],
-            images=sample.images,
-            max_new_tokens=self.options.max_new_tokens,
-            image_normalization="clip",
-        )
+    def digest(self) -> str:
+        """Return a digest of the annotation files and the image listing."""
+        return self._files.digest()
+
+    def sample(self, row: CaptionedImage) -> Sample:
+        """Return an image with its references."""
+        return Sample(str(row.id), {}, reference=list(row.captions), images=(row.image,))
+
+    def question(self, sample: Sample) -> str:
+        """Return nothing: the prompt is the same for every image."""
+        return ""
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the caption metrics."""
+        return NAMES
 
     def training_settings(self) -> Mapping[str, Json]:
         """Return the prompt format and how often it is put (Q10)."""
-        return {"prompt_format": self._format, "training_prompt": self.options.training_prompt}
+        return {
+            "prompt_format": self.prompt_format,
+            "training_prompt": self.options.training_prompt,
+        }
 
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield one pair a caption, in the annotation file's order.
@@ -123,12 +124,12 @@ class CocoCaption:
         Raises:
             DataError: the file is missing or malformed.
         """
-        prompt = FORMATS[self._format]
+        prompt = FORMATS[self.prompt_format]
         is_single = self.options.training_prompt == "single"
-        for row in self._skips.keep(self._files.captions()):
+        for row in self.usable(self._files.captions()):
             caption = clean_caption(row.text)
             if not caption.strip():
-                self._skips.add(SkippedRow(row.id, f"caption {row.text!r} holds no word"))
+                self.skip(SkippedRow(row.id, f"caption {row.text!r} holds no word"))
                 continue
             pair = (prompt, f" {caption}") if is_single else (f"{prompt} ", f"{prompt} {caption}")
             yield TrainingPair(row.id, *pair, (row.image,), "clip")
@@ -140,20 +141,25 @@ class CocoCaption:
             return Prediction(found.group(1), None)
         return Prediction(response.text, None)
 
-    def aggregate(self, records: Sequence[Record]) -> Result:
+    def answer_in(self, text: str) -> str:
+        """Return the caption: a tuned model begins with the prompt once more (Q10)."""
+        return str(self.parse_response(Sample("", {}, None), Response(text)).value)
+
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the caption metrics."""
         captions, references = _texts(records)
-        metrics = caption_scores(captions, references, CaptionParts(captions, references))
-        expected = self.num_expected
-        warnings = [CIDER_NOTE] if len(captions) != expected else []
-        tokenizers = {metric.note for metric in metrics if metric.value is not None and metric.note}
-        warnings += sorted(tokenizers)
-        return build_result(self.card, records, len(captions), expected, metrics, warnings)
+        return caption_scores(captions, references, CaptionParts(captions, references))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return what CIDEr of a subset is, and what is to be known of the tokenizer."""
+        is_subset = len(scored_records(records)) != self.num_expected
+        notes = {metric.note for metric in metrics if metric.value is not None and metric.note}
+        return [*([CIDER_NOTE] if is_subset else []), *sorted(notes)]
+
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the scores rest on, by image."""
-        captions, references = _texts(records)
+        captions, references = _texts(scored_records(records))
         parts = CaptionParts(captions, references)
         return score_captions(captions, references, parts).statistics
 
@@ -182,7 +188,7 @@ class CocoCaption:
             if image in captions:
                 raise PredictionsError(f"{path}, row {number}: image {image} stands twice")
             captions[image] = caption
-        samples = {row.id: row for row in map(_sample, self._skips.keep(self._files.rows()))}
+        samples = {row.id: row for row in map(self.sample, self.usable(self._files.rows()))}
         unknown = [image for image in captions if image not in samples]
         if unknown:
             raise PredictionsError(
@@ -190,23 +196,17 @@ class CocoCaption:
                 f"{self.card.split}, the first is {unknown[0]}; --split names another split"
             )
         return [
-            Record(image, "", captions[image], captions[image], sample.reference, None)
+            imported_record(sample, captions[image], Prediction(captions[image], None))
             for image, sample in samples.items()
             if image in captions
         ]
-
-    def fingerprint(self) -> str:
-        """Return a digest of the annotation files and the image listing."""
-        if not self._fingerprint:
-            self._fingerprint = self._files.digest()
-        return self._fingerprint
 
 
 def _texts(records: Sequence[Record]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Return captions and references of the images that can be scored."""
     scored = [
         record
-        for record in scored_records(records)
+        for record in records
         if isinstance(record.reference, list | tuple) and record.reference
     ]
     captions = {record.sample_id: str(record.prediction) for record in scored}
@@ -224,10 +224,6 @@ def clean_caption(text: str) -> str:
     """
     squeezed = re.sub(r"\s{2,}", " ", REMOVED.sub(" ", text.lower()))
     return " ".join(squeezed.rstrip("\n").strip(" ").split(" ")[:MAX_WORDS])
-
-
-def _sample(row: CaptionedImage) -> Sample:
-    return Sample(id=str(row.id), fields={}, reference=list(row.captions), images=(row.image,))
 
 
 def _result(path: Path, number: int, row: Any) -> tuple[str, str]:

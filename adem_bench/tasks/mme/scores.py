@@ -13,8 +13,8 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
+from adem_bench.metrics.grouped import MAJORITY, majority
 from adem_bench.metrics.intervals import share_metric
-from adem_bench.metrics.majority import MAJORITY, majority
 from adem_bench.metrics.vlmevalkit import read_yes_no
 from adem_bench.metrics.yes_no import YesNo, read_lmms_eval, read_official
 from adem_bench.records import Metric

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 from pydantic import Field
 
+from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import YesNo
-from adem_bench.prompts import FORMATS, INSTRUCTION
-from adem_bench.records import Json, Prediction, Record, Request, Response, Result, Sample
-from adem_bench.schemas import Strict, TaskCard
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import (
+    Benchmark,
+    TaskOptions,
+    TokenCount,
+    check_choice,
+    good_rows,
+    scored_records,
+)
 from adem_bench.tasks.mme.files import MmeFiles, MmeQuestion
 from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
 from adem_bench.tasks.mme.scores import (
+    HALVES,
     PERCEPTION,
     READERS,
     SUBTASKS,
     MmeAnswer,
     metric_names,
     mme_scores,
-)
-from adem_bench.tasks.shared import (
-    Skips,
-    TokenCount,
-    build_result,
-    check_choice,
-    check_metrics,
-    read_options,
-    scored_records,
 )
 
 RESULTS_FOLDER = "eval_tool"
@@ -43,7 +43,7 @@ Known = dict[tuple[str, str, str], list[str]]
 LINE = "image<TAB>question<TAB>Yes or No<TAB>answer"
 
 
-class MmeOptions(Strict):
+class MmeOptions(TaskOptions):
     """Settings of an MME card."""
 
     subtasks: tuple[str, ...] = Field(default=SUBTASKS, min_length=1)
@@ -53,77 +53,74 @@ class MmeOptions(Strict):
     max_new_tokens: TokenCount = 10
 
 
-class Mme:
+class Mme(Benchmark):
     """MME in the layout of its release."""
 
+    options_schema = MmeOptions
+    options: MmeOptions
+    sum_metrics = tuple(HALVES)
+    vlmevalkit_columns = ()
+
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        self.card = card
-        self.options = read_options(card, MmeOptions)
+        super().__init__(card, data_root)
         for subtask in self.options.subtasks:
             check_choice(card, "subtask", subtask, SUBTASKS)
         check_choice(card, "split", card.split, ["test"])
-        chosen = card.prompt_format or INSTRUCTION
-        self._format = check_choice(card, "prompt format", chosen, FORMATS)
-        # Columns may name subtasks that are left out; the headline is a figure that there will be.
-        check_metrics(card, metric_names())
         check_choice(card, "metric", card.headline, metric_names(self.options.subtasks))
         self._files = MmeFiles(data_root, self.options.subtasks, card.data)
-        self._skips = Skips()
-        self._fingerprint = ""
 
-    @property
-    def num_expected(self) -> int:
-        """Number of questions as published, or else in the data."""
-        known = self.card.expected.get(self.card.split)
-        return sum(1 for _ in self._files.rows()) if known is None else known
+    @classmethod
+    def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:
+        """Return what writes the release's tree from a data set of the hub."""
+        from adem_bench.tasks.mme.hub import MmeLayout
 
-    @property
-    def prompt_format(self) -> str:
-        """Name of the format in which `request` renders prompts."""
-        return self._format
+        return MmeLayout(card, data_root)
 
-    def prompt_settings(self) -> Mapping[str, Json]:
-        """Return the prompt format."""
-        return {"prompt_format": self._format}
-
-    def samples(self) -> Iterator[Sample]:
+    def rows(self) -> Iterator[MmeQuestion | SkippedRow]:
         """Yield the questions subtask by subtask, images by name.
 
         Raises:
             DataError: a subtask is missing.
         """
-        return map(_sample, self._skips.keep(self._files.rows()))
+        return self._files.rows()
 
-    def skipped_rows(self) -> Sequence[SkippedRow]:
-        """Return the malformed lines that `samples` has met so far."""
-        return self._skips.listed()
+    def digest(self) -> str:
+        """Return a digest of the question files and the image listing."""
+        return self._files.digest()
 
-    def request(self, sample: Sample) -> Request:
-        """Render a question."""
-        return Request(
-            # Not str.format on the question: it may hold braces.
-            prompt=FORMATS[self._format].replace("{question}", sample.fields["question"]),
-            images=sample.images,
-            max_new_tokens=self.options.max_new_tokens,
+    def sample(self, row: MmeQuestion) -> Sample:
+        """Return a question."""
+        return Sample(
+            id=_sample_id(row),
+            fields={"question": row.question},
+            reference=row.gold,
+            images=(row.image,),
+            groups=_groups(row.subtask),
+            cluster=f"{row.subtask}/{row.image.stem}",
         )
+
+    def metric_names(self) -> Sequence[str]:
+        """Return all of MME's metrics: columns may name subtasks that are left out."""
+        return metric_names()
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`."""
         answer = READERS[self.options.answer_rule](_one_field(response.text))
         return Prediction(answer, float(answer == str(sample.reference).lower()))
 
-    def aggregate(self, records: Sequence[Record]) -> Result:
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the official scores."""
         answers = _answers(records)
-        metrics = with_mme_intervals(mme_scores(answers, self.options.subtasks), answers)
-        return build_result(
-            self.card, records, len(answers), self.num_expected, metrics, _unpaired(answers)
-        )
+        return with_mme_intervals(mme_scores(answers, self.options.subtasks), answers)
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the scores rest on, by image."""
-        return mme_statistics(_answers(records))
+        return mme_statistics(_answers(scored_records(records)))
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return how many images lack an answer, and so have no part in acc+."""
+        return _unpaired(_answers(scored_records(records)))
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `eval_tool/SUBTASK.txt`, which the official calculation.py reads.
@@ -132,7 +129,7 @@ class Mme:
         """
         answers = {record.sample_id: record for record in records}
         lines: dict[str, list[str]] = defaultdict(list)
-        for question in Skips().keep(self._files.rows()):
+        for question in good_rows(self._files.rows()):
             record = answers.get(_sample_id(question))
             if record is not None:
                 cells = (question.image.name, question.question, question.gold, record.response)
@@ -171,7 +168,7 @@ class Mme:
         except DataError:
             return None
         known: Known = defaultdict(list)
-        for row in Skips().keep(self._files.rows()):
+        for row in good_rows(self._files.rows()):
             known[row.subtask, row.image.stem, row.question].append(_sample_id(row))
         return known
 
@@ -216,23 +213,6 @@ class Mme:
             cluster=f"{subtask}/{stem}",
         )
 
-    def fingerprint(self) -> str:
-        """Return a digest of the question files and the image listing."""
-        if not self._fingerprint:
-            self._fingerprint = self._files.digest()
-        return self._fingerprint
-
-
-def _sample(question: MmeQuestion) -> Sample:
-    return Sample(
-        id=_sample_id(question),
-        fields={"question": question.question},
-        reference=question.gold,
-        images=(question.image,),
-        groups=_groups(question.subtask),
-        cluster=f"{question.subtask}/{question.image.stem}",
-    )
-
 
 def _sample_id(question: MmeQuestion) -> str:
     return f"{question.subtask}/{question.image.stem}/{question.index}"
@@ -255,7 +235,7 @@ def _answers(records: Sequence[Record]) -> list[MmeAnswer]:
             prediction=cast(YesNo, record.prediction),
             gold="yes" if str(record.reference).lower() == "yes" else "no",
         )
-        for record in scored_records(records)
+        for record in records
         if record.cluster
     ]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adem_bench.metrics.grouped import majority
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric
-from adem_bench.metrics.majority import majority
 from adem_bench.records import Metric
 
 SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}

@@ -9,26 +9,34 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
+from adem_bench.metrics.grouped import MAJORITY
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.multiple_choice import most_probable_choice, read_strict
 from adem_bench.records import (
     Json,
+    Metric,
     Prediction,
     Record,
-    Request,
     Response,
-    Result,
     Sample,
     TrainingPair,
 )
-from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.scienceqa.files import ScienceQAFiles, ScienceQAProblem
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import (
+    Benchmark,
+    TaskOptions,
+    TokenCount,
+    imported_record,
+    read_predictions,
+    scored_records,
+)
+from adem_bench.tasks.scienceqa.files import MAX_CHOICES, ScienceQAFiles, ScienceQAProblem
 from adem_bench.tasks.scienceqa.prompts import ANSWER_START, FORMATS, Texts, render
 from adem_bench.tasks.scienceqa.scores import (
     AVERAGE,
@@ -41,21 +49,11 @@ from adem_bench.tasks.scienceqa.scores import (
     nine_columns,
     nine_statistics,
 )
-from adem_bench.tasks.shared import (
-    Skips,
-    TokenCount,
-    build_result,
-    check_choice,
-    check_metrics,
-    read_options,
-    read_predictions,
-    scored_records,
-)
 
 PREDICTIONS_HOLD = "an object of question id to option index (preds.json)"
 
 
-class ScienceQAOptions(Strict):
+class ScienceQAOptions(TaskOptions):
     """Settings of a ScienceQA card."""
 
     captions: bool = True
@@ -66,72 +64,88 @@ class ScienceQAOptions(Strict):
     max_new_tokens: TokenCount = 1
 
 
-class ScienceQA:
+class ScienceQA(Benchmark):
     """ScienceQA in its official layout."""
 
+    options_schema = ScienceQAOptions
+    options: ScienceQAOptions
+    prompt_formats = dict.fromkeys(FORMATS, "")
+    default_format = "QCM-A"
+    vlmevalkit_columns = tuple(LETTERS[:MAX_CHOICES])
+
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        self.card = card
-        self.options = read_options(card, ScienceQAOptions)
-        self._format = check_choice(card, "prompt format", card.prompt_format or "QCM-A", FORMATS)
-        check_metrics(card, (*COLUMNS, AVERAGE, UNREAD, MAJORITY))
+        super().__init__(card, data_root)
         self._files = ScienceQAFiles(data_root, card.data)
-        self._skips = Skips()
-        self._fingerprint = ""
 
-    @property
-    def num_expected(self) -> int:
-        """Number of questions of the split, as published or else in pid_splits.json."""
-        known = self.card.expected.get(self.card.split)
-        return len(self._files.ids(self.card.split)) if known is None else known
+    @classmethod
+    def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:
+        """Return what writes the official files from a data set of the hub."""
+        from adem_bench.tasks.scienceqa.hub import ScienceQALayout
 
-    @property
-    def prompt_format(self) -> str:
-        """Name of the format in which `request` renders prompts."""
-        return self._format
+        return ScienceQALayout(card, data_root)
 
     def prompt_settings(self) -> Mapping[str, Json]:
         """Return the prompt format and whether captions are used."""
-        return {"prompt_format": self._format, "captions": self.options.captions}
+        return {"prompt_format": self.prompt_format, "captions": self.options.captions}
 
-    def samples(self) -> Iterator[Sample]:
+    def rows(self) -> Iterator[ScienceQAProblem | SkippedRow]:
         """Yield the questions of the split in the order of pid_splits.json.
 
         Raises:
             CardError: no such split.
-            DataError: a file is missing or malformed.
+            DataError: a file is missing or malformed, or the images' folder is missing.
         """
-        rows = self._files.rows(self.card.split, self.options.captions)
         has_images = False
-        for problem in self._skips.keep(rows):
-            if problem.image and not has_images:
+        for row in self._files.rows(self.card.split, self.options.captions):
+            if isinstance(row, ScienceQAProblem) and row.image and not has_images:
                 self._files.check_image_folder()
                 has_images = True
-            yield _sample(problem)
+            yield row
 
-    def skipped_rows(self) -> Sequence[SkippedRow]:
-        """Return the malformed questions that `samples` has met so far."""
-        return self._skips.listed()
+    def count(self) -> int:
+        """Return how many questions pid_splits.json lists."""
+        return len(self._files.ids(self.card.split))
 
-    def request(self, sample: Sample) -> Request:
-        """Render a question; the prompt ends where the letter must follow."""
-        prompt, _ = render(self._format, _texts(sample, self.options.captions))
-        letters = LETTERS[: len(sample.fields["choices"])]
-        choices = [f" {letter}" for letter in letters]
-        return Request(
-            prompt=prompt + ANSWER_START,
-            images=sample.images,
-            max_new_tokens=self.options.max_new_tokens,
-            choices=tuple(choices) if self.options.answer_rule == "logits" else (),
+    def digest(self) -> str:
+        """Return a digest of the annotation files and the image listing."""
+        return self._files.digest(self.card.split, self.options.captions)
+
+    def sample(self, row: ScienceQAProblem) -> Sample:
+        """Return a question with all its texts."""
+        return Sample(
+            id=row.id,
+            fields={
+                "question": row.question,
+                "choices": row.choices,
+                "hint": row.hint,
+                "caption": row.caption,
+                "lecture": row.lecture,
+                "solution": row.solution,
+            },
+            reference=row.answer,
+            images=(row.image,) if row.image else (),
+            groups=groups_of(row.subject, row.grade, bool(row.hint), row.image is not None),
         )
 
-    def training_settings(self) -> Mapping[str, Json]:
-        """Return what `prompt_settings` does: both sides ask alike."""
-        return self.prompt_settings()
+    def prompt(self, sample: Sample) -> str:
+        """Return a question's prompt, which ends where the letter must follow."""
+        prompt, _ = render(self.prompt_format, _texts(sample, self.options.captions))
+        return prompt + ANSWER_START
+
+    def choices(self, sample: Sample) -> Sequence[str]:
+        """Return the letters, by the rule `logits`."""
+        if self.options.answer_rule != "logits":
+            return ()
+        return [f" {letter}" for letter in LETTERS[: len(sample.fields["choices"])]]
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the nine columns and what stands beside them."""
+        return (*COLUMNS, AVERAGE, UNREAD, MAJORITY)
 
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield prompts and answers as the published trainer joins them (ScienceQADataSet)."""
         for sample in self.samples():
-            prompt, answer = render(self._format, _texts(sample, self.options.captions))
+            prompt, answer = render(self.prompt_format, _texts(sample, self.options.captions))
             yield TrainingPair(sample.id, prompt, answer, sample.images)
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
@@ -146,19 +160,16 @@ class ScienceQA:
             index = _strict(response.text, count)
         else:
             index = _published(response.text, count)
-        score = None if index is None else float(index == sample.reference)
-        return Prediction(index, score)
+        return Prediction(None, None) if index is None else _prediction(sample, index)
 
-    def aggregate(self, records: Sequence[Record]) -> Result:
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the nine columns."""
-        answers = _answers(records)
-        metrics = nine_columns(list(answers.values()))
-        return build_result(self.card, records, len(answers), self.num_expected, metrics)
+        return nine_columns(list(_answers(records).values()))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the columns rest on, by question."""
-        return nine_statistics(_answers(records))
+        return nine_statistics(_answers(scored_records(records)))
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `preds.json`: question id to option index, without failed questions."""
@@ -179,7 +190,7 @@ class ScienceQA:
         if not isinstance(data, dict) or not data:
             raise PredictionsError(f"{path} holds no predictions; expected {PREDICTIONS_HOLD}")
         rows = self._files.rows(self.card.split, with_captions=False)
-        samples = {problem.id: _sample(problem) for problem in self._skips.keep(rows)}
+        samples = {problem.id: self.sample(problem) for problem in self.usable(rows)}
         unknown = [qid for qid in data if qid not in samples]
         if unknown:
             raise PredictionsError(
@@ -187,7 +198,7 @@ class ScienceQA:
                 f"{self.card.split}, the first is {unknown[0]!r}{self._where(unknown[0])}"
             )
         return [
-            _record(sample, _index(path, qid, data[qid]))
+            imported_record(sample, "", _prediction(sample, _index(path, qid, data[qid])))
             for qid, sample in samples.items()
             if qid in data
         ]
@@ -196,38 +207,18 @@ class ScienceQA:
         homes = [name for name, ids in self._files.splits.items() if qid in ids]
         return f"; it is in {homes[0]} (--split {homes[0]})" if homes else ""
 
-    def fingerprint(self) -> str:
-        """Return a digest of the annotation files and the image listing."""
-        if not self._fingerprint:
-            self._fingerprint = self._files.digest(self.card.split, self.options.captions)
-        return self._fingerprint
+    def vlmevalkit_cells(self, sample: Sample) -> Mapping[str, Any]:
+        """Return the options by letter, and the answer's letter."""
+        options = dict(zip(LETTERS, sample.fields["choices"], strict=False))
+        return {**options, "answer": LETTERS[int(str(sample.reference))]}
 
 
 def _answers(records: Sequence[Record]) -> dict[str, ScienceQAAnswer]:
     return {
         r.sample_id: ScienceQAAnswer(int(str(r.prediction)), int(str(r.reference)), r.groups)
-        for r in scored_records(records)
+        for r in records
         if isinstance(r.prediction, int)
     }
-
-
-def _sample(problem: ScienceQAProblem) -> Sample:
-    return Sample(
-        id=problem.id,
-        fields={
-            "question": problem.question,
-            "choices": problem.choices,
-            "hint": problem.hint,
-            "caption": problem.caption,
-            "lecture": problem.lecture,
-            "solution": problem.solution,
-        },
-        reference=problem.answer,
-        images=(problem.image,) if problem.image else (),
-        groups=groups_of(
-            problem.subject, problem.grade, bool(problem.hint), problem.image is not None
-        ),
-    )
 
 
 def _texts(sample: Sample, captions: bool) -> Texts:
@@ -241,6 +232,10 @@ def _texts(sample: Sample, captions: bool) -> Texts:
         lecture=fields["lecture"],
         solution=fields["solution"],
     )
+
+
+def _prediction(sample: Sample, index: int) -> Prediction:
+    return Prediction(index, float(index == sample.reference))
 
 
 def _published(text: str, count: int) -> int:
@@ -263,17 +258,5 @@ def _index(path: Path, qid: str, value: object) -> int:
         except ValueError:
             pass
     raise PredictionsError(
-        f"{path}: question {qid}: {value!r} is no option index; expected {PREDICTIONS_HOLD}"
-    )
-
-
-def _record(sample: Sample, index: int) -> Record:
-    return Record(
-        sample_id=sample.id,
-        request_digest="",
-        response="",
-        prediction=index,
-        reference=sample.reference,
-        score=float(index == sample.reference),
-        groups=sample.groups,
+        f"{path}: question {qid}: {value!r} is not an option index; expected {PREDICTIONS_HOLD}"
     )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from adem_bench.data.reading import RowError, SkippedRow
 from adem_bench.errors import CardError, DataError, PredictionsError
+from adem_bench.metrics.grouped import grouped_metrics, scores_of
 from adem_bench.prompts import INSTRUCTION, TEMPLATE
-from adem_bench.records import Json, Metric, Prediction, Record, Request, Response, Result, Sample
-from adem_bench.schemas import DataFile, Strict, TaskCard
-from adem_bench.tasks.shared import (
-    Skips,
-    TokenCount,
-    build_result,
+from adem_bench.records import Json, Metric, Record, Response, Sample
+from adem_bench.schemas import DataFile, TaskCard
+from adem_bench.tasks.benchmark import (
+    Benchmark,
+    TaskOptions,
     check_choice,
     check_metrics,
-    read_options,
+    good_rows,
+    imported_record,
     scored_records,
 )
 from adem_bench.tasks.tsv.files import RowFilter, TsvFile, TsvRow, find_tsv, md5
@@ -32,9 +34,11 @@ VLMEVALKIT_SCORING = "scored as VLMEvalKit scores, by its rules and without a ju
 UNSCORED = "the file holds no right answers; the benchmark's own server scores the exported file"
 GROUPED_BY = ("split", "l2-category", "category")
 """Columns whose values are report groups, such as `category/OCR`."""
+FORMATS = {VLMEVALKIT: "{question}", INSTRUCTION: TEMPLATE}
+"""`vlmevalkit` is VLMEvalKit's own prompt, `instruction` the same in LaVIN's template."""
 
 
-class TsvOptions(Strict):
+class TsvOptions(TaskOptions):
     """Settings that cards of all TSV kinds have."""
 
     file: str | dict[str, str] = ""
@@ -49,51 +53,28 @@ class TsvOptions(Strict):
     """Whether the file must be the published one, where its MD5 is known."""
     prompt_suffix: str = ""
     """Put behind the question."""
-    max_new_tokens: TokenCount = 16
 
 
-Options = TypeVar("Options", bound=TsvOptions)
-
-
-class TsvTask(ABC, Generic[Options]):
+class TsvTask(Benchmark):
     """A benchmark in a TSV."""
 
-    formats: tuple[str, ...] = (VLMEVALKIT, INSTRUCTION)
-    """`vlmevalkit` is VLMEvalKit's own prompt, `instruction` the same in LaVIN's template."""
-    needs: tuple[str, ...] = ("index", "image|image_path", "question")
+    options: TsvOptions
+    prompt_formats = FORMATS
+    unit = "images"
+    needs: ClassVar[tuple[str, ...]] = ("index", "image|image_path", "question")
     """Columns that the file must have."""
 
-    def __init__(self, card: TaskCard, data_root: Path, kind: type[Options]) -> None:
-        self.card = card
-        self.options = read_options(card, kind)
-        self._format = check_choice(
-            card, "prompt format", card.prompt_format or VLMEVALKIT, self.formats
-        )
+    def __init__(self, card: TaskCard, data_root: Path) -> None:
+        super().__init__(card, data_root)
         if isinstance(self.options.file, dict):
             check_choice(card, "split", card.split, self.options.file)
         elif card.expected:
             check_choice(card, "split", card.split, card.expected)
-        names = self.metric_names()
-        named = [name for name in (card.headline, *card.columns) if "/" not in name]
-        # Groups are known from the data alone.
-        check_metrics(card.model_copy(update={"columns": tuple(named)}), names)
-        self._root = data_root
-        self._skips = Skips()
-        self._count: int | None = None
         self._without_image = 0
-        self._fingerprint = ""
 
-    @abstractmethod
-    def metric_names(self) -> Sequence[str]:
-        """Return the metrics that a card may name, besides those of groups."""
-
-    @abstractmethod
-    def sample(self, row: TsvRow) -> Sample:
-        """Return what a row asks; `check` says whether it can be asked.
-
-        Raises:
-            RowError: not even that can be told.
-        """
+    def check_metrics(self) -> None:
+        """Check headline and columns; groups are known from the data alone."""
+        check_metrics(self.card, self.metric_names(), with_groups=True)
 
     def check(self, row: TsvRow, sample: Sample) -> None:
         """Refuse a row that cannot be asked, or not be scored although others can.
@@ -113,14 +94,6 @@ class TsvTask(ABC, Generic[Options]):
         Raises:
             RowError: what was found and what is expected.
         """
-
-    @abstractmethod
-    def parse_response(self, sample: Sample, response: Response) -> Prediction:
-        """Read the answer out of a response."""
-
-    @abstractmethod
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
-        """Return the metrics of scored records."""
 
     @property
     def is_vlmevalkit(self) -> bool:
@@ -154,7 +127,7 @@ class TsvTask(ABC, Generic[Options]):
         card, file = self.card, self.options.file
         name = (file[card.split] if isinstance(file, dict) else file) or card.name
         beside = card.path.parent if card.path else None
-        return find_tsv(name, self._root, beside, card.data)
+        return find_tsv(name, self.data_root, beside, card.data)
 
     def _is_there(self) -> bool:
         """Return whether there is a file: predictions can be scored without it."""
@@ -168,43 +141,44 @@ class TsvTask(ABC, Generic[Options]):
         named = (file for file in files if Path(file.path).name == path.name)
         return next(named, DataFile(path=path.name))
 
-    @property
-    def num_expected(self) -> int:
-        """Number of rows of the split, as published or else in the file."""
-        known = self.card.expected.get(self.card.split)
-        if known is not None:
-            return known
-        if self._count is None:
-            self._count = sum(1 for _ in self._rows(extract=False))
-        return self._count
-
-    @property
-    def prompt_format(self) -> str:
-        """Name of the format in which `request` renders prompts."""
-        return self._format
-
     def prompt_settings(self) -> Mapping[str, Json]:
         """Return the prompt format and what is put behind the question."""
-        return {"prompt_format": self._format, "prompt_suffix": self.options.prompt_suffix}
+        return {"prompt_format": self.prompt_format, "prompt_suffix": self.options.prompt_suffix}
 
-    def samples(self) -> Iterator[Sample]:
+    def rows(self) -> Iterator[TsvRow | SkippedRow]:
         """Yield the rows of the split in order; their images are in the cache by then.
 
         Raises:
             DataError: the file is missing or malformed, or the cache cannot be written.
         """
-        return self._samples(extract=True)
+        return self._rows(extract=True)
 
-    def _samples(self, extract: bool) -> Iterator[Sample]:
-        for row in self._skips.keep(self._rows(extract)):
-            try:
-                sample = self.sample(row)
-                self.check(row, sample)
-            except RowError as error:
-                place = f"{self.tsv.path.name}, row {row.number}: (index {row.index}) "
-                self._skips.add(SkippedRow(f"row {row.number}", f"{place}{error}"))
-                continue
-            yield sample
+    def count(self) -> int:
+        """Return how many rows the split has in the file."""
+        return sum(1 for _ in self._rows(extract=False))
+
+    def digest(self) -> str:
+        """Return a digest of the file and of the images it names by path."""
+        return self.tsv.digest()
+
+    def sample(self, row: TsvRow) -> Sample:
+        """Return what a row asks, if it can be asked."""
+        sample = self.read_row(row)
+        self.check(row, sample)
+        return sample
+
+    @abstractmethod
+    def read_row(self, row: TsvRow) -> Sample:
+        """Return what a row asks; `check` says whether it can be asked.
+
+        Raises:
+            RowError: not even that can be told.
+        """
+
+    def skipped_row(self, row: TsvRow, number: int, error: RowError) -> SkippedRow:
+        """Name the row as VLMEvalKit's users know it, by its index."""
+        place = f"{self.tsv.path.name}, row {row.number}: (index {row.index}) "
+        return SkippedRow(f"row {row.number}", f"{place}{error}")
 
     def _rows(self, extract: bool) -> Iterator[TsvRow | SkippedRow]:
         self._without_image = 0
@@ -225,37 +199,38 @@ class TsvTask(ABC, Generic[Options]):
             )
         return lambda cells: cells["split"].strip() == value
 
-    def skipped_rows(self) -> Sequence[SkippedRow]:
-        """Return the malformed rows that `samples` has met so far."""
-        return self._skips.listed()
-
-    def request(self, sample: Sample) -> Request:
-        """Render a row."""
-        prompt = self.prompt(sample) + self.options.prompt_suffix
-        if self._format == INSTRUCTION:
-            # Not str.format on the question: it may hold braces.
-            prompt = TEMPLATE.replace("{question}", prompt)
-        return Request(prompt, sample.images, self.options.max_new_tokens)
-
     def prompt(self, sample: Sample) -> str:
-        """Return the prompt, but for what all kinds add to it."""
-        return str(sample.fields["question"])
+        """Return the question with what is put behind it, in the format's template."""
+        prompt = self.question(sample) + self.options.prompt_suffix
+        # Not str.format: questions may hold braces.
+        return self.prompt_formats[self.prompt_format].replace("{question}", prompt)
 
-    def aggregate(self, records: Sequence[Record]) -> Result:
-        """Return the metrics; by whose rules they were scored stands among the warnings."""
-        answered = scored_records(records)
-        compared = [record for record in answered if record.reference is not None]
-        if answered and not compared:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the metrics of records with a right answer: by default the mean score."""
+        return grouped_metrics(scores_of(records), self.metric_name, self.unit)
+
+    def metric_names(self) -> Sequence[str]:
+        """Return the metrics that a card may name, besides those of groups."""
+        return (self.metric_name,)
+
+    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+        """Return the metrics; those of rows without right answers have no value."""
+        compared = [record for record in records if record.reference is not None]
+        if records and not compared:
             names = self.metric_names()
-            metrics = tuple(Metric(name, None, "fraction", 0, UNSCORED) for name in names)
-        else:
-            metrics = self.metrics(compared)
-        is_known = self.card.split in self.card.expected or self._is_there()
-        expected = self.num_expected if is_known else len(records)
-        warnings = [self.scoring(), *self._warnings(), *self.warnings(records, metrics)]
-        return build_result(self.card, records, len(answered), expected, metrics, warnings)
+            return tuple(Metric(name, None, "fraction", 0, UNSCORED) for name in names)
+        return self.scores(compared)
 
-    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+    def size(self, records: Sequence[Record]) -> int:
+        """Return how many rows the split has; without the file, how many were answered."""
+        is_known = self.card.split in self.card.expected or self._is_there()
+        return self.num_expected if is_known else len(records)
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return by whose rules answers were scored, and which rows were left out."""
+        return [self.scoring(), *self._warnings(), *self.remarks(records, metrics)]
+
+    def remarks(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
         """Return what else a reader of the figures must know, of this kind of task."""
         return []
 
@@ -277,7 +252,7 @@ class TsvTask(ABC, Generic[Options]):
         columns = [name for name in self.tsv.columns if name not in ("image", "prediction")]
         rows = (
             {**row.cells, "prediction": answers[row.index].response}
-            for row in Skips().keep(self._rows(extract=False))
+            for row in good_rows(self._rows(extract=False))
             if row.index in answers
         )
         name = self.tsv.path.stem.removesuffix("_local")
@@ -323,8 +298,7 @@ class TsvTask(ABC, Generic[Options]):
         for row in self._rows(extract=False):
             if isinstance(row, TsvRow):
                 try:
-                    sample = found[row.index] = self.sample(row)
-                    self.check(row, sample)
+                    found[row.index] = self.sample(row)
                 except RowError as error:
                     found[row.index] = SkippedRow(row.index, f"row {row.number}: {error}")
         return found
@@ -340,16 +314,8 @@ class TsvTask(ABC, Generic[Options]):
         except RowError as error:
             raise PredictionsError(f"{path}, row {number} (index {index}): {error}") from error
         found = self.parse_response(sample, Response(row["prediction"]))
-        return Record(
-            sample_id=index,
-            request_digest="",
-            response=row["prediction"],
-            prediction=found.value,
-            reference=sample.reference,
-            score=found.score,
-            groups=sample.groups,
-            cluster=(known or sample).cluster,
-        )
+        record = imported_record(sample, row["prediction"], found)
+        return replace(record, sample_id=index, cluster=(known or sample).cluster)
 
     def predicted(self, row: TsvRow, known: Sample | None) -> Sample:
         """Return the sample of a predictions file's row.
@@ -365,13 +331,7 @@ class TsvTask(ABC, Generic[Options]):
         """
         if known is not None and not (self.is_vlmevalkit and "answer" in row.cells):
             return known
-        return self.sample(row)
-
-    def fingerprint(self) -> str:
-        """Return a digest of the file and of the images it names by path."""
-        if not self._fingerprint:
-            self._fingerprint = self.tsv.digest()
-        return self._fingerprint
+        return self.read_row(row)
 
 
 def groups_of(row: TsvRow) -> tuple[str, ...]:

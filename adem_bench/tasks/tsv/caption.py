@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from adem_bench.data.reading import RowError
 from adem_bench.metrics.intervals import Statistics, with_intervals
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.coco_caption.cache import CaptionParts
 from adem_bench.tasks.coco_caption.scores import (
+    MEANS,
     NAMES,
     CaptionScores,
     score_captions,
     score_untokenized,
 )
-from adem_bench.tasks.shared import scored_records
-from adem_bench.tasks.tsv.base import VLMEVALKIT, VLMEVALKIT_SCORING, TsvOptions, TsvTask, groups_of
+from adem_bench.tasks.tsv.base import FORMATS, VLMEVALKIT_SCORING, TsvOptions, TsvTask, groups_of
 from adem_bench.tasks.tsv.files import TsvRow, texts_of
 
 PICTURE = "picture"
@@ -38,17 +38,17 @@ class CaptionOptions(TsvOptions):
 
     scorer: Literal["official", "vlmevalkit"] = "official"
     """Whether captions are tokenized, as COCO's own scorer does, or split at blanks only."""
-    max_new_tokens: int = 40
+    max_new_tokens: TokenCount = 40
 
 
-class TsvCaption(TsvTask[CaptionOptions]):
+class TsvCaption(TsvTask):
     """Captions of images, scored against several references each."""
 
-    formats = (VLMEVALKIT, "instruction", PICTURE)
+    options_schema = CaptionOptions
+    options: CaptionOptions
+    prompt_formats: ClassVar = {**FORMATS, PICTURE: "{question}"}
+    mean_metrics = MEANS
     needs = ("index", "image|image_path")
-
-    def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, CaptionOptions)
 
     @property
     def is_vlmevalkit(self) -> bool:
@@ -63,7 +63,7 @@ class TsvCaption(TsvTask[CaptionOptions]):
         """Return the metrics that a card may name."""
         return NAMES
 
-    def sample(self, row: TsvRow) -> Sample:
+    def read_row(self, row: TsvRow) -> Sample:
         """Return an image with its references."""
         references = texts_of(row.cells["answer"]) if row.text("answer") else []
         return Sample(
@@ -79,7 +79,7 @@ class TsvCaption(TsvTask[CaptionOptions]):
         if "answer" in row.cells and not sample.reference:
             raise RowError("it has no reference caption")
 
-    def prompt(self, sample: Sample) -> str:
+    def question(self, sample: Sample) -> str:
         """Return the question, or the prompt of the published caption training."""
         return "a picture of" if self.prompt_format == PICTURE else str(sample.fields["question"])
 
@@ -87,18 +87,18 @@ class TsvCaption(TsvTask[CaptionOptions]):
         """Take the whole response for the caption; it has no score of its own."""
         return Prediction(response.text, None)
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return the caption metrics."""
         scores = _scores(records, self.is_vlmevalkit)
         return with_intervals(scores.metrics, scores.statistics)
 
-    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+    def remarks(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
         """Return what is to be known of the tokenizer."""
         notes = {metric.note for metric in metrics if metric.value is not None}
         return sorted(note for note in notes if note)
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the official scores rest on, by image."""
         return _scores(scored_records(records), untokenized=False).statistics
 

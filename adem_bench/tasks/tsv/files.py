@@ -7,7 +7,6 @@ named by its row, and the others are read on. docs/tsv.md describes the columns.
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
 import os
 from collections import Counter
@@ -25,11 +24,10 @@ from adem_bench.data.reading import (
     is_safe_name,
     missing,
 )
+from adem_bench.data.table import Lines, check_text, split_rows
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.tsv.images import ImageCache
 
-MAX_CHARACTERS = 128 << 20
-"""Of a row: an image of 90 MB in base64, with room for the texts."""
 MAX_LITERAL = 1 << 20
 """Characters of a cell that is read as a list."""
 MAX_REFERENCE_LENGTH = 64
@@ -137,7 +135,7 @@ class TsvFile:
             DataError: the file cannot be read, or has no header or a column twice.
         """
         with self._opened() as stream:
-            header = next(_split(_Lines(stream)), "")
+            header = next(split_rows(Lines(stream), "\t"), "")
         names = tuple(name if len(name) == 1 else name.strip().lower() for name in header)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if len(names) < 2 or isinstance(header, str) or twice:
@@ -203,7 +201,7 @@ class TsvFile:
         if row_filter is not None and not row_filter(cells):
             return None
         try:
-            _check_text(cells)
+            check_text(cells)
             if is_own:
                 images = seen.images[index]
                 if extract:
@@ -274,7 +272,7 @@ class TsvFile:
         columns = self.columns
         number = 0
         with self._opened() as stream:
-            for cells in _split(_Lines(stream)):
+            for cells in split_rows(Lines(stream), "\t"):
                 if cells and number == 0:
                     number = 1  # that was the header
                 elif isinstance(cells, str):
@@ -302,61 +300,6 @@ class TsvFile:
         return data_digest([self.path], images, self.path.parent)
 
 
-class _Lines:
-    """The lines of a file, for a csv reader that reads until quotes are closed.
-
-    Past `MAX_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._waiting = ""
-        self.number = 0
-        self.row_characters = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line, self._waiting = self._waiting or self._stream.readline(MAX_CHARACTERS), ""
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self.row_characters += len(line)
-        if self.row_characters >= MAX_CHARACTERS:
-            while line and not line.endswith(("\n", "\r")):
-                line = self._stream.readline(1 << 20)
-            raise csv.Error(f"it is longer than {MAX_CHARACTERS >> 20} MiB")
-        return line
-
-    def put_back(self, line: str) -> None:
-        """Give a line out again."""
-        self._waiting = line
-        self.number -= 1
-        self.row_characters = 0
-
-
-def _split(lines: _Lines) -> Iterator[list[str] | str]:
-    """Yield the cells of each row, nothing for an empty line, or why a row has none."""
-    # One limit for the whole process: csv has no other, and its default is 128 KiB.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_CHARACTERS))
-    while True:
-        lines.row_characters = 0
-        try:
-            line = next(lines, None)
-            if line is None:
-                return
-            if '"' in line:
-                lines.put_back(line)
-                yield next(csv.reader(lines, delimiter="\t"))
-            else:
-                # Ten times as fast as csv, which copies images character by character.
-                bare = line.rstrip("\r\n")
-                yield bare.split("\t") if bare else []
-        except csv.Error as error:
-            yield f"{error}, up to line {lines.number}"
-
-
 def _parts(cell: str) -> list[str]:
     """Return the images of a cell: base64 or references, one or a Python list of them.
 
@@ -369,11 +312,3 @@ def _parts(cell: str) -> list[str]:
     else:
         found = [cell]
     return ["".join(part.split()) for part in found if part and not part.startswith("data:image/")]
-
-
-def _check_text(cells: Mapping[str, str]) -> None:
-    for column, text in cells.items():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise RowError(f"column {column} is not UTF-8") from error

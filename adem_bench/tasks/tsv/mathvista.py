@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Literal
 
 from adem_bench.data.reading import RowError
-from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
-from adem_bench.metrics.intervals import Statistics
-from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.schemas import TaskCard
-from adem_bench.tasks.shared import scored_records
+from adem_bench.records import Prediction, Response, Sample
 from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
 from adem_bench.tasks.tsv.files import TsvRow, texts_of
 from adem_bench.tasks.tsv.mathvista_scores import READERS, MathQuestion
-from adem_bench.tasks.tsv.short_answer import scored
 
-ACCURACY = "accuracy"
 SCORING = {
     "extracted": (
         "answers are found by rule; the official scorer has GPT-4 find them, so that published "
@@ -38,16 +30,15 @@ class MathVistaOptions(TsvOptions):
     """How an answer is found: our rule, or what VLMEvalKit takes before it asks its judge."""
 
 
-class TsvMathVista(TsvTask[MathVistaOptions]):
+class TsvMathVista(TsvTask):
     """Questions of mathematics on figures."""
 
+    options_schema = MathVistaOptions
+    options: MathVistaOptions
     needs = (
         *("index", "image|image_path", "question"),
         *("question_type", "answer_type", "choices", "answer_option"),
     )
-
-    def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, MathVistaOptions)
 
     @property
     def is_vlmevalkit(self) -> bool:
@@ -58,11 +49,7 @@ class TsvMathVista(TsvTask[MathVistaOptions]):
         """Return how answers are found."""
         return SCORING[self.options.answer_rule]
 
-    def metric_names(self) -> Sequence[str]:
-        """Return the metrics that a card may name."""
-        return (ACCURACY,)
-
-    def sample(self, row: TsvRow) -> Sample:
+    def read_row(self, row: TsvRow) -> Sample:
         """Return a question with what its answer must be."""
         is_choice = row.text("question_type") == "multi_choice"
         choices = texts_of(row.text("choices")) if is_choice else []
@@ -106,15 +93,6 @@ class TsvMathVista(TsvTask[MathVistaOptions]):
         )
         found, is_right = READERS[self.options.answer_rule](response.text, question)
         return Prediction(found, float(is_right))
-
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
-        """Return the share of right answers, overall, by task and by skill."""
-        return grouped_metrics(scored(records), ACCURACY, "images")
-
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
-        """Return what the shares rest on, by image."""
-        return grouped_statistics(scored(scored_records(records)), ACCURACY, "images")
 
 
 def _is_number(text: str) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from string import ascii_uppercase
-from typing import Literal
+from typing import ClassVar, Literal
 
 from adem_bench.data.reading import RowError
+from adem_bench.metrics.grouped import MAJORITY
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.majority import MAJORITY
 from adem_bench.metrics.multiple_choice import (
     ACCURACY,
     EVERY,
@@ -26,10 +25,10 @@ from adem_bench.metrics.multiple_choice import (
 from adem_bench.metrics.vlmevalkit import MISSING, NONE
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import scored_records
 from adem_bench.tasks.scienceqa.prompts import ANSWER_START, Texts, render
-from adem_bench.tasks.shared import scored_records
 from adem_bench.tasks.tsv.base import (
-    VLMEVALKIT,
+    FORMATS,
     VLMEVALKIT_SCORING,
     TsvOptions,
     TsvTask,
@@ -60,14 +59,13 @@ class ChoiceOptions(TsvOptions):
     """What becomes of questions without options: VLMEvalKit takes the answer for option A."""
 
 
-class TsvMultipleChoice(TsvTask[ChoiceOptions]):
+class TsvMultipleChoice(TsvTask):
     """Questions with lettered options."""
 
-    formats = (VLMEVALKIT, "instruction", QCM)
+    options_schema = ChoiceOptions
+    options: ChoiceOptions
+    prompt_formats: ClassVar = {**FORMATS, QCM: "{question}"}
     needs = ("index", "image|image_path", "question", "A", "B")
-
-    def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, ChoiceOptions)
 
     @property
     def is_vlmevalkit(self) -> bool:
@@ -83,7 +81,7 @@ class TsvMultipleChoice(TsvTask[ChoiceOptions]):
         extra = (FIRST, EVERY) if self.options.circular else (MAJORITY,)
         return (ACCURACY, UNREAD, *extra)
 
-    def sample(self, row: TsvRow) -> Sample:
+    def read_row(self, row: TsvRow) -> Sample:
         """Return a question with its options by letter."""
         shown = {letter: row.cells[letter] for letter in ascii_uppercase if row.text(letter)}
         answer = row.text("answer")
@@ -130,7 +128,7 @@ class TsvMultipleChoice(TsvTask[ChoiceOptions]):
         if sample.reference is not None and str(sample.reference) not in LETTERS:
             raise RowError(f"its answer {str(sample.reference)[:40]!r} is no option's letter")
 
-    def prompt(self, sample: Sample) -> str:
+    def question(self, sample: Sample) -> str:
         """Return hint, question and options, as VLMEvalKit has them or as the QCM-A format."""
         fields, shown = sample.fields, sample.fields["shown"]
         if self.prompt_format == QCM:
@@ -154,17 +152,17 @@ class TsvMultipleChoice(TsvTask[ChoiceOptions]):
     def predicted(self, row: TsvRow, known: Sample | None) -> Sample:
         """Return a predictions file's question: its own options, the data's answer if known."""
         if known is None:
-            return self.sample(row)
+            return self.read_row(row)
         if not self.is_vlmevalkit or "question" not in row.cells:
             return known
         cells = {**row.cells, "answer": known.fields["answer"]}
-        return self.sample(replace(row, cells=cells))
+        return self.read_row(replace(row, cells=cells))
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return the accuracy, overall and by group."""
         return choice_metrics(_choices(records), self.options.circular)
 
-    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+    def remarks(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
         """Return how many questions lack rotations that the file has."""
         if not self.options.circular:
             return []
@@ -176,8 +174,8 @@ class TsvMultipleChoice(TsvTask[ChoiceOptions]):
         what = "no question has more than one rotation" if most == 1 else f"{single} have one only"
         return [f"{len(answered)} questions were asked in rotations, but {what}"]
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the accuracies rest on, by question or image."""
         choices = _choices(scored_records(records))
         return choice_statistics(choices, _is_circular(records))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from adem_bench.errors import CardError
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import scores_of
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.vqa import RULES
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.shared import scored_records
+from adem_bench.tasks.benchmark import scored_records
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT_SCORING,
     TsvOptions,
@@ -31,7 +31,6 @@ from adem_bench.tasks.tsv.short_answer_scores import (
     contained_formula,
 )
 
-SCORE = "score"
 OFFICIAL = {
     "official": "the VQA evaluation (vqaEval.py)",
     "evalai": "TextVQA's evaluation (m4c_evaluators.py)",
@@ -48,11 +47,15 @@ class AnswerOptions(TsvOptions):
     """Whose processing of answers VQA accuracy uses; the other metrics have one way only."""
 
 
-class TsvShortAnswer(TsvTask[AnswerOptions]):
+class TsvShortAnswer(TsvTask):
     """Questions with a text, or several, for an answer."""
 
+    options_schema = AnswerOptions
+    options: AnswerOptions
+    metric_name = "score"
+
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, AnswerOptions)
+        super().__init__(card, data_root)
         if not self.is_vlmevalkit and self.options.metric != "vqa":
             raise CardError(
                 f"task {card.name}: option 'answer_rule' {self.options.answer_rule!r} is for "
@@ -71,11 +74,7 @@ class TsvShortAnswer(TsvTask[AnswerOptions]):
         whose = OFFICIAL[self.options.answer_rule]
         return f"answers are scored as by {whose}; options.answer_rule=vlmevalkit is VLMEvalKit's"
 
-    def metric_names(self) -> Sequence[str]:
-        """Return the metrics that a card may name."""
-        return (SCORE,)
-
-    def sample(self, row: TsvRow) -> Sample:
+    def read_row(self, row: TsvRow) -> Sample:
         """Return a question with all its right answers."""
         return Sample(
             id=row.index,
@@ -99,15 +98,6 @@ class TsvShortAnswer(TsvTask[AnswerOptions]):
             return RULES[self.options.answer_rule].accuracy
         return (VLMEVALKIT_SCORES if self.is_vlmevalkit else SCORES)[self.options.metric]
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
-        """Return the mean score, overall and by group."""
-        return grouped_metrics(scored(records), SCORE, "images")
-
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
-        """Return what the scores rest on, by image."""
-        return grouped_statistics(scored(scored_records(records)), SCORE, "images")
-
 
 class TsvOcrBench(TsvShortAnswer):
     """OCRBench: how many of its 1,000 answers hold what was asked for."""
@@ -122,18 +112,11 @@ class TsvOcrBench(TsvShortAnswer):
         """Return what scores a sample: blanks do not count in formulas, case not elsewhere."""
         return contained_formula if f"category/{FORMULAS}" in sample.groups else contained
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return the points, in all and of the five parts, and the share of each category."""
-        return ocrbench_metrics(scored(records))
+        return ocrbench_metrics(scores_of(records))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the points rest on, by image."""
-        return ocrbench_statistics(scored(scored_records(records)))
-
-
-def scored(records: Sequence[Record]) -> list[Scored]:
-    """Return the scores of records that have one, by image."""
-    return [
-        Scored(r.cluster or r.sample_id, r.score, r.groups) for r in records if r.score is not None
-    ]
+        return ocrbench_statistics(scores_of(scored_records(records)))

@@ -8,7 +8,6 @@ from typing import Literal, cast
 
 from adem_bench.data.reading import RowError
 from adem_bench.errors import CardError
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import (
     CATEGORY,
@@ -24,9 +23,9 @@ from adem_bench.metrics.yes_no import (
 )
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import scored_records
 from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
-from adem_bench.tasks.mme.scores import SUBTASKS, MmeAnswer, metric_names, mme_scores
-from adem_bench.tasks.shared import scored_records
+from adem_bench.tasks.mme.scores import HALVES, SUBTASKS, MmeAnswer, metric_names, mme_scores
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT_SCORING,
     TsvOptions,
@@ -35,8 +34,6 @@ from adem_bench.tasks.tsv.base import (
     image_cluster,
 )
 from adem_bench.tasks.tsv.files import TsvRow
-
-ACCURACY = "accuracy"
 
 
 class TsvYesNoOptions(TsvOptions):
@@ -47,14 +44,16 @@ class TsvYesNoOptions(TsvOptions):
     evaluate.py."""
 
 
-class TsvYesNo(TsvTask[TsvYesNoOptions]):
+class TsvYesNo(TsvTask):
     """Questions to be answered by yes or no; the figure is the share of right answers."""
 
+    options_schema = TsvYesNoOptions
+    options: TsvYesNoOptions
     official: tuple[str, str] | None = None
     """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
-        super().__init__(card, data_root, TsvYesNoOptions)
+        super().__init__(card, data_root)
         self._rule: str = self.options.answer_rule
         if self._rule == "official":
             if self.official is None:
@@ -78,11 +77,7 @@ class TsvYesNo(TsvTask[TsvYesNoOptions]):
             rule = f"the official rule ({self.official[1]})"
         return f"answers are read by {rule}; options.answer_rule=vlmevalkit is VLMEvalKit's"
 
-    def metric_names(self) -> Sequence[str]:
-        """Return the metrics that a card may name."""
-        return (ACCURACY,)
-
-    def sample(self, row: TsvRow) -> Sample:
+    def read_row(self, row: TsvRow) -> Sample:
         """Return a question."""
         return Sample(
             id=row.index,
@@ -113,21 +108,13 @@ class TsvYesNo(TsvTask[TsvYesNoOptions]):
             return Prediction(answer, None)
         return Prediction(answer, float(answer == str(sample.reference).lower()))
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
-        """Return the share of right answers, overall and by group."""
-        return grouped_metrics(_scored(records), ACCURACY, "images")
-
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
-        """Return what the shares rest on, by image."""
-        return grouped_statistics(_scored(scored_records(records)), ACCURACY, "images")
-
 
 class TsvMme(TsvYesNo):
     """MME: a sum of subtasks' scores for perception and one for cognition."""
 
     official = ("mme", "yes or no in the first four characters")
     needs = ("index", "image|image_path", "question", "category", "image_path")
+    sum_metrics = tuple(HALVES)
 
     def metric_names(self) -> Sequence[str]:
         """Return the metrics that a card may name."""
@@ -143,13 +130,13 @@ class TsvMme(TsvYesNo):
         if row.text("category") not in SUBTASKS:
             raise RowError(f"its category {row.text('category')[:40]!r} is none of MME's")
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return MME's scores."""
         answers = _mme(records)
         return with_mme_intervals(mme_scores(answers), answers)
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what MME's scores rest on, by image."""
         return mme_statistics(_mme(scored_records(records)))
 
@@ -169,12 +156,12 @@ class TsvPope(TsvYesNo):
         categories = row.text("category").split(",")
         return (*others, *(f"{CATEGORY}{name}" for name in categories if name))
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return POPE's figures."""
         return pope_metrics(_answers(records))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what POPE's figures rest on, by image."""
         return pope_statistics(_answers(scored_records(records)))
 
@@ -193,12 +180,12 @@ class TsvHallusionBench(TsvYesNo):
             raise RowError("its index does not end in set, figure and question: …_1_0_2")
         return f"{row.text('l2-category')}/{parts[3]}"
 
-    def metrics(self, records: Sequence[Record]) -> tuple[Metric, ...]:
+    def scores(self, records: Sequence[Record]) -> tuple[Metric, ...]:
         """Return the three accuracies, overall and by group."""
         return hallusion_metrics(_answers(records))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the accuracies rest on, by set of figures."""
         return hallusion_statistics(_answers(scored_records(records)))
 
@@ -220,10 +207,4 @@ def _mme(records: Sequence[Record]) -> list[MmeAnswer]:
             str(r.cluster).partition("/")[0], str(r.cluster), cast(YesNo, r.prediction), _gold(r)
         )
         for r in records
-    ]
-
-
-def _scored(records: Sequence[Record]) -> list[Scored]:
-    return [
-        Scored(r.cluster or r.sample_id, r.score, r.groups) for r in records if r.score is not None
     ]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
-from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import (
+    MAJORITY,
+    grouped_metrics,
+    grouped_statistics,
+    majority,
+    scores_of,
+)
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.majority import MAJORITY, majority
 from adem_bench.metrics.multiple_choice import READERS, most_probable_choice
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.tasks.shared import TokenCount, scored_records
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.ai2d_files import Ai2dFiles
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
     UNREAD,
     QuestionOptions,
     QuestionTask,
-    scored,
     unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
@@ -42,14 +46,15 @@ class Ai2dOptions(QuestionOptions):
     max_new_tokens: TokenCount = 8
 
 
-class Ai2d(QuestionTask[Ai2dOptions]):
+class Ai2d(QuestionTask):
     """Questions with lettered options."""
 
-    options_kind = Ai2dOptions
+    options_schema = Ai2dOptions
+    options: Ai2dOptions
 
-    def open_files(self, root: Path) -> QuestionFiles:
+    def open_files(self) -> QuestionFiles:
         """Return AI2D's reader."""
-        return Ai2dFiles(root, self.card.split, self.card.data, self.options.index)
+        return Ai2dFiles(self.data_root, self.card.split, self.card.data, self.options.index)
 
     def metric_names(self) -> Sequence[str]:
         """Return accuracy, that of each group, unread answers and the majority's."""
@@ -86,15 +91,15 @@ class Ai2d(QuestionTask[Ai2dOptions]):
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, unread answers and the majority's."""
         return (
-            *grouped_metrics(scored(records), ACCURACY, IMAGES, self.files.groups),
+            *grouped_metrics(scores_of(records), ACCURACY, IMAGES, self.files.groups),
             unread(sum(r.prediction == NO_OPTION for r in records), records, "option"),
             majority([int(str(record.reference)) for record in records]),
         )
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the accuracies rest on, by image."""
-        return grouped_statistics(scored(scored_records(records)), ACCURACY, IMAGES)
+        return grouped_statistics(scores_of(scored_records(records)), ACCURACY, IMAGES)
 
     def answer_text(self, record: Record) -> str:
         """Return the letter."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
-from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import (
+    MAJORITY,
+    grouped_metrics,
+    grouped_statistics,
+    majority,
+    scores_of,
+)
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.majority import MAJORITY, majority
 from adem_bench.metrics.multiple_choice import most_probable_choice
 from adem_bench.metrics.yes_no import (
     CATEGORY,
@@ -21,13 +25,13 @@ from adem_bench.metrics.yes_no import (
     read_word,
 )
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.tasks.shared import TokenCount, scored_records
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
     UNREAD,
     QuestionOptions,
     QuestionTask,
-    scored,
     unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
@@ -53,15 +57,16 @@ class PopeVsrOptions(QuestionOptions):
     max_new_tokens: TokenCount = 8
 
 
-class PopeVsr(QuestionTask[PopeVsrOptions]):
+class PopeVsr(QuestionTask):
     """Questions or statements that are so or not."""
 
-    options_kind = PopeVsrOptions
+    options_schema = PopeVsrOptions
+    options: PopeVsrOptions
 
-    def open_files(self, root: Path) -> QuestionFiles:
+    def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""
         reader = PopeFiles if self.options.layout == "pope" else VsrFiles
-        return reader(root, self.card.split, self.card.data, self.options.index)
+        return reader(self.data_root, self.card.split, self.card.data, self.options.index)
 
     def metric_names(self) -> Sequence[str]:
         """Return accuracy, for POPE also F1 and its parts by sampling, and what was not read."""
@@ -111,20 +116,20 @@ class PopeVsr(QuestionTask[PopeVsrOptions]):
         if self.options.layout == "pope":
             figures = pope_metrics(_answers(records))
         else:
-            figures = grouped_metrics(scored(records), ACCURACY, IMAGES, ())
+            figures = grouped_metrics(scores_of(records), ACCURACY, IMAGES, ())
         return (
             *figures,
             unread(sum(r.prediction == "other" for r in records), records, "yes or no"),
             majority([str(record.reference) for record in records]),
         )
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the figures rest on, by image."""
         found = scored_records(records)
         if any(record.groups for record in found):
             return pope_statistics(_answers(found))
-        return grouped_statistics(scored(found), ACCURACY, IMAGES)
+        return grouped_statistics(scores_of(found), ACCURACY, IMAGES)
 
     def answer_text(self, record: Record) -> str:
         """Return yes or no; an answer that was not read as it stands."""

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, joined
+from adem_bench.metrics.grouped import (
+    Scored,
+    grouped_metrics,
+    grouped_statistics,
+    joined,
+    scores_of,
+)
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Json, Metric, Prediction, Record, Response, Sample
-from adem_bench.tasks.shared import TokenCount, scored_records
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
     UNREAD,
     QuestionOptions,
     QuestionTask,
-    scored,
     unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
@@ -100,14 +105,15 @@ class BoxesOptions(QuestionOptions):
     max_new_tokens: TokenCount = 48
 
 
-class Boxes(QuestionTask[BoxesOptions]):
+class Boxes(QuestionTask):
     """Expressions, each of which refers to one thing in the image."""
 
-    options_kind = BoxesOptions
+    options_schema = BoxesOptions
+    options: BoxesOptions
 
-    def open_files(self, root: Path) -> QuestionFiles:
+    def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""
-        where = (root, self.card.split, self.card.data, self.options.index)
+        where = (self.data_root, self.card.split, self.card.data, self.options.index)
         if self.options.layout == "refcoco":
             return RefCocoFiles(*where, sets=self.options.sets)
         return OcidRefFiles(*where)
@@ -141,7 +147,7 @@ class Boxes(QuestionTask[BoxesOptions]):
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return both accuracies, that of each group, and the answers without a box."""
         note = f"IoU at least {self.options.iou}"
-        _, *groups = grouped_metrics(scored(records), "", IMAGES, self.files.groups, note)
+        _, *groups = grouped_metrics(scores_of(records), "", IMAGES, self.files.groups, note)
         accuracies = [
             grouped_metrics(_at(records, threshold), name, IMAGES, ())[0]
             for threshold, name in NAMES.items()
@@ -149,15 +155,15 @@ class Boxes(QuestionTask[BoxesOptions]):
         missing = sum(not record.prediction for record in records)
         return (*accuracies, *groups, unread(missing, records, "box"))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the figures rest on, by image."""
         found = scored_records(records)
         first, second = (
             grouped_statistics(_at(found, threshold), name, IMAGES, ())
             for threshold, name in NAMES.items()
         )
-        groups = grouped_statistics(scored(found), "", IMAGES)
+        groups = grouped_statistics(scores_of(found), "", IMAGES)
         named = {name: formula for name, formula in groups.formulas.items() if name}
         return joined(joined(first, second), groups, named)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import PredictionsError
-from adem_bench.tasks.shared import read_predictions
+from adem_bench.tasks.benchmark import read_predictions
 
 SUITE_HOLDS = "an object of question ids to rows (results of vlm-evaluation)"
 RANKS = "results+rank-*.json"

@@ -9,18 +9,23 @@ from typing import Any, Literal
 
 from adem_bench.data.reading import RowError
 from adem_bench.data.streaming import array_items
-from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics
+from adem_bench.metrics.grouped import (
+    MAJORITY,
+    grouped_metrics,
+    grouped_statistics,
+    majority,
+    scores_of,
+)
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.majority import MAJORITY, majority
 from adem_bench.metrics.multiple_choice import most_probable_choice
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.tasks.shared import TokenCount, scored_records
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
     UNREAD,
     QuestionOptions,
     QuestionTask,
-    scored,
     unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import (
@@ -108,14 +113,15 @@ class CountingOptions(QuestionOptions):
     max_new_tokens: TokenCount = 8
 
 
-class Counting(QuestionTask[CountingOptions]):
+class Counting(QuestionTask):
     """Questions that are answered with a number."""
 
-    options_kind = CountingOptions
+    options_schema = CountingOptions
+    options: CountingOptions
 
-    def open_files(self, root: Path) -> QuestionFiles:
+    def open_files(self) -> QuestionFiles:
         """Return TallyQA's reader."""
-        return TallyQaFiles(root, self.card.split, self.card.data, self.options.index)
+        return TallyQaFiles(self.data_root, self.card.split, self.card.data, self.options.index)
 
     def metric_names(self) -> Sequence[str]:
         """Return accuracy, that of each group, unread answers and the majority's."""
@@ -146,15 +152,15 @@ class Counting(QuestionTask[CountingOptions]):
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, unread answers and the majority's."""
         return (
-            *grouped_metrics(scored(records), ACCURACY, IMAGES, self.files.groups),
+            *grouped_metrics(scores_of(records), ACCURACY, IMAGES, self.files.groups),
             unread(sum(r.prediction == NO_NUMBER for r in records), records, "number"),
             majority([str(record.reference) for record in records]),
         )
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the accuracies rest on, by image."""
-        return grouped_statistics(scored(scored_records(records)), ACCURACY, IMAGES)
+        return grouped_statistics(scores_of(scored_records(records)), ACCURACY, IMAGES)
 
     def answer_text(self, record: Record) -> str:
         """Return the number."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics, joined
+from adem_bench.metrics.grouped import grouped_metrics, grouped_statistics, joined, scores_of
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.vqa import RULES, processed
 from adem_bench.records import Json, Metric, Prediction, Record, Response, Sample
-from adem_bench.tasks.shared import scored_records
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.benchmark import scored_records
 from adem_bench.tasks.vlm_evaluation.answerability import (
     FORMULAS,
     UNANSWERABLE,
@@ -19,7 +19,7 @@ from adem_bench.tasks.vlm_evaluation.answerability import (
     answerability_metrics,
     answerability_statistics,
 )
-from adem_bench.tasks.vlm_evaluation.base import IMAGES, QuestionOptions, QuestionTask, scored
+from adem_bench.tasks.vlm_evaluation.base import IMAGES, QuestionOptions, QuestionTask
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
 from adem_bench.tasks.vlm_evaluation.vqa_files import (
     GqaFiles,
@@ -59,17 +59,18 @@ class VqaOptions(QuestionOptions):
     vlm-evaluation does."""
 
 
-class Vqa(QuestionTask[VqaOptions]):
+class Vqa(QuestionTask):
     """Open questions, answered in a word or two."""
 
-    options_kind = VqaOptions
+    options_schema = VqaOptions
+    options: VqaOptions
 
-    def open_files(self, root: Path) -> QuestionFiles:
+    def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""
         options = self.options
         more = {"ocr_tokens": options.ocr_tokens} if options.layout == "textvqa" else {}
         reader = READERS[options.layout]
-        return reader(root, self.card.split, self.card.data, options.index, **more)
+        return reader(self.data_root, self.card.split, self.card.data, options.index, **more)
 
     def metric_names(self) -> Sequence[str]:
         """Return accuracy, that of each group, and VizWiz's figures of unanswerable questions."""
@@ -111,16 +112,16 @@ class Vqa(QuestionTask[VqaOptions]):
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, and VizWiz's figures of unanswerable questions."""
-        metrics = grouped_metrics(scored(records), ACCURACY, IMAGES, self.files.groups)
+        metrics = grouped_metrics(scores_of(records), ACCURACY, IMAGES, self.files.groups)
         if self.options.layout != "vizwiz":
             return metrics
         return (*metrics, *answerability_metrics(_verdicts(records)))
 
-    @staticmethod
-    def statistics(records: Sequence[Record]) -> Statistics:
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the figures rest on, by image."""
         found = scored_records(records)
-        accuracy = grouped_statistics(scored(found), ACCURACY, IMAGES)
+        accuracy = grouped_statistics(scores_of(found), ACCURACY, IMAGES)
         if not any(UNANSWERABLE in record.groups for record in found):
             return accuracy
         return joined(accuracy, answerability_statistics(_verdicts(found)))

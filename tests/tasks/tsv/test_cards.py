@@ -43,7 +43,7 @@ def test_a_card_runs_against_its_format(name, write, tmp_path, answered, monkeyp
     assert result.metric(result.headline).value == pytest.approx(VALUES.get(name, 0.5))
     assert {metric.name for metric in result.metrics} >= set(load_task_card(name).columns)
     assert "not compared with the published MD5" in " ".join(result.warnings)
-    assert task.statistics(records).value(result.headline) == pytest.approx(
+    assert task.statistics(task.card, records).value(result.headline) == pytest.approx(
         result.metric(result.headline).value
     )
     exported = task.export(records, tmp_path / "run")

@@ -210,7 +210,7 @@ def test_a_question_is_right_if_all_its_rotations_are(card, write, answered):
     assert (result.metric("accuracy").count, result.metric("accuracy").interval) == (3, "Wilson")
     assert result.metric("first_rotation").value == 1.0
     assert result.metric("every_rotation").value == pytest.approx(5 / 6)
-    assert task.statistics(records).value("accuracy") == pytest.approx(2 / 3)
+    assert task.statistics(task.card, records).value("accuracy") == pytest.approx(2 / 3)
     assert result.scored == 6
 
 

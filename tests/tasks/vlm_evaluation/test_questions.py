@@ -65,7 +65,7 @@ def test_useless_answers_score_nothing_and_statistics_agree(name, data):
     answered = records(task, ["no" if name == "pope" else "zebra"] * len(RIGHT[LAYOUTS[name]]))
     result = task.aggregate(answered)
     assert result.metric(result.headline).value == 0
-    statistics = task.statistics(answered)
+    statistics = task.statistics(task.card, answered)
     for metric in result.metrics:
         if metric.value is not None and metric.name in statistics.formulas:
             found = statistics.value(metric.name)

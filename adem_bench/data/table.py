@@ -1,0 +1,230 @@
+"""Rows of `.jsonl`, `.json`, `.csv` and `.tsv` files, one at a time, so that memory holds one row.
+
+What is wrong with a row is said with its line, and the others are read on: text that is not JSON,
+not an object or not UTF-8, too many cells, a row that never ends. NaN is an empty cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from adem_bench.data.reading import RowError, SkippedRow, broken, missing
+from adem_bench.data.streaming import array_items
+from adem_bench.schemas import DataSource
+
+MAX_CHARACTERS = 128 << 20
+"""Of a row: an image of 90 MB in base64, with room for the texts."""
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".jsonl", ".json", *DELIMITERS)
+HOLDS = "rows: an object a line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
+
+
+class Row(dict[str, Any]):
+    """One row, column to value; asking for a column that it lacks refuses the row."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path, number: int, noun: str) -> None:
+        """Keep the values.
+
+        Args:
+            values: Column to value; None where a cell is empty.
+            path: The row's file.
+            number: Its place there, from 1.
+            noun: What is counted: `line` or `row`.
+        """
+        super().__init__(values)
+        self.path = path
+        self.number = number
+        self.noun = noun
+
+    def __missing__(self, column: str) -> Any:
+        raise RowError(f"it has no column `{column}`; it has {', '.join(self) or 'none'}")
+
+    def skipped(self, error: RowError | str) -> SkippedRow:
+        """Return the row as one that is left out."""
+        return _skipped(self.path, self.number, self.noun, error)
+
+
+def read_table(path: Path, source: DataSource) -> Iterator[Row | SkippedRow]:
+    """Yield the rows of a file in order, malformed ones as `SkippedRow`.
+
+    Args:
+        path: A file of one of `SUFFIXES`.
+        source: Where the data is to be had, for messages.
+
+    Raises:
+        DataError: the file is missing or unreadable, of another format, or has no usable header.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        yield from _listed(path, source)
+        return
+    try:
+        # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            if suffix == ".jsonl":
+                yield from _objects(path, Lines(stream))
+            elif suffix in DELIMITERS:
+                yield from _cells(path, Lines(stream), DELIMITERS[suffix])
+            else:
+                known = ", ".join(SUFFIXES)
+                raise ValueError(f"its name ends in {suffix!r}, and not in one of {known}")
+    except FileNotFoundError as error:
+        raise missing(path, HOLDS, source) from error
+    except OSError as error:
+        raise broken(path, HOLDS, f"cannot be read ({error})", source) from error
+    except ValueError as error:
+        raise broken(path, HOLDS, str(error), source) from error
+
+
+def _listed(path: Path, source: DataSource) -> Iterator[Row | SkippedRow]:
+    for number, value in enumerate(array_items(path, "", HOLDS, source), 1):
+        yield _row(value, path, number, "row")
+
+
+def _objects(path: Path, lines: Lines) -> Iterator[Row | SkippedRow]:
+    for line in whole_lines(lines):
+        if isinstance(line, csv.Error):
+            yield _skipped(path, lines.number, "line", f"{line}")
+        elif line.strip():
+            try:
+                value = json.loads(line, parse_constant=_constant)
+            except (ValueError, RecursionError) as error:
+                yield _skipped(path, lines.number, "line", f"it is not JSON ({error})")
+                continue
+            yield _row(value, path, lines.number, "line")
+
+
+def whole_lines(lines: Lines) -> Iterator[str | csv.Error]:
+    """Yield line by line, or why there is none where one is too long."""
+    while True:
+        lines.row_characters = 0
+        try:
+            yield next(lines)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+
+
+def _cells(path: Path, lines: Lines, delimiter: str) -> Iterator[Row | SkippedRow]:
+    header: list[str] | None = None
+    start = 1
+    for cells in split_rows(lines, delimiter):
+        number, start = start, lines.number + 1
+        if header is None:
+            header = _header(cells)
+        elif isinstance(cells, str):
+            yield _skipped(path, number, "line", cells)
+        elif cells and len(cells) != len(header):
+            found = f"it has {len(cells)} cells, the header has {len(header)}"
+            yield _skipped(path, number, "line", found)
+        elif cells:
+            values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+            yield _row(values, path, number, "line")
+
+
+def _header(cells: list[str] | str) -> list[str]:
+    if isinstance(cells, str) or not cells:
+        raise ValueError(f"its first line is not a header ({cells or 'it is empty'})")
+    names = [name.strip() for name in cells]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"column {twice[0]!r} stands twice in its header")
+    return names
+
+
+def _row(value: Any, path: Path, number: int, noun: str) -> Row | SkippedRow:
+    if not isinstance(value, dict):
+        found = f"expected an object, found {type(value).__name__}"
+        return _skipped(path, number, noun, found)
+    row = Row(value, path, number, noun)
+    try:
+        check_text(row)
+    except RowError as error:
+        return row.skipped(error)
+    return row
+
+
+def _constant(name: str) -> None:
+    """Take NaN, which Python writes for an empty cell, for one."""
+    if name != "NaN":
+        raise ValueError(f"{name} is not a JSON value")
+
+
+def _skipped(path: Path, number: int, noun: str, error: object) -> SkippedRow:
+    return SkippedRow(f"{path.name}:{number}", f"{path.name}, {noun} {number}: {error}")
+
+
+def check_text(cells: Mapping[str, Any]) -> None:
+    """Refuse a row with a text that is not UTF-8.
+
+    Raises:
+        RowError: the message names the column.
+    """
+    for column, value in cells.items():
+        try:
+            for text in value if isinstance(value, list) else (value,):
+                if isinstance(text, str):
+                    text.encode()
+        except UnicodeEncodeError as error:
+            raise RowError(f"column {column} is not UTF-8") from error
+
+
+class Lines:
+    """The lines of a file, for a csv reader that reads until quotes are closed.
+
+    Past `MAX_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting = ""
+        self.number = 0
+        self.row_characters = 0
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line, self._waiting = self._waiting or self._stream.readline(MAX_CHARACTERS), ""
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.row_characters += len(line)
+        if self.row_characters >= MAX_CHARACTERS:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._stream.readline(1 << 20)
+            raise csv.Error(f"it is longer than {MAX_CHARACTERS >> 20} MiB")
+        return line
+
+    def put_back(self, line: str) -> None:
+        """Give a line out again."""
+        self._waiting = line
+        self.number -= 1
+        self.row_characters = 0
+
+
+def split_rows(lines: Lines, delimiter: str) -> Iterator[list[str] | str]:
+    """Yield the cells of each row, nothing for an empty line, or why a row has none."""
+    # One limit for the whole process: csv has no other, and its default is 128 KiB.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CHARACTERS))
+    while True:
+        lines.row_characters = 0
+        try:
+            line = next(lines, None)
+            if line is None:
+                return
+            if '"' in line:
+                lines.put_back(line)
+                yield next(csv.reader(lines, delimiter=delimiter))
+            else:
+                # Ten times as fast as csv, which copies images character by character.
+                bare = line.rstrip("\r\n")
+                yield bare.split(delimiter) if bare else []
+        except csv.Error as error:
+            yield f"{error}, up to line {lines.number}"
