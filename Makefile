@@ -30,7 +30,7 @@ lint: .venv/.installed-test
 	$(BIN)/mypy
 
 docs: .venv/.installed-docs
-	@$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -c docs -d build/doctrees . build/site
 	@echo "The site is build/site/index.html"
 
 # The stamps keep a second `make` from asking pip again.

@@ -56,7 +56,7 @@ CONTENTS = {
         "models/README",
         "trainers/README",
     ],
-    "Extending it": ["docs/plugins", "docs/api", "docs/integrations"],
+    "Extending it": ["docs/plugins", "docs/own-methods", "docs/api", "docs/integrations"],
     "The project": [
         "ARCHITECTURE",
         "CONTRIBUTING",
