@@ -12,14 +12,13 @@ import torch
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.base import ModelOptions
+from adem_bench.models.base import ModelOptions, weights_path
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.onednn import can_pack, pack, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
-from adem_bench.models.weights import weights_path
 
 
 class FrozenParts:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from adem_bench.data.downloading import Download, fetch
 from adem_bench.errors import CheckpointError, DownloadError
-from adem_bench.models.weights import (
+from adem_bench.models.base import (
     NO_ADAPTER,
     candidate_paths,
     weights_folder,
     weights_path,
 )
 from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Strict, TorchModelCard
+
+if TYPE_CHECKING:
+    from adem_bench.data.downloading import Download
 
 FORMER_KIND = "adem"
 """What the kind `fused` was called when it had one method."""
@@ -165,6 +167,8 @@ class FusedCard(TorchModelCard):
             CheckpointError: as for `downloads`.
             DownloadError: files could not be fetched; all others were.
         """
+        from adem_bench.data.downloading import fetch  # listings and runs need none of it
+
         wanted = downloads(self, data_root)
         failures = []
         for path, download in wanted.items():
@@ -193,6 +197,8 @@ def downloads(card: FusedCard, data_root: Path | None) -> dict[str, Download]:
     Raises:
         CheckpointError: a URL is not http(s), or a path leads out of the weights folder.
     """
+    from adem_bench.data.downloading import Download
+
     folder = weights_folder(data_root)
     found: dict[str, Download] = {}
     for task, source in card.adapters.items():

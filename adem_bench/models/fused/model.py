@@ -14,7 +14,7 @@ from torch import Tensor
 from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.base import Budget, Model, ModelOptions
+from adem_bench.models.base import NO_ADAPTER, Budget, Model, ModelOptions, weights_path
 from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
 from adem_bench.models.fused.card import AdapterSource, FusedCard, FusionSettings
@@ -37,7 +37,6 @@ from adem_bench.models.fused.weights.adapter import (
     resolve_settings,
     stated_facts,
 )
-from adem_bench.models.weights import NO_ADAPTER, weights_path
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import METHODS
 from adem_bench.schemas import ModelCard

@@ -13,7 +13,7 @@ from pydantic import Field
 from adem_bench.cards import check_options
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.weights import candidate_paths, weights_path
+from adem_bench.models.base import candidate_paths, weights_path
 from adem_bench.schemas import DownloadProgress, ModelCard, Strict, TorchModelCard
 
 CONFIG_NAME = "config.json"

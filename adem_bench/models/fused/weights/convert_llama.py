@@ -23,7 +23,6 @@ from adem_bench.models.fused.tokenizer import (
     SentencePieceTokenizer,
     tokenizer_file,
 )
-from adem_bench.models.fused.weights.consolidated import PARAMS_NAME, Consolidated, is_consolidated
 from adem_bench.models.fused.weights.hugging_face import (
     CONFIG_NAME,
     INDEX_NAME,
@@ -31,6 +30,7 @@ from adem_bench.models.fused.weights.hugging_face import (
     read_config,
     read_weights,
 )
+from adem_bench.models.fused.weights.llama import PARAMS_NAME, Consolidated, is_consolidated
 from adem_bench.models.fused.weights.llama_layout import (
     COMPUTED,
     TOP_TENSORS,

@@ -6,6 +6,7 @@ two copies of the weights are in memory at a time (docs/method.md, section 12).
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,150 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.fused.weights.consolidated import Consolidated, is_consolidated
-from adem_bench.models.fused.weights.llama_layout import llama_tensors
+from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
+from adem_bench.models.fused.weights.llama_layout import (
+    COMPUTED,
+    REPLICATED,
+    LlamaTensor,
+    config_of,
+    empty_llama,
+    llama_tensors,
+    to_half_rotation,
+)
+from adem_bench.models.fused.weights.published import load_plain_data
+
+PARAMS_NAME = "params.json"
+
+
+def is_consolidated(folder: Path) -> bool:
+    """Return whether a folder is in the published layout.
+
+    Some folders in Hugging Face's layout have a params.json too, with other weights beside it.
+    """
+    if not (folder / PARAMS_NAME).is_file():
+        return False
+    return any(folder.glob("*.pth")) or not (folder / CONFIG_NAME).is_file()
+
+
+class Consolidated:
+    """The shards of a folder; each tensor can be taken once and is then let go.
+
+    Attributes:
+        config: Transformers' configuration; sizes that tensors show are taken from them.
+        model: A LlamaForCausalLM of that configuration whose parameters have no memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Map the shards.
+
+        Raises:
+            CheckpointError: files are missing, cannot be read or say nothing sensible.
+        """
+        self._folder = folder
+        files = sorted(folder.glob("*.pth"))
+        if not files:
+            raise CheckpointError(f"{folder} has {PARAMS_NAME} but no consolidated.00.pth")
+        self._shards = [_read_shard(file) for file in files]
+        try:
+            self.config = self._read_config()
+            self.model = empty_llama(self.config)
+        except KeyError as error:
+            raise self._missing(error) from error
+        except (TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"{folder / PARAMS_NAME} makes no model: {reason}") from error
+        self._shapes: dict[str, torch.Size] = {
+            name: parameter.shape for name, parameter in self.model.named_parameters()
+        }
+
+    @property
+    def head_size(self) -> int:
+        """Width of an attention head."""
+        return int(self.config.hidden_size // self.config.num_attention_heads)
+
+    def shape(self, tensor: LlamaTensor) -> torch.Size:
+        """Return the shape that the configuration asks of a tensor."""
+        return self._shapes[tensor.transformers]
+
+    def dtype(self, tensor: LlamaTensor) -> torch.dtype:
+        """Return the precision in which a tensor that was not yet taken is stored.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        try:
+            return self._shards[0][tensor.published].dtype
+        except KeyError as error:
+            raise self._missing(error) from error
+
+    def take(self, tensor: LlamaTensor) -> Tensor:
+        """Return a whole tensor with its rows as transformers orders them.
+
+        Raises:
+            CheckpointError: it is missing, or of another shape than the configuration's.
+        """
+        try:
+            parts = [shard.pop(tensor.published) for shard in self._shards]
+        except KeyError as error:
+            raise self._missing(error) from error
+        one = len(parts) == 1 or tensor.joined_along == REPLICATED
+        try:
+            weight = parts[0] if one else torch.cat(parts, dim=tensor.joined_along)
+        except (RuntimeError, IndexError) as error:
+            raise CheckpointError(
+                f"{self._folder}: the shards of {tensor.published} do not fit together: {error}"
+            ) from error
+        if weight.shape != self.shape(tensor):
+            raise CheckpointError(
+                f"{self._folder}: {tensor.transformers} has shape {tuple(weight.shape)}, "
+                f"{PARAMS_NAME} asks for {tuple(self.shape(tensor))}"
+            )
+        return to_half_rotation(weight, self.head_size) if tensor.rotated else weight
+
+    def unknown(self) -> list[str]:
+        """Return the names of tensors that no LLaMA of this size has; rotary tables are known."""
+        known = {tensor.published for tensor in llama_tensors(self.config.num_hidden_layers)}
+        names = {name for shard in self._shards for name in shard}
+        return sorted(name for name in names - known if not name.endswith(COMPUTED))
+
+    def _read_config(self) -> LlamaConfig:
+        file = self._folder / PARAMS_NAME
+        try:
+            params: Any = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{file} is not JSON: {error}") from error
+        if not isinstance(params, dict):
+            raise CheckpointError(f"{file} holds no JSON object")
+        if params.get("use_scaled_rope"):
+            raise CheckpointError(
+                f"{file} asks for scaled rotary positions (use_scaled_rope), which are read from "
+                "Hugging Face folders only; use such a folder of the same model"
+            )
+        return config_of(
+            params,
+            vocabulary=self._rows("output.weight"),
+            key_rows=self._rows("layers.0.attention.wk.weight"),
+            feed_forward=self._rows("layers.0.feed_forward.w1.weight"),
+        )
+
+    def _rows(self, name: str) -> int:
+        return sum(shard[name].shape[0] for shard in self._shards)
+
+    def _missing(self, error: KeyError) -> CheckpointError:
+        return CheckpointError(f"{self._folder}: tensor or parameter {error} is missing")
+
+
+def _read_shard(file: Path) -> dict[str, Tensor]:
+    with file.open("rb") as stream:
+        is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6 and cannot be mapped
+    shard = load_plain_data(file, mmap=is_zip)
+    if not isinstance(shard, dict) or not all(isinstance(t, Tensor) for t in shard.values()):
+        raise CheckpointError(f"{file} holds no dict of tensors")
+    return shard
 
 
 def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> Any:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.cards import load_model_card
+from adem_bench.models.base import weights_path
 from adem_bench.models.fused.card import FusedCard
-from adem_bench.models.weights import weights_path
 
 
 @pytest.fixture
