@@ -1,9 +1,14 @@
-"""`adem-bench train`: make an adapter by a recipe."""
+"""`adem-bench train`: make an adapter by a recipe, and what is seen of it meanwhile."""
 
 from __future__ import annotations
 
 import math
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +17,151 @@ from adem_bench.cli.options import data_root_option, log_to_option, recipe_set_o
 from adem_bench.errors import printable
 
 if TYPE_CHECKING:
+    from adem_bench.records import Json
+    from adem_bench.trainers.loop import StepReport
+    from adem_bench.trainers.prepare import Prepared
     from adem_bench.trainers.train import TrainingOutcome
+
+SECONDS_BETWEEN_LINES = 30.0
+SMOOTHING = 0.98
+
+
+class TrainingProgress:
+    """Watches a training: prints what it works on, then how far it has come."""
+
+    def __init__(self) -> None:
+        self.began = False
+        """Whether this process was told anything: the first one alone is."""
+        self._total = self._batch = 0
+        self._started = self._last_line = time.monotonic()
+        self._first_step = 0
+        self._loss: float | None = None
+        self._output: Path | None = None
+        self._bar: Any = None
+        self._task: Any = None
+
+    def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
+        """Print the facts and start the bar."""
+        from adem_bench.models.device import name_of
+        from adem_bench.trainers.optimizer import peak_learning_rate
+
+        recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
+        left_over = plan.left_over
+        warn(prepared.warnings())
+        tuned, total = prepared.parameters
+        lines = [
+            f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
+            f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
+            f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples a step "
+            f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)"
+            + (f"; {left_over:,} samples left over at each epoch's end" if left_over else ""),
+            f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
+            f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "
+            f"{name_of(prepared.network.device)}".replace("torch.", ""),
+        ]
+        lines += [f"goes on after step {steps_done:,}"] if steps_done else []
+        for line in lines:
+            click.echo(printable(line))
+        self.began = True
+        self._output = output
+        self._batch = recipe.effective_batch
+        self._total, self._first_step = plan.total_steps, steps_done
+        self._started = self._last_line = time.monotonic()
+        if sys.stderr.isatty():
+            self._start_bar(steps_done)
+
+    def step(self, report: StepReport) -> None:
+        """Move the bar, or print a line if the last one is some time ago."""
+        if not math.isnan(report.loss):
+            before = report.loss if self._loss is None else self._loss
+            self._loss = SMOOTHING * before + (1 - SMOOTHING) * report.loss
+        if self._bar is not None:
+            self._bar.update(self._task, completed=report.step, facts=self._facts(report))
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            left = timedelta(seconds=round(self._seconds_left(report.step)))
+            click.echo(f"step {report.step}/{self._total}  {self._facts(report)}  {left} left")
+
+    def evaluated(self, evaluation: Mapping[str, Json]) -> None:
+        """Print an evaluation's figures."""
+        figures = ", ".join(
+            f"{name} {value:.4f}" for name, value in evaluation.items() if isinstance(value, float)
+        )
+        line = f"epoch {evaluation['epoch']}: {figures}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            click.echo(line)
+
+    def interrupted(self) -> str:
+        """Return what becomes of a training that ends here."""
+        if self._output is None:
+            return "interrupted before training began: the same command starts again"
+        from adem_bench.trainers.checkpoints import FOLDER
+
+        steps = sorted((self._output / FOLDER).glob("step-*"))
+        if not steps:
+            return "interrupted before the first checkpoint: the same command starts from step 0"
+        done = int(steps[-1].name.removeprefix("step-"))
+        return f"interrupted: the same command goes on after step {done:,}"
+
+    def warned(self, message: str) -> None:
+        """Print a warning, above the bar if there is one."""
+        if self._bar is None:
+            warn([message])
+        else:
+            line = printable(f"warning: {message}")
+            self._bar.console.print(line, markup=False, highlight=False)
+
+    def _facts(self, report: StepReport) -> str:
+        from adem_bench.runner.manifest import peak_memory
+
+        memory = peak_memory()
+        used = memory.get("gpu", memory["host"])
+        assert isinstance(used, int)
+        steps = report.step - self._first_step
+        samples = steps * self._batch / max(time.monotonic() - self._started, 1e-9)
+        loss = math.nan if self._loss is None else self._loss
+        return (
+            f"epoch {report.epoch:.2f}  loss {loss:.4f}  lr {report.learning_rate:.3g}  "
+            f"{samples:.1f} samples/s  {used / 2**30:.1f} GiB"
+        )
+
+    def _seconds_left(self, step: int) -> float:
+        done = max(step - self._first_step, 1)
+        return (time.monotonic() - self._started) / done * (self._total - step)
+
+    def _start_bar(self, steps_done: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("", total=self._total, completed=steps_done, facts="")
+        self._bar.start()
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 @click.command()
@@ -54,7 +203,6 @@ def train(**given: Any) -> int:
 
     Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
     """
-    from adem_bench.cli.training_progress import TrainingProgress
     from adem_bench.results.table import console, show_result
 
     tasks = tuple(name.strip() for name in (given.pop("tasks") or "").split(",") if name.strip())

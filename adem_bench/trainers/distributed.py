@@ -1,4 +1,8 @@
-"""The processes that train together: sums over them, and what the first one tells the others."""
+"""The processes that train together: sums over them, and frozen weights spread over them (FSDP2).
+
+A sharded layer's weights are gathered when its turn comes and given up again. The adapter and the
+vision tower stay whole on every process: they are small.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.fsdp import fully_shard
 
+from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.runner.distributed import PATIENCE, Processes
 
 T = TypeVar("T")
@@ -62,3 +69,23 @@ class Collective:
         """Leave the group, unless it was there before."""
         if self._is_ours and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def shard_language_model(network: FusedNetwork, device: torch.device, world_size: int) -> None:
+    """Spread the language model of a network over all processes, in place.
+
+    Args:
+        network: On the CPU, whole on every process; its other parts are moved to `device`.
+        device: This process's device.
+        world_size: Number of processes; their group must be there already.
+    """
+    mesh = init_device_mesh(device.type, (world_size,))
+    llama = network.decoder.llama
+    # Each part is a root of its own to FSDP, which would keep a root's weights until its backward
+    # pass: hence the word on resharding.
+    for layer in network.decoder.layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    for part in (llama.model.embed_tokens, llama.lm_head):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.method):
+        module.to(device)

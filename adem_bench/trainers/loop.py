@@ -22,8 +22,7 @@ from adem_bench.trainers.batch_sampler import Plan, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
 from adem_bench.trainers.data_loader import BatchReader, ReadBatch, read_ahead
 from adem_bench.trainers.distributed import Collective
-from adem_bench.trainers.lr_schedule import learning_rate
-from adem_bench.trainers.optimizer import Optimization
+from adem_bench.trainers.optimizer import Optimization, learning_rate
 
 NAMED = 5
 """Unreadable images named at the end."""

@@ -1,4 +1,4 @@
-"""AdamW as published, over gradients that all processes add up once an optimizer step.
+"""AdamW and its learning rate as published; gradients are added up once an optimizer step.
 
 The tuned parameters are few (18 MB for 7B), so one sum of one flat tensor at the end of an
 accumulation window is all the traffic there is; DistributedDataParallel would want a bucket and
@@ -7,6 +7,7 @@ a hook for each tensor, and to be told which ones a text-only batch leaves out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,23 @@ from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import Collective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def peak_learning_rate(recipe: RecipeCard) -> float:
+    """Return the base rate scaled by the effective batch: 9e-3 * 32 / 256 = 1.125e-3."""
+    return recipe.base_learning_rate * recipe.effective_batch / 256
+
+
+def learning_rate(epoch: float, recipe: RecipeCard) -> float:
+    """Return the learning rate at a fractional epoch.
+
+    Source: ADEM-VL cec09b8 `util/lr_sched.py`.
+    """
+    peak, lowest = peak_learning_rate(recipe), recipe.min_learning_rate
+    if epoch < recipe.warmup_epochs:
+        return peak * epoch / recipe.warmup_epochs
+    progress = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
+    return lowest + (peak - lowest) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, slots=True)

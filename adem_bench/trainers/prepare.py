@@ -24,8 +24,7 @@ from adem_bench.schemas import RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.batch_sampler import Plan, accumulation
 from adem_bench.trainers.dataset import Examples, build_examples
-from adem_bench.trainers.distributed import Collective
-from adem_bench.trainers.sharding import shard_language_model
+from adem_bench.trainers.distributed import Collective, shard_language_model
 
 QUIRKS = {"prompt_format": "Q1", "captions": "Q2"}
 

@@ -31,8 +31,14 @@ from adem_bench.trainers.checkpoints import Checkpoints, Counts
 from adem_bench.trainers.data_loader import BatchReader, worker_count
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import StepReport, Training
-from adem_bench.trainers.manifest import training_facts, training_manifest
-from adem_bench.trainers.output import ADAPTER, BEST, Output, training_identity
+from adem_bench.trainers.output import (
+    ADAPTER,
+    BEST,
+    Output,
+    training_facts,
+    training_identity,
+    training_manifest,
+)
 from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare, read_recipe, shard
 from adem_bench.trainers.training_log import (
     CURVE_NAME,

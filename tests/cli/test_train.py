@@ -7,7 +7,7 @@ import os
 import pytest
 import yaml
 
-from adem_bench.cli.training_progress import TrainingProgress
+from adem_bench.cli.train import TrainingProgress
 from adem_bench.files import disk_error
 from adem_bench.mini import write_mini
 from adem_bench.trainers import checkpoints

@@ -9,7 +9,7 @@ from torch.distributed.tensor import DTensor
 
 from adem_bench.trainers.batch_sampler import MicroBatch
 from adem_bench.trainers.data_loader import BatchReader
-from adem_bench.trainers.sharding import shard_language_model
+from adem_bench.trainers.distributed import shard_language_model
 
 
 @pytest.fixture

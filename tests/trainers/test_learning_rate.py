@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.cards import load_recipe_card
-from adem_bench.trainers.lr_schedule import learning_rate, peak_learning_rate
+from adem_bench.trainers.optimizer import learning_rate, peak_learning_rate
 
 
 @pytest.mark.parametrize("name", ["sqa", "coco_caption", "instruction"])
