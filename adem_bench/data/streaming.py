@@ -50,11 +50,11 @@ def lines(path: Path, what: str, source: DataSource) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(path: Path, what: str, source: DataSource) -> Iterator[_Stream]:
+def _opened(path: Path, what: str, source: DataSource) -> Iterator[JsonStream]:
     """Open a stream, and name the file in whatever goes wrong while it is read."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            yield _Stream(file)
+            yield JsonStream(file)
     except FileNotFoundError as error:
         raise missing(path, what, source) from error
     except OSError as error:
@@ -63,7 +63,7 @@ def _opened(path: Path, what: str, source: DataSource) -> Iterator[_Stream]:
         raise broken(path, what, f"not such JSON ({error})", source) from error
 
 
-class _Stream:
+class JsonStream:
     """A text file of JSON, decoded from front to back."""
 
     def __init__(self, file: IO[str]) -> None:

@@ -9,16 +9,14 @@ evaluations that were made after it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    )
-} | {"none": "0"}
+    **{"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4"},
+    **{"five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"},
+}
 ARTICLES = frozenset(("a", "an", "the"))
 CONTRACTIONS = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
@@ -47,11 +45,14 @@ def _one_apostrophe_less(form: str) -> list[str]:
     return [form[:place] + form[place + 1 :] for place, mark in enumerate(form) if mark == "'"]
 
 
-def _official_contractions() -> dict[str, str]:
+@cache
+def official_contractions() -> dict[str, str]:
+    """Return the VQA evaluation's table: a contraction short of an apostrophe to its full form."""
     table = {key: form for form in CONTRACTIONS.split() for key in _one_apostrophe_less(form)}
     return table | {"somebody'd": "somebodyd"}  # the wrong way round, as published
 
 
+@cache
 def _vizwiz_contractions() -> dict[str, str]:
     # Keys with a backtick never match: punctuation is gone by then.
     table = {
@@ -60,10 +61,6 @@ def _vizwiz_contractions() -> dict[str, str]:
         if form.count("'") == 1
     }
     return table | {"couldn'tve": "couldn`t`ve", "hadn'tve": "hadn`t`ve"}
-
-
-OFFICIAL_CONTRACTIONS = _official_contractions()
-VIZWIZ_CONTRACTIONS = _vizwiz_contractions()
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
@@ -140,10 +137,11 @@ def without_marks(text: str) -> str:
     return found
 
 
-def without_articles(text: str, contractions: dict[str, str] = OFFICIAL_CONTRACTIONS) -> str:
+def without_articles(text: str, contractions: Mapping[str, str] | None = None) -> str:
     """Return lower-case words, numbers in digits, no articles, contractions with apostrophes."""
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
-    return " ".join(contractions.get(word, word) for word in words if word not in ARTICLES)
+    forms = official_contractions() if contractions is None else contractions
+    return " ".join(forms.get(word, word) for word in words if word not in ARTICLES)
 
 
 @lru_cache(CACHED)
@@ -154,7 +152,7 @@ def processed(text: str) -> str:
 
 @lru_cache(CACHED)
 def _vizwiz(text: str) -> str:
-    return without_articles(without_punctuation(one_line(text)), VIZWIZ_CONTRACTIONS)
+    return without_articles(without_punctuation(one_line(text)), _vizwiz_contractions())
 
 
 @lru_cache(CACHED)

@@ -1,14 +1,18 @@
-"""Paints scenes as 64 x 64 RGB arrays, in integer arithmetic so that bytes never differ."""
+"""Paints scenes as 64 x 64 RGB arrays, and writes them as PNG.
+
+All is integer arithmetic, and nothing is compressed, so that bytes never differ.
+"""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adem_bench.mini.glyphs import GLYPHS
 from adem_bench.mini.world import Dice, Lettering, Scene, Thing
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -140,3 +144,62 @@ MASKS: dict[str, Callable[[Ints, Ints, int], Mask]] = {
     "diamond": _diamond,
     "cross": _cross,
 }
+
+
+_DOTS = {
+    "a": ".###. #...# #...# ##### #...# #...# #...#",
+    "b": "####. #...# #...# ####. #...# #...# ####.",
+    "c": ".###. #...# #.... #.... #.... #...# .###.",
+    "d": "####. #...# #...# #...# #...# #...# ####.",
+    "e": "##### #.... #.... ####. #.... #.... #####",
+    "f": "##### #.... #.... ####. #.... #.... #....",
+    "g": ".###. #...# #.... #.### #...# #...# .###.",
+    "h": "#...# #...# #...# ##### #...# #...# #...#",
+    "i": ".###. ..#.. ..#.. ..#.. ..#.. ..#.. .###.",
+    "l": "#.... #.... #.... #.... #.... #.... #####",
+    "n": "#...# ##..# ##..# #.#.# #..## #..## #...#",
+    "o": ".###. #...# #...# #...# #...# #...# .###.",
+    "p": "####. #...# #...# ####. #.... #.... #....",
+    "r": "####. #...# #...# ####. #.#.. #..#. #...#",
+    "s": ".#### #.... #.... .###. ....# ....# ####.",
+    "t": "##### ..#.. ..#.. ..#.. ..#.. ..#.. ..#..",
+    "u": "#...# #...# #...# #...# #...# #...# .###.",
+    "w": "#...# #...# #...# #.#.# #.#.# ##.## #...#",
+    "1": "..#.. .##.. ..#.. ..#.. ..#.. ..#.. .###.",
+    "2": ".###. #...# ....# ..##. .#... #.... #####",
+    "3": "####. ....# ....# .###. ....# ....# ####.",
+    "4": "...#. ..##. .#.#. #..#. ##### ...#. ...#.",
+    "5": "##### #.... ####. ....# ....# #...# .###.",
+    "+": "..... ..#.. ..#.. ##### ..#.. ..#.. .....",
+}
+GLYPHS = {character: rows.split() for character, rows in _DOTS.items()}
+"""Capital letters, digits and a plus sign, 5 x 7 dots each."""
+
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+STORED_BLOCK = 65535
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an uncompressed 8-bit RGB PNG of a (height, width, 3) array."""
+    height, width, _ = pixels.shape
+    # Every line is preceded by its filter type: 0, none.
+    lines = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
+    lines[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", _stored(lines.tobytes())), (b"IEND", b""))
+    return SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _stored(raw: bytes) -> bytes:
+    """Return a zlib stream of stored blocks."""
+    stream = [b"\x78\x01"]
+    for start in range(0, len(raw), STORED_BLOCK):
+        block = raw[start : start + STORED_BLOCK]
+        last = start + STORED_BLOCK >= len(raw)
+        stream.append(struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF) + block)
+    return b"".join(stream) + struct.pack(">I", zlib.adler32(raw))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from adem_bench.mini.problem import Problem
 from adem_bench.mini.text import CORNERS, NUMBER_NAMES, ROLLING, article
 from adem_bench.mini.world import (
     CELLS,
@@ -16,12 +15,42 @@ from adem_bench.mini.world import (
     SHAPES,
     WORDS,
     Dice,
+    Scene,
     Split,
     lettering_scene,
     place_scene,
     random_things,
     split_of,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One multiple-choice question, in ScienceQA's terms."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    subject: str
+    topic: str
+    skill: str
+    lecture: str
+    solution: str
+    hint: str = ""
+    scene: Scene | None = None
+    grade: int = 1
+
+    @property
+    def task(self) -> str:
+        """`yes or no` or `closed choice`."""
+        return "yes or no" if set(self.choices) == {"yes", "no"} else "closed choice"
+
+    def key(self) -> str:
+        """Return what decides the split: the scene, or all the text."""
+        if self.scene is not None:
+            return self.scene.key()
+        return repr((self.question, self.hint, self.choices))
+
 
 NAMES = ("Tom", "Lucy", "Max", "Kim", "Sam", "Zoe")
 COMPASS = ("northwest", "northeast", "southwest", "southeast")

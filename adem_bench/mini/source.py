@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adem_bench.data.paths import cache_root, made_once
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.schemas import TaskCard
 
-if TYPE_CHECKING:
-    from adem_bench.schemas import TaskCard
-
-
+MINI_VERSION = "1"
+"""Raised whenever a byte of the test splits changes; caches of generated data are keyed by it."""
 GENERATED_SPLITS = {
     **{name: (name,) for name in ("train", "val", "test")},
     **{f"mini{name}": (name,) for name in ("train", "val", "test")},
@@ -19,8 +17,6 @@ GENERATED_SPLITS = {
     "all": ("train",),
 }
 """Split of a task to the splits that must be generated for it; `all` is the instructions'."""
-
-
 TRAIN_SIZE = 24_000
 """Items of each generated train split: what the shipped adapter is trained on."""
 
@@ -42,13 +38,14 @@ def generated_root(split: str) -> Path:
         CardError: no such split.
         DataError: the cache folder cannot be written.
     """
-    from adem_bench.mini import MINI_VERSION, write_mini
-
     if split not in GENERATED_SPLITS:
         raise CardError(f"unknown split {split!r}{nearest_hint(split, GENERATED_SPLITS)}")
     splits = GENERATED_SPLITS[split]
     size = f"-{TRAIN_SIZE}" if "train" in splits else ""
-    return made_once(
-        cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}",
-        lambda folder: write_mini(folder, splits=splits, train_size=TRAIN_SIZE),
-    )
+
+    def make(folder: Path) -> None:
+        from adem_bench.mini.writer import write_mini
+
+        write_mini(folder, splits=splits, train_size=TRAIN_SIZE)
+
+    return made_once(cache_root() / f"mini-{MINI_VERSION}-{'-'.join(splits)}{size}", make)

@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import ResultsError
-from adem_bench.mini.drawing import paint
+from adem_bench.mini.drawing import encode_png, paint
 from adem_bench.mini.items import CaptionItem, YesNoItem, caption_items, yes_no_items
-from adem_bench.mini.png import encode_png
-from adem_bench.mini.problem import Problem
-from adem_bench.mini.science import science_problems
+from adem_bench.mini.science import Problem, science_problems
 from adem_bench.mini.text import describe
 from adem_bench.mini.world import Scene, Split
 from adem_bench.prompts import TEMPLATE
 from adem_bench.tasks.mme.files import IMAGES, NESTED_SUBTASKS, QUESTIONS, TREE
 
-MINI_VERSION = "1"
-"""Raised whenever a byte of the test splits changes; caches of generated data are keyed by it."""
 DEFAULT_SEED = 20240601
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SCIENCE_SIZE, CAPTION_SIZE, MME_IMAGES = 300, 150, 20

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from adem_bench.mini import write_mini
-from adem_bench.mini.drawing import paint
+from adem_bench.mini.drawing import encode_png, paint
 from adem_bench.mini.items import SUBTASKS, caption_items, yes_no_items
-from adem_bench.mini.png import encode_png
 from adem_bench.mini.science import science_problems
 from adem_bench.mini.world import CELLS, COLORS, SHAPES, Scene, Thing
 

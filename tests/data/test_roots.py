@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-import adem_bench.mini as mini
 from adem_bench.data.paths import cache_root, default_data_root
 from adem_bench.errors import CardError, DataError, ResultsError
-from adem_bench.mini import source
+from adem_bench.mini import source, writer
 from adem_bench.mini.source import generated_root
 
 
@@ -25,7 +24,7 @@ def written(monkeypatch):
         calls.append(splits)
         (root / "file").write_text("whole")
 
-    monkeypatch.setattr(mini, "write_mini", write)
+    monkeypatch.setattr(writer, "write_mini", write)
     return calls
 
 
@@ -46,7 +45,7 @@ def test_data_is_generated_once(cache, written):
     first = generated_root("test")
     assert generated_root("minitest") == first
     assert written == [("test",)]
-    assert mini.MINI_VERSION in first.name
+    assert source.MINI_VERSION in first.name
     assert generated_root("trainval") != first
     assert written[1:] == [("train", "val")]
     train = generated_root("train")
@@ -68,7 +67,7 @@ def test_a_generator_that_fails_leaves_nothing(cache, written, monkeypatch):
         raise ResultsError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mini, "write_mini", fail)
+        patch.setattr(writer, "write_mini", fail)
         with pytest.raises(DataError, match=r"no space left.*set ADEM_BENCH_CACHE"):
             generated_root("test")
     assert [path for path in cache.iterdir() if path.is_dir()] == []

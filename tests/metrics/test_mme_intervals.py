@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
-from adem_bench.tasks.mme.scores import MmeAnswer, mme_scores
+from adem_bench.tasks.mme.scores import MmeAnswer, mme_scores, mme_statistics, with_mme_intervals
 
 OUTCOMES = {"both": ("yes", "no"), "first": ("yes", "yes"), "none": ("no", "yes")}
 """What was said to a question whose answer is yes, then to one whose answer is no."""

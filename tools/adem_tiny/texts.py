@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adem_bench.mini.items import caption_items, yes_no_items
-from adem_bench.mini.problem import Problem
-from adem_bench.mini.science import science_problems
+from adem_bench.mini.science import Problem, science_problems
 from adem_bench.mini.text import describe
 from adem_bench.mini.world import Dice, Scene, Split
 from adem_bench.models.fused.methods.adem import LAYOUT

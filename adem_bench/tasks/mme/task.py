@@ -26,7 +26,6 @@ from adem_bench.tasks.benchmark import (
     scored_records,
 )
 from adem_bench.tasks.mme.files import MmeFiles, MmeQuestion
-from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
 from adem_bench.tasks.mme.scores import (
     HALVES,
     PERCEPTION,
@@ -35,6 +34,8 @@ from adem_bench.tasks.mme.scores import (
     MmeAnswer,
     metric_names,
     mme_scores,
+    mme_statistics,
+    with_mme_intervals,
 )
 
 RESULTS_FOLDER = "eval_tool"

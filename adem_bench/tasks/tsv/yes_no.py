@@ -24,8 +24,15 @@ from adem_bench.metrics.yes_no import (
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.benchmark import scored_records
-from adem_bench.tasks.mme.intervals import mme_statistics, with_mme_intervals
-from adem_bench.tasks.mme.scores import HALVES, SUBTASKS, MmeAnswer, metric_names, mme_scores
+from adem_bench.tasks.mme.scores import (
+    HALVES,
+    SUBTASKS,
+    MmeAnswer,
+    metric_names,
+    mme_scores,
+    mme_statistics,
+    with_mme_intervals,
+)
 from adem_bench.tasks.tsv.base import (
     VLMEVALKIT_SCORING,
     TsvOptions,
