@@ -56,7 +56,13 @@ CONTENTS = {
         "models/README",
         "trainers/README",
     ],
-    "Extending it": ["docs/plugins", "docs/own-methods", "docs/api", "docs/integrations"],
+    "Extending it": [
+        "docs/own-tasks",
+        "docs/own-methods",
+        "docs/plugins",
+        "docs/api",
+        "docs/integrations",
+    ],
     "The project": [
         "ARCHITECTURE",
         "CONTRIBUTING",

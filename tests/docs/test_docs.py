@@ -8,17 +8,14 @@ import importlib
 import inspect
 import re
 import shlex
-import sys
 import tomllib
 from dataclasses import fields
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
 import pytest
 from PIL import Image
 
-from adem_bench import registry
 from adem_bench.cards import (
     load_model_card,
     load_recipe_card,
@@ -41,6 +38,7 @@ DOCUMENTS = [
     *(ROOT / folder / "README.md" for folder in ("models", "tasks", "trainers", "results")),
 ]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 QUIRKS = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 RUN_FOLDER = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
@@ -102,6 +100,7 @@ def test_commands_parse_as_the_program_does(document, line, monkeypatch, tmp_pat
         names = [words[words.index("--model") + 1], *words[words.index("--tasks") + 1].split(",")]
         for kind, name in zip(("models", *["tasks"] * len(names)), names, strict=False):
             in_words = name.isupper() or name.endswith(".yaml") or name in TRAINED or ":" in name
+            in_words = in_words or "--include" in words  # a card of the reader's own folder
             assert in_words or (ROOT / kind / f"{name}.yaml").is_file(), name
     if command.name == "train" and "--recipe" in words:
         settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
@@ -288,9 +287,21 @@ def test_the_document_of_dependencies_names_all_of_them():
     assert sorted(brought) == sorted(project["optional-dependencies"])
 
 
-def test_the_readme_keeps_its_places_for_figures():
-    for name in ("adem-tiny", "speed"):
-        assert re.search(rf"^<!-- figures: {name} -->\n(.*\n)*?<!-- end -->$", README, re.MULTILINE)
+def test_documents_keep_their_places_for_figures():
+    for text, name in ((README, "adem-tiny"), (BENCHMARKS, "speed"), (BENCHMARKS, "training")):
+        assert re.search(rf"^<!-- figures: {name} -->\n(.*\n)*?<!-- end -->$", text, re.MULTILINE)
+
+
+def test_the_readme_is_short_and_names_every_benchmark_and_document():
+    assert len(README.splitlines()) <= 200
+    cards = {path.stem for path in (ROOT / "tasks").glob("*.yaml")}
+    for_training = {name for name in cards if name.endswith("instruction")}
+    assert cards - for_training <= set(re.findall(r"`(\w+)`", README))
+    for kind in ("hf", "openai", "vlmevalkit", "constant"):
+        assert f"`{kind}:" in README
+    documents = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS} - {"README.md"}
+    linked = set(re.findall(r"\]\(([^)#\s]+)", README))
+    assert documents - linked <= {"models/README.md", "trainers/README.md"}
 
 
 def test_the_readme_opens_with_the_two_commands():
@@ -340,25 +351,19 @@ def test_the_architecture_names_the_protocols_members():
         assert members <= set(re.findall(r"`(\w+)`", text)), protocol
 
 
+OWN_TASK = README.partition("## A task of your own")[2].partition("\n## ")[0]
+
+
 @pytest.fixture
 def short_answers(tmp_path, monkeypatch):
-    """The README's own task, installed as its package would be, with its card and two items."""
-    section = README.partition("## Your own task in code")[2].partition("\n## ")[0]
-    (code,), (entries,), (card,) = (blocks(section, kind) for kind in ("python", "toml", "yaml"))
-    (tmp_path / "short_answers.py").write_text(code, encoding="utf-8")
-    (tmp_path / "pets.yaml").write_text(card, encoding="utf-8")
-    groups = tomllib.loads(entries)["project"]["entry-points"]
-    points = [
-        EntryPoint(name, value, kind)
-        for kind, found in groups.items()
-        for name, value in found.items()
-    ]
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: [p for p in points if p.group == group]
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "short_answers", raising=False)
-    importlib.invalidate_caches()
+    """The README's own task, in the folder that its command includes, with two items of data."""
+    (code,), (card,), (command,) = (blocks(OWN_TASK, kind) for kind in ("python", "yaml", "sh"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "short_answers.py").write_text(code, encoding="utf-8")
+    (folder / "pets.yaml").write_text(card, encoding="utf-8")
+    assert "--include mine" in command
+    monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(folder))
     data = tmp_path / "data" / "pets"
     data.mkdir(parents=True)
     (data / "test.jsonl").write_text(
@@ -366,8 +371,7 @@ def short_answers(tmp_path, monkeypatch):
         '{"id": "2", "image": "a.png", "question": "How many?", "answer": "two"}\n'
     )
     Image.new("RGB", (8, 8)).save(data / "a.png")
-    yield build_task(str(tmp_path / "pets.yaml"), tmp_path / "data")
-    sys.modules.pop("short_answers", None)
+    return build_task("pets", tmp_path / "data")
 
 
 def test_the_readmes_own_task_has_every_member_of_the_protocol(short_answers):
@@ -408,14 +412,13 @@ def test_the_readmes_own_task_runs(short_answers, tmp_path):
 
 
 def test_the_readmes_own_task_is_short():
-    section = README.partition("## Your own task in code")[2].partition("\n## ")[0]
-    (code,) = blocks(section, "python")
+    (code,) = blocks(OWN_TASK, "python")
     assert len(code.splitlines()) <= 25
 
 
 def test_the_readmes_own_task_says_when_its_data_is_missing(short_answers, tmp_path):
     with pytest.raises(DataError, match="is missing"):
-        build_task(str(tmp_path / "pets.yaml"), tmp_path).fingerprint()
+        build_task("pets", tmp_path).fingerprint()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
