@@ -146,11 +146,17 @@ def chosen_card(
     Raises:
         CardError: there is no such card, or a field is wrong.
     """
-    card = load_model_card(name, [*overrides, f"dtype={dtype}"] if dtype else overrides)
+    card = load_model_card(name, overrides)
+    for option, field, value in (("--dtype", "dtype", dtype), ("--adapter", "adapter", adapter)):
+        if value is not None and field not in type(card).model_fields:
+            raise CardError(
+                f"{option}: model {card.name} is of kind {card.kind}, which has no {field}; leave "
+                "the option out"
+            )
+    if dtype is not None:
+        card = load_model_card(name, [*overrides, f"dtype={dtype}"])
     if adapter is None:
         return card
-    if "adapter" not in type(card).model_fields:
-        raise CardError(f"--adapter: model {card.name} is of kind {card.kind}, which has none")
     here = Path(adapter).expanduser()
     chosen = str(here.resolve()) if here.exists() else adapter
     return card.model_copy(update={"adapter": chosen})

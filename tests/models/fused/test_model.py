@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -230,3 +231,19 @@ def test_a_damaged_adapter_folder_is_told(parity, tmp_path, damage):
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_adapter(folder)
+
+
+def test_the_method_knows_the_prompts_of_released_adapters_alone(parity_card, parity, tmp_path):
+    published = read_adapter(parity / "checkpoint-19.pth")
+    write_adapter(tmp_path / "a", published.tensors, replace(published.settings, prompts={}))
+    source = f"{{path: {tmp_path / 'a'}, url: 'https://example.org/a'}}"
+    known = {"prompt_format": "CQM-A", "captions": False}
+    for override, expected in (
+        (f"adapters={{default: {source}}}", known),
+        (f"adapter={tmp_path / 'a'}", {}),
+        (f"adapters={{default: {{path: {tmp_path / 'a'}}}}}", {}),
+    ):
+        assert load(parity_card, override).training_prompts("scienceqa") == expected
+    stated = "prompts={scienceqa: {prompt_format: QCM-A}}"
+    chosen = load(parity_card, f"adapters={{default: {source}}}", stated)
+    assert chosen.training_prompts("scienceqa") == {"prompt_format": "QCM-A"}
