@@ -344,6 +344,22 @@ def test_every_field_of_a_manifest_is_described():
     assert keys <= documented("manifest.json")
 
 
+def test_places_that_the_architecture_names_exist():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+/[\w.]*|\w+/[\w/]+\.\w+)`", text)) - {"adem_bench/_cards/"}
+    rows = re.findall(r"^\| `(adem_bench/[\w/]+/)` \| (.+) \|$", text, re.MULTILINE)
+    named |= {folder + name for folder, row in rows for name in re.findall(r"`([\w/]+\.py)`", row)}
+    assert len(named) > 40
+    family = {"task.py", "files.py", "scores.py", "hub.py"}  # of one benchmark family or another
+    missing = [
+        name
+        for name in named
+        if not any((root / name).exists() for root in (ROOT, ROOT / "adem_bench"))
+        and not list((ROOT / "adem_bench").glob(f"*/**/{name}"))
+    ]
+    assert [name for name in missing if name.rpartition("/")[2] not in family] == []
+
+
 def test_the_architecture_names_the_protocols_members():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     for protocol in (Task, TrainingData, models_base.Model):
