@@ -70,7 +70,7 @@ def evaluate(
             `prompt_format`, as for `Evaluation`.
 
     Returns:
-        One outcome a task; none on any process but the first.
+        One outcome per task; none on any process but the first.
 
     Raises:
         AdemBenchError: a card, the data, the weights or the disk are at fault.

@@ -83,13 +83,13 @@ def _by_name(kind: CardKind, paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
-    """Return the cards of a kind in its folder of that name, and those that lie beside it."""
+    """Return the cards of a kind in its folder of that name, and those next to that folder."""
     loose = [path for path in sorted(folder.glob("*.yaml")) if _kind_of(path) == kind]
     return [*sorted((folder / kind).glob("*.yaml")), *loose]
 
 
 def _kind_of(path: Path) -> CardKind | None:
-    """Return what a card that lies in no folder of a kind is a card of, None for other files."""
+    """Return the kind of a card that is not in a kind's folder; None for other files."""
     fields = _parse_yaml(path)
     if "epochs" in fields:
         return "trainers"
@@ -111,7 +111,7 @@ def _plugin_folders(kind: CardKind) -> list[Path]:
         if spec is None or not spec.submodule_search_locations:
             raise CardError(
                 f"entry point {entry.name!r} of group {PLUGIN_GROUP} names {entry.value}, which is "
-                "no folder of an installed package; expected `package:folder`"
+                "not a folder of an installed package; expected `package:folder`"
             )
         folders += [Path(place) / inner / kind for place in spec.submodule_search_locations]
     return folders
@@ -382,7 +382,7 @@ def _index(target: list[Any], text: str, override: str) -> int:
     """Return the place in a list that one part of a dotted key names."""
     if not text.isdecimal() or int(text) >= len(target):
         known = ", ".join(str(index) for index in range(len(target)))
-        raise CardError(f"--set {override}: {text!r} is no place in the list; known: {known}")
+        raise CardError(f"--set {override}: {text!r} is not a place in the list; known: {known}")
     return int(text)
 
 

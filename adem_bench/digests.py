@@ -18,7 +18,7 @@ from typing import Any
 
 
 def digest(data: Any) -> str:
-    """Return 16 hexadecimal digits over JSON data; the order of an object's keys is no matter."""
+    """Return 16 hexadecimal digits over JSON data, whatever the order of an object's keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

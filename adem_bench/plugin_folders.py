@@ -70,7 +70,7 @@ def _run(file: Path) -> ModuleType:
     places = [str(file.parent)] if is_package else None
     spec = spec_from_file_location(name, file, submodule_search_locations=places)
     if spec is None or spec.loader is None:
-        raise CardError(f"{file}, of an included folder, is no Python module")
+        raise CardError(f"{file}, of an included folder, is not a Python module")
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -179,8 +179,8 @@ METHODS = Registry(
 recipe's `method.kind`."""
 
 METRICS = Registry("metric", "adem_bench.metrics", {})
-"""Functions of records that return one `Metric`; a task's card names those it wants besides the
-kind's own."""
+"""Functions of records that return one `Metric`; a task's card names those that it reports besides
+the kind's own."""
 
 DATA_SOURCES = Registry(
     "data source",

@@ -234,7 +234,8 @@ class ModelCard(Card):
 
         Args:
             data_root: Folder whose `weights/` they belong in; None for the default root.
-            progress: Returns, for a file's name, a context whose value is told the bytes.
+            progress: Returns, for a file's name, a context whose value is called with
+                the bytes so far.
 
         Raises:
             DownloadError: a file could not be fetched.
@@ -338,7 +339,7 @@ class RecipeCard(Card, Explained):
     warmup_epochs: float = Field(default=0.0, ge=0)
     """Epochs of linear warm-up; the rest is half a cosine."""
     base_learning_rate: float = Field(default=9e-3, gt=0)
-    """Learning rate for 256 samples a step (`--blr`): the peak is it times effective_batch/256."""
+    """Learning rate per 256 samples (`--blr`); the peak is it times effective_batch/256."""
     min_learning_rate: float = Field(default=0.0, ge=0)
     """Where the cosine ends."""
     weight_decay: float = Field(default=0.02, ge=0)
@@ -348,7 +349,7 @@ class RecipeCard(Card, Explained):
     max_grad_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this norm; not at all if empty, as published."""
     effective_batch: int = Field(default=32, ge=1)
-    """Samples an optimizer step, over all processes and accumulated micro-batches."""
+    """Samples per optimizer step, over all processes and accumulated micro-batches."""
     batch_size: int = Field(default=2, ge=1)
     """Rows of a micro-batch on one process; accumulation is derived from it."""
     precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"

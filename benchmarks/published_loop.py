@@ -1,7 +1,7 @@
-"""The published evaluation loop's work, written anew from its description, as a baseline.
+"""The published evaluation loop's work, written from scratch from its description, as a baseline.
 
 What it does and a good implementation need not: CLIP runs for every question, on zeros for
-those without image; keys and values of the visual memory are made anew in every layer at every
+those without image; keys and values of the visual memory are made again in every layer at every
 step; similarities are sorted whole; prompts are padded on the left to the longest of a batch in
 data-set order; attention is computed step by step; images are read between the batches.
 Source: ADEM-VL cec09b8 `adem/model.py`, `adem/adapter.py`, `eval_*.py`.

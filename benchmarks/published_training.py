@@ -1,8 +1,8 @@
-"""The published training step, written anew from its description, on raw state dicts.
+"""The published training step, written from scratch from its description, on raw state dicts.
 
 The yardstick of the trainer's parity test and the baseline of its benchmark: it imports nothing
 of the package. It is as wasteful as the original: CLIP runs on zeros for rows without image, keys
-and values of the visual memory are made anew in every layer, similarities are sorted whole,
+and values of the visual memory are made again in every layer, similarities are sorted whole,
 every position goes through the output head.
 Source: ADEM-VL cec09b8 `adem/model.py`, `adem/adapter.py`, `clip/model.py`, `engine.py`,
 `util/misc.py`, `util/datasets.py`.

@@ -32,7 +32,7 @@ CALLS = {
     "compare": ["compare", "a", "b"],
 }
 PICTURES = 50
-"""Distinct pictures; every question has its own file of one, so each is decoded anew."""
+"""Distinct pictures; every question has its own file of one, so each is decoded again."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Throughput and peak memory of a training step, beside a transcription of the published one.
+"""Throughput and peak memory of a training step, next to a transcription of the published one.
 
     python benchmarks/training.py [--samples 64] [--batch-size 2] [--log benchmarks/log.jsonl]
 
@@ -75,7 +75,7 @@ def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 
 def summary(variant: str, rounds: dict, arguments: argparse.Namespace) -> dict:
-    """Return the figures of a variant beside the published ones: medians over the rounds."""
+    """Return the figures of a variant next to the published ones: medians over the rounds."""
     from adem_bench.runner.manifest import hardware, versions
 
     def median(name: str, key: str) -> float:

@@ -36,7 +36,7 @@ def coco_caption(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request
 
 
 def mme(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
-    """Return two questions an image, 10 new tokens."""
+    """Return two questions per image, 10 new tokens."""
     draw = random.Random(2)
     return [
         Request(

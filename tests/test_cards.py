@@ -71,8 +71,8 @@ def test_every_packaged_recipe_is_valid_and_names_cards_that_are_there(path):
     [
         ("epcohs=3", "did you mean: epochs"),
         ("data.0.optoins=3", "unknown field 'data.0.optoins'; did you mean: options"),
-        ("data.7.limit=3", "'7' is no place in the list; known: 0"),
-        ("data.first.limit=3", "'first' is no place in the list"),
+        ("data.7.limit=3", "'7' is not a place in the list; known: 0"),
+        ("data.first.limit=3", "'first' is not a place in the list"),
         ("method.alhpa=3", "unknown field 'method.alhpa'; did you mean: alpha"),
         ("epochs=0", "field 'epochs'"),
         ("betas=[2,3]", "field 'betas.0'"),

@@ -210,7 +210,9 @@ def test_a_packages_cards_may_not_take_a_packaged_name(folder, monkeypatch):
     ):
         list_cards("tasks")
     points[:] = [EntryPoint("other", "no_such_package:own", "adem_bench.cards")]
-    with pytest.raises(CardError, match="names no_such_package:own, which is no folder of an inst"):
+    with pytest.raises(
+        CardError, match="names no_such_package:own, which is not a folder of an inst"
+    ):
         list_cards("tasks")
 
 

@@ -122,7 +122,7 @@ def make_scores(folder: Path, seed: int, log: Log) -> None:
 
 
 def card_of(folder: Path) -> Path:
-    """Return the model card that stands beside a model's folder."""
+    """Return the model card that is put next to a model's folder."""
     return folder.with_suffix(".yaml")
 
 

@@ -1,6 +1,6 @@
 """Make tests/fixtures/vlmevalkit: answers made up here, and what VLMEvalKit's code makes of them.
 
-Run where VLMEvalKit (commit e8e78f05) can be imported beside this package:
+Run where VLMEvalKit (commit e8e78f05) can be imported next to this package:
 
     LMUData=EMPTY_FOLDER python tools/vlmevalkit_goldens.py tests/fixtures/vlmevalkit
 """
@@ -427,7 +427,7 @@ def readings(draw: random.Random) -> dict[str, list[list[object]]]:
 
 
 def finite(value: object) -> object:
-    """Return JSON data without NumPy's types and without numbers that are none."""
+    """Return JSON data without NumPy's types and without values that are not numbers."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

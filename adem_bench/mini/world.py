@@ -82,7 +82,7 @@ class Scene:
     """All that an image shows."""
 
     things: tuple[Thing, ...] = ()
-    """In reading order, at most one a cell."""
+    """In reading order, at most one per cell."""
     lettering: Lettering | None = None
     place: str = ""
     """One of PLACES as the background; plain if empty."""

@@ -27,7 +27,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SCIENCE_SIZE, CAPTION_SIZE, MME_IMAGES = 300, 150, 20
 """Items of the val and test splits: problems, captioned images, images of each MME subtask."""
 TRAIN_MME_SUBTASK_SHARE = 16
-"""Each of the eight subtasks has two questions an image."""
+"""Each of the eight subtasks has two questions per image."""
 FIRST_ID = {"train": 1, "val": 1_000_001, "test": 2_000_001}
 """Ids of problems and captioned images, apart for each split as in the official files."""
 Json = dict[str, Any]

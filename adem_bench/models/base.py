@@ -27,7 +27,7 @@ class Budget:
     """Rows times the longest row's prompt and answer tokens."""
     rows: int
     ahead: int = 1
-    """Batches of which `prefetch` is told before it is their turn."""
+    """Batches that `prefetch` is given before it is their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +187,15 @@ def candidate_paths(path: str, card: ModelCard, data_root: Path | None) -> list[
     given = Path(path).expanduser()
     if given.is_absolute():
         return [given]
-    beside = [card.path.parent / given] if card.path else []
-    return [*beside, weights_folder(data_root) / given]
+    next_to_card = [card.path.parent / given] if card.path else []
+    return [*next_to_card, weights_folder(data_root) / given]
 
 
 def weights_path(path: str, card: ModelCard, data_root: Path | None) -> Path | None:
     """Return the file or folder that a card's `path` stands for, or None if it is nowhere.
 
     Args:
-        path: Absolute, below the home folder (`~/…`), beside the card, or below
+        path: Absolute, below the home folder (`~/…`), next to the card, or below
             `<data root>/weights`.
         card: The card that names it.
         data_root: None for `$ADEM_BENCH_DATA`, else `./data`.

@@ -87,7 +87,7 @@ class Constant(_Baseline):
 class Majority(_Baseline):
     """Answers every request with the most frequent right answer of the task.
 
-    It is shown the references (`fit`), so its score is the one to beat and no result.
+    It is shown the references (`fit`), so its score is the one to beat, not a result.
     """
 
     _text: str | None = None
@@ -100,8 +100,8 @@ class Majority(_Baseline):
     def _answer(self, request: Request) -> str:
         if self._text is None:
             raise CardError(
-                f"model {self.card.name} answers as a task's references do, and here is no task; "
-                "use it with `adem-bench run`"
+                f"model {self.card.name} answers as a task's references do, and there is no task "
+                "here; use it with `adem-bench run`"
             )
         return self._text
 

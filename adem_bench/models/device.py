@@ -28,7 +28,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise CheckpointError(
-            f"--device {name} is no device; use auto, cpu, cuda or cuda:N"
+            f"--device {name} is not a device; use auto, cpu, cuda or cuda:N"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs")

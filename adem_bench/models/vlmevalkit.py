@@ -28,7 +28,7 @@ from adem_bench.schemas import ModelCard, Strict
 
 FAILED = "Failed to obtain answer"
 """How VLMEvalKit's answers begin where there is none (its smp/file.py, INFER_FAIL_MSG)."""
-CHARACTERS_A_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 """For ordering only: the model's own tokenizer is out of reach."""
 
 
@@ -38,7 +38,7 @@ class VlmEvalKitOptions(Strict):
     source: str
     """Name of a model in VLMEvalKit's `supported_VLM`."""
     dataset: str | None = None
-    """Data set of VLMEvalKit that the model is told it is asked on; some answer otherwise then."""
+    """Data set of VLMEvalKit whose name the model is given; some models then answer differently."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the model's class that replace VLMEvalKit's own, for example `model_path`."""
 
@@ -60,7 +60,7 @@ class VlmEvalKitModel(Model):
 
     def length(self, request: Request) -> int:
         """Return a guess at the number of tokens, which orders requests."""
-        return len(request.prompt) // CHARACTERS_A_TOKEN + request.max_new_tokens
+        return len(request.prompt) // CHARACTERS_PER_TOKEN + request.max_new_tokens
 
     def budget(self) -> Budget:
         """Return one row at a time, which is all that VLMEvalKit's models take."""

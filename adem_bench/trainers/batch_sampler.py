@@ -140,7 +140,7 @@ def accumulation(effective_batch: int, batch_size: int, world_size: int) -> int:
     if effective_batch % (batch_size * world_size) == 0:
         return effective_batch // (batch_size * world_size)
     raise CardError(
-        f"effective_batch {effective_batch} is no multiple of batch_size {batch_size} times "
+        f"effective_batch {effective_batch} is not a multiple of batch_size {batch_size} times "
         f"{world_size} process{'es' if world_size > 1 else ''}; possible: "
         f"{_proposal(effective_batch, batch_size, world_size)}"
     )

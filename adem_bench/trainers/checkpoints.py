@@ -1,7 +1,8 @@
 """Training checkpoints: folders that appear whole or not at all; nothing in them is pickled.
 
 `checkpoints/step-00000400/` is an adapter folder (`--adapter` takes it) that also holds
-`optimizer.safetensors` and `state.json`. No random state is in it: see `plan.derived_seed`.
+`optimizer.safetensors` and `state.json`. No random state is in it: see
+`batch_sampler.derived_seed`.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def _read(folder: Path) -> TrainingState:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
-            "before, or start anew with --overwrite"
+            "before, or start from scratch with --overwrite"
         ) from error
 
 

@@ -59,7 +59,7 @@ class BatchReader(Dataset[ReadBatch]):
             examples: What the micro-batches index.
             image_size: Side of the squares in pixels.
             seed: Of the augmentation.
-            tokens_at_once: Most tokens of a part, pads included; None keeps micro-batches whole.
+            tokens_at_once: Most tokens of a part, padding included; None keeps micro-batches whole.
         """
         self._examples = examples
         self._image_size = image_size

@@ -1,4 +1,4 @@
-"""The training loop: micro-batches in, one report an optimizer step out.
+"""The training loop: micro-batches in, one report per optimizer step out.
 
 Source of the semantics: ADEM-VL cec09b8 `engine.py`, docs/method.md, section 8.
 """

@@ -1,8 +1,8 @@
-"""AdamW and its learning rate as published; gradients are added up once an optimizer step.
+"""AdamW and its learning rate as published; gradients are summed once per optimizer step.
 
 The tuned parameters are few (18 MB for 7B), so one sum of one flat tensor at the end of an
-accumulation window is all the traffic there is; DistributedDataParallel would want a bucket and
-a hook for each tensor, and to be told which ones a text-only batch leaves out.
+accumulation window is all the traffic there is; DistributedDataParallel would need a bucket and
+a hook for each tensor, and to know which ones a text-only batch leaves out.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Optimization:
 
         Args:
             learning_rate: Of this step.
-            figures: Numbers that all processes want the sum of; they travel along.
+            figures: Numbers to sum over all processes together with the gradients.
         """
         summed = self._exchange(figures)
         for group in self._optimizer.param_groups:

@@ -65,7 +65,7 @@ class Output:
 
         Args:
             identity: From `training_identity`.
-            overwrite: Whether to start anew, removing what a training left here.
+            overwrite: Whether to start from scratch, removing what a training left here.
 
         Raises:
             ResultsError: it belongs to another training, holds something else, is in use, or
@@ -74,8 +74,8 @@ class Output:
         if self._holds_something_else():
             left = sorted(entry.name for entry in self._entries())
             raise ResultsError(
-                f"{self.path} is no training output but holds {', '.join(left[:3])}; name another "
-                "--output"
+                f"{self.path} is not a training output: it holds {', '.join(left[:3])}; name "
+                "another --output"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -122,8 +122,8 @@ class Output:
         others = sorted(entry.name for entry in self._entries() if entry.name not in WRITTEN)
         if others:
             raise ResultsError(
-                f"{self.path} also holds {', '.join(others[:3])}, which no training wrote; move "
-                "that away, or name another --output"
+                f"{self.path} also holds {', '.join(others[:3])}, which training did not write; "
+                "move that away, or name another --output"
             )
         for entry in self._entries():
             if entry.is_dir() and not entry.is_symlink():
@@ -194,15 +194,15 @@ def training_identity(
     return {"recipe": fields, "model": dict(model), "data": dict(data)}
 
 
-def _changes(found: Any, wanted: Any, where: str = "") -> list[str]:
+def _changes(found: Any, expected: Any, where: str = "") -> list[str]:
     """Return one text for each place in which two JSON values differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
+    if isinstance(found, dict) and isinstance(expected, dict):
         return [
             change
-            for key in sorted({*found, *wanted})
-            for change in _changes(found.get(key), wanted.get(key), f"{where}.{key}".lstrip("."))
+            for key in sorted({*found, *expected})
+            for change in _changes(found.get(key), expected.get(key), f"{where}.{key}".lstrip("."))
         ]
-    return [] if found == wanted else [f"{where} {found} there, {wanted} here"]
+    return [] if found == expected else [f"{where} {found} there, {expected} here"]
 
 
 SCHEMA = 1
@@ -216,7 +216,7 @@ def training_manifest(
     Args:
         prepared: What was trained, and on what.
         timing: Seconds of the last call, and the step that it went on from.
-        counts: Skipped steps, losses that were no number, unreadable images.
+        counts: Skipped steps, losses that were not a number, unreadable images.
         processes: Number of processes.
     """
     facts = training_facts(prepared, processes)

@@ -48,7 +48,7 @@ class TrainingJob:
     overrides: tuple[str, ...] = ()
     """`key=value` settings of recipe fields."""
     overwrite: bool = False
-    """Whether to start anew, removing what a training left in the output."""
+    """Whether to start from scratch, removing what a training left in the output."""
     loggers: tuple[str, ...] = ("tensorboard",)
     """Where scalars go besides the log: `tensorboard`, `wandb`, `mlflow`."""
 

@@ -102,7 +102,7 @@ def test_an_answer_cannot_act_on_the_terminal(adem_bench):
     [
         (["--image", "gone.png", "Hi"], "File 'gone.png' does not exist"),
         (["--model", "adem-tniy", "Hi"], "unknown model 'adem-tniy'; did you mean: adem-tiny"),
-        (["--model", "majority", "Hi"], "here is no task"),
+        (["--model", "majority", "Hi"], "there is no task here"),
     ],
 )
 def test_mistakes_are_one_line(adem_bench, arguments, message):
@@ -172,5 +172,5 @@ def test_the_page_asks_the_model(pictures, monkeypatch):
         ask(None, " ", 5)
     lost = build_model(load_model_card("majority"), ModelOptions())
     ask = next(iter(demo_page.build_page(gradio, lost).fns.values())).fn
-    with pytest.raises(gradio.Error, match="here is no task"):
+    with pytest.raises(gradio.Error, match="there is no task here"):
         ask(None, "Hi", 5)

@@ -24,15 +24,15 @@ def card(tmp_path):
     )
 
 
-def test_a_path_is_found_beside_the_card_before_the_weights_folder(card, tmp_path):
+def test_a_path_is_found_next_to_the_card_before_the_weights_folder(card, tmp_path):
     assert weights_path("sqa.pth", card, tmp_path) is None
     below = tmp_path / "weights" / "sqa.pth"
     below.parent.mkdir()
     below.touch()
     assert weights_path("sqa.pth", card, tmp_path) == below
-    beside = tmp_path / "cards" / "sqa.pth"
-    beside.touch()
-    assert weights_path("sqa.pth", card, tmp_path) == beside
+    next_to_card = tmp_path / "cards" / "sqa.pth"
+    next_to_card.touch()
+    assert weights_path("sqa.pth", card, tmp_path) == next_to_card
 
 
 def test_absolute_and_home_paths_are_taken_as_they_are(card, tmp_path, monkeypatch):

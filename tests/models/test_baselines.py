@@ -52,7 +52,7 @@ def test_majority_writes_the_most_frequent_reference_as_a_task_would_read_it(ref
     assert loaded.describe()["answer"] == text
 
 
-def test_majority_studies_each_task_anew():
+def test_majority_is_fitted_to_each_task_again():
     loaded = model("majority")
     loaded.fit(samples("a", "a", "b"))
     loaded.fit(samples("b"))
@@ -60,7 +60,7 @@ def test_majority_studies_each_task_anew():
 
 
 def test_majority_without_a_task_says_so():
-    with pytest.raises(CardError, match="here is no task; use it with `adem-bench run`"):
+    with pytest.raises(CardError, match="there is no task here; use it with `adem-bench run`"):
         answer(model("majority"))
 
 

@@ -38,14 +38,14 @@ def test_another_training_is_refused_and_told_apart(tmp_path):
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ResultsError, match=r"no training output but holds thesis\.tex"):
+    with pytest.raises(ResultsError, match=r"not a training output: it holds thesis\.tex"):
         claim(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_overwriting_is_for_training_outputs_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ResultsError, match="is no training output"):
+    with pytest.raises(ResultsError, match="is not a training output"):
         claim(tmp_path, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -54,7 +54,7 @@ def test_overwriting_removes_nothing_that_training_did_not_write(tmp_path):
     claim(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ResultsError, match=r"also holds notes\.txt, which no training wrote"):
+    with pytest.raises(ResultsError, match=r"also holds notes\.txt, which training did not"):
         claim(tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").exists()
     assert (tmp_path / "checkpoints").is_dir()

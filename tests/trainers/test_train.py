@@ -213,7 +213,7 @@ def test_an_adapter_is_refused_on_another_language_model_of_its_shape(
 def test_mistakes_are_told_before_anything_is_written(train, tmp_path):
     cases = [
         ({"settings": {"epcohs": 3}}, CardError, "did you mean: epochs"),
-        ({"settings": {"batch_size": 3}}, CardError, "effective_batch 8 is no multiple"),
+        ({"settings": {"batch_size": 3}}, CardError, "effective_batch 8 is not a multiple"),
         ({"settings": {"shard_frozen_weights": True}}, CardError, "start with torchrun"),
         ({"settings": {"effective_batch": 64}}, CardError, "make no optimizer step of 64"),
         ({"settings": {"data.0.task": "mini_mme"}}, CardError, "no training data"),

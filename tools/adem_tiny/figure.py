@@ -1,4 +1,4 @@
-"""One figure of all logs: a loss curve for each stage, and the scores beside each other.
+"""One figure of all logs: a loss curve for each stage, and the scores next to each other.
 
 Drawn with Pillow, which the package needs anyway.
 """

@@ -176,7 +176,7 @@ class FrozenFiles:
             "vision.path": self.vision,
         }
         return {
-            # Absolute, since who reads them need not stand where this process does.
+            # Absolute: whoever reads them may run in another working directory.
             name: str(place.absolute() if isinstance(place, Path) else place)
             for name, place in found.items()
             if place is not None
@@ -191,7 +191,7 @@ class FrozenFiles:
 
     @cached_property
     def tokenizer(self) -> Path | None:
-        """`tokenizer.model`: as the card says, else in the model's folder or beside it.
+        """`tokenizer.model`: as the card says, else in the model's folder or next to it.
 
         Raises:
             CheckpointError: the one that the card names is missing.

@@ -161,7 +161,8 @@ class FusedCard(TorchModelCard):
 
         Args:
             data_root: Folder whose `weights/` they belong in; None for the default root.
-            progress: Returns, for a file's name, a context whose value is told the bytes.
+            progress: Returns, for a file's name, a context whose value is called with
+                the bytes so far.
 
         Raises:
             CheckpointError: as for `downloads`.

@@ -54,7 +54,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         layer = PackedLinear(torch.eye(16), None)
         return torch.equal(layer(torch.ones(2, 16)), torch.ones(2, 16))
     except (RuntimeError, AttributeError):
-        # The operators are PyTorch's own, but no promise: without them, all still works.
+        # The operators are PyTorch's own, but private: without them, all still works.
         return False
 
 

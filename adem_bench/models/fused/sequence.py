@@ -52,7 +52,7 @@ class TrainingRow:
 
     @property
     def labels(self) -> list[int]:
-        """One label a position, as the published loss reads them."""
+        """One label per position, as the published loss reads them."""
         start = min(self.supervised_from, len(self.ids))
         return [IGNORED_LABEL] * start + list(self.ids[start:])
 

@@ -80,7 +80,7 @@ class HubTokenizer:
 
 
 def tokenizer_file(folder: Path) -> Path | None:
-    """Return the `tokenizer.model` in a language model's folder or beside it; None without."""
+    """Return the `tokenizer.model` in a language model's folder or next to it, or None."""
     candidates = (folder / TOKENIZER_NAME, folder.absolute().parent / TOKENIZER_NAME)
     return next((file for file in candidates if file.is_file()), None)
 
@@ -103,6 +103,6 @@ def load_tokenizer(folder: Path | str, model_file: Path | None) -> Tokenizer:
         return HubTokenizer(AutoTokenizer.from_pretrained(str(folder)))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"no tokenizer for {folder}: expected tokenizer.model beside or in it, or the "
+            f"no tokenizer for {folder}: expected tokenizer.model in it or next to it, or the "
             "files of a transformers tokenizer"
         ) from error

@@ -18,15 +18,15 @@ IMAGE_FACTOR = 4
 """Patches of the image tower for each token that they become."""
 
 
-def batch_budget(config: Any, device: torch.device, bytes_a_number: int) -> Budget:
+def batch_budget(config: Any, device: torch.device, bytes_per_number: int) -> Budget:
     """Return the budget of a loaded model."""
     free = free_bytes(device) * SHARE
-    fits = int(free / token_bytes(config, bytes_a_number))
+    fits = int(free / token_bytes(config, bytes_per_number))
     most = MAX_TOKENS.get(device.type, MAX_TOKENS["cuda"])
     return Budget(tokens=max(MIN_TOKENS, min(most, fits)), rows=MAX_ROWS)
 
 
-def token_bytes(config: Any, bytes_a_number: int) -> int:
+def token_bytes(config: Any, bytes_per_number: int) -> int:
     """Return about how many bytes one token of a prompt takes.
 
     Keys and values of every layer stay; of one layer's intermediate values, some are there
@@ -41,7 +41,7 @@ def token_bytes(config: Any, bytes_a_number: int) -> int:
     inner = int(getattr(text, "intermediate_size", None) or 4 * width)
     cache = 2 * layers * kept_heads * head
     working = IMAGE_FACTOR * (4 * width + 3 * inner)
-    return (cache + working) * bytes_a_number
+    return (cache + working) * bytes_per_number
 
 
 def free_bytes(device: torch.device) -> int:

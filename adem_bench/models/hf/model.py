@@ -169,7 +169,7 @@ class HfModel(Model):
 
     def describe(self) -> Mapping[str, Any]:
         """Return names, sizes and precision for a manifest."""
-        # A folder's place is nobody's business but its machine's.
+        # Where a folder is on this machine is private.
         source = self._settings.source if self._files.revision else self._files.folder.name
         return {
             "name": self.card.name,

@@ -138,7 +138,7 @@ def _fetched(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfF
         looked = [str(place) for place in candidate_paths(options.source, card, data_root)]
         reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         raise CheckpointError(
-            f"model {card.name}: {options.source!r} is no folder (looked at "
+            f"model {card.name}: {options.source!r} is not a folder (looked at "
             f"{', '.join([options.source, *looked])}) and cannot be fetched from the Hugging Face "
             f"hub ({reason[:160]}); give a folder that save_pretrained wrote, or a hub's id"
         ) from error

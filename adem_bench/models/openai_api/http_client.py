@@ -16,11 +16,11 @@ from adem_bench import __version__
 
 CHUNK_BYTES = 1 << 16
 MAX_BYTES = 16 << 20
-"""More is no answer to a question."""
+"""A longer body is not an answer to a question."""
 
 
 class UnreachableError(Exception):
-    """No connection came about: nobody is there, or the name or the certificate is wrong."""
+    """No connection was made: no server is there, or the name or the certificate is wrong."""
 
 
 class BrokenOffError(Exception):

@@ -53,7 +53,7 @@ class ServedModel(Model):
     """A model behind an OpenAI-compatible server, with several requests in flight."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
-        """Read the card; nobody is asked yet.
+        """Read the card; no request is sent yet.
 
         Raises:
             CardError: an option is wrong, or the environment holds no key.
@@ -71,7 +71,7 @@ class ServedModel(Model):
         self._has_answered = False
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
-        """Count requests and failures anew: a manifest tells those of its task."""
+        """Count requests and failures from zero: a manifest reports those of its task."""
         self._counts.clear()
         self._reasons.clear()
 
@@ -96,7 +96,7 @@ class ServedModel(Model):
         """Return the answers, asking now for what was not asked ahead.
 
         Raises:
-            ServerError: there is no such server, or it refuses everything.
+            ServerError: the server cannot be reached, or it refuses every request.
         """
         futures = [self._take(request) for request in requests]
         return [future.result() for future in futures]
@@ -196,7 +196,7 @@ class ServedModel(Model):
         return self._settings.cost(prompt_tokens, answer_tokens)
 
     def fingerprint(self) -> str:
-        """Return a digest of server, model and what is sent; the weights are out of sight."""
+        """Return a digest of server, model and what is sent; the the weights cannot be read."""
         settings = self._settings
         seen = {
             "model": self._server.model,
@@ -208,10 +208,10 @@ class ServedModel(Model):
         return digest(seen)
 
     def warnings(self) -> Sequence[str]:
-        """Return whose word the weights are, and why samples failed."""
-        told = f"the weights behind {self._server.url} are the server's word for it"
+        """Return that the weights are unverified, and why samples failed."""
+        unverified = f"the weights behind {self._server.url} are known by the server's word only"
         common = self._reasons.most_common(COUNTED_REASONS)
-        return [told, *(f"{count} requests failed: {reason}" for reason, count in common)]
+        return [unverified, *(f"{count} requests failed: {reason}" for reason, count in common)]
 
     def describe(self) -> Mapping[str, Any]:
         """Return server, model, counts of this call's requests, and prices."""

@@ -25,12 +25,12 @@ class Gate:
         self._until = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Let nobody pass for so long from now."""
+        """Let no thread pass for so many seconds from now."""
         with self._lock:
             self._until = max(self._until, time.monotonic() + seconds)
 
     def wait(self) -> None:
-        """Return once the way is free."""
+        """Return once requests may be sent."""
         while (left := self._until - time.monotonic()) > 0:
             time.sleep(left)
 
@@ -77,7 +77,7 @@ def pause_s(headers: Mapping[str, str]) -> float:
 
 
 def _duration(text: str) -> float:
-    """Return seconds; 0 for what is no duration (a point in time, say)."""
+    """Return seconds; 0 for what is not a duration (a point in time, say)."""
     seconds = _number(text)
     if seconds is not None:
         return seconds if seconds < 1e9 else 0.0

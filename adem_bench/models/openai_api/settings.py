@@ -59,13 +59,13 @@ class ServedOptions(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Whom to ask, and with which key."""
+    """The server to ask, and the key for it."""
 
     model: str
     url: str
     """Without `/chat/completions`."""
     key: str = ""
-    """Empty for servers that want none."""
+    """Empty for servers that need none."""
 
     def __repr__(self) -> str:
         """Leave the key out."""
@@ -85,34 +85,36 @@ def find_server(card: ModelCard, options: ServedOptions) -> Server:
     """Return the server that a card names, with the key out of the environment.
 
     Raises:
-        CardError: the address is none, holds a password, or a key is missing.
+        CardError: the address is not valid or holds a password, or a key is missing.
     """
     placed = PLACED.fullmatch(options.source)
     model, url = placed.groups() if placed else (options.source, OPENAI_URL)
     behind = model.rpartition("@")[2]
     if not placed and "@" in model and (":" in behind or behind == "localhost"):
         raise CardError(
-            f"model {card.name}: {behind!r} is no address; expected MODEL@http://HOST:PORT/v1"
+            f"model {card.name}: {behind!r} is not an address; expected MODEL@http://HOST:PORT/v1"
         )
     address = _address(card, url)
     return Server(model, address, _key(card, options, address))
 
 
 def _address(card: ModelCard, url: str) -> str:
-    wanted = "expected MODEL@http://HOST:PORT/v1"
+    expected = "expected MODEL@http://HOST:PORT/v1"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise CardError(f"model {card.name}: the address is no URL ({error}); {wanted}") from error
+        raise CardError(
+            f"model {card.name}: the address is not a URL ({error}); {expected}"
+        ) from error
     if "@" in parts.netloc or parts.query or parts.fragment:
         # Not repeated in the message: it may hold a password.
         raise CardError(
             f"model {card.name}: the address holds a user, a password or a query; keys come from "
-            f"the environment alone (options.key_variable); {wanted}"
+            f"the environment alone (options.key_variable); {expected}"
         )
     if not host or re.search(r"\s", url):
-        raise CardError(f"model {card.name}: {url!r} is no address; {wanted}")
+        raise CardError(f"model {card.name}: {url!r} is not an address; {expected}")
     path = parts.path.rstrip("/").removesuffix(ENDPOINT) or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 

@@ -64,9 +64,9 @@ def test_a_folder_without_a_model_says_what_is_expected(tmp_path, load):
 
 def test_a_name_that_is_nowhere_names_every_place(load, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="'org/no-such-model' is no folder"):
+    with pytest.raises(CheckpointError, match="'org/no-such-model' is not a folder"):
         load("org/no-such-model")
-    with pytest.raises(CheckpointError, match="is no folder"):
+    with pytest.raises(CheckpointError, match="is not a folder"):
         load("./no such/folder/at all")
 
 

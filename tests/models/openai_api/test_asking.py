@@ -131,9 +131,9 @@ def test_addresses(source, url, name):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("m@localhost:8000", "'localhost:8000' is no address; expected MODEL@http://HOST:PORT"),
-        ("m@http://:80/v1", "is no address"),
-        ("m@http://host:port/v1", "the address is no URL"),
+        ("m@localhost:8000", "'localhost:8000' is not an address; expected MODEL@http://HOST:PORT"),
+        ("m@http://:80/v1", "is not an address"),
+        ("m@http://host:port/v1", "the address is not a URL"),
         ("m", "the environment variable OPENAI_API_KEY holds no key; set it"),
     ],
 )
@@ -191,5 +191,7 @@ def test_a_served_model_says_whose_word_its_weights_are(server, served):
     model = served()
     model.generate([Request("Hi")])
     assert model.describe()["answered_by"] == ["served-1"]
-    assert model.warnings() == [f"the weights behind {server.url} are the server's word for it"]
+    assert model.warnings() == [
+        f"the weights behind {server.url} are known by the server's word only"
+    ]
     assert said("x")["model"] == "served-1"

@@ -51,7 +51,7 @@ def read_adapter(path: Path) -> AdapterFile:
     """Read an adapter: a folder of ours, or a published `.pth`.
 
     Raises:
-        CheckpointError: missing, of no known format or method, or holding anything but plain data.
+        CheckpointError: missing, of an unknown format or method, or holding other than plain data.
     """
     if not path.exists():
         raise CheckpointError(f"adapter {path} does not exist")
@@ -148,9 +148,9 @@ def _method_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any
     methods: dict[str, type[Method]] = {name: METHODS.load(name) for name in METHODS.table()}
     found = next((name for name, method in methods.items() if method.recognises(tensors)), None)
     if found is None:
-        wanted = [f"{name} has {method.recognised_by}" for name, method in methods.items()]
+        described = [f"{name} has {method.recognised_by}" for name, method in methods.items()]
         raise CheckpointError(
-            f"{path} is not an adapter of a known method ({'; '.join(wanted)}): it has "
+            f"{path} is not an adapter of a known method ({'; '.join(described)}): it has "
             f"{', '.join(list(tensors)[:4]) or 'nothing'}, …"
         )
     return found

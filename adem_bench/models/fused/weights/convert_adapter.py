@@ -29,7 +29,7 @@ def convert_adapter(source: Path, target: Path, overwrite: bool = False) -> list
         Warnings, one line each: what the target's layout has no place for.
 
     Raises:
-        CheckpointError: the source is no adapter, or the target is refused.
+        CheckpointError: the source is not an adapter, or the target is refused.
         ResultsError: the target cannot be written; nothing of it is left.
     """
     adapter = read_adapter(source)

@@ -75,7 +75,7 @@ def convert_llama(
         Warnings, one line each: what the target lacks.
 
     Raises:
-        CheckpointError: the source is no LLaMA in either layout, or the target is refused.
+        CheckpointError: the source is not a LLaMA in either layout, or the target is refused.
         ResultsError: the target cannot be written; nothing of it is left.
     """
     if not source.is_dir():
@@ -93,7 +93,7 @@ def convert_llama(
             f"{CONFIG_NAME} with safetensors"
         )
     if tokenizer_file(source) is None:
-        lost.append(f"{source} has no {TOKENIZER_NAME} in it or beside it, so {target} has none")
+        lost.append(f"{source} has no {TOKENIZER_NAME} in it or next to it, so {target} has none")
     return lost
 
 
@@ -104,7 +104,7 @@ def _to_hugging_face(
     unknown = weights.unknown()
     if unknown:
         raise CheckpointError(
-            f"{source} holds {', '.join(unknown[:6])}, which no LLaMA of its size has"
+            f"{source} holds {', '.join(unknown[:6])}, which a LLaMA of its size does not have"
         )
     with whole(target) as folder:
         folder.mkdir()
@@ -182,9 +182,13 @@ def _published_weights(
         "unexpected": {n for n in found.keys() - expected.keys() if not n.endswith(COMPUTED)},
         "of another shape": {n for n, t in found.items() if expected.get(n, t.shape) != t.shape},
     }
-    told = [f"{what}: {', '.join(sorted(names)[:6])}" for what, names in problems.items() if names]
-    if told:
-        raise CheckpointError(f"{folder} is not what its {CONFIG_NAME} says; {'; '.join(told)}")
+    found_problems = [
+        f"{what}: {', '.join(sorted(names)[:6])}" for what, names in problems.items() if names
+    ]
+    if found_problems:
+        raise CheckpointError(
+            f"{folder} does not match its {CONFIG_NAME}; {'; '.join(found_problems)}"
+        )
     head_size = config.hidden_size // config.num_attention_heads
     published: dict[str, Tensor] = {}
     for tensor in llama_tensors(config.num_hidden_layers):

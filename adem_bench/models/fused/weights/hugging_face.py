@@ -39,7 +39,9 @@ def read_config(folder: Path) -> LlamaConfig:
         return LlamaConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{folder / CONFIG_NAME} makes no model: {reason}") from error
+        raise CheckpointError(
+            f"{folder / CONFIG_NAME} does not describe a model: {reason}"
+        ) from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -69,7 +71,7 @@ def _weight_files(folder: Path) -> list[str]:
         names = sorted({str(file) for file in files.values()})
         outside = [name for name in names if Path(name).name != name]
         if outside:
-            raise CheckpointError(f"{index}: {outside[0]!r} is no name of a file beside it")
+            raise CheckpointError(f"{index}: {outside[0]!r} is not the name of a file next to it")
         return names
     if (folder / WEIGHTS_NAME).is_file():
         return [WEIGHTS_NAME]
@@ -85,5 +87,5 @@ def _read_object(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{file} holds no JSON object")
+        raise CheckpointError(f"{file} does not hold a JSON object")
     return found

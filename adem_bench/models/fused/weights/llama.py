@@ -36,7 +36,7 @@ PARAMS_NAME = "params.json"
 def is_consolidated(folder: Path) -> bool:
     """Return whether a folder is in the published layout.
 
-    Some folders in Hugging Face's layout have a params.json too, with other weights beside it.
+    Some folders in Hugging Face's layout have a params.json too, next to other weights.
     """
     if not (folder / PARAMS_NAME).is_file():
         return False
@@ -69,7 +69,9 @@ class Consolidated:
             raise self._missing(error) from error
         except (TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as error:
             reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{folder / PARAMS_NAME} makes no model: {reason}") from error
+            raise CheckpointError(
+                f"{folder / PARAMS_NAME} does not describe a model: {reason}"
+            ) from error
         self._shapes: dict[str, torch.Size] = {
             name: parameter.shape for name, parameter in self.model.named_parameters()
         }
@@ -131,7 +133,7 @@ class Consolidated:
         except ValueError as error:
             raise CheckpointError(f"{file} is not JSON: {error}") from error
         if not isinstance(params, dict):
-            raise CheckpointError(f"{file} holds no JSON object")
+            raise CheckpointError(f"{file} does not hold a JSON object")
         if params.get("use_scaled_rope"):
             raise CheckpointError(
                 f"{file} asks for scaled rotary positions (use_scaled_rope), which are read from "
@@ -156,7 +158,7 @@ def _read_shard(file: Path) -> dict[str, Tensor]:
         is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6 and cannot be mapped
     shard = load_plain_data(file, mmap=is_zip)
     if not isinstance(shard, dict) or not all(isinstance(t, Tensor) for t in shard.values()):
-        raise CheckpointError(f"{file} holds no dict of tensors")
+        raise CheckpointError(f"{file} does not hold a dict of tensors")
     return shard
 
 

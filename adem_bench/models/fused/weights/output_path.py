@@ -26,13 +26,14 @@ def check_target(source: Path, target: Path, overwrite: bool, content: Sequence[
         content: Patterns of the names of all files that a result has; empty where it is one file.
 
     Raises:
-        CheckpointError: target and source lie in each other; the target exists, and is not to be
-            replaced, is not of the result's kind, or holds files that no result has.
+        CheckpointError: one of target and source contains the other; the target exists and is not
+            to be replaced, is not of the result's kind, or holds files that no result has.
     """
     ends, starts = target.resolve(), source.resolve()
     if ends.is_relative_to(starts) or starts.is_relative_to(ends):
         raise CheckpointError(
-            f"target {target} and source {source} lie in each other; name a target elsewhere"
+            f"of target {target} and source {source}, one contains the other; "
+            "name a target elsewhere"
         )
     if not target.exists():
         return

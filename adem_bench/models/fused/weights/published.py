@@ -46,8 +46,8 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} was not loaded: it is no torch file, or it holds pickled objects other than "
-            "tensors and plain data, which may run code"
+            f"{path} was not loaded: it is not a torch file, or it holds pickled objects other "
+            "than tensors and plain data, which may run code"
         ) from error
     except Exception as error:  # broken files raise nearly anything in PyTorch's reader
         raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
@@ -66,7 +66,7 @@ def read_published(path: Path) -> PublishedAdapter:
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.items():
         if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {name} is no tensor but {type(tensor).__name__}")
+            raise CheckpointError(f"{path}: {name} is a {type(tensor).__name__}, not a tensor")
         tensors[str(name).removeprefix(WRAPPER)] = tensor
     if model is data:
         return PublishedAdapter(tensors, {})

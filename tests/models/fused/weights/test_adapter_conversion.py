@@ -177,7 +177,7 @@ def test_a_training_checkpoint_is_an_adapter_folder_with_more_files(published, t
         ("checkpoint", "out.pth", "becomes an adapter folder"),
         ("checkpoint", "out.safetensors", "becomes an adapter folder"),
         ("folder", "out", r"becomes a published file.*ends in \.pth, not 'out'"),
-        ("folder", "folder/out.pth", "lie in each other"),
+        ("folder", "folder/out.pth", "one contains the other"),
         ("nowhere", "out", "does not exist"),
         ("nowhere.safetensors", "out.pth", "does not exist"),
         ("text.pth", "out", "text.pth"),

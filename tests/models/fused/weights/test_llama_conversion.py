@@ -67,7 +67,7 @@ def stored(folder) -> dict[str, torch.Tensor]:
 def test_from_consolidated_and_back(tmp_path, shards, groups):
     tensors = consolidated(tmp_path / "meta", shards=shards, groups=groups)
     (warning,) = convert_llama(tmp_path / "meta", tmp_path / "hf")
-    assert "has no tokenizer.model in it or beside it" in warning
+    assert "has no tokenizer.model in it or next to it" in warning
     expected = from_ours(tmp_path / "meta")
     torch.testing.assert_close(from_transformers(tmp_path / "hf"), expected, atol=0, rtol=0)
     convert_llama(tmp_path / "hf", tmp_path / "back")
@@ -79,7 +79,7 @@ def test_from_consolidated_and_back(tmp_path, shards, groups):
         one, other = ((tmp_path / f / name).read_text() for f in ("hf", "again"))
         if name == "config.json":
             one, other = ({**json.loads(text), "multiple_of": 0} for text in (one, other))
-            other.pop("ffn_dim_multiplier")  # 96 is no width that LLaMA's rule makes of 64
+            other.pop("ffn_dim_multiplier")  # 96 is not a width that LLaMA's rule makes of 64
         assert one == other
 
 
@@ -107,7 +107,7 @@ def test_the_published_folder_comes_back_as_it_was(parity, tmp_path):
     same(stored(tmp_path / "back"), weights)
     params = [json.loads((f / "params.json").read_text()) for f in (tiny, tmp_path / "back")]
     assert params[0] == params[1]
-    for folder in ("hf", "back"):  # it stands beside the published folder
+    for folder in ("hf", "back"):  # it is next to the published folder
         copied = (tmp_path / folder / "tokenizer.model").read_bytes()
         assert copied == (parity / "weights" / "tokenizer.model").read_bytes()
 
@@ -150,7 +150,7 @@ def test_an_index_that_leaves_its_folder_is_refused(tmp_path, name):
     data = json.loads(index.read_text())
     first = next(iter(data["weight_map"]))
     index.write_text(json.dumps(data | {"weight_map": data["weight_map"] | {first: name}}))
-    with pytest.raises(CheckpointError, match="is no name of a file beside it"):
+    with pytest.raises(CheckpointError, match="is not the name of a file next to it"):
         convert_llama(tmp_path / "hf", tmp_path / "other")
 
 
@@ -227,7 +227,7 @@ def damage_config(folder, **changes):
         ({"head_dim": 32}, "its heads are 32 wide"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "scaled"),
         ({"model_type": "opt"}, "model of type 'opt'"),
-        ({"hidden_size": 65}, "makes no model"),
+        ({"hidden_size": 65}, "does not describe a model"),
         ({"num_hidden_layers": 3}, r"missing: model\.layers\.2"),
         ({"num_hidden_layers": 1}, r"unexpected: model\.layers\.1"),
         ({"intermediate_size": 64}, r"of another shape: model\.layers\.0\.mlp\.down_proj"),
@@ -267,7 +267,7 @@ def test_a_damaged_hugging_face_folder_is_told(tmp_path, damage):
     message = {
         "weights": "is not a safetensors file",
         "config": r"config\.json is not JSON",
-        "list": "holds no JSON object",
+        "list": "does not hold a JSON object",
         "index": "has no weight_map",
         "none": r"has neither model\.safetensors nor .*transformers loads and saves",
         "both": "is in neither layout",
@@ -290,13 +290,13 @@ def test_a_damaged_hugging_face_folder_is_told(tmp_path, damage):
     [
         ("zip", "not a readable torch file"),
         ("pickle", "may run code"),
-        ("list", "holds no dict of tensors"),
+        ("list", "does not hold a dict of tensors"),
         ("missing", r"tensor or parameter 'layers\.1\.ffn_norm\.weight' is missing"),
-        ("unknown", r"holds layers\.2\.wq, which no LLaMA of its size has"),
+        ("unknown", r"holds layers\.2\.wq, which a LLaMA of its size does not"),
         ("shape", r"o_proj\.weight has shape \(3, 3\)"),
         ("scaled", "use_scaled_rope"),
         ("params", r"params\.json is not JSON"),
-        ("heads", r"params\.json makes no model"),
+        ("heads", r"params\.json does not describe a model"),
         ("no params", "is in neither layout"),
         ("shards", "do not fit together"),
     ],
@@ -340,7 +340,7 @@ def test_sources_and_targets_that_cannot_be_are_told(tmp_path):
         convert_llama(tmp_path / "nowhere", tmp_path / "hf")
     with pytest.raises(CheckpointError, match="file is a file; give the folder"):
         convert_llama(tmp_path / "file", tmp_path / "hf")
-    with pytest.raises(CheckpointError, match="lie in each other"):
+    with pytest.raises(CheckpointError, match="one contains the other"):
         convert_llama(tmp_path / "meta", tmp_path / "meta" / "hf")
     with pytest.raises(CheckpointError, match="is a file, and the result is a folder"):
         convert_llama(tmp_path / "meta", tmp_path / "file")

@@ -106,10 +106,10 @@ KNOWN = ("a.json", "part*.bin")
 @pytest.mark.parametrize(
     ("source", "target", "content", "message"),
     [
-        ("folder", "folder", KNOWN, "lie in each other"),
-        ("folder", "folder/deep", KNOWN, "lie in each other"),
-        ("folder/a.json", "folder", KNOWN, "lie in each other"),
-        ("folder/a.json", "folder/../folder/a.json", (), "lie in each other"),
+        ("folder", "folder", KNOWN, "one contains the other"),
+        ("folder", "folder/deep", KNOWN, "one contains the other"),
+        ("folder/a.json", "folder", KNOWN, "one contains the other"),
+        ("folder/a.json", "folder/../folder/a.json", (), "one contains the other"),
         ("file", "folder", (), "is a folder, and the result is a file"),
         ("folder", "file", KNOWN, "is a file, and the result is a folder"),
         ("file", "mixed", KNOWN, "also holds notes.txt, which --overwrite would remove"),

@@ -1,5 +1,5 @@
-"""A method of others: trained adapters in the vision blocks, a term before attention and one beside
-the feed-forward part in each decoder layer, a tensor that no gradient reaches, no image token."""
+"""A method of others: trained adapters in the vision blocks, a term before attention and one next
+to the feed-forward part in each layer, a tensor that no gradient reaches, no image token."""
 
 from __future__ import annotations
 
