@@ -1,14 +1,17 @@
-"""Where a model computes, and what the models that run here have in common."""
+"""Where a model computes, how much memory there is, and errors of memory."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from adem_bench.errors import CheckpointError, OutOfMemoryError
+from adem_bench.models.base import Budget
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -61,3 +64,50 @@ def memory_errors() -> Iterator[None]:
         if "can't allocate memory" in str(error):
             raise OutOfMemoryError(str(error)) from error
         raise
+
+
+MAX_ROWS = 64
+MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
+SHARE = 0.5
+"""Of what is free; the rest is for images, for what allocators waste, and for errors of this."""
+MIN_TOKENS = 512
+IMAGE_FACTOR = 4
+"""Patches of the image tower for each token that they become."""
+
+
+def batch_budget(config: Any, device: torch.device, bytes_per_number: int) -> Budget:
+    """Return the budget of a loaded model."""
+    free = free_bytes(device) * SHARE
+    fits = int(free / token_bytes(config, bytes_per_number))
+    most = MAX_TOKENS.get(device.type, MAX_TOKENS["cuda"])
+    return Budget(tokens=max(MIN_TOKENS, min(most, fits)), rows=MAX_ROWS)
+
+
+def token_bytes(config: Any, bytes_per_number: int) -> int:
+    """Return about how many bytes one token of a prompt takes.
+
+    Keys and values of every layer stay; of one layer's intermediate values, some are there
+    together.
+    """
+    text = config.get_text_config()
+    width = int(text.hidden_size)
+    heads = int(getattr(text, "num_attention_heads", 1))
+    kept_heads = int(getattr(text, "num_key_value_heads", None) or heads)
+    head = int(getattr(text, "head_dim", None) or width // heads)
+    layers = int(getattr(text, "num_hidden_layers", 1))
+    inner = int(getattr(text, "intermediate_size", None) or 4 * width)
+    cache = 2 * layers * kept_heads * head
+    working = IMAGE_FACTOR * (4 * width + 3 * inner)
+    return (cache + working) * bytes_per_number
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + unused)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not on every system
+        return 4 << 30

@@ -24,7 +24,7 @@ CONTRACT = Path(__file__).parent / "contract"
 def _taken_out(package: str) -> dict[str, ModuleType]:
     """Take a package, and what of ours rests on it, out of the imported modules."""
     ours = {
-        "vlmeval": "adem_bench.integrations.vlmevalkit.adapter",
+        "vlmeval": "adem_bench.integrations.vlmevalkit.model",
         "lmms_eval": "adem_bench.integrations.lmms_eval.model",
     }[package]
     names = [name for name in sys.modules if name == ours or name.partition(".")[0] == package]

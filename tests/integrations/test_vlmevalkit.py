@@ -26,7 +26,7 @@ QUESTION = "Is there {a} dog? Please answer yes or no."
 @pytest.fixture
 def adapter(vlmeval, recorder):
     """The adapter's class, on whichever VLMEvalKit there is."""
-    from adem_bench.integrations.vlmevalkit.adapter import AdemVL
+    from adem_bench.integrations.vlmevalkit.model import AdemVL
 
     return AdemVL
 

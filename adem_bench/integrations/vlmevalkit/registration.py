@@ -31,7 +31,7 @@ def register() -> list[str]:
     import vlmeval.vlm
     from vlmeval.config import supported_VLM
 
-    from adem_bench.integrations.vlmevalkit.adapter import AdemVL
+    from adem_bench.integrations.vlmevalkit.model import AdemVL
 
     # Where its `run.py --config FILE.json` looks for classes.
     vlmeval.vlm.AdemVL = AdemVL

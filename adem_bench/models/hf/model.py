@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adem_bench.images import open_rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import Budget, Model, ModelOptions
-from adem_bench.models.device import count_parameters, memory_errors, name_of, pick_device
-from adem_bench.models.hf.budget import batch_budget
+from adem_bench.models.device import (
+    batch_budget,
+    count_parameters,
+    memory_errors,
+    name_of,
+    pick_device,
+)
+from adem_bench.models.hf.chat import Prompts
 from adem_bench.models.hf.decoding import Decoded, decode, dictate
-from adem_bench.models.hf.images import ImagesAhead
 from adem_bench.models.hf.loading import load
-from adem_bench.models.hf.prompts import Prompts
 from adem_bench.models.hf.settings import HfCard, find_files, read_options
 from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+MAX_AHEAD = 64
+"""Decoded images that wait; twelve megapixels are 36 MB."""
+
+
+class ImagesAhead:
+    """Reads images before they are asked for."""
+
+    def __init__(self) -> None:
+        # PIL releases the interpreter lock while it decodes.
+        self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "image-reader")
+        self._pending: dict[Path, Future[Image]] = {}
+
+    def prefetch(self, paths: Iterable[Path]) -> None:
+        """Start reading images that `read` will be asked for."""
+        for path in paths:
+            if path not in self._pending and len(self._pending) < MAX_AHEAD:
+                self._pending[path] = self._pool.submit(open_rgb, path)
+
+    def read(self, paths: Iterable[Path]) -> dict[Path, Image | str]:
+        """Return every image, or why it cannot be read."""
+        found: dict[Path, Image | str] = {}
+        for path in paths:
+            if path in found:
+                continue
+            future = self._pending.pop(path, None) or self._pool.submit(open_rgb, path)
+            error = future.exception()
+            found[path] = str(error) if error else future.result()
+        return found
 
 
 def one_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions, build_model
-from adem_bench.models.hf.budget import MIN_TOKENS, batch_budget, token_bytes
+from adem_bench.models.device import MIN_TOKENS, batch_budget, token_bytes
 from adem_bench.models.hf.model import HfModel
 from adem_bench.records import Request
 
@@ -145,7 +145,7 @@ def test_the_budget_follows_memory_and_the_card(llava, folders, load, monkeypatc
     config = llava._network.config
     cache, working = 2 * 2 * 2 * 8, 4 * (4 * 32 + 3 * 64)
     assert token_bytes(config, 4) == (cache + working) * 4
-    module = "adem_bench.models.hf.budget.free_bytes"
+    module = "adem_bench.models.device.free_bytes"
     monkeypatch.setattr(module, lambda device: 2 * 1000 * token_bytes(config, 4))
     assert batch_budget(config, torch.device("cpu"), 4).tokens == 1000
     monkeypatch.setattr(module, lambda device: 0)
