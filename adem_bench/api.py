@@ -9,7 +9,7 @@ from typing import Any
 from adem_bench.runner.evaluate import Evaluation
 from adem_bench.runner.evaluate import evaluate as evaluate_all
 from adem_bench.runner.loop import Outcome
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.trainers.prepare import TrainingJob
 from adem_bench.trainers.train import Callback, TrainingOutcome
 from adem_bench.trainers.train import train as train_adapter

@@ -13,8 +13,10 @@ from typing import Any
 
 from adem_bench.errors import ResultsError
 
-WHOLE_FILE_BYTES = 64 << 20
-SAMPLES, SAMPLE_BYTES = 16, 1 << 20
+MAX_WHOLE_BYTES = 64 << 20
+"""Size up to which all of a file enters its digest."""
+PARTS, PART_BYTES = 16, 1 << 20
+"""What is read of a larger file for its digest."""
 
 
 def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
@@ -56,18 +58,18 @@ def write_json(path: Path, data: Any) -> None:
 def file_digest(path: Path) -> str:
     """Return 16 hexadecimal digits over a file's size and content.
 
-    Of files above 64 MiB, 16 evenly spaced samples of 1 MiB are read: retrained weights
+    Of files above 64 MiB, 16 evenly spaced parts of 1 MiB are read: retrained weights
     differ everywhere, and hashing 13 GB would cost more than many a run.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
+        if size <= MAX_WHOLE_BYTES:
             digest.update(stream.read())
         else:
-            for index in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
+            for index in range(PARTS):
+                stream.seek((size - PART_BYTES) * index // (PARTS - 1))
+                digest.update(stream.read(PART_BYTES))
     return digest.hexdigest()[:16]
 
 

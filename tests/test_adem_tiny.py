@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adem_bench.runner.evaluate import Evaluation, evaluate
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 
 FOLDER = Path(__file__).parents[1] / "models" / "adem-tiny"
 

@@ -16,7 +16,7 @@ from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.methods.adem import AdemSettings, AdemVl
 from adem_bench.models.fused.weights.adapter import stated_facts
 from adem_bench.records import Record, Request
-from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
 from adem_bench.schemas import (
     Card,
     RecipeCard,

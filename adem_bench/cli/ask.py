@@ -1,17 +1,94 @@
-"""`adem-bench ask`: one question to a model, the answer on standard output."""
+"""`adem-bench ask`: one question to a model, the answer on standard output.
+
+What `demo` has in common with it is here too: options, loading, asking.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from adem_bench.cli.options import warn
-from adem_bench.cli.question import answer, as_request, load_model, model_options
+from adem_bench.cli.options import data_root_option, set_option, warn
 from adem_bench.errors import printable_lines
+
+if TYPE_CHECKING:
+    from adem_bench.models.base import Model
+    from adem_bench.records import Request, Response
+
+F = TypeVar("F", bound=Callable[..., Any])
+BY_HAND = "by hand"
+"""Stands for a task where none is: ADEM-VL takes its default adapter."""
+
+
+def model_options(command: F) -> F:
+    """Add the options that choose a model and how it is loaded."""
+    options: tuple[Callable[[Any], Any], ...] = (
+        click.option("--model", required=True, metavar="NAME|CARD", help="Model to ask."),
+        data_root_option,
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+            help="Precision of the weights [default: the card's].",
+        ),
+        click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: none."),
+        set_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def load_model(given: dict[str, Any]) -> Model:
+    """Return the model that the options of `model_options` name, ready to be asked.
+
+    Raises:
+        AdemBenchError: the card or the weights are at fault.
+    """
+    from adem_bench.models.base import ModelOptions, build_model, chosen_card
+
+    # All settings are the model's here; `model.` in front is for who comes from `run`.
+    settings = [override.removeprefix("model.") for override in given["overrides"]]
+    card = chosen_card(given["model"], settings, given["dtype"], given["adapter"])
+    model = build_model(card, ModelOptions(given["device"], given["data_root"]))
+    model.load_adapter_for(BY_HAND, BY_HAND)
+    return model
+
+
+def as_request(model: Model, question: str, images: Sequence[Path], max_new_tokens: int) -> Request:
+    """Return a question in the wording that the model was tuned on, where it says so."""
+    from adem_bench.models.base import Instructed
+    from adem_bench.records import Request
+
+    # An argument that is not UTF-8 arrives with halves of characters, which no tokenizer takes.
+    whole = question.encode("utf-8", "replace").decode()
+    prompt = model.instruction(whole) if isinstance(model, Instructed) else whole
+    return Request(prompt, tuple(images), max_new_tokens)
+
+
+def answer(model: Model, request: Request) -> Response:
+    """Return the model's answer to one request.
+
+    Raises:
+        AdemBenchError: an image cannot be read, or there is no answer for another reason.
+    """
+    from adem_bench.errors import AdemBenchError, OutOfMemoryError
+
+    try:
+        (response,) = model.generate([request])
+    except OutOfMemoryError as error:
+        raise AdemBenchError(
+            "the question does not fit in memory; use a smaller --dtype (bfloat16), a smaller "
+            "image or a device with more memory"
+        ) from error
+    if response.error:
+        raise AdemBenchError(response.error)
+    return response
 
 
 @click.command()

@@ -62,8 +62,8 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     One row a model, one group of columns a task, with the samples it rests on. Runs of fewer
     samples than the split has are marked, and come without a rank after the whole ones.
     """
-    from adem_bench.results.finished import finished_runs
-    from adem_bench.results.formats import GROUPED, format_of, leaderboard_text
+    from adem_bench.results.leaderboard.formats import GROUPED, format_of, leaderboard_text
+    from adem_bench.results.runs import finished_runs
 
     form = options["form"] or (format_of(output) if output else "table")
     if form == "long":
@@ -73,7 +73,7 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     runs, warnings = ([], []) if missing else finished_runs(results)
     warn(warnings)
     if form == "long":
-        from adem_bench.results.formats.spreadsheet import leaderboard_long
+        from adem_bench.results.leaderboard.formats.exports import leaderboard_long
 
         _write(leaderboard_long(runs), output, len(runs), "run")
         return
@@ -83,7 +83,7 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
         options["all_metrics"] = form in GROUPED
     board = _board(runs, options)
     if form == "table" and output is None:
-        from adem_bench.results.formats.terminal import show_leaderboard
+        from adem_bench.results.leaderboard.formats.terminal import show_leaderboard
         from adem_bench.results.table import console
 
         show_leaderboard(board, bool(options["intervals"]), console())
@@ -102,9 +102,8 @@ def _refuse(options: dict[str, Any]) -> None:
 
 
 def _board(runs: Any, options: dict[str, Any]) -> Any:
-    from adem_bench.results.leaderboard import build_leaderboard
-    from adem_bench.results.published import published_rows
-    from adem_bench.results.view import View
+    from adem_bench.results.leaderboard.build import View, build_leaderboard
+    from adem_bench.results.leaderboard.published import published_rows
 
     tasks = tuple(name.strip() for name in (options["tasks"] or "").split(",") if name.strip())
     view = View(options["all_metrics"], tasks, options["models"], options["sort"])

@@ -67,8 +67,8 @@ def report(
     network. Prompts and images are shown where the data is at hand.
     """
     from adem_bench.files import write_atomically
-    from adem_bench.results.opened import open_runs
     from adem_bench.results.report.page import report_parts, report_pieces, write_plots
+    from adem_bench.results.runs import open_runs
 
     opened, warnings = open_runs(runs)
     warn(warnings)

@@ -13,7 +13,7 @@ from adem_bench.cli.options import data_root_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adem_bench.results.differences import Change, Differences, RecordChange
+    from adem_bench.results.rerun_diff import Change, Differences, RecordChange
 
 DIFFERENT = 1
 MAX_SHOWN = 60

@@ -114,14 +114,14 @@ def run(**given: Any) -> int:
 
 def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
     """Log a run; return the loggers that are good for another one."""
-    from adem_bench.results.logged import log_run
+    from adem_bench.results.log_run import log_run
 
     return log_run(outcome.folder, outcome.result, loggers, lambda warning: warn([warning]))
 
 
 def _evaluation(given: dict[str, Any]) -> Evaluation:
     from adem_bench.runner.evaluate import Evaluation
-    from adem_bench.runner.run_key import RunOptions
+    from adem_bench.runner.manifest import RunOptions
 
     tasks = tuple(name.strip() for name in given["tasks"].split(",") if name.strip())
     if not tasks:

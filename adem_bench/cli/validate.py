@@ -27,10 +27,10 @@ def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
     code = 0
     for run in runs:
         validation = validate_run(run, data_root)
-        for finding in validation.findings:
+        for finding in validation.issues:
             click.echo(printable(str(finding)))
         warn(f"{run}: not checked: {reason}" for reason in validation.unchecked)
-        if validation.findings:
+        if validation.issues:
             code = FOUND
         else:
             plural = "" if validation.records == 1 else "s"

@@ -1,13 +1,21 @@
-"""What a logger does, and what it is told of the run that it logs."""
+"""What a logger does, what it is given of the run that it logs, and what the run's folder keeps.
+
+`loggers.json` of a run's folder holds under which ids loggers know the run and what they were
+given, so that a resumed run goes on under the same id and no figure is logged twice.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Protocol
+from typing import Any, Protocol
 
+from adem_bench.files import write_json
 from adem_bench.records import Json
+
+LEDGER_NAME = "loggers.json"
 
 
 class Logger(Protocol):
@@ -48,3 +56,44 @@ def shareable(facts: Json) -> Json:
     windows = PureWindowsPath(facts)
     is_path = PurePosixPath(facts).is_absolute() or windows.is_absolute() or facts[:1] == "~"
     return windows.name if is_path else facts  # a Windows path's parts may end in either slash
+
+
+class Ledger:
+    """`loggers.json` of one folder; a file that cannot be read is as good as none."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; nothing is touched before something is kept."""
+        self._path = folder / LEDGER_NAME
+
+    def run_id(self, logger: str) -> str | None:
+        """Return the id under which a logger knows the run."""
+        found = self._entry(logger).get("id")
+        return found if isinstance(found, str) else None
+
+    def told(self, logger: str) -> Mapping[str, Any]:
+        """Return the final scalars that a logger was told last."""
+        found = self._entry(logger).get("scalars")
+        return found if isinstance(found, dict) else {}
+
+    def keep_id(self, logger: str, run_id: str) -> None:
+        """Keep the id of a run."""
+        self._keep(logger, {"id": run_id})
+
+    def keep_told(self, logger: str, scalars: Mapping[str, float]) -> None:
+        """Keep the final scalars that a logger was told."""
+        self._keep(logger, {"scalars": dict(scalars)})
+
+    def _keep(self, logger: str, more: Mapping[str, Any]) -> None:
+        entry = {**self._entry(logger), **more}
+        write_json(self._path, {**self._entries(), logger: entry})
+
+    def _entry(self, logger: str) -> dict[str, Any]:
+        entry = self._entries().get(logger)
+        return entry if isinstance(entry, dict) else {}
+
+    def _entries(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adem_bench.loggers.base import LoggedRun
-from adem_bench.loggers.state import Ledger
+from adem_bench.loggers.base import Ledger, LoggedRun
 from adem_bench.records import Json
 
 NAME, EXPERIMENT = "mlflow", "adem-bench"

@@ -6,8 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 
-from adem_bench.loggers.base import LoggedRun
-from adem_bench.loggers.state import Ledger
+from adem_bench.loggers.base import Ledger, LoggedRun
 
 NAME, PROJECT = "wandb", "adem-bench"
 

@@ -48,6 +48,31 @@ def name_of(device: torch.device) -> str:
 
 
 @contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers and its hub from drawing bars, even into files, for a second's work.
+
+    What the caller had switched on or off is as before afterwards.
+    """
+    import transformers
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    bars = transformers.utils.logging
+    were_drawn, hub_was_quiet = bars.is_progress_bar_enabled(), are_progress_bars_disabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_drawn:
+            bars.enable_progress_bar()
+        # Switching transformers' bars switches the hub's too.
+        (disable_progress_bars if hub_was_quiet else enable_progress_bars)()
+
+
+@contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn every way in which memory runs out into one error.
 

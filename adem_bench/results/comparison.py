@@ -12,7 +12,7 @@ from adem_bench.errors import ResultsError
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference, adjusted, paired_differences
 from adem_bench.records import Record
-from adem_bench.results.opened import OpenedRun, own_statistics, unusable
+from adem_bench.results.runs import OpenedRun, own_statistics, unusable
 
 MUST_AGREE = {
     "task": "task",
@@ -99,7 +99,7 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     statistics = [_statistics(run, shared) for run in runs]
     everywhere = set.intersection(*(set(one.formulas) for one in statistics))
     names = [name for name in statistics[0].formulas if name in everywhere]
-    wanted = runs[0].run.result.headline
+    wanted = runs[0].result.headline
     headline = wanted if wanted in names else names[0]
     groups = [name for name in names if name != headline and "." not in name]
     places = list(combinations(range(len(runs)), 2))
@@ -132,7 +132,7 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
 def _check(runs: Sequence[OpenedRun]) -> None:
     if len(runs) < 2:
         raise ResultsError("a comparison needs at least two runs")
-    folders = [run.run.folder.resolve() for run in runs]
+    folders = [run.folder.resolve() for run in runs]
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
         raise ResultsError(f"{twice[0]} is given twice; a run cannot be compared with itself")
@@ -196,7 +196,7 @@ def _undefined(
     runs: Sequence[OpenedRun], statistics: Sequence[Statistics], names: Sequence[str]
 ) -> Iterator[str]:
     """Yield the metrics that the runs have and the shared samples do not define."""
-    had = {m.name for run in runs for m in run.run.result.metrics if m.value is not None}
+    had = {m.name for run in runs for m in run.result.metrics if m.value is not None}
     lacking = [
         name
         for name in names
@@ -212,7 +212,7 @@ def _statistics(run: OpenedRun, shared: Sequence[str]) -> Statistics:
     records = [run.records[sample_id] for sample_id in shared]
     statistics = own_statistics(run, records)
     if len(statistics.units) == 0:
-        raise unusable(run.run.folder, "its records have nothing that its task scores")
+        raise unusable(run.folder, "its records have nothing that its task scores")
     return statistics
 
 

@@ -13,8 +13,9 @@ from adem_bench.errors import printable
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
-from adem_bench.results.opened import OpenedRun, labels, letters
+from adem_bench.results.runs import OpenedRun
 from adem_bench.results.table import grid
+from adem_bench.results.variants import labels, letters
 
 MAX_LENGTH = 60
 HEADER = ("metric", "runs", "first", "second", "difference", "95% interval", "p", "Holm p")
@@ -39,11 +40,11 @@ def show_comparison(
         most: Disagreements to show for each pair.
     """
     names = letters(runs)
-    result = runs[0].run.result
+    result = runs[0].result
     title = f"{result.task}, split {result.split}: {counted(comparison.samples, 'samples')}"
     out.print(Text(printable(title)))
     rows = [
-        (name, label, str(run.run.folder))
+        (name, label, str(run.folder))
         for name, label, run in zip(names, labels(runs), runs, strict=True)
     ]
     grid(out, ("run", "model", "folder"), rows)
@@ -64,10 +65,10 @@ def comparison_json(comparison: Comparison, runs: Sequence[OpenedRun]) -> dict[s
     """Return the comparison as JSON; figures are in the metrics' units, unrounded."""
     return {
         "schema": 1,
-        "task": runs[0].run.result.task,
-        "split": runs[0].run.result.split,
+        "task": runs[0].result.task,
+        "split": runs[0].result.split,
         "runs": [
-            {"name": name, "model": label, "folder": str(run.run.folder)}
+            {"name": name, "model": label, "folder": str(run.folder)}
             for name, label, run in zip(letters(runs), labels(runs), runs, strict=True)
         ],
         "headline": comparison.headline,

@@ -127,7 +127,7 @@ class RunFolder:
     def manifest(self) -> Any:
         """Return the manifest of the finished run that is here; None if there is none."""
         path = self.path / MANIFEST
-        return read_json(path) if path.exists() else None
+        return read_run_file(path) if path.exists() else None
 
     def finish(
         self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
@@ -162,7 +162,7 @@ class RunFolder:
         self._lock.release()
 
 
-def read_json(path: Path) -> Any:
+def read_run_file(path: Path) -> Any:
     """Return what a JSON file of a run folder holds.
 
     Raises:

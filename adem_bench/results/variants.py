@@ -1,4 +1,4 @@
-"""Which runs share a row of a leaderboard, and what a row is called.
+"""What runs are called: which share a row of a leaderboard, and what tells them apart elsewhere.
 
 Nothing that was measured in two ways may pass for one model: a blind run, another adapter, an
 overridden setting, retrained weights or another prompt format each get their own row and name.
@@ -21,7 +21,7 @@ from adem_bench.cards import (
     model_card_fields,
 )
 from adem_bench.errors import CardError
-from adem_bench.results.finished import FinishedRun
+from adem_bench.results.runs import FinishedRun, OpenedRun
 from adem_bench.schemas import FORMER, TaskCard
 
 NEUTRAL_OPTIONS = ("batch_size", "limit", "seed")
@@ -196,3 +196,47 @@ def _tell_apart(
                     tags[id(variant)] |= set(variant.runs[place].prompt) - shared
         for variant, _ in alike:
             variant.tags = (*variant.tags, *sorted(tags[id(variant)]))
+
+
+def labels(runs: Sequence[OpenedRun]) -> list[str]:
+    """Return the runs' models, in order, each with what sets it apart from the others.
+
+    A run of fewer samples, or with other options of its task, is never called as the plain one.
+    """
+    tags = [_tags(run) for run in runs]
+    options = [_options(run) for run in runs]
+    found = []
+    for place, run in enumerate(runs):
+        same = [
+            other
+            for other in range(len(runs))
+            if other != place
+            and (runs[other].model, tags[other]) == (run.model, tags[place])
+            and runs[other].result.task == run.result.task
+        ]
+        apart = {fact for other in same for fact in options[place] - options[other]}
+        alike = any(options[other] == options[place] for other in same)
+        facts = [*tags[place], *sorted(apart), *([run.folder.name] if alike else [])]
+        found.append(f"{run.model} [{', '.join(facts)}]" if facts else run.model)
+    return found
+
+
+def _tags(run: OpenedRun) -> tuple[str, ...]:
+    (variant,) = variants_of([run.run])
+    limit = run.run.options.get("limit")
+    return (*variant.tags, *([f"limit={limit}"] if limit else []))
+
+
+def _options(run: OpenedRun) -> set[str]:
+    identity = run.manifest.get("identity", {})
+    settings = {**identity.get("task_options", {}), **identity.get("prompt_settings", {})}
+    return {f"{name}={value}" for name, value in settings.items()}
+
+
+def letters(runs: Sequence[OpenedRun]) -> list[str]:
+    """Return short names for runs, in order: A, B, and A1 after Z."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return [
+        alphabet[place % 26] + (str(place // 26) if place >= 26 else "")
+        for place in range(len(runs))
+    ]

@@ -15,7 +15,7 @@ from adem_bench.models.base import Baseline, Model, ModelOptions, build_model, c
 from adem_bench.records import Json
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.tasks.base import Task, build_task
 
 MATCHED = "matched"

@@ -15,8 +15,14 @@ from adem_bench.records import Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
 from adem_bench.runner.batching import Backoff, Item, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun
-from adem_bench.runner.manifest import build_manifest, now, spent
-from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.manifest import (
+    RunOptions,
+    build_manifest,
+    now,
+    run_folder_path,
+    run_identity,
+    spent,
+)
 from adem_bench.tasks.base import Task
 
 NO_LOGPROBS = (
@@ -65,7 +71,7 @@ def run_task(
     path = run_folder_path(results, model, identity)
     shared = processes.new_run()
     with RunFolder(path, processes.rank) as folder:
-        run = _Run(model, task, options, folder, shared)
+        run = _TaskRun(model, task, options, folder, shared)
         if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
@@ -127,7 +133,7 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
     )
 
 
-class _Run:
+class _TaskRun:
     """The parts of `run_task` that share its arguments."""
 
     def __init__(

@@ -1,4 +1,8 @@
-"""`manifest.json`: what a run was made of, so that it can be judged and repeated."""
+"""What a run is made of: what makes two runs the same run, and what `manifest.json` says.
+
+Only runs of one identity may continue each other's records; the manifest says more, so that a
+run can be judged and repeated.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,20 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
 import adem_bench
 from adem_bench.cards import as_mapping
+from adem_bench.digests import stable_fields
 from adem_bench.models.base import Model, Priced
 from adem_bench.records import Json, Record
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.results.run_folder import run_place
 from adem_bench.tasks.base import Task
 
 SCHEMA = 1
@@ -25,6 +32,51 @@ PACKAGES = (
     "torch", "transformers", "open_clip_torch", "sentencepiece", "safetensors",
     "numpy", "pillow", "pycocoevalcap", "pandas",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a task is to be run."""
+
+    FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
+    """Always in a run's identity; a later field only off its default (`digests.py`)."""
+    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh"})
+    """Never in it: records do not depend on them."""
+    limit: int | None = None
+    """Only the first so many samples; the result is then marked as a subset."""
+    blind: bool = False
+    """Whether images are withheld from the model."""
+    batch_size: int | None = None
+    """Rows answered together; None lets the model's budget decide."""
+    seed: int = 0
+    fresh: bool = False
+    """Whether earlier records of the same run are thrown away."""
+
+
+def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
+    """Return everything that records depend on; batch size and processes are not among it.
+
+    Runs are found again by it, also by later versions. What follows belongs to it for good, in
+    this form; more comes in through `RunOptions`, a card's options or a fingerprint, and only
+    where it is off its default.
+    """
+    chosen = stable_fields(options)
+    return {
+        "model": model.fingerprint(),
+        "task": task.card.name,
+        "task_kind": task.card.kind,
+        "task_version": task.card.version,
+        "task_options": dict(task.card.options),
+        "split": task.card.split,
+        "prompt_settings": dict(task.prompt_settings()),
+        "data": task.fingerprint(),
+        **{name: chosen[name] for name in chosen if name not in options.WITHOUT_EFFECT},
+    }
+
+
+def run_folder_path(root: Path, model: Model, identity: Mapping[str, Json]) -> Path:
+    """Return `ROOT/MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`."""
+    return root / run_place(model.card.name, identity)
 
 
 def now() -> str:

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from adem_bench.cards import find_card, model_card_of
 from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError
 from adem_bench.models.base import Model, ModelOptions, build_model
-from adem_bench.results.differences import Differences, differences
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_json
+from adem_bench.results.rerun_diff import Differences, differences
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_run_file
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, evaluate_model, own_device
-from adem_bench.runner.run_key import RunOptions, run_folder_path, run_identity
+from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
@@ -76,7 +76,7 @@ def _manifest(run: Path) -> Any:
             f"{run} is no finished run: {', '.join(missing)} missing; expected a folder that "
             "`adem-bench run` wrote"
         )
-    manifest = read_json(run / MANIFEST)
+    manifest = read_run_file(run / MANIFEST)
     wrong = next(problems(ManifestFile, manifest), None)
     if wrong:
         raise ResultsError(f"{run / MANIFEST}: {wrong}; `adem-bench validate {run}` says all")

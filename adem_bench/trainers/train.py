@@ -24,7 +24,7 @@ from adem_bench.records import Json
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import evaluate_model, own_device
 from adem_bench.runner.loop import Outcome
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, build_task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts

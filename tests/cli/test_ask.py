@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from adem_bench.cards import load_model_card
-from adem_bench.cli import demo_page
+from adem_bench.cli import demo as demo_page
 from adem_bench.errors import AdemBenchError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.model import FusedModel

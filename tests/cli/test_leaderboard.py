@@ -7,7 +7,7 @@ import json
 import pytest
 
 from adem_bench.records import Metric, Result
-from adem_bench.results.frames import COLUMNS
+from adem_bench.results.dataframe import COLUMNS
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import yaml
 
 import adem_bench
 from adem_bench.cli import main
-from adem_bench.loggers.state import LEDGER_NAME
+from adem_bench.loggers.base import LEDGER_NAME
 from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Result
-from adem_bench.results.logged import log_run
+from adem_bench.results.log_run import log_run
 from adem_bench.trainers.train import NullCallback
 
 pytestmark = [

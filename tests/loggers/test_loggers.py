@@ -9,9 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from adem_bench.errors import AdemBenchError
 from adem_bench.loggers import multi as chosen
-from adem_bench.loggers.base import LoggedRun, shareable
+from adem_bench.loggers.base import LEDGER_NAME, LoggedRun, shareable
 from adem_bench.loggers.multi import Known, Loggers, check_loggers
-from adem_bench.loggers.state import LEDGER_NAME
 
 
 def refuse(message: str) -> None:

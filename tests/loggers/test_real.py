@@ -7,9 +7,8 @@ import os
 
 import pytest
 
-from adem_bench.loggers.base import LoggedRun
+from adem_bench.loggers.base import Ledger, LoggedRun
 from adem_bench.loggers.multi import Loggers
-from adem_bench.loggers.state import Ledger
 
 
 def refuse(message: str) -> None:

@@ -7,7 +7,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.base import Baseline, ModelOptions, build_model
 from adem_bench.records import Request, Sample
 from adem_bench.runner.evaluate import Evaluation, evaluate
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.tasks.base import build_task
 
 

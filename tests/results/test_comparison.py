@@ -8,7 +8,8 @@ from adem_bench.errors import ResultsError
 from adem_bench.metrics.paired import MCNEMAR, mcnemar
 from adem_bench.records import Record
 from adem_bench.results.comparison import compare_runs, is_significant
-from adem_bench.results.opened import labels, letters, open_run
+from adem_bench.results.runs import open_run
+from adem_bench.results.variants import labels, letters
 from support.run_writer import choice, write_run
 
 

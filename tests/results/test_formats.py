@@ -13,15 +13,14 @@ import pytest
 from rich.console import Console
 
 from adem_bench.records import Metric
-from adem_bench.results.finished import finished_runs
-from adem_bench.results.formats import FORMATS, leaderboard_text
-from adem_bench.results.formats.latex import tex
-from adem_bench.results.formats.spreadsheet import inert, leaderboard_long
-from adem_bench.results.formats.terminal import show_leaderboard
-from adem_bench.results.frames import COLUMNS
-from adem_bench.results.leaderboard import build_leaderboard
-from adem_bench.results.published import PublishedRow
-from adem_bench.results.view import View
+from adem_bench.results.dataframe import COLUMNS
+from adem_bench.results.leaderboard.build import View, build_leaderboard
+from adem_bench.results.leaderboard.formats import FORMATS, leaderboard_text
+from adem_bench.results.leaderboard.formats.exports import inert, leaderboard_long
+from adem_bench.results.leaderboard.formats.latex import tex
+from adem_bench.results.leaderboard.formats.terminal import show_leaderboard
+from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.runs import finished_runs
 
 HOSTILE = [
     '=HYPERLINK("http://evil.example","x")',

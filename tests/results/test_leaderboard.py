@@ -10,11 +10,10 @@ import pytest
 from adem_bench.cards import as_mapping, load_model_card
 from adem_bench.errors import ResultsError
 from adem_bench.records import Metric, Record
-from adem_bench.results.finished import finished_runs
-from adem_bench.results.formats import leaderboard_text
-from adem_bench.results.leaderboard import build_leaderboard
-from adem_bench.results.published import PublishedRow
-from adem_bench.results.view import View
+from adem_bench.results.leaderboard.build import View, build_leaderboard
+from adem_bench.results.leaderboard.formats import leaderboard_text
+from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.runs import finished_runs
 from support.run_writer import choice, write_run
 
 TASK = "quiz"

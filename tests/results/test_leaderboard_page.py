@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from adem_bench.results.finished import finished_runs
-from adem_bench.results.formats import leaderboard_text
-from adem_bench.results.leaderboard import build_leaderboard
-from adem_bench.results.published import PublishedRow
+from adem_bench.results.leaderboard.build import build_leaderboard
+from adem_bench.results.leaderboard.formats import leaderboard_text
+from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.runs import finished_runs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

@@ -13,9 +13,9 @@ import pytest
 from adem_bench.errors import ResultsError
 from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Record, Result
-from adem_bench.results.validation import reading
-from adem_bench.results.validation.figures import check_figures
-from adem_bench.results.validation.findings import MAX_PER_FILE, Findings
+from adem_bench.results.validation import safe_json as reading
+from adem_bench.results.validation.issues import MAX_PER_FILE, Issues
+from adem_bench.results.validation.recompute import check_figures
 from adem_bench.results.validation.schema import MetricEntry, MetricsFile, RecordLine
 from adem_bench.results.validation.validate import validate_run
 from support.answering import finished_run
@@ -69,8 +69,8 @@ def edit_line(run: Path, number: int, **values) -> None:
 
 
 def told(run: Path, data: Path | None) -> list[str]:
-    """Return the findings, file names without their folder."""
-    found = validate_run(run, data).findings
+    """Return the issues, file names without their folder."""
+    found = validate_run(run, data).issues
     return [str(finding).removeprefix(f"{run}/") for finding in found]
 
 
@@ -82,7 +82,7 @@ def other(value: str, *values: str) -> str:
 @pytest.mark.parametrize("blind", [False, True])
 def test_a_run_as_it_was_written_is_valid(made, data, task, blind):
     validation = validate_run(made(task, blind=blind), data)
-    assert validation.findings == ()
+    assert validation.issues == ()
     assert validation.unchecked == ()
     assert validation.records == 24
 
@@ -327,7 +327,7 @@ def test_exported_files_hold_the_predictions(run, made, data, tmp_path):
 
 def test_without_its_data_a_run_is_checked_as_far_as_that_goes(run, data, tmp_path):
     validation = validate_run(run, tmp_path)
-    assert validation.findings == ()
+    assert validation.issues == ()
     (reason,) = [text for text in validation.unchecked if text.startswith("requests")]
     assert "is missing" in reason
     edit_line(run, 3, prediction="other", score=None)
@@ -339,7 +339,7 @@ def test_other_data_is_no_fault_of_the_run(run, data, tmp_path):
     (file, *_) = sorted((other_data / "MME_Benchmark_release_version").rglob("*.txt"))
     file.write_text(file.read_text().replace("Is ", "Was "))
     validation = validate_run(run, other_data)
-    assert validation.findings == ()
+    assert validation.issues == ()
     assert any("the data here is" in reason for reason in validation.unchecked)
 
 
@@ -348,7 +348,7 @@ def test_another_version_of_the_task_is_no_fault_of_the_run(run, data, monkeypat
 
     monkeypatch.setattr(validate, "_version_here", lambda card: 2)
     validation = validate_run(run, data)
-    assert validation.findings == ()
+    assert validation.issues == ()
     assert any("task version 1, this package has 2" in text for text in validation.unchecked)
 
 
@@ -379,17 +379,17 @@ def test_figures_that_another_machine_computes_otherwise_are_not_held_against_a_
     here, wrong, unchecked
 ):
     kept = Result("t", 1, "s", "METEOR", (Metric("METEOR", 0.5, "fraction", 3),), 3, 0, 3)
-    findings = Findings(Path("run"))
+    issues = Issues(Path("run"))
     again = Result("t", 1, "s", "METEOR", (here,), 3, 0, 3)
-    check_figures(json.loads(json.dumps(kept.to_json())), again, {}, findings)
-    assert (len(findings.listed()), len(findings.unchecked)) == (wrong, unchecked)
+    check_figures(json.loads(json.dumps(kept.to_json())), again, {}, issues)
+    assert (len(issues.listed()), len(issues.unchecked)) == (wrong, unchecked)
 
 
 def test_of_very_many_findings_the_first_are_told(run, data):
     (run / "samples.jsonl").write_text("x\n" * 1000)
     found = told(run, data)
     assert len(found) == MAX_PER_FILE + 2
-    assert found[-1] == f"samples.jsonl: and {1000 - MAX_PER_FILE} more findings"
+    assert found[-1] == f"samples.jsonl: and {1000 - MAX_PER_FILE} more issues"
 
 
 def test_no_file_brings_the_check_down_and_no_byte_goes_unnoticed(made, data, tmp_path):
@@ -402,5 +402,5 @@ def test_no_file_brings_the_check_down_and_no_byte_goes_unnoticed(made, data, tm
         piece = chance.choice([b"", b"\x00", b"\x1b[2J", b"[" * 3000, b"\xff", b"1", b'"', b"{"])
         path.write_bytes(whole[:place] + piece + whole[place + chance.choice([0, 1, 300]) :])
         if path.read_bytes().split() != whole.split():
-            assert validate_run(run, data).findings, (path.name, place, piece)
+            assert validate_run(run, data).issues, (path.name, place, piece)
         path.write_bytes(whole)

@@ -11,7 +11,7 @@ import pytest
 from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.mini import write_mini
 from adem_bench.runner.evaluate import Evaluation, evaluate
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from support.run_files import read_manifest, read_records
 
 

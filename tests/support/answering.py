@@ -9,7 +9,7 @@ from adem_bench.models.base import Budget
 from adem_bench.records import Request, Response
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import build_task
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.device import without_progress_bars
 from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions
 
 UNLOADABLE = (
@@ -55,8 +56,6 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
         CheckpointError: files are missing or of another kind, weights are missing or do not fit,
             or the model needs code of its own that the user has not allowed.
     """
-    # A bar for a second's work, drawn even into files.
-    transformers.utils.logging.disable_progress_bar()
     folder, trusted = str(files.folder), options.trust_remote_code
     processor = _tried(
         card,
@@ -69,7 +68,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             f"model {card.name}: its processor reads no images; expected an image-text-to-text "
             "model of transformers with the files of its processor"
         )
-    with _quietly():
+    with _quietly(), without_progress_bars():
         network, report = _tried(
             card,
             lambda: AutoModelForImageTextToText.from_pretrained(

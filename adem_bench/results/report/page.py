@@ -19,11 +19,12 @@ from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Comparison, compare_runs
 from adem_bench.results.comparison_text import counted, difference_cells
-from adem_bench.results.opened import OpenedRun, labels, letters, own_statistics
-from adem_bench.results.pages import page_pieces
-from adem_bench.results.report.drawing import Plot
+from adem_bench.results.html import page_pieces
+from adem_bench.results.report.charts import Plot
 from adem_bench.results.report.plots import task_plots
-from adem_bench.results.report.samples import PackedSamples, pack
+from adem_bench.results.report.samples import SampleTable, sample_table
+from adem_bench.results.runs import OpenedRun, own_statistics
+from adem_bench.results.variants import labels, letters
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
@@ -54,7 +55,7 @@ class TaskPart:
     members: list[Member]
     compared: list[Member]
     """Those that `comparison` is of: whole runs, or all if there are fewer than two."""
-    samples: PackedSamples
+    samples: SampleTable
     plots: list[Plot]
     comparison: Comparison | None
     notes: list[str] = field(default_factory=list)
@@ -85,7 +86,7 @@ def report_parts(
     for place, (letter, label, run) in enumerate(
         zip(letters(runs), labels(runs), runs, strict=True)
     ):
-        key = run.run.result.task, run.run.result.split
+        key = run.result.task, run.result.split
         by_task.setdefault(key, []).append(Member(letter, label, place, run))
     return [
         _part(number, key, members, data_root, most_thumbnails)
@@ -112,8 +113,8 @@ def _part(
     statistics = enumerate(map(_own_statistics, runs))
     figures = {place: found for place, found in statistics if found}
     task = _task(members, data_root, notes)
-    headline = runs[0].run.result.headline
-    samples = pack(runs, task, figures, headline, most_thumbnails)
+    headline = runs[0].result.headline
+    samples = sample_table(runs, task, figures, headline, most_thumbnails)
     if samples.thumbnails < samples.images:
         notes.append(
             f"Of {counted(samples.images, 'images')} {samples.thumbnails} are shown, first those "
@@ -128,7 +129,7 @@ def _part(
 
 def _comparable(members: list[Member], notes: list[str]) -> list[Member]:
     """Return the whole runs if there are two: a subset would shrink every comparison to itself."""
-    whole = [member for member in members if member.run.run.result.complete]
+    whole = [member for member in members if member.run.result.complete]
     if len(whole) < 2 or len(whole) == len(members):
         return members
     rest = ", ".join(m.letter for m in members if m not in whole)
@@ -221,22 +222,22 @@ def _picture(plot: Plot) -> Markup:
 
 
 def _cells(part: TaskPart, pair: Any, difference: Difference) -> tuple[str, ...]:
-    units = {metric.name: metric.unit for metric in part.members[0].run.run.result.metrics}
+    units = {metric.name: metric.unit for metric in part.members[0].run.result.metrics}
     who = part.compared[pair.first].letter, part.compared[pair.second].letter
     return difference_cells(difference, who, units.get(difference.metric, "fraction"))
 
 
 def _metric_names(part: TaskPart) -> list[str]:
-    metrics = [metric for member in part.members for metric in member.run.run.result.metrics]
+    metrics = [metric for member in part.members for metric in member.run.result.metrics]
     return list(dict.fromkeys(metric.name for metric in metrics if metric.count))
 
 
 def _headline(run: OpenedRun) -> Metric:
-    return run.run.result.metric(run.run.result.headline)
+    return run.result.metric(run.result.headline)
 
 
 def _metric(run: OpenedRun, name: str) -> str:
-    for metric in run.run.result.metrics:
+    for metric in run.result.metrics:
         if metric.name == name:
             return f"{metric.format()} {metric.shown_interval()}".strip()
     return ""

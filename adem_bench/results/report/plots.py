@@ -9,8 +9,7 @@ from typing import Any
 from adem_bench.metrics.intervals import Statistics, wilson
 from adem_bench.records import Metric, Record
 from adem_bench.registry import TASK_KINDS
-from adem_bench.results.opened import OpenedRun
-from adem_bench.results.report.drawing import (
+from adem_bench.results.report.charts import (
     Estimate,
     Plot,
     Series,
@@ -19,6 +18,7 @@ from adem_bench.results.report.drawing import (
     histogram,
     reliability,
 )
+from adem_bench.results.runs import OpenedRun
 
 UNITS = {"fraction": "per cent", "points": "points", "count": "count"}
 BINS = 10
@@ -77,7 +77,7 @@ def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[P
     units = {
         metric.name: metric.unit
         for _, _, run in shown
-        for metric in run.run.result.metrics
+        for metric in run.result.metrics
         if metric.low is not None and "." not in metric.name and metric.name not in sums
     }
     more = f" (first {MAX_SERIES} of {len(runs)} runs)" if len(runs) > MAX_SERIES else ""
@@ -157,7 +157,7 @@ def _answered(run: OpenedRun) -> list[Record]:
 
 
 def _metric(run: OpenedRun, name: str) -> Metric | None:
-    return next((metric for metric in run.run.result.metrics if metric.name == name), None)
+    return next((metric for metric in run.result.metrics if metric.name == name), None)
 
 
 def _estimate(metric: Metric | None) -> Estimate | None:

@@ -6,20 +6,22 @@ Rows are made and compressed one by one: the page of 100,000 samples never stand
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Json, Record
-from adem_bench.results.opened import OpenedRun
-from adem_bench.results.report.thumbnails import thumbnails
+from adem_bench.results.runs import OpenedRun
 from adem_bench.tasks.base import Task
 
 GZIP, LEVEL = 31, 5
@@ -30,11 +32,11 @@ RIGHT, WRONG, FIGURE, FAILED, MISSING = range(5)
 
 
 @dataclass(slots=True)
-class PackedSamples:
+class SampleTable:
     """What the page's sample table needs."""
 
     data: Markup
-    """Base64 of gzip of JSON (see `pack`), which no page needs to escape."""
+    """Base64 of gzip of JSON (see `sample_table`), which no page needs to escape."""
     count: int
     prompt_lengths: list[int]
     images: int
@@ -61,13 +63,13 @@ class _Images:
         return {path: self.places[path] for path in order[:most]}
 
 
-def pack(
+def sample_table(
     runs: Sequence[OpenedRun],
     task: Task | None,
     figures: Mapping[int, Statistics],
     headline: str,
     most_thumbnails: int,
-) -> PackedSamples:
+) -> SampleTable:
     """Return the samples of runs of one task, in the data's order.
 
     The JSON is `{"rows": […], "groups": […], "images": {place: data URI}}`; a row is
@@ -119,7 +121,7 @@ def pack(
     rest = f'],"groups":{json.dumps(list(groups))},"images":{json.dumps(shown)}}}'
     parts += [compressor.compress(rest.encode()), compressor.flush()]
     data = Markup(base64.b64encode(b"".join(parts)).decode())  # noqa: S704 - letters and digits
-    return PackedSamples(data, count, lengths, len(images.places), len(shown))
+    return SampleTable(data, count, lengths, len(images.places), len(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +180,28 @@ def _shown(value: Json, choices: Sequence[str]) -> str:
     if isinstance(value, list):
         return "\n".join(map(str, value))
     return "" if value is None else str(value)
+
+
+SIDE, QUALITY = 160, 70
+"""Longest side in pixels, and JPEG's quality."""
+WORKERS = 4
+
+
+def thumbnails(images: Mapping[Path, int]) -> dict[int, str]:
+    """Return data URIs of images by their places; unreadable images are left out."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        made = pool.map(_thumbnail, images)
+        return {
+            place: uri for place, uri in zip(images.values(), made, strict=True) if uri is not None
+        }
+
+
+def _thumbnail(path: Path) -> str | None:
+    try:
+        image = open_rgb(path, at_least=SIDE)
+    except UnreadableImageError:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -13,17 +13,17 @@ from adem_bench.cards import load_task_card
 from adem_bench.errors import AdemBenchError, CardError, ResultsError
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
-from adem_bench.results.validation.agreement import (
+from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples
+from adem_bench.results.validation.consistency import (
     check_counts,
     check_digests,
     check_manifest,
     check_same_task,
     record_faults,
 )
-from adem_bench.results.validation.data import Numbered, check_exports, check_samples
-from adem_bench.results.validation.figures import check_figures
-from adem_bench.results.validation.findings import Finding, Findings
-from adem_bench.results.validation.reading import (
+from adem_bench.results.validation.issues import Issue, Issues
+from adem_bench.results.validation.recompute import check_figures
+from adem_bench.results.validation.safe_json import (
     MAX_LINE_BYTES,
     BadJsonError,
     numbered_lines,
@@ -41,7 +41,7 @@ class Validation:
 
     records: int
     """Lines of samples.jsonl."""
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     unchecked: tuple[str, ...]
     """What could not be checked on this machine, and why."""
 
@@ -72,53 +72,53 @@ class _Check:
     def __init__(self, folder: Path, data_root: Path | None) -> None:
         self.folder = folder
         self.data_root = data_root
-        self.findings = Findings(folder)
+        self.issues = Issues(folder)
         self.lines = 0
 
     def whole(self) -> Validation:
         for shard in sorted(self.folder.glob(SHARD.format(rank="*"))):
             text = "left by a process whose run did not end; the same `adem-bench run` merges it"
-            self.findings.add(shard.name, text)
+            self.issues.add(shard.name, text)
         records = self._records()
         metrics = self._document(METRICS, MetricsFile)
         manifest = self._document(MANIFEST, ManifestFile)
         if metrics:
-            check_counts(metrics, self.lines, self.findings)
+            check_counts(metrics, self.lines, self.issues)
         if manifest:
-            check_digests(self.folder, manifest, self.findings)
-            check_manifest(self.folder, manifest, self.findings)
-        if metrics and manifest and not check_same_task(metrics, manifest, self.findings):
+            check_digests(self.folder, manifest, self.issues)
+            check_manifest(self.folder, manifest, self.issues)
+        if metrics and manifest and not check_same_task(metrics, manifest, self.issues):
             metrics = None  # of another task: no use in comparing its figures
         if manifest and records is not None:
             self._against_task(records, metrics, manifest)
         elif manifest:
             what = "metrics, requests, predictions and exported files"
-            self.findings.unchecked.append(f"{what}: {SAMPLES} must be whole first")
-        listed = self.findings.listed()
-        return Validation(self.lines, tuple(listed), tuple(self.findings.unchecked))
+            self.issues.unchecked.append(f"{what}: {SAMPLES} must be whole first")
+        listed = self.issues.listed()
+        return Validation(self.lines, tuple(listed), tuple(self.issues.unchecked))
 
     def _document(self, name: str, schema: type[BaseModel]) -> Any:
         """Return what a file holds, None if it is not as the schema says."""
         path = self.folder / name
         if not path.exists():
             text = "missing: the run did not end; the same `adem-bench run` goes on with it"
-            self.findings.add(name, text)
+            self.issues.add(name, text)
             return None
         try:
             value = read_document(path)
         except BadJsonError as error:
-            self.findings.add(name, str(error))
+            self.issues.add(name, str(error))
             return None
         found = list(problems(schema, value))
         for text in found:
-            self.findings.add(name, text)
+            self.issues.add(name, text)
         return None if found else value
 
     def _records(self) -> list[Numbered] | None:
         """Return the records with their lines; None if the file or one of the lines is broken."""
         path = self.folder / SAMPLES
         if not path.is_file():
-            self.findings.add(SAMPLES, "missing or no file, expected one record a line")
+            self.issues.add(SAMPLES, "missing or no file, expected one record a line")
             return None
         records: list[Numbered] = []
         seen: dict[str, int] = {}
@@ -135,7 +135,7 @@ class _Check:
                     faults.append(f"sample {record.sample_id!r:.80} stands in line {first} too")
                 records.append((number, record))
             for text in faults:
-                self.findings.add(SAMPLES, text, number)
+                self.issues.add(SAMPLES, text, number)
         return records if whole else None
 
     def _against_task(self, numbered: Sequence[Numbered], metrics: Any, manifest: Any) -> None:
@@ -149,13 +149,13 @@ class _Check:
             self._recompute(task, records, metrics, manifest, reason)
         if reason:
             what = "requests, predictions and exported files"
-            self.findings.unchecked.append(f"{what}: {reason}")
+            self.issues.unchecked.append(f"{what}: {reason}")
             return
         try:
-            if check_samples(task, numbered, manifest["options"], self.findings):
-                check_exports(task, records, self.folder, self.findings)
+            if check_samples(task, numbered, manifest["options"], self.issues):
+                check_exports(task, records, self.folder, self.issues)
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
-            self.findings.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
+            self.issues.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
 
     def _task(self, manifest: Any) -> Task | None:
         """Return the task as the run had it, None (and a word why) if it cannot be had."""
@@ -170,7 +170,7 @@ class _Check:
             reason = "the manifest's task card has fields that this package does not know"
         except AdemBenchError as error:
             reason = str(error)
-        self.findings.unchecked.append(f"metrics, requests, predictions, exported files: {reason}")
+        self.issues.unchecked.append(f"metrics, requests, predictions, exported files: {reason}")
         return None
 
     def _missing_data(self, task: Task, manifest: Any) -> str:
@@ -186,17 +186,17 @@ class _Check:
         self, task: Task, records: Sequence[Record], metrics: Any, manifest: Any, reason: str
     ) -> None:
         if reason and task.card.split not in task.card.expected:
-            self.findings.unchecked.append(f"metrics: {reason}")
+            self.issues.unchecked.append(f"metrics: {reason}")
             return
         try:
             again = task.aggregate(records)
         except AdemBenchError as error:
-            self.findings.unchecked.append(f"metrics: {error}")
+            self.issues.unchecked.append(f"metrics: {error}")
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
             text = f"the task cannot score these records: {_named(error)}"
-            self.findings.add(SAMPLES, text)
+            self.issues.add(SAMPLES, text)
         else:
-            check_figures(metrics, again, manifest["versions"], self.findings)
+            check_figures(metrics, again, manifest["versions"], self.issues)
 
 
 def _read_line(raw: bytes | None) -> tuple[list[str], Record | None]:

@@ -11,7 +11,7 @@ from adem_bench.models.openai_api.model import ServedModel
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.tasks.base import build_task
 from support.chat_server import Step, said
 from support.run_files import read_manifest, read_records

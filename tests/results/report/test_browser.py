@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.results.opened import open_runs
 from adem_bench.results.report.page import report_parts, report_pieces
+from adem_bench.results.runs import open_runs
 from adem_bench.tasks.base import build_task
 from support.run_writer import choice, write_run
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from adem_bench.errors import ResultsError
-from adem_bench.results.opened import open_runs
 from adem_bench.results.report.page import report_parts, report_pieces, write_plots
+from adem_bench.results.runs import open_runs
 from support.run_writer import choice, write_run
 
 HOSTILE = '</script><script>alert(1)</script>=HYPERLINK("http://x")\x1b[31m$x^2$\t\x00'

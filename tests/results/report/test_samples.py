@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.results.opened import open_run
 from adem_bench.results.report import samples
-from adem_bench.results.report.samples import FAILED, MISSING, RIGHT, WRONG, pack
+from adem_bench.results.report.samples import FAILED, MISSING, RIGHT, WRONG, sample_table
+from adem_bench.results.runs import open_run
 from adem_bench.tasks.base import build_task
 from support.run_writer import choice, write_run
 
@@ -29,7 +29,7 @@ def unpacked(packed):
 def test_rows_hold_what_every_run_made_of_a_sample(opened):
     first = opened("a", [choice(0, 0), choice(1, 1), choice(2, 0, error="unreadable image")])
     second = opened("b", [choice(0, 1, response="\x1b[31m</script>\x00"), choice(1, 1)])
-    packed = pack([first, second], None, {}, "average", 10)
+    packed = sample_table([first, second], None, {}, "average", 10)
     data = unpacked(packed)
     assert (packed.count, packed.images, packed.prompt_lengths) == (3, 0, [])
     assert data["groups"] == ["SOC", "IMG", "NAT", "NO"]
@@ -50,7 +50,7 @@ def test_prompts_images_and_options_come_from_the_data(opened):
         choice(int(sample.id), 0, int(str(sample.reference)), groups=sample.groups)
         for sample in asked
     ]
-    packed = pack([opened("a", records)], task, {}, "average", 10)
+    packed = sample_table([opened("a", records)], task, {}, "average", 10)
     data = unpacked(packed)
     with_image = [sample for sample in asked if sample.images]
     assert packed.images == packed.thumbnails == len(data["images"]) == len(with_image) > 0

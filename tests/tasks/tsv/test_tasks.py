@@ -13,7 +13,7 @@ from adem_bench.metrics.multiple_choice import read_strict
 from adem_bench.records import Response
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
-from adem_bench.runner.run_key import RunOptions
+from adem_bench.runner.manifest import RunOptions
 from adem_bench.tasks.base import build_task
 from support.answering import Answering
 from support.tsv_files import BLUE, CHOICE, RED, choice_rows

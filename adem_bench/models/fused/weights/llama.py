@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
     COMPUTED,
@@ -175,11 +175,10 @@ def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.de
     """
     if isinstance(source, Path) and is_consolidated(source):
         return _load_consolidated(source, dtype, device)
-    # A bar for a second's work, drawn even into files.
-    transformers.utils.logging.disable_progress_bar()
     try:
-        AutoConfig.from_pretrained(str(source))
-        model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
+        with without_progress_bars():
+            AutoConfig.from_pretrained(str(source))
+            model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
     except (OSError, ValueError, ImportError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_PER_FILE = 50
-"""Findings that are told of one file; of the others, how many there are."""
+"""Issues that are told of one file; of the others, how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Issue:
     """One thing that is wrong."""
 
     file: Path
@@ -26,12 +26,12 @@ class Finding:
         return f"{place}: {self.text}"
 
 
-class Findings:
-    """Findings of one run folder, and what could not be checked."""
+class Issues:
+    """Issues of one run folder, and what could not be checked."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._found: list[Finding] = []
+        self._found: list[Issue] = []
         self._counts: Counter[str] = Counter()
         self.unchecked: list[str] = []
         """What was not checked and why."""
@@ -40,15 +40,15 @@ class Findings:
         """Note a finding about a file of the folder."""
         self._counts[file] += 1
         if self._counts[file] <= MAX_PER_FILE:
-            self._found.append(Finding(self._folder / file, line, text))
+            self._found.append(Issue(self._folder / file, line, text))
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def listed(self) -> list[Finding]:
-        """Return the findings in the order in which they were made."""
+    def listed(self) -> list[Issue]:
+        """Return the issues in the order in which they were made."""
         more = [
-            Finding(self._folder / file, None, f"and {count - MAX_PER_FILE} more findings")
+            Issue(self._folder / file, None, f"and {count - MAX_PER_FILE} more issues")
             for file, count in self._counts.items()
             if count > MAX_PER_FILE
         ]

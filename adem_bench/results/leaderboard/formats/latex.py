@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from adem_bench.errors import printable
-from adem_bench.results.board import Group, Leaderboard, Row
-from adem_bench.results.formats.shared import RATE, footnotes, remarks, visible
+from adem_bench.results.leaderboard.board import Group, Leaderboard, Row
+from adem_bench.results.leaderboard.formats.wording import RATE, footnotes, remarks, visible
 
 Groups = Sequence[tuple[Group, bool]]
 """As `visible` returns them."""

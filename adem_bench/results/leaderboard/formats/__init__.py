@@ -7,15 +7,15 @@ from importlib import import_module
 from pathlib import Path
 
 from adem_bench.errors import ResultsError
-from adem_bench.results.board import Leaderboard
+from adem_bench.results.leaderboard.board import Leaderboard
 
 FORMATS = {
     "table": "terminal:leaderboard_table",
-    "csv": "spreadsheet:leaderboard_csv",
-    "md": "markdown:leaderboard_markdown",
+    "csv": "exports:leaderboard_csv",
+    "md": "markup:leaderboard_markdown",
     "latex": "latex:leaderboard_latex",
-    "json": "data:leaderboard_json",
-    "html": "page:leaderboard_html",
+    "json": "exports:leaderboard_json",
+    "html": "markup:leaderboard_html",
 }
 """Each format's `module:function`, imported when it is asked for."""
 SUFFIXES = {
@@ -50,7 +50,7 @@ def leaderboard_text(board: Leaderboard, form: str, intervals: bool | None = Non
     Args:
         board: The leaderboard.
         form: One of `FORMATS`.
-        intervals: Whether figures for people have their 95% intervals beside them; by default
+        intervals: Whether figures for people have their 95% intervals next to them; by default
             they do, except in the terminal's table. CSV and JSON always have them.
     """
     module, _, name = FORMATS[form].partition(":")

@@ -1,11 +1,15 @@
-"""Reading run folders back: what was run, how, and what came out."""
+"""Reading run folders back, in two stages.
+
+A `FinishedRun` says what was run, how, and what came out: enough for tables of many runs. An
+`OpenedRun` has manifest and records too, as `compare` and `report` take them.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from adem_bench.errors import ResultsError
-from adem_bench.records import Result
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES
+from adem_bench.metrics.intervals import Statistics
+from adem_bench.records import Record, Result
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_run_file
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import statistics_of
 
 RESULT = TypeAdapter(Result)
 """Checks every type, so that no table meets a text where a number belongs."""
@@ -22,6 +29,8 @@ UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
 """What reading a file raises that no run of ours wrote."""
+MAX_NAMED = 5
+"""Runs that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +134,113 @@ def _millions(parameters: int | None) -> str:
     if parameters < 10**6:
         return f"{parameters / 1e6:.2f}M"
     return f"{parameters / 1e6:.1f}M" if parameters < 10**9 else f"{parameters / 1e9:.1f}B"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """A run with all that its folder holds."""
+
+    run: FinishedRun
+    manifest: Mapping[str, Any]
+    records: Mapping[str, Record]
+    """By sample id, in the data set's order."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.run.model
+
+    @property
+    def result(self) -> Result:
+        """What came out."""
+        return self.run.result
+
+    @property
+    def kind(self) -> str:
+        """The kind of the run's task."""
+        return str(self.manifest["task"]["kind"])
+
+
+def own_statistics(run: OpenedRun, records: Sequence[Record]) -> Statistics:
+    """Return what a run's metrics rest on.
+
+    Args:
+        run: Whose task says it.
+        records: Of the run, all or some.
+
+    Raises:
+        ResultsError: the manifest or the records are not what the task wrote.
+    """
+    try:
+        card = TaskCard.model_validate(run.manifest["task"]["card"])
+        return statistics_of(card, records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise unusable(run.folder, str(error)) from error
+
+
+def unusable(folder: Path, reason: str) -> ResultsError:
+    """Return the error for a run whose files cannot be what its task wrote."""
+    return ResultsError(f"{folder}: {reason}; `adem-bench validate {folder}` says more")
+
+
+def open_run(path: Path) -> OpenedRun:
+    """Return the only finished run in or below a folder.
+
+    Raises:
+        ResultsError: there is none, or several.
+    """
+    runs, warnings = finished_runs(path)
+    if not runs:
+        raise _nothing(path, warnings)
+    if len(runs) > 1:
+        listed = ", ".join(str(run.folder) for run in runs[:MAX_NAMED])
+        more = ", …" if len(runs) > MAX_NAMED else ""
+        raise ResultsError(f"{path} holds {len(runs)} finished runs; name one of {listed}{more}")
+    return _open(runs[0])
+
+
+def open_runs(paths: Iterable[Path]) -> tuple[list[OpenedRun], list[str]]:
+    """Return all finished runs in or below folders, each once, and what was left out and why.
+
+    Raises:
+        ResultsError: a folder holds none.
+    """
+    found: dict[Path, OpenedRun] = {}
+    left_out: list[str] = []
+    for path in paths:
+        runs, warnings = finished_runs(path)
+        left_out += warnings
+        if not runs:
+            raise _nothing(path, warnings)
+        for run in runs:
+            if run.folder.resolve() not in found:
+                found[run.folder.resolve()] = _open(run)
+    return list(found.values()), left_out
+
+
+def _nothing(path: Path, warnings: Sequence[str]) -> ResultsError:
+    reason = f": {warnings[0]}" if warnings else "; `adem-bench run` makes runs"
+    return ResultsError(f"no finished run in {path}{reason}")
+
+
+def _open(run: FinishedRun) -> OpenedRun:
+    """Return a run with its records.
+
+    Raises:
+        ResultsError: a file lacks what every later step needs.
+    """
+    manifest = read_run_file(run.folder / MANIFEST)
+    if not isinstance(manifest.get("task", {}).get("kind"), str):
+        raise unusable(run.folder, f"{MANIFEST} does not say the kind of task")
+    result = run.result
+    if result.headline not in {metric.name for metric in result.metrics}:
+        raise unusable(run.folder, f"{METRICS} lacks its headline {result.headline!r}")
+    records = RunFolder(run.folder).records()
+    if not records and result.scored:
+        raise unusable(run.folder, f"{SAMPLES} is missing or holds no record")
+    return OpenedRun(run, manifest, records)

@@ -9,8 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from adem_bench.errors import printable
-from adem_bench.results.board import Leaderboard
-from adem_bench.results.formats.shared import FIXED, figure, fixed, footnotes, remarks, visible
+from adem_bench.results.leaderboard.board import Leaderboard
+from adem_bench.results.leaderboard.formats.wording import (
+    FIXED,
+    figure,
+    fixed,
+    footnotes,
+    remarks,
+    visible,
+)
 from adem_bench.results.table import console, grid
 
 DISPENSABLE = ("trainable", "origin", "language model", "n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adem_bench.records import Json, Record, Response, Sample
 from adem_bench.results.run_folder import SAMPLES
-from adem_bench.results.validation.findings import Findings
+from adem_bench.results.validation.issues import Issues
 from adem_bench.tasks.base import Task
 
 Numbered = tuple[int, Record]
@@ -23,7 +23,7 @@ def check_samples(
     task: Task,
     records: Sequence[Numbered],
     options: Mapping[str, Json],
-    findings: Findings,
+    issues: Issues,
 ) -> bool:
     """Check that each record is of a sample, was asked as the task asks and read as it reads.
 
@@ -31,7 +31,7 @@ def check_samples(
         task: With the data of the run.
         records: As in samples.jsonl.
         options: Those of the manifest.
-        findings: Are added to.
+        issues: Are added to.
 
     Returns:
         Whether at least one record is of the data.
@@ -53,29 +53,29 @@ def check_samples(
             text = (
                 f"sample {sample.id!r:.80} must stand after line {last}: expected the data's order"
             )
-            findings.add(SAMPLES, text, line)
+            issues.add(SAMPLES, text, line)
         last = max(last, line)
         for text in _faults(task, sample, record, bool(options["blind"])):
-            findings.add(SAMPLES, text, line)
-    _check_malformed(task, found, findings)
+            issues.add(SAMPLES, text, line)
+    _check_malformed(task, found, issues)
     if len(found) == len(records) > 0:
-        findings.add(SAMPLES, f"none of the {len(records)} records is of a sample of this run")
+        issues.add(SAMPLES, f"none of the {len(records)} records is of a sample of this run")
         return False
     for name in missing:
-        findings.add(SAMPLES, f"no record of sample {name!r:.80}")
+        issues.add(SAMPLES, f"no record of sample {name!r:.80}")
     for line, record in found.values():
-        findings.add(SAMPLES, f"sample {record.sample_id!r:.80} is none of the run's", line)
+        issues.add(SAMPLES, f"sample {record.sample_id!r:.80} is none of the run's", line)
     return True
 
 
-def _check_malformed(task: Task, found: dict[str, Numbered], findings: Findings) -> None:
+def _check_malformed(task: Task, found: dict[str, Numbered], issues: Issues) -> None:
     """Take the records of malformed rows out of `found`; they hold an error alone."""
     for row in task.skipped_rows():
         line, record = found.pop(row.id, (None, None))
         if record is None:
-            findings.add(SAMPLES, f"no record of the malformed row {row.id!r:.80}")
+            issues.add(SAMPLES, f"no record of the malformed row {row.id!r:.80}")
         elif record.error is None:
-            findings.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
+            issues.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 
 
 def _faults(task: Task, sample: Sample, record: Record, blind: bool) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def check_exports(task: Task, records: Sequence[Record], folder: Path, findings: Findings) -> None:
+def check_exports(task: Task, records: Sequence[Record], folder: Path, issues: Issues) -> None:
     """Compare the files in the benchmark's format with what the records make.
 
     Raises:
@@ -113,18 +113,18 @@ def check_exports(task: Task, records: Sequence[Record], folder: Path, findings:
         anew = Path(name)
         wanted = {path.relative_to(anew) for path in task.export(records, anew)}
         for file in sorted(wanted):
-            _compare(folder / file, anew / file, str(file), findings)
+            _compare(folder / file, anew / file, str(file), issues)
     # A folder of files (MME's) holds those alone.
     for inner in {file.parent for file in wanted} - {Path()}:
         for path in sorted((folder / inner).glob("*")):
             file = path.relative_to(folder)
             if file not in wanted:
-                findings.add(str(file), f"none of the run's, which has {len(wanted)} such files")
+                issues.add(str(file), f"none of the run's, which has {len(wanted)} such files")
 
 
-def _compare(found: Path, wanted: Path, name: str, findings: Findings) -> None:
+def _compare(found: Path, wanted: Path, name: str, issues: Issues) -> None:
     if not found.is_file():
-        findings.add(name, "missing; the same `adem-bench run` writes it again")
+        issues.add(name, "missing; the same `adem-bench run` writes it again")
         return
     expected = wanted.read_bytes()
     if found.stat().st_size == len(expected):
@@ -135,4 +135,4 @@ def _compare(found: Path, wanted: Path, name: str, findings: Findings) -> None:
         line = next((n for n, (a, b) in enumerate(lines, 1) if a != b), None)
     else:
         line = None
-    findings.add(name, f"not what the records in {SAMPLES} make", line)
+    issues.add(name, f"not what the records in {SAMPLES} make", line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adem_bench.results.board import Cell, Group, Leaderboard, Row
+from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
 PARTIAL = "not the whole split, or with failed samples: not comparable, so without a rank"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adem_bench.results.finished import FinishedRun
+from adem_bench.results.runs import FinishedRun
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import Any
 
 from adem_bench.errors import ResultsError
 from adem_bench.records import Record
-from adem_bench.results.run_folder import MANIFEST, METRICS, RunFolder, read_json
+from adem_bench.results.run_folder import MANIFEST, METRICS, RunFolder, read_run_file
 
 MAX_RECORDS = 10
 """Differing records that are told one by one."""
@@ -100,9 +100,9 @@ def differences(run: Path, repetition: Path) -> Differences:
         ResultsError: a file is missing or is not as documented.
     """
     folders = (run, repetition)
-    manifests = [read_json(folder / MANIFEST) for folder in folders]
+    manifests = [read_run_file(folder / MANIFEST) for folder in folders]
     try:
-        metrics = [_by_name(read_json(folder / METRICS)) for folder in folders]
+        metrics = [_by_name(read_run_file(folder / METRICS)) for folder in folders]
     except (KeyError, TypeError) as error:
         raise ResultsError(
             f"{run / METRICS} is not as documented; `adem-bench validate {run}` says where"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from adem_bench.results.finished import FinishedRun
+from adem_bench.results.runs import FinishedRun
 
 Place = tuple[str, str]
 """A task and its split."""

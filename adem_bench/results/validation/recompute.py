@@ -9,11 +9,11 @@ from typing import Any
 
 from adem_bench.records import Metric, Result
 from adem_bench.results.run_folder import METRICS
-from adem_bench.results.validation.findings import Findings
+from adem_bench.results.validation.issues import Issues
 
 
 def check_figures(
-    metrics: Mapping[str, Any], again: Result, versions: Mapping[str, str], findings: Findings
+    metrics: Mapping[str, Any], again: Result, versions: Mapping[str, str], issues: Issues
 ) -> None:
     """Compare metrics.json, metric by metric, with what was computed anew.
 
@@ -23,67 +23,65 @@ def check_figures(
         metrics: What the file holds.
         again: Of the records, by the task.
         versions: Of packages, from the manifest.
-        findings: Are added to.
+        issues: Are added to.
     """
     for name in ("scored", "failed", "expected"):
         if metrics[name] != getattr(again, name):
             text = f"{name} is {metrics[name]}, expected {getattr(again, name)} of these records"
-            findings.add(METRICS, text)
+            issues.add(METRICS, text)
     found = {entry["name"]: Metric(**entry) for entry in metrics["metrics"]}
     if len(found) < len(metrics["metrics"]):
-        findings.add(METRICS, "a metric stands twice")
+        issues.add(METRICS, "a metric stands twice")
     wanted = {metric.name: metric for metric in again.metrics}
     for name in (name for name in wanted if name not in found):
-        findings.add(METRICS, f"metric {name} is missing")
+        issues.add(METRICS, f"metric {name} is missing")
     for name in (name for name in found if name not in wanted):
-        findings.add(METRICS, f"metric {name!r:.80} is none of this task's")
+        issues.add(METRICS, f"metric {name!r:.80} is none of this task's")
     same_numpy = versions.get("numpy") == metadata.version("numpy")
     for name in (name for name in found if name in wanted):
-        _check_metric(found[name], wanted[name], same_numpy, findings)
-    _check_warnings(metrics["warnings"], again, findings)
+        _check_metric(found[name], wanted[name], same_numpy, issues)
+    _check_warnings(metrics["warnings"], again, issues)
 
 
-def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, findings: Findings) -> None:
+def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, issues: Issues) -> None:
     name = found.name
     if (found.unit, found.count) != (wanted.unit, wanted.count):
-        findings.add(
+        issues.add(
             METRICS,
             f"metric {name} counts {found.count} in {found.unit}, expected {wanted.count} in "
             f"{wanted.unit}",
         )
     elif found.value is None and not found.note:
-        findings.add(METRICS, f"metric {name} has neither a value nor a note that says why")
+        issues.add(METRICS, f"metric {name} has neither a value nor a note that says why")
     elif not _close(found.value, wanted.value):
         if found.note == wanted.note:
             text = f"metric {name} is {_number(found.value)}, expected {_number(wanted.value)}"
-            findings.add(METRICS, f"{text} of these records")
+            issues.add(METRICS, f"{text} of these records")
         else:
             # The note names the tokenizer or what is missing, on this machine or on the run's.
             reason = wanted.note or found.note
-            findings.unchecked.append(f"metric {name}: computed by other means here ({reason})")
+            issues.unchecked.append(f"metric {name}: computed by other means here ({reason})")
     elif found.interval:  # runs of before there were intervals have none
-        _check_interval(found, wanted, same_numpy, findings)
+        _check_interval(found, wanted, same_numpy, issues)
 
 
-def _check_interval(found: Metric, wanted: Metric, same_numpy: bool, findings: Findings) -> None:
+def _check_interval(found: Metric, wanted: Metric, same_numpy: bool, issues: Issues) -> None:
     same = _close(found.low, wanted.low) and _close(found.high, wanted.high)
     if same and found.interval == wanted.interval:
         return
     if not same_numpy:
         text = f"interval of {found.name}: redrawn by another version of numpy"
-        findings.unchecked.append(text)
+        issues.unchecked.append(text)
         return
-    findings.add(
-        METRICS, f"interval of {found.name} is {_bounds(found)}, expected {_bounds(wanted)}"
-    )
+    issues.add(METRICS, f"interval of {found.name} is {_bounds(found)}, expected {_bounds(wanted)}")
 
 
-def _check_warnings(found: Iterable[str], again: Result, findings: Findings) -> None:
+def _check_warnings(found: Iterable[str], again: Result, issues: Issues) -> None:
     # A note on the tokenizer is a warning too, and differs between machines.
     notes = {metric.note for metric in again.metrics}
     for warning in again.warnings:
         if warning not in found and warning not in notes:
-            findings.add(METRICS, f"warnings lacks {warning!r}")
+            issues.add(METRICS, f"warnings lacks {warning!r}")
 
 
 def _close(first: float | None, second: float | None) -> bool:

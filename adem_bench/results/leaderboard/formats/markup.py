@@ -1,4 +1,4 @@
-"""The leaderboard as a Markdown table with its footnotes."""
+"""The leaderboard as a Markdown table, and as a web page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 
 from adem_bench.errors import printable
-from adem_bench.results.board import Leaderboard
-from adem_bench.results.formats.shared import (
+from adem_bench.results.leaderboard.board import Leaderboard
+from adem_bench.results.leaderboard.formats.wording import (
     FIXED,
+    PARTIAL,
     RATE,
     figure,
     fixed,
@@ -58,3 +59,20 @@ def _escaped(text: str) -> str:
     """Return text that a Markdown reader shows as it is."""
     marked = SPECIAL.sub(r"\\\g<0>", printable(text))
     return html.escape(marked, quote=False)
+
+
+def leaderboard_html(board: Leaderboard, intervals: bool) -> str:
+    """Return the page; without its script, which sorts by a click on a header, it is complete."""
+    from adem_bench.results.html import render_page
+
+    return render_page(
+        "leaderboard.html",
+        style="leaderboard.css",
+        script="leaderboard.js",
+        board=board,
+        groups=visible(board),
+        intervals=intervals,
+        remarks=remarks(board, intervals),
+        partial=PARTIAL,
+        rate=RATE,
+    )

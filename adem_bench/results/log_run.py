@@ -7,11 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from adem_bench.loggers.base import LoggedRun
+from adem_bench.loggers.base import Ledger, LoggedRun
 from adem_bench.loggers.multi import Loggers
-from adem_bench.loggers.state import Ledger
 from adem_bench.records import Result
-from adem_bench.results.run_folder import MANIFEST, read_json
+from adem_bench.results.run_folder import MANIFEST, read_run_file
 
 OF_MODEL = (
     "name", "fingerprint", "language_model", "trainable_parameters", "total_parameters", "dtype",
@@ -37,7 +36,7 @@ def log_run(
     scalars = dict(_scalars(result))
     ledger = Ledger(folder)
     new = [name for name in names if ledger.told(name) != scalars]
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_run_file(folder / MANIFEST)
     title = f"{manifest['model']['name']} {result.task} {folder.name}"
     loggers = Loggers(new, LoggedRun(folder, title, _facts(manifest)), warn)
     with closing(loggers):

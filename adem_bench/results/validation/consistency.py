@@ -18,7 +18,7 @@ from adem_bench.results.run_folder import (
     manifest_digest,
     run_place,
 )
-from adem_bench.results.validation.findings import Findings
+from adem_bench.results.validation.issues import Issues
 
 IN_MANIFEST = (
     ("model.fingerprint", "identity.model"),
@@ -46,30 +46,30 @@ WITH_METRICS = (
 """Fields of metrics.json, and of the manifest, that say the same."""
 
 
-def check_manifest(folder: Path, manifest: Mapping[str, Any], findings: Findings) -> None:
+def check_manifest(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> None:
     """Check a manifest against itself and against the folder's name."""
     for name, other in IN_MANIFEST:
         first, second = _at(manifest, name), _at(manifest, other)
         if first != second:
             text = f"{name} is {_shown(first)}, {other} is {_shown(second)}; expected the same"
-            findings.add(MANIFEST, text)
+            issues.add(MANIFEST, text)
     for part in ("model", "task"):
         if digest(manifest[part]["card"]) != manifest[part]["card_digest"]:
-            findings.add(MANIFEST, f"{part}.card has not the digest that {part}.card_digest says")
+            issues.add(MANIFEST, f"{part}.card has not the digest that {part}.card_digest says")
     name = run_place("", manifest["identity"]).name
     if folder.resolve().name != name:
-        findings.add(
+        issues.add(
             MANIFEST,
             f"identity is that of a folder {name}; another run's manifest, an edited identity, "
             "or a renamed folder",
         )
 
 
-def check_digests(folder: Path, manifest: Mapping[str, Any], findings: Findings) -> None:
+def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> None:
     """Check what the manifest has the SHA-256 of: the other files and its own fields."""
     files = manifest.get("files")
     if not files:
-        findings.unchecked.append("digests of files: the manifest is of before there were any")
+        issues.unchecked.append("digests of files: the manifest is of before there were any")
         return
     found = {
         name: sha256(folder / name) for name in (SAMPLES, METRICS) if (folder / name).is_file()
@@ -77,24 +77,24 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], findings: Findings)
     found[MANIFEST] = manifest_digest(manifest)
     for name, content in found.items():
         if name not in files:
-            findings.add(MANIFEST, f"files lacks the SHA-256 of {name}")
+            issues.add(MANIFEST, f"files lacks the SHA-256 of {name}")
         elif content != files[name]:
-            findings.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
+            issues.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
 
 
-def check_counts(metrics: Mapping[str, Any], lines: int, findings: Findings) -> None:
+def check_counts(metrics: Mapping[str, Any], lines: int, issues: Issues) -> None:
     """Check the counts in metrics.json against each other and against the number of records."""
     scored, failed, expected = (metrics[name] for name in ("scored", "failed", "expected"))
     if scored + failed != lines:
         text = f"scored {scored} and failed {failed}, but {SAMPLES} has {lines} lines"
-        findings.add(METRICS, text)
+        issues.add(METRICS, text)
     complete = scored == expected and failed == 0
     if metrics["complete"] != complete:
-        findings.add(METRICS, f"complete is {metrics['complete']}, expected {complete}")
+        issues.add(METRICS, f"complete is {metrics['complete']}, expected {complete}")
 
 
 def check_same_task(
-    metrics: Mapping[str, Any], manifest: Mapping[str, Any], findings: Findings
+    metrics: Mapping[str, Any], manifest: Mapping[str, Any], issues: Issues
 ) -> bool:
     """Check that metrics and manifest are of one task, and return whether they are."""
     same = True
@@ -102,7 +102,7 @@ def check_same_task(
         first, second = metrics[name], _at(manifest, other)
         if first != second:
             text = f"{name} is {_shown(first)}, expected {_shown(second)} ({other} in {MANIFEST})"
-            findings.add(METRICS, text)
+            issues.add(METRICS, text)
             same = False
     return same
 

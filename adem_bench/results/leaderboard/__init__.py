@@ -1,0 +1,1 @@
+"""Finished runs in one table: which rows and columns, in which order, in which format."""
