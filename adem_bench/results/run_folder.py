@@ -60,7 +60,6 @@ class RunFolder:
     def __init__(self, path: Path, rank: int = 0) -> None:
         """Name the folder; nothing is touched before `open`."""
         self.path = path
-        self._is_first = rank == 0
         self._file = path / (SAMPLES if rank == 0 else SHARD.format(rank=rank))
         self._stream: BufferedWriter | None = None
         self._lock = filelock.FileLock(path / LOCK)

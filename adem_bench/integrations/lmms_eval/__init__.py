@@ -1,7 +1,7 @@
 """ADEM-VL and our tasks in lmms-eval: `--model adem`, `--tasks adem_…`.
 
 lmms-eval finds the model by the entry point group `lmms_eval.models`, and the tasks in the folder
-that `python -m adem_bench.integrations.lmms_eval` prints.
+that `python -m adem_bench.integrations.lmms_eval` prints. Tested with lmms-eval 0.7.3.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 MODEL = "adem"
-TESTED_VERSION = "0.7.3"
 
 
 def manifest() -> Any:

@@ -23,7 +23,6 @@ class PackedLinear(nn.Module):
             RuntimeError: this build of PyTorch cannot.
         """
         super().__init__()
-        self.outputs = weight.shape[0]
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
         self._bias = None if bias is None else bias.detach()
 

@@ -11,7 +11,6 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from adem_bench.metrics.vlmevalkit import NONE, read_option
 
@@ -19,7 +18,6 @@ NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-\u2212]?\.
 LIST = re.compile(r"\[[^\[\]]*\]")
 MAX_CHARACTERS = 10_000
 """Of a response that is looked at: its end."""
-AnswerType = Literal["text", "integer", "float", "list"]
 
 
 @dataclass(frozen=True, slots=True)
