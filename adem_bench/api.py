@@ -31,7 +31,7 @@ def train(
         recipe: Name or path of a recipe card.
         tasks: Tasks to evaluate on at each epoch's end (`--eval`).
         settings: Recipe fields to override, by dotted name (`--set`).
-        watcher: Is told of every step.
+        watcher: Is called at every step.
         job: `model`, `data_root`, `output`, `results`, `device`, `overwrite`, as for `TrainingJob`.
 
     Returns:

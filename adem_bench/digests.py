@@ -3,8 +3,8 @@
 A run, a training or a record is found again by a digest, also by a version of this package that
 knows more fields. So the fields of the first version (`FIRST_FIELDS` of the class) always enter,
 and **a field added later enters only where it differs from its default**: what was made before
-there was such a field was made with the default. Nothing has to be done for that but to give the
-new field a default. Never add a name to `FIRST_FIELDS`, and never change the default of a later
+there was such a field was made with the default. All that a new field needs for that is a
+default. Never add a name to `FIRST_FIELDS`, and never change the default of a later
 field: either would make every unfinished run start over and every finished one fail `validate`.
 """
 

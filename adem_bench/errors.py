@@ -1,4 +1,4 @@
-"""The one family of errors that the command line prints in a line, with the exit code of each."""
+"""The one family of errors that the command line prints as one line, with the exit code of each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def printable(text: str) -> str:
     r"""Return text as one line that a terminal only shows: no escape sequence in it can act.
 
     Answers of models, rows of data sets and cards of strangers end up on terminals; control
-    characters and direction overrides are shown as `\x1b`, line breaks as blanks.
+    characters and direction overrides are shown as `\x1b`, line breaks as spaces.
     """
     return _harmless(" ".join(text.split()))
 

@@ -59,7 +59,7 @@ def file_digest(path: Path) -> str:
     """Return 16 hexadecimal digits over a file's size and content.
 
     Of files above 64 MiB, 16 evenly spaced parts of 1 MiB are read: retrained weights
-    differ everywhere, and hashing 13 GB would cost more than many a run.
+    differ everywhere, and hashing 13 GB would take longer than many runs.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())

@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """A prompt with the answer that a model is to learn; they are joined without a blank."""
+    """A prompt with the answer that a model is to learn; they are joined without a space."""
 
     id: str
     """Unique within the data; for messages."""

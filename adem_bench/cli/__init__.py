@@ -1,4 +1,4 @@
-"""The command line: one module a verb, imported only when the verb is called.
+"""The command line: one module per verb, imported only when the verb is called.
 
 Exit codes: 0 done, 1 done with more failed samples than allowed, 2 the user's mistake,
 3 interrupted and resumable, 70 our bug.
@@ -31,19 +31,22 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 VERBS = {
     "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
     "score": ("adem_bench.cli.score:score", "Score predictions that other code made."),
-    "train": ("adem_bench.cli.train:train", "Make an adapter by a recipe."),
+    "train": ("adem_bench.cli.train:train", "Train an adapter with a recipe."),
     "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
     "compare": ("adem_bench.cli.compare:compare", "Test whether runs on the same samples differ."),
-    "report": ("adem_bench.cli.report:report", "Make one page of runs to look at."),
-    "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and say where the two part."),
-    "validate": ("adem_bench.cli.validate:validate", "Check that run folders are whole."),
+    "report": ("adem_bench.cli.report:report", "Make one page of runs: figures, plots, samples."),
+    "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and show where the two differ."),
+    "validate": (
+        "adem_bench.cli.validate:validate",
+        "Check run folders for missing or edited parts.",
+    ),
     "ask": ("adem_bench.cli.ask:ask", "Ask a model one question about images."),
     "demo": ("adem_bench.cli.demo:demo", "Open a page to try a model by hand."),
     "models": ("adem_bench.cli.models:models", "List models, show one, or fetch its adapters."),
     "tasks": ("adem_bench.cli.tasks:tasks", "List tasks or show one."),
     "recipes": ("adem_bench.cli.recipes:recipes", "List training recipes or explain one."),
     "convert": ("adem_bench.cli.convert:convert", "Convert weights from one layout to the other."),
-    "data": ("adem_bench.cli.data:data", "Say what data is on disk, fetch it, check it."),
+    "data": ("adem_bench.cli.data:data", "Show which data is on disk, fetch it, check it."),
 }
 """Each verb's `module:command` and its line in `--help`, which must cost no import."""
 
@@ -75,7 +78,7 @@ class LazyGroup(HintingGroup):
 @click.version_option(__version__, prog_name="adem-bench", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks of errors.")
 def group() -> None:
-    """Evaluate vision-language models on ScienceQA, COCO captions and MME."""
+    """Evaluate vision-language models on ScienceQA, COCO captions, MME and other benchmarks."""
 
 
 with_include_option(group)
@@ -121,8 +124,8 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the line and the exit code of an error."""
     if isinstance(error, click.Abort):
         # Ours say more; click's own are empty.
-        told = str(error) or "interrupted: the same command resumes where it stopped"
-        return told, INTERRUPTED
+        line = str(error) or "interrupted: the same command resumes where it stopped"
+        return line, INTERRUPTED
     if isinstance(error, AdemBenchError):
         return f"error: {error}", error.exit_code
     if isinstance(error, click.UsageError):
@@ -135,8 +138,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: {_explain_system(error)}", USER_MISTAKE
     plugin = _plugin_of(error)
     if plugin:
-        told = f"error: plug-in {plugin} failed: {type(error).__name__}: {error}"
-        return f"{told}; the same command with --debug shows the traceback", USER_MISTAKE
+        line = f"error: plug-in {plugin} failed: {type(error).__name__}: {error}"
+        return f"{line}; the same command with --debug shows the traceback", USER_MISTAKE
     return (
         f"error: {type(error).__name__}: {error}; this is our bug, please report it; "
         "the same command with --debug shows the traceback",

@@ -18,7 +18,7 @@ import click
     default=5,
     show_default=True,
     metavar="N",
-    help="Samples to show on which two runs part.",
+    help="Samples to show on which two runs differ.",
 )
 @click.option(
     "--format",

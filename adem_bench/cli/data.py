@@ -75,7 +75,7 @@ def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **
     broken: list[str] = []
     found = []
     for card in _cards(tasks, given, broken):
-        with _told_of(broken, tasks):
+        with _noting(broken, tasks):
             found.append(data_status(card, data_root))
     if form == "json":
         click.echo(json.dumps({"tasks": [status.to_json() for status in found]}, indent=2))
@@ -184,8 +184,8 @@ def _draw(card: TaskCard, data_root: Path | None) -> None:
     from adem_bench.tasks.base import resolve_data_root
 
     if card.data.source.partition(":")[0] == HUB:
-        with run_progress(card.name) as told:
-            folder = hub_root(card, data_root, lambda count: told(count, None))
+        with run_progress(card.name) as update:
+            folder = hub_root(card, data_root, lambda count: update(count, None))
     else:
         folder = resolve_data_root(card, data_root)
     click.echo(_printable(f"{card.name} from {card.data.source}: in {folder}"))
@@ -216,7 +216,7 @@ def verify_command(
 
     found = []
     for card in _cards(tasks, given, []):
-        with _told_of([], tasks):
+        with _noting([], tasks):
             if not tasks and data_status(card, data_root).state != "there":
                 continue
             found.append(verify_data(card, data_root, images))
@@ -241,7 +241,7 @@ def _show_verification(found: Verification) -> None:
 
 
 def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> Iterator[TaskCard]:
-    """Yield the cards of named tasks and groups, or of all; unreadable ones are told in `broken`.
+    """Yield the cards of named tasks and groups, or of all; unreadable ones are added to `broken`.
 
     Raises:
         CardError: a named one cannot be read.
@@ -263,7 +263,7 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
 
 
 @contextmanager
-def _told_of(broken: list[str], named: tuple[str, ...]) -> Iterator[None]:
+def _noting(broken: list[str], named: tuple[str, ...]) -> Iterator[None]:
     """Note that a card does not fit, where it is one of all; raise it where it was named."""
     from adem_bench.errors import CardError
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from adem_bench.models.base import Model
 
 ADDRESS = "127.0.0.1"
-UNTOLD = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-"""Gradio reports its use to its makers unless told not to, before it is imported."""
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+"""Gradio reports its use to its makers unless it is set not to, before it is imported."""
 
 
 @click.command()
@@ -36,12 +36,12 @@ def demo(port: int, **given: Any) -> None:
 
 
 def import_gradio() -> Any:
-    """Return the package, told to report nothing.
+    """Return the package, set to report nothing.
 
     Raises:
         AdemBenchError: it is not installed.
     """
-    os.environ |= UNTOLD
+    os.environ |= QUIET
     try:
         import gradio
     except ImportError as error:
@@ -78,10 +78,10 @@ def build_page(gradio: Any, model: Model) -> Any:
                 most = gradio.Slider(1, 512, value=128, step=1, label="Longest answer, in tokens")
                 button = gradio.Button("Ask", variant="primary")
             with gradio.Column():
-                told = gradio.Textbox(label=f"Answer of {model.card.name}", lines=8)
+                shown = gradio.Textbox(label=f"Answer of {model.card.name}", lines=8)
                 prompt = gradio.Textbox(label="Prompt, as the model was given it", lines=4)
         for event in (button.click, question.submit):
-            event(ask, [images, question, most], [told, prompt], api_name=False)
+            event(ask, [images, question, most], [shown, prompt], api_name=False)
     return page
 
 

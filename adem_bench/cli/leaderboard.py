@@ -34,7 +34,7 @@ NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "interval
 @click.option(
     "--all-metrics/--headlines",
     default=None,
-    help="Every metric of the tasks' cards, or one a task [default: all in latex, json and html].",
+    help="Every metric of the tasks' cards, or one per task [default: all in latex, json, html].",
 )
 @click.option("--tasks", metavar="A,B", help="Only these, in this order; groups are known too.")
 @click.option(
@@ -53,14 +53,14 @@ NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "interval
 @click.option(
     "--intervals/--no-intervals",
     default=None,
-    help="95% intervals beside the figures [default: in md, latex and html; csv and json always "
+    help="95% intervals next to the figures [default: in md, latex and html; csv and json always "
     "have them].",
 )
 def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     """Tabulate every finished run below RESULTS (default: ./results).
 
-    One row a model, one group of columns a task, with the samples it rests on. Runs of fewer
-    samples than the split has are marked, and come without a rank after the whole ones.
+    One row per model, one group of columns per task, with the number of samples. Runs of fewer
+    samples than the split has are marked, and follow the complete ones without a rank.
     """
     from adem_bench.results.leaderboard.formats import GROUPED, format_of, leaderboard_text
     from adem_bench.results.runs import finished_runs

@@ -139,7 +139,7 @@ def log_to_option(default: str) -> Callable[[F], F]:
         metavar="A,B|none",
         default=default,
         show_default=True,
-        help="Where figures go besides the files: tensorboard, wandb, mlflow.",
+        help="Where figures go in addition to the files: tensorboard, wandb, mlflow.",
     )
 
 

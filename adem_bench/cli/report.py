@@ -1,4 +1,4 @@
-"""`adem-bench report`: runs as a page to look at."""
+"""`adem-bench report`: one page of runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Forms(click.ParamType[tuple[str, ...]]):
         names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
         unknown = [name for name in names if name not in FORMS]
         if unknown:
-            self.fail(f"{unknown[0]!r} is none of {', '.join(FORMS)}", param, ctx)
+            self.fail(f"{unknown[0]!r} is not one of {', '.join(FORMS)}", param, ctx)
         return names
 
 
@@ -35,7 +35,7 @@ class Forms(click.ParamType[tuple[str, ...]]):
     default=Path("report.html"),
     show_default=True,
     metavar="FILE",
-    help="The page; plots as files go to a folder beside it, FILE without its suffix + `-plots`.",
+    help="The page; plots as files go to a folder next to it, FILE without its suffix + `-plots`.",
 )
 @click.option(
     "--format",
@@ -64,7 +64,7 @@ def report(
     """Make one page of runs: figures, plots, differences, and every sample with its answers.
 
     RUN is the folder of a run, or a folder of several. The page is one file that needs no
-    network. Prompts and images are shown where the data is at hand.
+    network. Prompts and images are shown where the data is available.
     """
     from adem_bench.files import write_atomically
     from adem_bench.results.report.page import report_parts, report_pieces, write_plots

@@ -1,4 +1,4 @@
-"""`adem-bench rerun`: a run once more, and where the two part."""
+"""`adem-bench rerun`: repeat a run, and show where the two differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DIFFERENT = 1
 MAX_SHOWN = 60
 """Characters of a value."""
-LEFT_OF_PARTING = 20
+BEFORE_DIFFERENCE = 20
 """Characters that are shown before the first that differs, of long texts."""
 
 
@@ -34,7 +34,9 @@ LEFT_OF_PARTING = 20
     help="Where the repetition is kept; apart from results/, so that no leaderboard counts it.",
 )
 @click.option(
-    "--model", metavar="NAME|CARD", help="Card beside the weights  [default: as then, by name]."
+    "--model",
+    metavar="NAME|CARD",
+    help="Card in whose folder the weights are  [default: the run's, by name].",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: cpu if it was that, else a GPU]")
 @click.option(
@@ -42,7 +44,7 @@ LEFT_OF_PARTING = 20
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Precision of the frozen weights  [default: the run's].",
 )
-@click.option("--fresh", is_flag=True, help="Throw an earlier repetition in that folder away.")
+@click.option("--fresh", is_flag=True, help="Discard an earlier repetition in that folder.")
 @click.option(
     "--format",
     "form",
@@ -63,7 +65,7 @@ def rerun(form: str, **given: Any) -> int:
     from adem_bench.runner.rerun import rerun as repeat
 
     found = repeat(Rerun(**given), run_progress)
-    if found is None:  # another process tells of it
+    if found is None:  # another process reports it
         return 0
     if form == "json":
         click.echo(json.dumps(found.to_json(), indent=2))
@@ -120,15 +122,15 @@ def _rows(changes: Iterable[Change]) -> list[tuple[str, ...]]:
 
 
 def _shown(before: Any, after: Any) -> tuple[str, str]:
-    """Return two values as short texts, cut so that the place where they part is in them."""
+    """Return two values as short texts, cut so that the place where they differ is in them."""
     import json
 
     texts = [json.dumps(value, ensure_ascii=False) for value in (before, after)]
     start = 0
     if max(map(len, texts)) > MAX_SHOWN:
         pairs = enumerate(zip(*texts, strict=False))
-        parting = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
-        start = max(parting - LEFT_OF_PARTING, 0)
+        differs_at = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
+        start = max(differs_at - BEFORE_DIFFERENCE, 0)
     first, second = (_cut(text, start) for text in texts)
     return first, second
 

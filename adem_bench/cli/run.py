@@ -58,7 +58,10 @@ class BatchSize(click.ParamType[int | None]):
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N samples only.")
 @split_option
 @click.option(
-    "--batch-size", type=BatchSize(), default="auto", help="Rows at a time [default: auto]."
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    help="Requests answered together [default: auto].",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option(
@@ -72,18 +75,18 @@ class BatchSize(click.ParamType[int | None]):
 @click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: the plain language model.")
 @click.option("--blind", is_flag=True, help="Withhold every image from the model.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in the manifest.")
-@click.option("--fresh", is_flag=True, help="Throw earlier records of the same run away.")
+@click.option("--fresh", is_flag=True, help="Discard earlier records of the same run.")
 @click.option(
     "--max-failed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Failed samples per task up to which the exit code is still 0.",
+    help="Failed samples per task up to which the exit code stays 0.",
 )
 @log_to_option("none")
 @set_option
 def run(**given: Any) -> int:
-    """Evaluate a model on tasks; started again, the same command resumes where it stopped."""
+    """Evaluate a model on tasks; run again, the same command resumes where it stopped."""
     from adem_bench.cli.progress import run_progress
     from adem_bench.results.table import console, show_result, show_results
     from adem_bench.runner.evaluate import evaluate
@@ -96,7 +99,7 @@ def run(**given: Any) -> int:
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
         show_result(outcome.result, out, heading)
         if outcome.resumed:
-            click.echo(f"{outcome.resumed} records were kept from before")
+            click.echo(f"{outcome.resumed} records were already there")
         if loggers:
             loggers = _log(outcome, loggers)
         click.echo()

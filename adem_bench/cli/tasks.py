@@ -69,7 +69,7 @@ def list_command() -> None:
 def show_command(
     name: str, data_root: Path | None, split: str | None, overrides: tuple[str, ...]
 ) -> None:
-    """Show a task: its card, where its data is to be had, and whether it is on disk."""
+    """Show a task: its card, where its data is published, and whether it is on disk."""
     from adem_bench.cards import expand_tasks, load_task_card
     from adem_bench.results.table import console, grid
 

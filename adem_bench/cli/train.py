@@ -1,4 +1,4 @@
-"""`adem-bench train`: make an adapter by a recipe, and what is seen of it meanwhile."""
+"""`adem-bench train`: train an adapter with a recipe, and what is shown meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TrainingProgress:
 
     def __init__(self) -> None:
         self.began = False
-        """Whether this process was told anything: the first one alone is."""
+        """Whether this process was given anything to show: the first one alone is."""
         self._total = self._batch = 0
         self._started = self._last_line = time.monotonic()
         self._first_step = 0
@@ -52,14 +52,14 @@ class TrainingProgress:
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
             f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
-            f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples a step "
-            f"({recipe.batch_size} rows x {plan.accumulation} accumulated a process)"
-            + (f"; {left_over:,} samples left over at each epoch's end" if left_over else ""),
+            f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples per step "
+            f"({recipe.batch_size} rows x {plan.accumulation} accumulated per process)"
+            + (f"; {left_over:,} samples left over at the end of each epoch" if left_over else ""),
             f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
             f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "
             f"{name_of(prepared.network.device)}".replace("torch.", ""),
         ]
-        lines += [f"goes on after step {steps_done:,}"] if steps_done else []
+        lines += [f"continues after step {steps_done:,}"] if steps_done else []
         for line in lines:
             click.echo(printable(line))
         self.began = True
@@ -96,14 +96,14 @@ class TrainingProgress:
     def interrupted(self) -> str:
         """Return what becomes of a training that ends here."""
         if self._output is None:
-            return "interrupted before training began: the same command starts again"
+            return "interrupted before training began: the same command starts it"
         from adem_bench.trainers.checkpoints import FOLDER
 
         steps = sorted((self._output / FOLDER).glob("step-*"))
         if not steps:
             return "interrupted before the first checkpoint: the same command starts from step 0"
         done = int(steps[-1].name.removeprefix("step-"))
-        return f"interrupted: the same command goes on after step {done:,}"
+        return f"interrupted: the same command continues after step {done:,}"
 
     def warned(self, message: str) -> None:
         """Print a warning, above the bar if there is one."""
@@ -165,7 +165,7 @@ class TrainingProgress:
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|CARD", help="Recipe to train by.")
+@click.option("--recipe", required=True, metavar="NAME|CARD", help="Recipe to train with.")
 @click.option(
     "--model",
     metavar="NAME|CARD",
@@ -182,7 +182,7 @@ class TrainingProgress:
     "--eval",
     "tasks",
     metavar="A,B",
-    help="Tasks to evaluate on at each epoch's end; the best stays.",
+    help="Tasks to evaluate on at the end of each epoch; the best adapter is kept too.",
 )
 @click.option(
     "--results",
@@ -194,12 +194,12 @@ class TrainingProgress:
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option(
-    "--overwrite", is_flag=True, help="Start anew, removing what a training left in the output."
+    "--overwrite", is_flag=True, help="Start again, removing what a training left in the output."
 )
 @log_to_option("tensorboard")
 @recipe_set_option
 def train(**given: Any) -> int:
-    """Make an adapter by a recipe; started again, the same command goes on where it stopped.
+    """Train an adapter with a recipe; run again, the same command continues where it stopped.
 
     Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
     """
@@ -214,7 +214,7 @@ def train(**given: Any) -> int:
             outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
         except KeyboardInterrupt as stop:
             raise click.Abort(watcher.interrupted()) from stop
-    if not watcher.began:  # another process tells of it
+    if not watcher.began:  # another process reports it
         return 0
     out = console()
     for evaluated in outcome.outcomes:
@@ -226,9 +226,9 @@ def train(**given: Any) -> int:
 
 def _report(outcome: TrainingOutcome) -> None:
     if outcome.loss is None:
-        click.echo(f"{outcome.output}: all {outcome.steps} steps were done before")
+        click.echo(f"{outcome.output}: all {outcome.steps} steps were already done")
     else:
-        resumed = f" (went on from step {outcome.resumed_from})" if outcome.resumed_from else ""
+        resumed = f" (continued from step {outcome.resumed_from})" if outcome.resumed_from else ""
         click.echo(f"{outcome.steps} steps done{resumed}, last loss {outcome.loss:.4f}")
     if outcome.loss is not None and math.isnan(outcome.loss):
         warn(["the last loss is not a number: training diverged; lower base_learning_rate"])

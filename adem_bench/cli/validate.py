@@ -1,4 +1,4 @@
-"""`adem-bench validate`: whether run folders are whole, unedited and of one piece."""
+"""`adem-bench validate`: whether run folders are complete, unedited and consistent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
     """Check run folders; print one line for each thing that is wrong.
 
     Files, fields, counts, digests and identity are checked, figures are computed again, and where
-    the run's data is at hand, requests and predictions too. Exit codes: 0 valid, 1 something is
-    wrong, 2 no run folder.
+    the run's data is available, requests and predictions too. Exit codes: 0 valid, 1 something is
+    wrong, 2 not a run folder.
     """
     from adem_bench.errors import printable
     from adem_bench.results.validation.validate import validate_run

@@ -66,7 +66,7 @@ class Answerer:
         return Request(prompt, tuple(images), max_new_tokens)
 
     def answer(self, requests: Sequence[Request], weights: Weights) -> list[Response]:
-        """Return one response a request, in order, answered in batches of like length.
+        """Return one response per request, in order, answered in batches of like length.
 
         Raises:
             AdemBenchError: the card names no weights for this, or one request does not fit in

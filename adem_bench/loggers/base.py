@@ -70,8 +70,8 @@ class Ledger:
         found = self._entry(logger).get("id")
         return found if isinstance(found, str) else None
 
-    def told(self, logger: str) -> Mapping[str, Any]:
-        """Return the final scalars that a logger was told last."""
+    def final_scalars(self, logger: str) -> Mapping[str, Any]:
+        """Return the final scalars that a logger was given last."""
         found = self._entry(logger).get("scalars")
         return found if isinstance(found, dict) else {}
 
@@ -79,8 +79,8 @@ class Ledger:
         """Keep the id of a run."""
         self._keep(logger, {"id": run_id})
 
-    def keep_told(self, logger: str, scalars: Mapping[str, float]) -> None:
-        """Keep the final scalars that a logger was told."""
+    def keep_scalars(self, logger: str, scalars: Mapping[str, float]) -> None:
+        """Keep the final scalars that a logger was given."""
         self._keep(logger, {"scalars": dict(scalars)})
 
     def _keep(self, logger: str, more: Mapping[str, Any]) -> None:

@@ -55,7 +55,7 @@ def check_loggers(names: Sequence[str]) -> None:
 class Loggers:
     """The chosen loggers as one.
 
-    What goes wrong in one (no network, no space, no account) is told once, and that logger is
+    What goes wrong in one (no network, no space, no account) is reported once, and that logger is
     left out from then on: the figures are in the run's own files.
     """
 
@@ -65,7 +65,7 @@ class Loggers:
         Args:
             names: Of `KNOWN`.
             run: What is logged.
-            warn: Told what went wrong.
+            warn: Called with what went wrong.
         """
         facts = {name: shareable(value) for name, value in run.facts.items()}
         self._run = replace(run, facts=facts)

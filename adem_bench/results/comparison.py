@@ -33,7 +33,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A sample, or an image whose questions count together, on which two runs part."""
+    """A sample, or an image whose questions count together, on which two runs differ."""
 
     unit: str
     gap: float
@@ -53,7 +53,7 @@ class Pair:
     groups: tuple[Difference, ...]
     """Every other metric and group; their p-values are adjusted together over all pairs."""
     disagreements: tuple[Disagreement, ...]
-    """The widest apart first; equally wide ones in the data's order."""
+    """The widest gap first; equally wide ones in the data's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _disagreements(
     of_second: Statistics,
     headline: str,
 ) -> list[Disagreement]:
-    """Return the units on which two runs part.
+    """Return the units on which two runs differ.
 
     A unit's gap is that of its samples' scores, or of its own headline metric where samples have
     no score (captions).
@@ -242,9 +242,9 @@ def _disagreements(
         scores = [(a.score, b.score) for a, b in records]
         if all(a is not None and b is not None for a, b in scores):
             gap = sum((b or 0.0) - (a or 0.0) for a, b in scores)
-            parted = any(a != b for a, b in scores)
+            differ = any(a != b for a, b in scores)
         else:
-            parted = gap != 0
-        if parted and not math.isnan(gap):
+            differ = gap != 0
+        if differ and not math.isnan(gap):
             found.append(Disagreement(unit, gap, tuple(records)))
     return sorted(found, key=lambda d: -abs(d.gap))

@@ -31,7 +31,7 @@ FOOTNOTE = (
 def show_comparison(
     comparison: Comparison, runs: Sequence[OpenedRun], out: Console, most: int
 ) -> None:
-    """Print the runs, their differences, and the samples on which they part.
+    """Print the runs, their differences, and the samples on which they differ.
 
     Args:
         comparison: Of the runs.
@@ -185,7 +185,7 @@ def _disagreements(out: Console, pair: Pair, names: Sequence[str], most: int, no
     won = sum(disagreement.gap > 0 for disagreement in pair.disagreements)
     lost = sum(disagreement.gap < 0 for disagreement in pair.disagreements)
     heading = (
-        f"{first} and {second} part on {counted(count, noun)}: "
+        f"{first} and {second} differ on {counted(count, noun)}: "
         f"{first} better on {lost}, {second} on {won}"
     )
     if count > most:

@@ -22,27 +22,27 @@ OF_TASK = ("name", "kind", "version", "split", "prompt_settings", "data_fingerpr
 def log_run(
     folder: Path, result: Result, names: Sequence[str], warn: Callable[[str], None]
 ) -> list[str]:
-    """Log the metrics of a finished run; a logger that was told the same before is left alone.
+    """Log the metrics of a finished run; a logger that has the same already is left alone.
 
     Args:
         folder: Of the run.
         result: Its metrics.
         names: Of the loggers.
-        warn: Told what went wrong.
+        warn: Called with what went wrong.
 
     Returns:
         The loggers without those that failed, which would keep the next run waiting as well.
     """
     scalars = dict(_scalars(result))
     ledger = Ledger(folder)
-    new = [name for name in names if ledger.told(name) != scalars]
+    new = [name for name in names if ledger.final_scalars(name) != scalars]
     manifest = read_run_file(folder / MANIFEST)
     title = f"{manifest['model']['name']} {result.task} {folder.name}"
     loggers = Loggers(new, LoggedRun(folder, title, _facts(manifest)), warn)
     with closing(loggers):
         loggers.log(0, scalars)
     for name in loggers.working:
-        ledger.keep_told(name, scalars)
+        ledger.keep_scalars(name, scalars)
     return [name for name in names if name in loggers.working or name not in new]
 
 

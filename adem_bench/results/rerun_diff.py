@@ -1,4 +1,4 @@
-"""Where a run and its repetition part: records, figures, identity, environment."""
+"""Where a run and its repetition differ: records, figures, identity, environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, RunFolder, read_run_file
 
 MAX_RECORDS = 10
-"""Differing records that are told one by one."""
+"""Differing records that are listed one by one."""
 METRIC_FIELDS = ("value", "low", "high", "count", "unit")
 IDENTITY_WORDS = {
     "model": "weights and settings",

@@ -1,6 +1,6 @@
 """A run on disk: `samples.jsonl` grows while it runs, the rest is written whole at the end.
 
-Records are only ever appended, one JSON object a line, and flushed after every batch. Opening
+Records are only ever appended, one JSON object per line, and flushed after every batch. Opening
 a folder again drops a torn last line and gathers what other processes left.
 """
 

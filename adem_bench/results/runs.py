@@ -62,14 +62,14 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
     """Return the finished runs below a folder, and a warning per folder that cannot be read.
 
     Folders are visited in the order of their names; a run without metrics is not finished. What
-    training left is no run, and is passed over.
+    training left is not a run, and is passed over.
 
     Raises:
         ResultsError: the folder does not exist.
     """
     if not root.is_dir():
         raise ResultsError(
-            f"{root} is no folder with results; `adem-bench run` makes it, or name another one"
+            f"{root} is not a folder with results; `adem-bench run` makes one, or name another one"
         )
     runs: list[FinishedRun] = []
     warnings: list[str] = []

@@ -15,7 +15,7 @@ from adem_bench.errors import printable
 from adem_bench.records import Metric, Result
 
 PIPE_WIDTH = 10_000
-"""Wide enough that nothing is cut or folded where a program reads along."""
+"""Wide enough that nothing is cut or folded where a program reads the output."""
 
 
 def console(stream: IO[str] | None = None) -> Console:
@@ -61,7 +61,7 @@ def show_result(result: Result, out: Console, heading: str = "") -> None:
     out.print(Text(printable(f"{title} (version {result.task_version}, n={result.coverage()})")))
     headline = [metric for metric in result.metrics if metric.name == result.headline]
     others = [metric for metric in result.metrics if metric.name != result.headline]
-    # What no sample was asked for (a subset) is told in one line, not in a row each.
+    # What no sample was asked for (a subset) is named in one line, not in a row each.
     shown = headline + [metric for metric in others if metric.count]
     rows = [_metric_row(metric, metric.name == result.headline) for metric in shown]
     header = ("metric", "value", "95% interval", "unit", "n", "note")

@@ -1,4 +1,4 @@
-"""What runs are called: which share a row of a leaderboard, and what tells them apart elsewhere.
+"""What runs are called: which share a row of a leaderboard, and what distinguishes them elsewhere.
 
 Nothing that was measured in two ways may pass for one model: a blind run, another adapter, an
 overridden setting, retrained weights or another prompt format each get their own row and name.
@@ -48,7 +48,7 @@ class Variant:
 
     model: str
     tags: tuple[str, ...]
-    """What tells it from other variants of the model, as the table shows it."""
+    """What distinguishes it from other variants of the model, as the table shows it."""
     runs: dict[Place, FinishedRun] = field(default_factory=dict)
 
 
@@ -70,7 +70,7 @@ def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     for run in best_first:
         loud, quiet = _settings(run, cards.get(run.model))
         groups.setdefault((run.model, loud, quiet), _Group()).place(run, loud)
-    _tell_apart(groups, plain)
+    _distinguish(groups, plain)
     return [variant for group in groups.values() for variant in group.variants]
 
 
@@ -101,7 +101,7 @@ def _card_settings(name: str) -> set[str] | None:
 
 
 def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return settings that a name must always show, and those that merely tell rows apart."""
+    """Return settings that a name must always show, and those that merely distinguish rows."""
     known = model_card_fields(run.card.get("kind"))
     # Manifests of older runs list fields of every kind.
     used_card = {
@@ -109,13 +109,13 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
         for name in CARD_FIELDS
         if name in known or run.card.get(name) != FORMER[name]
     }
-    # Where an adapter lies is nobody's business but its machine's; its name tells enough.
+    # The folder of an adapter is private to its machine; its name says enough.
     used_card["adapter"] = PurePath(str(used_card.get("adapter") or "")).name
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
     used = set(_flat(used_card))
     if card is None:
-        # The card is not at hand: only an adapter from the command line is surely an override.
+        # The card is not available: only an adapter from the command line is surely an override.
         changed = {text for text in used if text.startswith("adapter=")}
     else:
         changed = used - card
@@ -145,7 +145,7 @@ class _Group:
     def place(self, run: FinishedRun, loud: tuple[str, ...]) -> None:
         """Put a run into the variant of its weights; drop it if a better one is there already.
 
-        A card may name one adapter a task, so different fingerprints on different tasks share a
+        A card may name one adapter per task, so different fingerprints on different tasks share a
         variant; two fingerprints (or ways of prompting) on the same task cannot.
         """
         place = (run.result.task, run.result.split)
@@ -167,12 +167,12 @@ class _Group:
         insort(same, index)
 
 
-def _tell_apart(
+def _distinguish(
     groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], _Group], plain: set[Path]
 ) -> None:
     """Add to variants of one model and one name whatever they do not have in common.
 
-    How a task was asked tells only variants apart that both ran it, and a variant that asked as
+    How a task was asked distinguishes only variants that both ran it, and a variant that asked as
     the task's card does needs no word for it.
     """
     named: dict[tuple[str, tuple[str, ...]], list[tuple[Variant, set[str]]]] = {}

@@ -45,7 +45,7 @@ def plan(items: Iterable[Item], budget: Budget) -> Iterator[Unit]:
 def _ordered(window: Sequence[Item]) -> list[Item]:
     """Order by length, longest first: padding is least, and memory runs out at once or never.
 
-    Requests on the same image stay together, so that its memory is still at hand; those
+    Requests on the same image stay together, so that its memory is still cached; those
     without image come last.
     """
     groups: dict[object, list[Item]] = {}

@@ -1,7 +1,7 @@
 """Several processes, one run: work is drawn from a shared counter, through torchrun's store.
 
-Each process plans the same units and answers those whose number it draws, so that a slow one
-holds nobody up. No tensor travels: records are merged from files.
+Each process plans the same units and answers those whose number it draws, so that no
+process waits for a slow one. No tensor travels: records are merged from files.
 """
 
 from __future__ import annotations

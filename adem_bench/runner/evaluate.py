@@ -57,7 +57,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
 
     Args:
         evaluation: What to do.
-        progress: Returns, for a task's name, a context whose value is told of every batch.
+        progress: Returns, for a task's name, a context whose value is called after every batch.
 
     Raises:
         AdemBenchError: a card, the data, the weights or the disk are at fault.

@@ -59,7 +59,7 @@ def run_task(
         options: Limits and switches.
         results: Folder below which runs are kept.
         processes: Those that share the work.
-        on_progress: Told after every batch.
+        on_progress: Called after every batch.
 
     Returns:
         The outcome; None on every process but the first.

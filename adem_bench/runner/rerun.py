@@ -1,4 +1,4 @@
-"""A run once more, from its manifest alone; the original is only read."""
+"""Repeating a run from its manifest alone; the original is only read."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _manifest(run: Path) -> Any:
     missing = [name for name in (MANIFEST, METRICS, SAMPLES) if not (run / name).is_file()]
     if missing:
         raise ResultsError(
-            f"{run} is no finished run: {', '.join(missing)} missing; expected a folder that "
+            f"{run} is not a finished run: {', '.join(missing)} missing; expected a folder that "
             "`adem-bench run` wrote"
         )
     manifest = read_run_file(run / MANIFEST)
@@ -123,8 +123,8 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
         if path is not None:
             raise
         raise CheckpointError(
-            f"{error}; no card {card.name} was found here, and --model CARD names the one beside "
-            "the weights"
+            f"{error}; no card {card.name} was found here, and --model CARD names the one next "
+            "to the weights"
         ) from error
     return model
 
@@ -161,9 +161,9 @@ def _check_place(job: Rerun, folder: Path) -> None:
     """
     if folder.resolve() == job.run.resolve():
         raise ResultsError(
-            f"--results {job.results} is where the run itself lies; name another folder"
+            f"--results {job.results} is where the run itself is; name another folder"
         )
     if (folder / MANIFEST).exists() and not job.fresh:
         raise ResultsError(
-            f"{folder} holds a finished run; --results names another folder, --fresh throws it away"
+            f"{folder} holds a finished run; --results names another folder, --fresh discards it"
         )

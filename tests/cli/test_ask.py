@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_said(capsys):
 
 def test_the_page_asks_the_model(pictures, monkeypatch):
     pytest.importorskip("gradio")
-    for name in demo_page.UNTOLD:
+    for name in demo_page.QUIET:
         monkeypatch.delenv(name, raising=False)
     gradio = demo_page.import_gradio()
     model = build_model(load_model_card("echo"), ModelOptions())

@@ -76,7 +76,7 @@ def test_no_command_shows_the_help_as_a_mistake(adem_bench):
         ),
         (
             ("leaderboard", "nowhere"),
-            "error: nowhere is no folder with results; `adem-bench run` makes it, "
+            "error: nowhere is not a folder with results; `adem-bench run` makes one, "
             "or name another one\n",
         ),
     ],

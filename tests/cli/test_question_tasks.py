@@ -55,7 +55,7 @@ def test_runs_are_valid_and_compared_image_by_image(task, results, adem_bench):
     assert done.code == 0, done.out + done.err
     done = adem_bench("compare", *runs)
     assert done.code == 0, done.err
-    assert "part on " in done.out
+    assert "differ on " in done.out
     assert " image" in done.out
 
 

@@ -27,7 +27,7 @@ def test_plots_are_written_beside_the_page(adem_bench, run, tmp_path):
 def test_an_unknown_format_and_an_empty_folder_are_mistakes(adem_bench, run, tmp_path):
     shown = adem_bench("report", run, "--format", "html,pdf")
     assert shown.code == 2
-    assert "'pdf' is none of html, png, svg" in shown.err
+    assert "'pdf' is not one of html, png, svg" in shown.err
     (tmp_path / "empty").mkdir()
     shown = adem_bench("report", "empty")
     assert shown.err == "error: no finished run in empty; `adem-bench run` makes runs\n"

@@ -44,14 +44,14 @@ def test_training_says_what_it_does_and_what_it_made(
     done = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
     assert done.code == 0, done.err
     assert "16 samples" in done.out
-    assert "epochs: 1, of 2 steps; 8 samples a step (4 rows x 2 accumulated a process)" in done.out
+    assert "epochs: 1, of 2 steps; 8 samples per step (4 rows x 2 accumulated" in done.out
     assert f"trainable parameters {PARAMETERS:,} of" in done.out
     assert "warning: mini_sqa is asked differently in training" in done.err
     assert "out: mini_mme, split test" in done.out
     assert "`adem-bench run --model out --tasks …` evaluates it" in done.out
     again = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
     assert again.code == 0
-    assert "all 2 steps were done before" in again.out
+    assert "all 2 steps were already done" in again.out
     other = adem_bench("train", *options, "--output", "out", "--set", "epochs=2")
     assert other.code == 2
     assert "recipe.epochs 1 there, 2 here; name another --output" in other.err
@@ -82,7 +82,7 @@ def test_a_run_that_the_disk_ends_says_so_and_keeps_what_was_there(
     assert "the checkpoint step-00000001 is intact, and training goes on from there" in done.err
     done = adem_bench("train", *options, "--set", "checkpoint_steps=1")
     assert done.code == 0, done.err
-    assert "goes on after step 1" in done.out
+    assert "continues after step 1" in done.out
 
 
 def test_recipes_are_listed_and_explained(adem_bench):
@@ -145,7 +145,7 @@ def test_what_an_epoch_does_not_come_to_and_cannot_read_is_told(
     options = ("--recipe", recipe, "--model", parity_card, "--data-root", tmp_path / "own")
     done = adem_bench("train", *options, "--output", "out", "--set", "epochs=3")
     assert done.code == 0, done.err
-    assert "3 samples left over at each epoch's end" in done.out
+    assert "3 samples left over at the end of each epoch" in done.out
     assert "1 samples left out: their image cannot be read: sample " in done.out
     assert images[0].parent.name in done.out
 
@@ -155,7 +155,7 @@ def test_what_an_epoch_does_not_come_to_and_cannot_read_is_told(
     [
         (0, "interrupted before training began: the same command starts again"),
         (1, "interrupted before the first checkpoint: the same command starts from step 0"),
-        (2, "interrupted: the same command goes on after step 1"),
+        (2, "interrupted: the same command continues after step 1"),
     ],
 )
 def test_an_interruption_says_what_becomes_of_the_training(

@@ -42,7 +42,7 @@ def test_findings_are_lines_with_their_place_and_exit_code_1(adem_bench, run, da
     done = adem_bench("validate", spoiled, run, "--data-root", data)
     assert done.code == 1
     assert "\x1b" not in done.out
-    assert f"{samples}:3: sample '\\x1b[2Jevil\\u202e\\n' is none of the run's\n" in done.out
+    assert f"{samples}:3: sample '\\x1b[2Jevil\\u202e\\n' is not one of the run's\n" in done.out
     assert f"{samples}:24: no line feed at its end" in done.out
     assert done.out.splitlines()[-1] == f"{run}: valid, 24 records"
 
@@ -51,4 +51,4 @@ def test_findings_are_lines_with_their_place_and_exit_code_1(adem_bench, run, da
 def test_no_run_folder_is_a_mistake(adem_bench, name):
     done = adem_bench("validate", name)
     assert done.code == 2
-    assert f"error: {name} is no run folder: expected samples.jsonl" in done.err
+    assert f"error: {name} is not a run folder: expected samples.jsonl" in done.err

@@ -168,7 +168,7 @@ def test_a_disagreement_is_on_what_was_compared(opened):
     third = [r for r in questions("yes") if not r.sample_id.endswith("/0")]
     comparison = compare_runs([*runs, opened("c", third, task="mini_mme")])
     assert comparison.samples == 30
-    assert comparison.pairs[0].disagreements == ()  # the two part on the other question alone
+    assert comparison.pairs[0].disagreements == ()  # the two differ on the other question alone
 
 
 def test_a_subset_and_other_options_have_their_own_labels(opened):

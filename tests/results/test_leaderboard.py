@@ -204,7 +204,7 @@ def test_a_run_without_metrics_is_not_finished(run, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ResultsError, match="is no folder with results"):
+    with pytest.raises(ResultsError, match="is not a folder with results"):
         finished_runs(tmp_path / "none")
 
 

@@ -110,7 +110,7 @@ def test_the_schema_has_the_fields_that_are_written():
         ({"cluster": None}, "cluster is None, expected"),
         ({"request_digest": "0" * 16}, "request_digest is '0000000000000000', expected"),
         ({"error": "no image"}, "prediction must be null where there is an error"),
-        ({"sample_id": "existence/9999/0"}, "sample 'existence/9999/0' is none of the run's"),
+        ({"sample_id": "existence/9999/0"}, "sample 'existence/9999/0' is not one of the run's"),
         ({"scroe": 1}, "unknown field 'scroe'; did you mean: score"),
     ],
     ids=str,
@@ -141,7 +141,7 @@ def test_a_missing_field_is_named(run, data, name):
         (b"[" * 100_000, "nested too deeply"),
         (b"[" * 40 + b"]" * 40, "nested too deeply"),
         (b"9" * 10_000, "not JSON: a number is too long"),
-        (b'{"score": 1, "score": 0}', "key 'score' stands twice"),
+        (b'{"score": 1, "score": 0}', "key 'score' appears twice"),
         (b"[1, 2]", "expected an object of fields, found [1, 2]"),
     ],
     ids=range(9),
@@ -176,11 +176,11 @@ def test_records_twice_missing_and_out_of_order_are_named(run, data):
     samples = run / "samples.jsonl"
     whole = samples.read_text().splitlines(keepends=True)
     samples.write_text("".join([*whole, whole[6]]))
-    assert "samples.jsonl:25: sample 'existence/0004/0' stands in line 7 too" in told(run, data)
+    assert "samples.jsonl:25: sample 'existence/0004/0' is in line 7 too" in told(run, data)
     samples.write_text("".join(whole[:6] + whole[7:]))
     assert "samples.jsonl: no record of sample 'existence/0004/0'" in told(run, data)
     samples.write_text("".join([*whole[1:], whole[0]]))
-    assert told(run, data)[0].startswith("samples.jsonl:1: sample 'existence/0001/1' must stand")
+    assert told(run, data)[0].startswith("samples.jsonl:1: sample 'existence/0001/1' must come")
 
 
 def test_records_of_another_run_are_found_by_their_requests(run, made, data):
@@ -193,7 +193,7 @@ def test_records_of_another_run_are_found_by_their_requests(run, made, data):
 def test_records_and_metrics_of_another_task_are_told_in_a_line_each(run, made, data):
     shutil.copy(made("mini_sqa") / "samples.jsonl", run / "samples.jsonl")
     assert told(run, data)[-1] == (
-        "samples.jsonl: none of the 24 records is of a sample of this run"
+        "samples.jsonl: none of the 24 records belongs to a sample of this run"
     )
     shutil.copy(made("mini_sqa") / "metrics.json", run / "metrics.json")
     found = told(run, data)
@@ -248,10 +248,10 @@ def test_an_edited_figure_is_named(run, data, field, value, message):
     [
         ("options", "limit", 30, "options.limit is 30, identity.limit is 24; expected the same"),
         ("options", "limit", "24", "field 'options.limit': expected a valid integer"),
-        ("identity", "model", "f" * 16, "identity is that of a folder test-limit24-"),
-        ("identity", "blind", True, "identity is that of a folder test-blind-limit24-"),
+        ("identity", "model", "f" * 16, "identity belongs to a folder test-limit24-"),
+        ("identity", "blind", True, "identity belongs to a folder test-blind-limit24-"),
         ("task", "split", "val", "task.split is 'val', identity.split is 'test'"),
-        ("task", "card_digest", "f" * 16, "task.card has not the digest"),
+        ("task", "card_digest", "f" * 16, "task.card does not have the digest"),
         ("model", "fingerprint", None, "field 'model.fingerprint': expected a valid string"),
         ("run", "processes", [], "field 'run.processes': expected a valid integer"),
     ],
@@ -265,7 +265,7 @@ def test_an_edited_manifest_is_named(run, data, part, name, value, message):
 def test_another_runs_manifest_is_found(run, made, data):
     shutil.copy(made(blind=True) / "manifest.json", run / "manifest.json")
     found = told(run, data)
-    assert any("identity is that of a folder test-blind-limit24-" in line for line in found)
+    assert any("identity belongs to a folder test-blind-limit24-" in line for line in found)
     assert any(line.startswith("samples.jsonl: changed since the run") for line in found)
 
 
@@ -306,7 +306,7 @@ def test_missing_files_and_those_of_an_unfinished_run_are_named(run, data):
         "manifest.json",
     ]
     (run / "samples.jsonl").unlink()
-    with pytest.raises(ResultsError, match="is no run folder"):
+    with pytest.raises(ResultsError, match="is not a run folder"):
         validate_run(run, data)
 
 
@@ -318,7 +318,7 @@ def test_exported_files_hold_the_predictions(run, made, data, tmp_path):
     (run / "eval_tool" / "OCR.txt").touch()
     assert told(run, data) == [
         "eval_tool/existence.txt:2: not what the records in samples.jsonl make",
-        "eval_tool/OCR.txt: none of the run's, which has 1 such files",
+        "eval_tool/OCR.txt: not one of the run's, which has 1 such files",
     ]
     asked = copied(made("mini_sqa"), tmp_path / "asked")
     (asked / "preds.json").unlink()

@@ -40,7 +40,7 @@ def test_a_killed_run_continues_and_ends_as_an_undisturbed_one(
     before = kept[:-7].count(b"\n")
     done = finish(once)
     assert done.returncode == 0, done.stderr
-    assert f"{before} records were kept from before" in done.stdout
+    assert f"{before} records were already there" in done.stdout
     assert read_manifest(tmp_path / "killed")["timing"]["answered"] == LIMIT - before
     undisturbed = finish(command("--limit", LIMIT, results="whole"))
     assert undisturbed.returncode == 0, undisturbed.stderr

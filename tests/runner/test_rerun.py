@@ -1,4 +1,4 @@
-"""A run once more, from its manifest: the same, or where the two part."""
+"""A run once more, from its manifest: the same, or where the two differ."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_manifest_that_is_not_as_documented_is_refused(run, again):
     with pytest.raises(ResultsError, match=r"'options.seed' is missing; `adem-bench validate"):
         again()
     (run / "manifest.json").unlink()
-    with pytest.raises(ResultsError, match=r"no finished run: manifest.json missing"):
+    with pytest.raises(ResultsError, match=r"not a finished run: manifest.json missing"):
         again()
 
 

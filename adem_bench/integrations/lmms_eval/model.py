@@ -62,7 +62,7 @@ class AdemLmms(lmms):
         self._max_new_tokens = max_new_tokens
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Return one text a request, in order; a text that says so where there is no answer."""
+        """Return one text per request, in order; a text that says so where there is no answer."""
         from tqdm import tqdm
 
         texts: list[str] = []

@@ -91,7 +91,7 @@ class AdemVL(BaseModel):
         return message
 
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
-        """Answer a message; a sample without an answer is told in VLMEvalKit's own words."""
+        """Answer a message; a sample without an answer is reported in VLMEvalKit's own words."""
         asked = [item[REQUEST] for item in message if REQUEST in item]
         task = self._task(dataset)
         if not asked or task is None:

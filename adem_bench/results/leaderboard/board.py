@@ -94,7 +94,7 @@ class Row:
     origin: str
     """`measured` or `published`."""
     tags: tuple[str, ...] = ()
-    """What tells the row from others of the same model: blind, an adapter, a fingerprint."""
+    """What distinguishes the row from others of its model: blind, an adapter, a fingerprint."""
     cells: dict[Column, Cell] = field(default_factory=dict)
     runs: dict[Place, FinishedRun] = field(default_factory=dict)
     rank: int | None = None

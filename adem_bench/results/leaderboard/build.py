@@ -1,4 +1,4 @@
-"""The leaderboard: one row a model, one group of columns a task.
+"""The leaderboard: one row per model, one group of columns per task.
 
 Whole figures go before those of subsets and of runs with failed samples, whatever their value, so
 that luck on 100 questions never leads the table; a rank is for whole figures only.
@@ -251,6 +251,6 @@ def _order(row: Row, columns: Sequence[Column]) -> list[tuple[bool, float]]:
     cells = [row.cells.get(column) for column in columns]
     whole = [cell.standing if cell else None for cell in cells]
     parts = [cell.value if cell and not cell.complete else None for cell in cells]
-    # A figure that is no number compares with nothing, so it counts as none.
+    # Not a number compares with nothing, so it counts as none.
     found = [None if value is None or value != value else value for value in [*whole, *parts]]
     return [(value is None, -(value or 0.0)) for value in found]

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#444444", "#8c564b")
-"""Okabe and Ito's, which people tell apart whatever colours they see; two more at the end."""
+"""Okabe and Ito's, which people distinguish whatever colours they see; two more at the end."""
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++", "oo")
-"""So that series are told apart in print too."""
+"""So that series differ in print too."""
 SETTINGS: Any = {
     "svg.hashsalt": "adem-bench",  # the same figures give the same file
     "font.size": 9,
@@ -56,7 +56,7 @@ class Plot:
     """For files: `mini_sqa-groups`."""
     title: str
     alt: str
-    """What a reader who cannot see it is told."""
+    """What it shows, for readers who cannot see it."""
     figure: Figure
 
     @property
@@ -104,8 +104,8 @@ def bars(name: str, title: str, names: Sequence[str], series: Sequence[Series], 
     axes.set_ylabel(unit)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     _legend(axes, series)
-    told = "; ".join(f"{one.label}: {_told(names, one.estimates)}" for one in series)
-    return _plot(name, title, f"Bars with 95% intervals, {unit}. {told}", figure)
+    words = "; ".join(f"{one.label}: {_in_words(names, one.estimates)}" for one in series)
+    return _plot(name, title, f"Bars with 95% intervals, {unit}. {words}", figure)
 
 
 def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
@@ -127,8 +127,8 @@ def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlabel(unit)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    told = "; ".join(_told([one.label], one.estimates) for one in series)
-    return _plot(name, title, f"Dots with 95% intervals, {unit}. {told}", figure)
+    words = "; ".join(_in_words([one.label], one.estimates) for one in series)
+    return _plot(name, title, f"Dots with 95% intervals, {unit}. {words}", figure)
 
 
 def histogram(name: str, title: str, series: Sequence[Series], axis: str, counted: str) -> Plot:
@@ -159,12 +159,12 @@ def histogram(name: str, title: str, series: Sequence[Series], axis: str, counte
     axes.set_ylabel(counted)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     _legend(axes, series)
-    told = "; ".join(
+    words = "; ".join(
         f"{one.label}: median {np.median(one.values):.4g}, from {min(one.values):.4g} "
         f"to {max(one.values):.4g}"
         for one in series
     )
-    return _plot(name, title, f"Histogram of {axis}. {told}", figure)
+    return _plot(name, title, f"Histogram of {axis}. {words}", figure)
 
 
 def reliability(
@@ -196,8 +196,8 @@ def reliability(
     axes.set_xlabel("probability of the likeliest option, among the options")
     axes.set_ylabel("share right")
     _legend(axes, [one for one, _, _ in series])
-    told = "; ".join(f"{one.label}: {error:.3f}" for one, _, error in series)
-    return _plot(name, title, f"Reliability diagram. Expected calibration error: {told}", figure)
+    words = "; ".join(f"{one.label}: {error:.3f}" for one, _, error in series)
+    return _plot(name, title, f"Reliability diagram. Expected calibration error: {words}", figure)
 
 
 def _axes(width: float, height: float = 2.9) -> tuple[Figure, Axes]:
@@ -244,10 +244,10 @@ def _legend(axes: Axes, series: Sequence[Series]) -> None:
 def _label(text: str) -> str:
     text = printable(text)
     shown = text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
-    return shown.replace("$", r"\$")  # a dollar in a model's name starts no formula
+    return shown.replace("$", r"\$")  # a dollar in a model's name does not start a formula
 
 
-def _told(names: Sequence[str], estimates: Sequence[Estimate | None]) -> str:
+def _in_words(names: Sequence[str], estimates: Sequence[Estimate | None]) -> str:
     return ", ".join(
         f"{name} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"
         for name, e in zip(names, estimates, strict=True)

@@ -69,7 +69,7 @@ def report_parts(
 ) -> list[TaskPart]:
     """Return what a report says, task by task.
 
-    Prompts and images come from the data; where it is not at hand, or is not what the runs
+    Prompts and images come from the data; where it is not available, or is not what the runs
     answered, the report says so and goes without.
 
     Args:
@@ -146,7 +146,7 @@ def _own_statistics(run: OpenedRun) -> Statistics | None:
 
 
 def _task(members: Sequence[Member], data_root: Path | None, notes: list[str]) -> Task | None:
-    """Return the task with the data that the first run answered; None if it is not at hand."""
+    """Return the task with the data that the first run answered; None if it is not available."""
     first = members[0].run.manifest
     for part, what in ASKED.items():
         wanted = first.get("identity", {}).get(part)

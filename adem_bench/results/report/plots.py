@@ -38,7 +38,7 @@ def task_plots(
         task: For titles and file names.
         runs: Each with its name and its place among them.
         statistics: By place; of tasks whose samples have no score of their own.
-        prompt_lengths: In characters; nothing if the prompts are not at hand.
+        prompt_lengths: In characters; nothing if the prompts are not available.
     """
     yield _headlines(task, runs)
     yield from _groups(task, runs)
@@ -71,7 +71,7 @@ def _headlines(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Plot:
 
 
 def _groups(task: str, runs: Sequence[tuple[str, int, OpenedRun]]) -> Iterator[Plot]:
-    """Yield bars for each unit of the metrics that have an interval and are no detail."""
+    """Yield bars for each unit of the metrics that have an interval and are not a detail."""
     shown = runs[:MAX_SERIES]
     sums = getattr(_kind(runs), "sum_metrics", ())
     units = {

@@ -78,7 +78,7 @@ def sample_table(
 
     Args:
         runs: All of one task.
-        task: With the data, for prompts and images; None if it is not at hand.
+        task: With the data, for prompts and images; None if it is not available.
         figures: By place in `runs`: statistics of samples that have no score of their own.
         headline: The metric that is such a sample's figure.
         most_thumbnails: Images to show at most.
@@ -162,7 +162,7 @@ def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[
 
 
 def _gap(cells: Sequence[Sequence[Any]]) -> float:
-    """Return how far the runs part on a sample: in scores, or in figures."""
+    """Return how far the runs differ on a sample: in scores, or in figures."""
     scores = [
         float(cell[2] == RIGHT) if cell[2] in (RIGHT, WRONG) else (cell[3] or 0.0) / 100
         for cell in cells
@@ -176,7 +176,7 @@ def _shown(value: Json, choices: Sequence[str]) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and choices:
         if 0 <= value < len(choices):
             return f"{LETTERS[value]}. {choices[value]}"
-        return "no option"
+        return "not an option"
     if isinstance(value, list):
         return "\n".join(map(str, value))
     return "" if value is None else str(value)
@@ -188,7 +188,10 @@ WORKERS = 4
 
 
 def thumbnails(images: Mapping[Path, int]) -> dict[int, str]:
-    """Return data URIs of images by their places; unreadable images are left out."""
+    """Return data URIs of small copies of images by their places; unreadable ones are left out.
+
+    Images are decoded and encoded again: no file of a data set goes into a page as it is.
+    """
     with ThreadPoolExecutor(WORKERS) as pool:
         made = pool.map(_thumbnail, images)
         return {

@@ -71,7 +71,7 @@ function rowOf(row, data, names) {
   }
   const asked = element("td");
   asked.dataset.label = "Prompt";
-  asked.append(prompt === null ? element("span", "soft", "not at hand") : textBlock(prompt));
+  asked.append(prompt === null ? element("span", "soft", "not available") : textBlock(prompt));
   const wanted = element("td");
   wanted.dataset.label = "Reference";
   wanted.append(textBlock(reference));

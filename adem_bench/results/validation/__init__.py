@@ -1,1 +1,1 @@
-"""Whether a run folder is whole, unedited and of one piece."""
+"""Whether a run folder is complete, unedited and consistent."""

@@ -51,7 +51,7 @@ def check_samples(
         line, record = found.pop(sample.id)
         if line < last:
             text = (
-                f"sample {sample.id!r:.80} must stand after line {last}: expected the data's order"
+                f"sample {sample.id!r:.80} must come after line {last}: expected the data's order"
             )
             issues.add(SAMPLES, text, line)
         last = max(last, line)
@@ -59,12 +59,12 @@ def check_samples(
             issues.add(SAMPLES, text, line)
     _check_malformed(task, found, issues)
     if len(found) == len(records) > 0:
-        issues.add(SAMPLES, f"none of the {len(records)} records is of a sample of this run")
+        issues.add(SAMPLES, f"none of the {len(records)} records belongs to a sample of this run")
         return False
     for name in missing:
         issues.add(SAMPLES, f"no record of sample {name!r:.80}")
     for line, record in found.values():
-        issues.add(SAMPLES, f"sample {record.sample_id!r:.80} is none of the run's", line)
+        issues.add(SAMPLES, f"sample {record.sample_id!r:.80} is not one of the run's", line)
     return True
 
 
@@ -110,16 +110,16 @@ def check_exports(task: Task, records: Sequence[Record], folder: Path, issues: I
         AdemBenchError: the data cannot be read.
     """
     with tempfile.TemporaryDirectory() as name:
-        anew = Path(name)
-        wanted = {path.relative_to(anew) for path in task.export(records, anew)}
+        again = Path(name)
+        wanted = {path.relative_to(again) for path in task.export(records, again)}
         for file in sorted(wanted):
-            _compare(folder / file, anew / file, str(file), issues)
+            _compare(folder / file, again / file, str(file), issues)
     # A folder of files (MME's) holds those alone.
     for inner in {file.parent for file in wanted} - {Path()}:
         for path in sorted((folder / inner).glob("*")):
             file = path.relative_to(folder)
             if file not in wanted:
-                issues.add(str(file), f"none of the run's, which has {len(wanted)} such files")
+                issues.add(str(file), f"not one of the run's, which has {len(wanted)} such files")
 
 
 def _compare(found: Path, wanted: Path, name: str, issues: Issues) -> None:

@@ -55,12 +55,12 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], issues: Issues) ->
             issues.add(MANIFEST, text)
     for part in ("model", "task"):
         if digest(manifest[part]["card"]) != manifest[part]["card_digest"]:
-            issues.add(MANIFEST, f"{part}.card has not the digest that {part}.card_digest says")
+            issues.add(MANIFEST, f"{part}.card does not have the digest in {part}.card_digest")
     name = run_place("", manifest["identity"]).name
     if folder.resolve().name != name:
         issues.add(
             MANIFEST,
-            f"identity is that of a folder {name}; another run's manifest, an edited identity, "
+            f"identity belongs to a folder {name}; another run's manifest, an edited identity, "
             "or a renamed folder",
         )
 
@@ -69,7 +69,7 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> 
     """Check what the manifest has the SHA-256 of: the other files and its own fields."""
     files = manifest.get("files")
     if not files:
-        issues.unchecked.append("digests of files: the manifest is of before there were any")
+        issues.unchecked.append("digests of files: the manifest is older than they are")
         return
     found = {
         name: sha256(folder / name) for name in (SAMPLES, METRICS) if (folder / name).is_file()
@@ -83,7 +83,7 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> 
 
 
 def check_counts(metrics: Mapping[str, Any], lines: int, issues: Issues) -> None:
-    """Check the counts in metrics.json against each other and against the number of records."""
+    """Check the counts in metrics.json against one another and against the number of records."""
     scored, failed, expected = (metrics[name] for name in ("scored", "failed", "expected"))
     if scored + failed != lines:
         text = f"scored {scored} and failed {failed}, but {SAMPLES} has {lines} lines"

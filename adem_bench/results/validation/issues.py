@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_PER_FILE = 50
-"""Issues that are told of one file; of the others, how many there are."""
+"""Issues that are listed for one file; of the others, their number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from adem_bench.results.validation.issues import Issues
 def check_figures(
     metrics: Mapping[str, Any], again: Result, versions: Mapping[str, str], issues: Issues
 ) -> None:
-    """Compare metrics.json, metric by metric, with what was computed anew.
+    """Compare metrics.json, metric by metric, with what was computed again.
 
     Figures that another machine's programs made (no Java here, or none there) cannot be compared.
 
@@ -31,12 +31,12 @@ def check_figures(
             issues.add(METRICS, text)
     found = {entry["name"]: Metric(**entry) for entry in metrics["metrics"]}
     if len(found) < len(metrics["metrics"]):
-        issues.add(METRICS, "a metric stands twice")
+        issues.add(METRICS, "a metric appears twice")
     wanted = {metric.name: metric for metric in again.metrics}
     for name in (name for name in wanted if name not in found):
         issues.add(METRICS, f"metric {name} is missing")
     for name in (name for name in found if name not in wanted):
-        issues.add(METRICS, f"metric {name!r:.80} is none of this task's")
+        issues.add(METRICS, f"metric {name!r:.80} is not one of this task's")
     same_numpy = versions.get("numpy") == metadata.version("numpy")
     for name in (name for name in found if name in wanted):
         _check_metric(found[name], wanted[name], same_numpy, issues)

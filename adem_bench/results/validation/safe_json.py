@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 MAX_LINE_BYTES = 16 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
 MAX_NESTED = 32
-"""Lists and objects in one another."""
+"""Levels of lists and objects, one inside the other."""
 
 
 class BadJsonError(ValueError):
@@ -22,10 +22,10 @@ def parse(raw: bytes, finite: bool = True) -> Any:
 
     Args:
         raw: The text.
-        finite: Whether `NaN` and `Infinity`, which are no JSON, are refused.
+        finite: Whether `NaN` and `Infinity`, which are not JSON, are refused.
 
     Raises:
-        BadJsonError: not UTF-8, not JSON, a key that stands twice, or nested too deeply.
+        BadJsonError: not UTF-8, not JSON, a key that appears twice, or nested too deeply.
     """
     try:
         value = json.loads(
@@ -45,7 +45,7 @@ def parse(raw: bytes, finite: bool = True) -> Any:
         raise BadJsonError(f"not JSON at {place}: {reason}") from error
     except RecursionError as error:
         raise BadJsonError(
-            f"nested too deeply, expected at most {MAX_NESTED} lists and objects in one another"
+            f"nested too deeply, expected at most {MAX_NESTED} levels of lists and objects"
         ) from error
     except BadJsonError:
         raise
@@ -59,12 +59,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise BadJsonError(f"key {twice[:40]!r} stands twice in one object")
+        raise BadJsonError(f"key {twice[:40]!r} appears twice in one object")
     return found
 
 
 def _refuse(name: str) -> NoReturn:
-    raise BadJsonError(f"not JSON: {name} is no number")
+    raise BadJsonError(f"not JSON: {name} is not a number")
 
 
 def _is_deep(value: Any, most: int) -> bool:
@@ -79,7 +79,7 @@ def read_document(path: Path) -> Any:
     """Return what a small JSON file holds.
 
     Raises:
-        BadJsonError: as for `parse`; or no file, too large, not to be read.
+        BadJsonError: as for `parse`; or not a file, too large, not readable.
     """
     try:
         if not path.is_file():

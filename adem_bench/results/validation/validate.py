@@ -55,12 +55,12 @@ def validate_run(folder: Path, data_root: Path | None = None) -> Validation:
             not checked.
 
     Raises:
-        ResultsError: the folder is no run folder.
+        ResultsError: the folder is not a run folder.
     """
     names = [name for name in (SAMPLES, METRICS, MANIFEST) if (folder / name).exists()]
     if not names:
         raise ResultsError(
-            f"{folder} is no run folder: expected {SAMPLES}, {METRICS} and {MANIFEST} in it, as "
+            f"{folder} is not a run folder: expected {SAMPLES}, {METRICS} and {MANIFEST} in it, as "
             "`adem-bench run` makes them below RESULTS/MODEL/TASK/"
         )
     return _Check(folder, data_root).whole()
@@ -77,7 +77,7 @@ class _Check:
 
     def whole(self) -> Validation:
         for shard in sorted(self.folder.glob(SHARD.format(rank="*"))):
-            text = "left by a process whose run did not end; the same `adem-bench run` merges it"
+            text = "left by a process whose run did not finish; the same `adem-bench run` merges it"
             self.issues.add(shard.name, text)
         records = self._records()
         metrics = self._document(METRICS, MetricsFile)
@@ -93,7 +93,7 @@ class _Check:
             self._against_task(records, metrics, manifest)
         elif manifest:
             what = "metrics, requests, predictions and exported files"
-            self.issues.unchecked.append(f"{what}: {SAMPLES} must be whole first")
+            self.issues.unchecked.append(f"{what}: {SAMPLES} must be complete first")
         listed = self.issues.listed()
         return Validation(self.lines, tuple(listed), tuple(self.issues.unchecked))
 
@@ -101,7 +101,7 @@ class _Check:
         """Return what a file holds, None if it is not as the schema says."""
         path = self.folder / name
         if not path.exists():
-            text = "missing: the run did not end; the same `adem-bench run` goes on with it"
+            text = "missing: the run did not finish; the same `adem-bench run` continues it"
             self.issues.add(name, text)
             return None
         try:
@@ -118,7 +118,7 @@ class _Check:
         """Return the records with their lines; None if the file or one of the lines is broken."""
         path = self.folder / SAMPLES
         if not path.is_file():
-            self.issues.add(SAMPLES, "missing or no file, expected one record a line")
+            self.issues.add(SAMPLES, "missing or not a file, expected one record per line")
             return None
         records: list[Numbered] = []
         seen: dict[str, int] = {}
@@ -132,7 +132,7 @@ class _Check:
                 first = seen.setdefault(record.sample_id, number)
                 if first != number:
                     whole = False
-                    faults.append(f"sample {record.sample_id!r:.80} stands in line {first} too")
+                    faults.append(f"sample {record.sample_id!r:.80} is in line {first} too")
                 records.append((number, record))
             for text in faults:
                 self.issues.add(SAMPLES, text, number)
@@ -174,7 +174,7 @@ class _Check:
         return None
 
     def _missing_data(self, task: Task, manifest: Any) -> str:
-        """Return why the run's data is not at hand; nothing if it is."""
+        """Return why the run's data is not available; nothing if it is."""
         wanted = manifest["task"]["data_fingerprint"]
         try:
             found = task.fingerprint()

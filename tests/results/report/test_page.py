@@ -48,7 +48,7 @@ def test_plots_are_files_that_hold_no_script_and_no_date(parts, tmp_path):
     files = write_plots(parts, tmp_path / "plots", ["svg", "png"])
     names = {file.name for file in files}
     assert {"mini_sqa-headline.svg", "mini_sqa-groups.png", "mini_sqa-reliability.svg"} <= names
-    assert "mini_sqa-prompts.svg" not in names  # the data is not at hand
+    assert "mini_sqa-prompts.svg" not in names  # the data is not available
     first = {file.name: file.read_bytes() for file in files}
     again = {f.name: f.read_bytes() for f in write_plots(parts, tmp_path / "more", ["svg", "png"])}
     assert first == again

@@ -57,7 +57,7 @@ def show_leaderboard(board: Leaderboard, intervals: bool, out: Console) -> None:
             break
         columns = [column for column in columns if column.name != name]
         left_out.append(name)
-    # A program that reads along gets one line of headers.
+    # A program that reads the output gets one line of headers.
     end = "\n" if out.is_terminal else " "
     header = [f"{c.above}{end}{c.name}" if c.above else c.name for c in columns]
     rows = zip(*(column.cells for column in columns), strict=True)
@@ -72,7 +72,7 @@ def show_leaderboard(board: Leaderboard, intervals: bool, out: Console) -> None:
 
 
 def _dispensable(board: Leaderboard) -> list[str]:
-    """Return what may go: not the origin with its footnotes, nor what tells rows apart."""
+    """Return what may go: not the origin with its footnotes, nor what distinguishes rows."""
     labels = {row.label for row in board.rows}
     kept = {"origin"} if board.sources else set()
     kept |= {"language model"} if len(labels) < len(board.rows) else set()

@@ -9,7 +9,7 @@ from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
 PARTIAL = "not the whole split, or with failed samples: not comparable, so without a rank"
-RATE = "samples per second of the run's last call, with whatever else the machine did"
+RATE = "samples per second of the run's last call, whatever else the machine was doing"
 NO_RANK = "-"
 
 
@@ -36,7 +36,7 @@ def fixed(board: Leaderboard, row: Row) -> list[str]:
 
 
 def figure(cell: Cell | None, intervals: bool) -> str:
-    """Return `93.85`, `93.85 [93.08, 94.54]`, or with an asterisk what is no whole figure."""
+    """Return `93.85` or `93.85 [93.08, 94.54]`, with an asterisk if not of the whole split."""
     if cell is None:
         return ""
     shown = cell.shown if cell.complete else f"{cell.shown}*"
