@@ -34,6 +34,11 @@ def load_image(path: Path, size: int, normalization: ImageNormalization) -> NDAr
     The image becomes RGB and is resized bicubically to the square, its aspect ignored and
     nothing cropped, as in the published evaluation (docs/method.md, section 9.1).
 
+    Args:
+        path: The file.
+        size: Sides of the square, in pixels.
+        normalization: Which mean and standard deviation.
+
     Raises:
         UnreadableImageError: the file is missing, not an image, or a decompression bomb.
     """

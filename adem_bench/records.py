@@ -167,7 +167,7 @@ class Metric:
             return "n/a"
         return self._in_print(self.value)
 
-    def shown_interval(self) -> str:
+    def format_interval(self) -> str:
         """Return the interval as tables print it: `[93.08, 94.54]`, or nothing."""
         if self.low is None or self.high is None:
             return ""

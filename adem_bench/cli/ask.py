@@ -61,7 +61,14 @@ def load_model(given: dict[str, Any]) -> Model:
 
 
 def as_request(model: Model, question: str, images: Sequence[Path], max_new_tokens: int) -> Request:
-    """Return a question in the wording that the model was tuned on, where it says so."""
+    """Return a question in the wording that the model was tuned on, where it says so.
+
+    Args:
+        model: Ready to be asked.
+        question: In the user's words.
+        images: To look at, in order.
+        max_new_tokens: The longest answer.
+    """
     from adem_bench.models.base import Instructed
     from adem_bench.records import Request
 

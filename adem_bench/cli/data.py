@@ -12,8 +12,10 @@ import click
 
 from adem_bench.cli.options import (
     HintingGroup,
+    NumberOr,
     data_root_option,
     set_option,
+    split_names,
     split_option,
     warn,
 )
@@ -35,22 +37,6 @@ format_option = click.option(
     show_default=True,
     help="For readers or for programs.",
 )
-
-
-class ImageCount(click.ParamType[int | None]):
-    """A number, or `all` as None."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Return the number, or None for `all`."""
-        if value == "all" or value is None:
-            return None
-        if not str(value).isdecimal():
-            self.fail(f"{value!r} is neither a number nor all", param, ctx)
-        return int(value)
 
 
 @click.group(cls=HintingGroup)
@@ -197,7 +183,7 @@ def _draw(card: TaskCard, data_root: Path | None) -> None:
 @split_option
 @click.option(
     "--images",
-    type=ImageCount(),
+    type=NumberOr("all"),
     metavar="N|all",
     default=IMAGES_OPENED,
     show_default=True,
@@ -313,7 +299,7 @@ def mini(output: Path, splits: str, train_size: int | None, seed: int | None) ->
     from adem_bench.errors import nearest_hint
     from adem_bench.mini import SPLITS, write_mini
 
-    wanted = [split.strip() for split in splits.split(",") if split.strip()]
+    wanted = split_names(splits)
     for split in wanted:
         if split not in SPLITS:
             raise click.UsageError(f"unknown split {split!r}{nearest_hint(split, SPLITS)}")

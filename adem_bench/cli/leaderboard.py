@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import warn
+from adem_bench.cli.options import split_names, warn
 
 FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "intervals")
@@ -105,7 +105,7 @@ def _board(runs: Any, options: dict[str, Any]) -> Any:
     from adem_bench.results.leaderboard.build import View, build_leaderboard
     from adem_bench.results.leaderboard.published import published_rows
 
-    tasks = tuple(name.strip() for name in (options["tasks"] or "").split(",") if name.strip())
+    tasks = split_names(options["tasks"])
     view = View(options["all_metrics"], tasks, options["models"], options["sort"])
     return build_leaderboard(runs, published_rows() if options["published"] else (), view)
 

@@ -108,6 +108,38 @@ def _override_option(what: str) -> Callable[[F], F]:
     )
 
 
+class NumberOr(click.ParamType[int | None]):
+    """A number, or a word that stands for None."""
+
+    def __init__(self, word: str, least: int = 0) -> None:
+        """Take `word`, or numbers of at least `least`."""
+        self.name = f"N|{word}"
+        self._word, self._least = word, least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Return the number, or None for the word.
+
+        Args:
+            value: As given.
+            param: The option, for errors.
+            ctx: The command, for errors.
+        """
+        if value == self._word or value is None:
+            return None
+        if not str(value).isdecimal() or int(value) < self._least:
+            what = "a positive number" if self._least else "a number"
+            self.fail(f"{value!r} is neither {what} nor {self._word}", param, ctx)
+        return int(value)
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Return the names in a list with commas, each once."""
+    names = (name.strip() for name in (text or "").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 class LoggerNames(click.ParamType[tuple[str, ...]]):
     """Names of loggers, comma-separated, or `none`; each installed."""
 
@@ -118,12 +150,17 @@ class LoggerNames(click.ParamType[tuple[str, ...]]):
     ) -> tuple[str, ...]:
         """Return the names, each once.
 
+        Args:
+            value: As given.
+            param: The option, for errors.
+            ctx: The command, for errors.
+
         Raises:
             AdemBenchError: there is no such logger, or its package is not installed.
         """
         from adem_bench.loggers.multi import NONE, check_loggers
 
-        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        names = split_names(value)
         if names in ((), (NONE,)):
             return ()
         check_loggers(names)

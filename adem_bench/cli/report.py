@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import data_root_option, warn
+from adem_bench.cli.options import data_root_option, split_names, warn
 
 FORMS = ("html", "png", "svg")
 
@@ -19,8 +19,14 @@ class Forms(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Return the names, each once."""
-        names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
+        """Return the names, each once.
+
+        Args:
+            value: As given.
+            param: The option, for errors.
+            ctx: The command, for errors.
+        """
+        names = split_names(str(value))
         unknown = [name for name in names if name not in FORMS]
         if unknown:
             self.fail(f"{unknown[0]!r} is not one of {', '.join(FORMS)}", param, ctx)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
+    NumberOr,
     data_root_option,
     log_to_option,
     set_option,
+    split_names,
     split_option,
     warn,
 )
@@ -21,26 +23,6 @@ if TYPE_CHECKING:
     from adem_bench.runner.loop import Outcome
 
 FAILED = 1
-
-
-class BatchSize(click.ParamType[int | None]):
-    """A positive number, or `auto` as None."""
-
-    name = "N|auto"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Return the number, or None for `auto`."""
-        if value == "auto" or value is None:
-            return None
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"{value!r} is neither a positive number nor auto", param, ctx)
-        return number
 
 
 @click.command()
@@ -59,7 +41,7 @@ class BatchSize(click.ParamType[int | None]):
 @split_option
 @click.option(
     "--batch-size",
-    type=BatchSize(),
+    type=NumberOr("auto", least=1),
     default="auto",
     help="Requests answered together [default: auto].",
 )
@@ -126,7 +108,7 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
 
-    tasks = tuple(name.strip() for name in given["tasks"].split(",") if name.strip())
+    tasks = split_names(given["tasks"])
     if not tasks:
         raise click.UsageError("--tasks names no task")
     options = {name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh")}

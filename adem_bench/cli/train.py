@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, log_to_option, recipe_set_option, warn
+from adem_bench.cli.options import (
+    data_root_option,
+    log_to_option,
+    recipe_set_option,
+    split_names,
+    warn,
+)
 from adem_bench.errors import printable
 
 if TYPE_CHECKING:
@@ -41,7 +47,13 @@ class TrainingProgress:
         self._task: Any = None
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
-        """Print the facts and start the bar."""
+        """Print the facts and start the bar.
+
+        Args:
+            prepared: What is trained, and on what.
+            output: Where the adapter goes.
+            steps_done: Optimizer steps of earlier calls.
+        """
         from adem_bench.models.device import name_of
         from adem_bench.trainers.optimizer import peak_learning_rate
 
@@ -205,7 +217,7 @@ def train(**given: Any) -> int:
     """
     from adem_bench.results.table import console, show_result
 
-    tasks = tuple(name.strip() for name in (given.pop("tasks") or "").split(",") if name.strip())
+    tasks = split_names(given.pop("tasks"))
     with TrainingProgress() as watcher:
         try:
             from adem_bench.trainers.prepare import TrainingJob

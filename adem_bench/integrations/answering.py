@@ -61,7 +61,13 @@ class Answerer:
         self._backoff = Backoff(self.model.generate)
 
     def instruction(self, text: str, images: Sequence[Path], max_new_tokens: int) -> Request:
-        """Return a question in the wording that the model's instructions were tuned in."""
+        """Return a question in the wording that the model's instructions were tuned in.
+
+        Args:
+            text: The question.
+            images: To look at, in order.
+            max_new_tokens: The longest answer.
+        """
         prompt = self.model.instruction(text) if isinstance(self.model, Instructed) else text
         return Request(prompt, tuple(images), max_new_tokens)
 

@@ -138,12 +138,18 @@ def difference_cells(
     who: tuple[str, str],
     unit: Literal["fraction", "points", "count"],
 ) -> tuple[str, ...]:
-    """Return a difference as tables print it, in the order of their columns."""
+    """Return a difference as tables print it, in the order of their columns.
+
+    Args:
+        difference: Of a metric between two runs.
+        who: The names of the two.
+        unit: Of the metric.
+    """
 
     def shown(value: float) -> str:
         return Metric("", value, unit, 0).format()
 
-    interval = Metric("", 0.0, unit, 0, "", difference.low, difference.high).shown_interval()
+    interval = Metric("", 0.0, unit, 0, "", difference.low, difference.high).format_interval()
     test = difference.test
     if difference.won is not None:
         test += f" (+{difference.won} -{difference.lost})"

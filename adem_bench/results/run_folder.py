@@ -134,6 +134,14 @@ class RunFolder:
         """Write the final records, metrics and manifest, and clear the shards away.
 
         The manifest gets the SHA-256 of the other two files, and of its own fields.
+
+        Args:
+            records: In the order of the samples.
+            result: What the task makes of them.
+            manifest: Without `files`.
+
+        Raises:
+            ResultsError: no space is left, or the folder cannot be written.
         """
         self.rewrite(records)
         for shard in self.path.glob(SHARD.format(rank="*")):

@@ -80,7 +80,7 @@ def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
     rows = []
     for name, result in results:
         metric = next((m for m in result.metrics if m.name == result.headline), None)
-        shown, interval = (_figure(metric), metric.shown_interval()) if metric else ("n/a", "")
+        shown, interval = (_figure(metric), metric.format_interval()) if metric else ("n/a", "")
         place = f"{result.task}/{result.split}"
         counts = (result.coverage(), str(result.failed))
         rows.append((name, place, result.headline, shown, interval, *counts))
@@ -94,7 +94,7 @@ def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
     return (
         name,
         metric.format(),
-        metric.shown_interval(),
+        metric.format_interval(),
         unit if metric.value is not None else "",
         str(metric.count),
         (metric.note),

@@ -77,7 +77,13 @@ def _batches(items: Sequence[Item], budget: Budget) -> Iterator[list[Item]]:
 def ahead(
     units: Iterator[Unit], prefetch: Callable[[Sequence[Request]], None], depth: int = 1
 ) -> Iterator[Unit]:
-    """Yield units while `prefetch` already works on the requests of the next `depth` ones."""
+    """Yield units while `prefetch` already works on the requests of the next ones.
+
+    Args:
+        units: In order.
+        prefetch: Called with the requests of a unit, well before it is yielded.
+        depth: How many units `prefetch` is ahead.
+    """
     coming: deque[Unit] = deque()
     for unit in units:
         prefetch([item.request for item in unit.items])

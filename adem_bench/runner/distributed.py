@@ -52,7 +52,13 @@ class SharedRun:
     """One run's unit counter and barriers."""
 
     def __init__(self, store: Store | None, world_size: int, name: str) -> None:
-        """Use keys that begin with `name`; without a store, there is one process."""
+        """Begin a run.
+
+        Args:
+            store: What the processes share; None for a single process.
+            world_size: Number of processes.
+            name: With which all keys of this run begin.
+        """
         self._store = store
         self._world_size = world_size
         self._name = name

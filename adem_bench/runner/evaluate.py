@@ -94,7 +94,19 @@ def evaluate_model(
     processes: Processes,
     progress: Progress = _no_progress,
 ) -> Iterator[Outcome]:
-    """Run tasks on a loaded model; arguments and outcomes are those of `evaluate`."""
+    """Run tasks on a loaded model and yield their outcomes, as `evaluate` does.
+
+    Args:
+        model: Ready to be asked; it is given each task's weights in turn.
+        tasks: With their data.
+        options: Limits and switches, the same for all.
+        results: Folder below which runs are kept.
+        processes: Those that share the work.
+        progress: As for `evaluate`.
+
+    Raises:
+        AdemBenchError: the data, the weights or the disk are at fault.
+    """
     for task in tasks:
         model.load_adapter_for(task.card.name, task.card.kind)
         if isinstance(model, Baseline):

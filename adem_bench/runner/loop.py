@@ -113,7 +113,14 @@ def run_task(
 
 
 def record_of(task: Task, sample: Sample, request: Request, response: Response) -> Record:
-    """Return what is kept of an answer; nothing is read of a response that has an error."""
+    """Return what is kept of an answer; nothing is read of a response that has an error.
+
+    Args:
+        task: Which reads the response.
+        sample: What was asked about.
+        request: As the model was given it.
+        response: What it answered.
+    """
     if request.choices and not response.error and response.choice_logprobs is None:
         response = replace(response, error=NO_LOGPROBS)
     prediction = None if response.error else task.parse_response(sample, response)

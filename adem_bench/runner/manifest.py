@@ -59,6 +59,11 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
     Runs are found again by it, also by later versions. What follows belongs to it for good, in
     this form; more comes in through `RunOptions`, a card's options or a fingerprint, and only
     where it is off its default.
+
+    Args:
+        model: With the task's weights in use.
+        task: With its data.
+        options: As given.
     """
     chosen = stable_fields(options)
     return {
@@ -75,7 +80,13 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
 
 
 def run_folder_path(root: Path, model: Model, identity: Mapping[str, Json]) -> Path:
-    """Return `ROOT/MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`."""
+    """Return `ROOT/MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`.
+
+    Args:
+        root: Folder below which runs are kept.
+        model: What answers.
+        identity: From `run_identity`.
+    """
     return root / run_place(model.card.name, identity)
 
 

@@ -100,11 +100,19 @@ class AdemLmms(lmms):
         return GENERAL, self._answerer.instruction(context.strip(), images, int(most))
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Refuse: this model only writes."""
+        """Refuse: this model only writes.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("adem answers generate_until tasks only, no loglikelihood")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Refuse: ADEM-VL was tuned on single questions."""
+        """Refuse: ADEM-VL was tuned on single questions.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("adem answers single questions only, no multi-round tasks")
 
 

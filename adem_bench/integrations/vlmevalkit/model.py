@@ -78,7 +78,11 @@ class AdemVL(BaseModel):
         return self._task(dataset) is not None
 
     def build_prompt(self, line: Any, dataset: str) -> Message:
-        """Return a row of a TSV as a message, in the published prompt of its task."""
+        """Return a row of a TSV as a message, in the published prompt of its task.
+
+        Raises:
+            CardError: no published prompt suits the data set.
+        """
         task = self._task(dataset)
         if task is None:
             raise CardError(f"no published prompt suits {dataset}; name one in `tasks`")

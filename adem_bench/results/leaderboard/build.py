@@ -92,6 +92,11 @@ def ranking_column(groups: Sequence[Group], view: View, measured: Set[Place]) ->
 
     Without a name it is the first headline, of measured tasks if there are any.
 
+    Args:
+        groups: Those that are shown.
+        view: Whose `sort` names the column.
+        measured: Tasks and splits that have runs, not published figures alone.
+
     Raises:
         ResultsError: there is no such column, or the task has several splits.
     """
@@ -209,7 +214,7 @@ def _cell(metric: Metric, complete: bool) -> Cell:
         low=in_print(metric.low),
         high=in_print(metric.high),
         interval=metric.interval,
-        shown_interval=metric.shown_interval(),
+        shown_interval=metric.format_interval(),
         unit=UNITS[metric.unit],
         count=metric.count,
         note=metric.note,

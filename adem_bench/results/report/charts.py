@@ -77,7 +77,15 @@ class Plot:
 
 
 def bars(name: str, title: str, names: Sequence[str], series: Sequence[Series], unit: str) -> Plot:
-    """Return grouped bars with intervals: a group a name, a bar a series."""
+    """Return grouped bars with intervals: a group for each name, in it a bar for each series.
+
+    Args:
+        name: For files.
+        title: Above the plot.
+        names: Of the groups.
+        series: Each with an estimate for every name, None where it has none.
+        unit: Of all figures, for the axis.
+    """
     figure, axes = _axes(width=max(6.0, 1.2 + 0.22 * len(names) * (len(series) + 1)))
     width = 0.8 / len(series)
     for number, one in enumerate(series):
@@ -109,7 +117,14 @@ def bars(name: str, title: str, names: Sequence[str], series: Sequence[Series], 
 
 
 def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
-    """Return a dot with its interval for each series, which has one estimate."""
+    """Return a dot with its interval for each series.
+
+    Args:
+        name: For files.
+        title: Above the plot.
+        series: Each with one estimate.
+        unit: Of the figures, for the axis.
+    """
     figure, axes = _axes(width=6.5, height=0.9 + 0.34 * len(series))
     for row, one in enumerate(series):
         estimate = one.estimates[0]
@@ -132,7 +147,15 @@ def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
 
 
 def histogram(name: str, title: str, series: Sequence[Series], axis: str, counted: str) -> Plot:
-    """Return outlines of how values are distributed, over bins that all series share."""
+    """Return outlines of how values are distributed, over bins that all series share.
+
+    Args:
+        name: For files.
+        title: Above the plot.
+        series: Each with its values.
+        axis: What the values are, with their unit.
+        counted: What is counted, in the plural.
+    """
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
@@ -174,7 +197,7 @@ def reliability(
 
     Args:
         name: For files.
-        title: Over the plot.
+        title: Above the plot.
         series: Each with the share right in a bin and its interval, the mean probability in that
             bin, and the expected calibration error.
     """

@@ -239,7 +239,7 @@ def _headline(run: OpenedRun) -> Metric:
 def _metric(run: OpenedRun, name: str) -> str:
     for metric in run.result.metrics:
         if metric.name == name:
-            return f"{metric.format()} {metric.shown_interval()}".strip()
+            return f"{metric.format()} {metric.format_interval()}".strip()
     return ""
 
 

@@ -106,6 +106,12 @@ def _json(value: object) -> str:
 def check_exports(task: Task, records: Sequence[Record], folder: Path, issues: Issues) -> None:
     """Compare the files in the benchmark's format with what the records make.
 
+    Args:
+        task: With the data of the run.
+        records: As in samples.jsonl.
+        folder: Of the run.
+        issues: Are added to.
+
     Raises:
         AdemBenchError: the data cannot be read.
     """

@@ -47,7 +47,13 @@ WITH_METRICS = (
 
 
 def check_manifest(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> None:
-    """Check a manifest against itself and against the folder's name."""
+    """Check a manifest against itself and against the folder's name.
+
+    Args:
+        folder: Of the run.
+        manifest: As its schema says.
+        issues: Are added to.
+    """
     for name, other in IN_MANIFEST:
         first, second = _at(manifest, name), _at(manifest, other)
         if first != second:
@@ -66,7 +72,13 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], issues: Issues) ->
 
 
 def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> None:
-    """Check what the manifest has the SHA-256 of: the other files and its own fields."""
+    """Check what the manifest has the SHA-256 of: the other files and its own fields.
+
+    Args:
+        folder: Of the run.
+        manifest: As its schema says.
+        issues: Are added to.
+    """
     files = manifest.get("files")
     if not files:
         issues.unchecked.append("digests of files: the manifest is older than they are")
@@ -83,7 +95,13 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> 
 
 
 def check_counts(metrics: Mapping[str, Any], lines: int, issues: Issues) -> None:
-    """Check the counts in metrics.json against one another and against the number of records."""
+    """Check the counts in metrics.json against one another and against the number of records.
+
+    Args:
+        metrics: As its schema says.
+        lines: Of samples.jsonl.
+        issues: Are added to.
+    """
     scored, failed, expected = (metrics[name] for name in ("scored", "failed", "expected"))
     if scored + failed != lines:
         text = f"scored {scored} and failed {failed}, but {SAMPLES} has {lines} lines"
@@ -96,7 +114,13 @@ def check_counts(metrics: Mapping[str, Any], lines: int, issues: Issues) -> None
 def check_same_task(
     metrics: Mapping[str, Any], manifest: Mapping[str, Any], issues: Issues
 ) -> bool:
-    """Check that metrics and manifest are of one task, and return whether they are."""
+    """Check that metrics and manifest are of one task, and return whether they are.
+
+    Args:
+        metrics: As its schema says.
+        manifest: As its schema says.
+        issues: Are added to.
+    """
     same = True
     for name, other in WITH_METRICS:
         first, second = metrics[name], _at(manifest, other)

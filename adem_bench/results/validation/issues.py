@@ -37,7 +37,13 @@ class Issues:
         """What was not checked and why."""
 
     def add(self, file: str, text: str, line: int | None = None) -> None:
-        """Note a finding about a file of the folder."""
+        """Note an issue.
+
+        Args:
+            file: Name of a file of the folder.
+            text: What is wrong and what was expected.
+            line: From 1; None if it is about the whole file.
+        """
         self._counts[file] += 1
         if self._counts[file] <= MAX_PER_FILE:
             self._found.append(Issue(self._folder / file, line, text))

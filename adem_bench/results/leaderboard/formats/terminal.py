@@ -49,6 +49,11 @@ def show_leaderboard(board: Leaderboard, intervals: bool, out: Console) -> None:
     """Print the leaderboard; figures of subsets carry an asterisk.
 
     A window that is too narrow for all columns gets fewer of them, and a line that says so.
+
+    Args:
+        board: What to print.
+        intervals: Whether figures have their 95% intervals next to them.
+        out: Where to.
     """
     columns = _columns(board, intervals, out.is_terminal)
     left_out: list[str] = []
