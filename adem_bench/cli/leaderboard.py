@@ -103,7 +103,7 @@ def _refuse(options: dict[str, Any]) -> None:
 
 def _board(runs: Any, options: dict[str, Any]) -> Any:
     from adem_bench.results.leaderboard.build import View, build_leaderboard
-    from adem_bench.results.leaderboard.published import published_rows
+    from adem_bench.results.leaderboard.published_figures import published_rows
 
     tasks = split_names(options["tasks"])
     view = View(options["all_metrics"], tasks, options["models"], options["sort"])

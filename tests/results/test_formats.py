@@ -19,7 +19,7 @@ from adem_bench.results.leaderboard.formats import FORMATS, leaderboard_text
 from adem_bench.results.leaderboard.formats.exports import inert, leaderboard_long
 from adem_bench.results.leaderboard.formats.latex import tex
 from adem_bench.results.leaderboard.formats.terminal import show_leaderboard
-from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.leaderboard.published_figures import PublishedRow
 from adem_bench.results.runs import finished_runs
 
 HOSTILE = [

@@ -12,7 +12,7 @@ from adem_bench.errors import ResultsError
 from adem_bench.records import Metric, Record
 from adem_bench.results.leaderboard.build import View, build_leaderboard
 from adem_bench.results.leaderboard.formats import leaderboard_text
-from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.leaderboard.published_figures import PublishedRow
 from adem_bench.results.runs import finished_runs
 from support.run_writer import choice, write_run
 

@@ -8,7 +8,7 @@ import pytest
 
 from adem_bench.results.leaderboard.build import build_leaderboard
 from adem_bench.results.leaderboard.formats import leaderboard_text
-from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.leaderboard.published_figures import PublishedRow
 from adem_bench.results.runs import finished_runs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -4,7 +4,7 @@ import pytest
 
 from adem_bench.cards import load_task_card
 from adem_bench.errors import ResultsError
-from adem_bench.results.leaderboard.published import COLUMNS, published_rows
+from adem_bench.results.leaderboard.published_figures import COLUMNS, published_rows
 
 HEADER = ",".join(COLUMNS) + "\n"
 

@@ -14,7 +14,7 @@ from adem_bench.cards import expand_tasks, list_cards, load_task_card
 from adem_bench.errors import CardError, ResultsError, nearest_hint
 from adem_bench.records import Metric
 from adem_bench.results.leaderboard.board import Cell, Column, Group, Leaderboard, Place, Row
-from adem_bench.results.leaderboard.published import PublishedRow
+from adem_bench.results.leaderboard.published_figures import PublishedRow
 from adem_bench.results.runs import FinishedRun
 from adem_bench.results.variants import Variant, variants_of
 from adem_bench.schemas import TaskCard
