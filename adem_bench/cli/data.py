@@ -41,7 +41,7 @@ format_option = click.option(
 
 @click.group(cls=HintingGroup)
 def data() -> None:
-    """Say what data is on disk, fetch it, check it, or make the mini benchmark's."""
+    """Show which data is on disk, fetch it, check it, or make the mini benchmark's."""
 
 
 @data.command("status")
@@ -51,7 +51,7 @@ def data() -> None:
 @format_option
 @set_option
 def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **given: Any) -> None:
-    """Say of every task, or of those named, what is on disk and what is missing.
+    """Show for every task, or for those named, what is on disk and what is missing.
 
     For named tasks every file is listed, with where it comes from.
     """
@@ -121,7 +121,7 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
     `--split all` takes the files of every split. A download that broke off continues. With
     --set data.source=hub the data set is read from the hub into the cache.
 
-    Exit codes: 0 all is there, 1 something must be got by hand, 2 something could not be fetched.
+    Exit codes: 0 all is there, 1 something must be fetched by hand, 2 something could not be fetched.
     """
     from adem_bench.data.inventory import listed_files
     from adem_bench.data.paths import default_data_root

@@ -42,6 +42,7 @@ FAILED = 1
 @click.option(
     "--batch-size",
     type=NumberOr("auto", least=1),
+    metavar="N|auto",
     default="auto",
     help="Requests answered together [default: auto].",
 )
