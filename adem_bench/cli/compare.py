@@ -39,8 +39,8 @@ def compare(runs: tuple[Path, ...], force: bool, disagreements: int, form: str) 
 
     from adem_bench.results.comparison import compare_runs
     from adem_bench.results.comparison_text import comparison_json, show_comparison
+    from adem_bench.results.console import console
     from adem_bench.results.runs import open_run
-    from adem_bench.results.table import console
 
     opened = [open_run(path) for path in runs]
     comparison = compare_runs(opened, force)

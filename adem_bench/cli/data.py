@@ -55,7 +55,7 @@ def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **
 
     For named tasks every file is listed, with where it comes from.
     """
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
     from adem_bench.tasks.data_status import data_status
 
     broken: list[str] = []
@@ -88,7 +88,7 @@ def _status_row(status: DataStatus) -> tuple[str, ...]:
 def _show_files(found: Iterable[DataStatus]) -> None:
     from adem_bench.data.inventory import size_on_disk
     from adem_bench.errors import printable
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     for status in found:
         click.echo(f"\n{printable(status.card.name)}, {printable(status.card.split)}:")
@@ -121,7 +121,7 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
     `--split all` takes the files of every split. A download that broke off continues. With
     --set data.source=hub the data set is read from the hub into the cache.
 
-    Exit codes: 0 all is there, 1 something must be fetched by hand, 2 something could not be fetched.
+    Exit codes: 0 all is there, 1 something must be fetched by hand, 2 something cannot be fetched.
     """
     from adem_bench.data.inventory import listed_files
     from adem_bench.data.paths import default_data_root
@@ -151,8 +151,8 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
 
 
 def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
-    from adem_bench.cli.progress import download_progress
     from adem_bench.data.inventory import fetch_listed
+    from adem_bench.results.console import download_progress
 
     if listed.can_be_fetched:
         with download_progress(listed.path.name) as progress:
@@ -165,8 +165,8 @@ def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
 
 
 def _draw(card: TaskCard, data_root: Path | None) -> None:
-    from adem_bench.cli.progress import run_progress
     from adem_bench.data.hub import HUB, hub_root
+    from adem_bench.results.console import run_progress
     from adem_bench.tasks.base import resolve_data_root
 
     if card.data.source.partition(":")[0] == HUB:

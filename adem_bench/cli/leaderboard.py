@@ -83,8 +83,8 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
         options["all_metrics"] = form in GROUPED
     board = _board(runs, options)
     if form == "table" and output is None:
+        from adem_bench.results.console import console
         from adem_bench.results.leaderboard.formats.terminal import show_leaderboard
-        from adem_bench.results.table import console
 
         show_leaderboard(board, bool(options["intervals"]), console())
     else:

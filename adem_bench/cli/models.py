@@ -23,7 +23,7 @@ def list_command() -> None:
     from adem_bench.cards import list_cards, load_model_card
     from adem_bench.errors import CardError
     from adem_bench.registry import MODEL_KINDS
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     rows, broken = [], []
     for name, path in list_cards("models").items():
@@ -60,7 +60,7 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
 
     from adem_bench.cards import load_model_card
     from adem_bench.errors import printable
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     card = load_model_card(name, overrides)
     click.echo(f"# {printable(str(card.path or 'no file'))}")
@@ -82,7 +82,7 @@ def pull_command(name: str, data_root: Path | None) -> None:
     Published adapters go into <data root>/weights, models of the Hugging Face hub into its cache.
     """
     from adem_bench.cards import load_model_card
-    from adem_bench.cli.progress import download_progress
+    from adem_bench.results.console import download_progress
 
     for line in load_model_card(name).pull(data_root, download_progress):
         click.echo(line)

@@ -25,7 +25,7 @@ def list_command() -> None:
     """List every recipe card; one that cannot be read is named with the reason."""
     from adem_bench.cards import list_cards, outline_recipe
     from adem_bench.errors import CardError
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     rows, broken = [], []
     for name, path in list_cards("trainers").items():
@@ -47,7 +47,7 @@ def show_command(name: str, overrides: tuple[str, ...]) -> None:
     """Explain a recipe: every field, its value and what it does."""
     from adem_bench.cards import load_recipe_card
     from adem_bench.errors import printable
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     card = load_recipe_card(name, overrides)
     click.echo(f"# {printable(str(card.path))}")

@@ -60,7 +60,7 @@ def rerun(form: str, **given: Any) -> int:
     """
     import json
 
-    from adem_bench.cli.progress import run_progress
+    from adem_bench.results.console import run_progress
     from adem_bench.runner.rerun import Rerun
     from adem_bench.runner.rerun import rerun as repeat
 
@@ -76,7 +76,7 @@ def rerun(form: str, **given: Any) -> int:
 
 def _show(found: Differences) -> None:
     from adem_bench.errors import printable
-    from adem_bench.results.table import console
+    from adem_bench.results.console import console
 
     out = console()
     click.echo(printable(f"run:        {found.run}"))
@@ -107,7 +107,7 @@ def _part(what: str, total: int, changed: int, fields: str) -> None:
 
 
 def _grid(out: Console, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from adem_bench.results.table import grid
+    from adem_bench.results.console import grid
 
     if rows:
         grid(out, header, rows)

@@ -70,8 +70,7 @@ FAILED = 1
 @set_option
 def run(**given: Any) -> int:
     """Evaluate a model on tasks; run again, the same command resumes where it stopped."""
-    from adem_bench.cli.progress import run_progress
-    from adem_bench.results.table import console, show_result, show_results
+    from adem_bench.results.console import console, run_progress, show_result, show_results
     from adem_bench.runner.evaluate import evaluate
 
     evaluation, most_failed = _evaluation(given), given["max_failed"]

@@ -43,7 +43,7 @@ def score(
     from adem_bench.cards import expand_tasks
     from adem_bench.errors import CardError
     from adem_bench.files import write_json
-    from adem_bench.results.table import console, show_result
+    from adem_bench.results.console import console, show_result
     from adem_bench.tasks.base import build_task
 
     members = expand_tasks([task_name])

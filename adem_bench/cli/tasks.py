@@ -35,7 +35,7 @@ def list_command() -> None:
     """List every task card and group; one that cannot be read is named with the reason."""
     from adem_bench.cards import expand_tasks, list_cards, load_task_card
     from adem_bench.errors import CardError
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     rows: list[tuple[str, ...]] = []
     groups: list[tuple[str, str]] = []
@@ -71,7 +71,7 @@ def show_command(
 ) -> None:
     """Show a task: its card, where its data is published, and whether it is on disk."""
     from adem_bench.cards import expand_tasks, load_task_card
-    from adem_bench.results.table import console, grid
+    from adem_bench.results.console import console, grid
 
     members = expand_tasks([name])
     if members != [name]:

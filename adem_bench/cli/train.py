@@ -215,7 +215,7 @@ def train(**given: Any) -> int:
 
     Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
     """
-    from adem_bench.results.table import console, show_result
+    from adem_bench.results.console import console, show_result
 
     tasks = split_names(given.pop("tasks"))
     with TrainingProgress() as watcher:

@@ -13,8 +13,8 @@ from adem_bench.errors import printable
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
+from adem_bench.results.console import grid
 from adem_bench.results.runs import OpenedRun
-from adem_bench.results.table import grid
 from adem_bench.results.variants import labels, letters
 
 MAX_LENGTH = 60

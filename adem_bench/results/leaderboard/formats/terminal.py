@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from adem_bench.errors import printable
+from adem_bench.results.console import console, grid
 from adem_bench.results.leaderboard.board import Leaderboard
 from adem_bench.results.leaderboard.formats.wording import (
     FIXED,
@@ -18,7 +19,6 @@ from adem_bench.results.leaderboard.formats.wording import (
     remarks,
     visible,
 )
-from adem_bench.results.table import console, grid
 
 DISPENSABLE = ("trainable", "origin", "language model", "n")
 """What goes first where the window is too narrow."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 from adem_bench.records import Metric, Result
-from adem_bench.results.table import PIPE_WIDTH, console, show_result, show_results
+from adem_bench.results.console import PIPE_WIDTH, console, show_result, show_results
 
 
 class Terminal(io.StringIO):
