@@ -119,7 +119,7 @@ def test_an_earlier_repetition_and_the_original_are_not_written_over(run, again,
         again()
     assert again(fresh=True)[0].same
     before = contents(run)
-    with pytest.raises(ResultsError, match="is where the run itself lies"):
+    with pytest.raises(ResultsError, match="is where the run itself is"):
         again(results=tmp_path / "results", fresh=True)
     assert contents(run) == before
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adem_bench.models.base import Budget
+from adem_bench.models.fused.card import FusedCard
 from adem_bench.records import Request, Response
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
 from adem_bench.runner.manifest import RunOptions
-from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import build_task
 
-CARD = ModelCard(name="answering", kind="answering")
+CARD = FusedCard(name="answering", language_model={"path": "none"})
 Answer = Callable[[Request], str]
 
 
