@@ -173,7 +173,10 @@ MODEL_CARDS = Registry(
 METHODS = Registry(
     "method",
     "adem_bench.methods",
-    {"adem": "adem_bench.models.fused.methods.adem:AdemVl"},
+    {
+        "adem": "adem_bench.models.fused.methods.adem:AdemVl",
+        "memvp": "adem_bench.models.fused.methods.memvp:MemVp",
+    },
 )
 """Ways of joining a frozen language model and a frozen vision tower: a card's `fusion.kind`, a
 recipe's `method.kind`."""

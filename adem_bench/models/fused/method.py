@@ -329,23 +329,6 @@ class LanguageModelAlone(Method):
         return VisualMemory()
 
 
-class Projector(nn.Module):
-    """`fc2(SiLU(fc1(x)))` from the vision width to the language model's; (…, C) -> (…, D)."""
-
-    def __init__(self, width: int, hidden: int, out: int) -> None:
-        """Make Xavier-uniform weights and zero biases."""
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, out)
-        for layer in (self.fc1, self.fc2):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project in the precision of `x`; the weights stay float32 masters."""
-        return linear_as(self.fc2, F.silu(linear_as(self.fc1, x)))
-
-
 def linear_as(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a float32 layer in the precision of `x`, as CUDA autocast would."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)

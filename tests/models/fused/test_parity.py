@@ -66,7 +66,7 @@ def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
 
 def test_vision_features(network, goldens):
     with torch.inference_mode():
-        features = network.method.features(network, goldens["images"])
+        features = network.method.vision_adapters.features(network, goldens["images"])
     torch.testing.assert_close(features, goldens["clip_feats"], atol=TOLERANCE, rtol=0)
 
 

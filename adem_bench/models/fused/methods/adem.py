@@ -11,9 +11,8 @@ T tokens.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,19 +27,21 @@ from adem_bench.models.fused.method import (
     Frame,
     FrozenSizes,
     Method,
-    Projector,
     VisualMemory,
-    linear_as,
+)
+from adem_bench.models.fused.methods.parts import (
+    VISION_PREFIX,
+    KeyValueMemory,
+    Projector,
+    VisionAdapters,
+    published_order,
+    published_tensors,
 )
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
 from adem_bench.prompts import TEMPLATE
 from adem_bench.records import Json
 from adem_bench.schemas import MethodSettings
 
-VISION_ADAPTER_SCALE = 0.1
-"""Constant in the published code (`adem/build.py`), independent of alpha (Q20)."""
-VISION_PREFIX = "backbone.visual.transformer.resblocks."
-"""Where published checkpoints keep the vision adapters: `PREFIX{block}.adapter_mlp.…`."""
 NAMES_IN_ORDER = ("adapter_emb", "backbone.", "adapter_proj.", "adapter_proj_cls.")
 LAYOUT = InputLayout("Image: ", "Image: N/A", image_tokens=1)
 ARGUMENTS = {
@@ -88,33 +89,6 @@ class AdemSettings(MethodSettings):
     """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdemMemory(VisualMemory):
-    """Keys and values that all layers read."""
-
-    keys: Tensor
-    """(N, M, D)."""
-    values: Tensor
-    """(N, M, D)."""
-
-
-class VisionAdapter(nn.Module):
-    """`fc2(Dropout(GELU(fc1(x))))` without biases, next to a block's MLP; (…, C) -> (…, C)."""
-
-    def __init__(self, width: int, hidden: int, dropout: float = 0.1) -> None:
-        """Make an adapter that adds nothing yet."""
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden, bias=False)
-        self.fc2 = nn.Linear(hidden, width, bias=False)
-        nn.init.zeros_(self.fc2.weight)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the adapter's term, in the precision of `x`."""
-        hidden = self.dropout(F.gelu(linear_as(self.fc1, x)))
-        return VISION_ADAPTER_SCALE * linear_as(self.fc2, hidden)
-
-
 class AdemVl(Method):
     """Every layer adds `alpha * drop(SiLU(q) K^T) U`, with `K = SiLU(V + E1)`, `U = V + E2`.
 
@@ -154,12 +128,7 @@ class AdemVl(Method):
                 )
         self.scales = chosen.scales
         self.alpha, self.beta, self.drop_ratio = chosen.alpha, chosen.beta, chosen.drop_ratio
-        # The last block's adapter exists, is saved and counted, but is never run: the published
-        # code skips that block (Q21).
-        self.vision_adapters = nn.ModuleList(
-            VisionAdapter(sizes.vision_width, chosen.adapter_dim)
-            for _ in range(sizes.vision_blocks)
-        )
+        self.vision_adapters = VisionAdapters(sizes, chosen.adapter_dim)
         slots, width = sum(chosen.scales), sizes.language_width
         self.adapter_emb1 = nn.Parameter(torch.randn(1, slots, width) * 0.02)
         self.adapter_emb2 = nn.Parameter(torch.zeros(1, slots, width))
@@ -170,34 +139,23 @@ class AdemVl(Method):
             # Without the class token there is no prefix either, as published.
             self.layout = LAYOUT
 
-    def encode_images(self, frame: Frame, images: Tensor) -> AdemMemory:
+    def encode_images(self, frame: Frame, images: Tensor) -> KeyValueMemory:
         """Return keys, values and class token of (N, 3, S, S) images."""
-        features = self.features(frame, images)
+        features = self.vision_adapters.features(frame, images)
         patches = pool_patches(features[:, 1:], self.scales)
         # The factor takes the features' precision, as published: in half precision the paper's
         # beta 0.01 becomes 0.0100021 (Q19).
         visual = self.adapter_proj(patches) * features.new_tensor(self.beta)
         token = None if self.adapter_proj_cls is None else self.adapter_proj_cls(features[:, 0])
-        return AdemMemory(
+        return KeyValueMemory(
             keys=F.silu(visual + self.adapter_emb1).to(frame.dtype),
             values=(visual + self.adapter_emb2).to(frame.dtype),
             tokens=None if token is None else token[:, None].to(frame.dtype),
         )
 
-    def features(self, frame: Frame, images: Tensor) -> Tensor:
-        """Return (N, 1 + P, C) features after `ln_post`, the class token first.
-
-        Source: ADEM-VL cec09b8 `clip/model.py` (all blocks but the last, `ln_post` on every
-        token, no projection) and `adem/adapter.py:67-70`.
-        """
-        x = frame.vision.embed(images)
-        for index, adapter in enumerate(self.vision_adapters[:-1]):
-            x = frame.vision.block(index, x, beside_mlp=adapter)
-        return frame.vision.final_norm(x)
-
-    def no_image_memory(self, frame: Frame) -> AdemMemory:
+    def no_image_memory(self, frame: Frame) -> KeyValueMemory:
         """Return the learned slots alone (Q18)."""
-        return AdemMemory(
+        return KeyValueMemory(
             keys=F.silu(self.adapter_emb1).to(frame.dtype),
             values=self.adapter_emb2.to(frame.dtype),
         )
@@ -212,12 +170,12 @@ class AdemVl(Method):
             residual: (B, T, D) after attention.
             normed: (B, T, D), the query.
             fed: (B, T, D), the feed-forward part's output.
-            memory: `AdemMemory`, an entry per row or a single one for all.
+            memory: `KeyValueMemory`, an entry per row or a single one for all.
 
         Returns:
             (B, T, D).
         """
-        assert isinstance(memory, AdemMemory)
+        assert isinstance(memory, KeyValueMemory)
         query = F.silu(normed)
         shared = len(memory.keys) == 1
         keys = memory.keys[0].T if shared else memory.keys.transpose(1, 2)
@@ -240,16 +198,7 @@ class AdemVl(Method):
 
         7B has 58 tensors with 4,530,432 values (docs/method.md, section 7.2).
         """
-        own = dict(self.named_parameters())
-        ours = "vision_adapters."
-        vision = {
-            f"{VISION_PREFIX}{block}.adapter_mlp.{rest}": parameter
-            for name, parameter in own.items()
-            if name.startswith(ours)
-            for block, _, rest in [name.removeprefix(ours).partition(".")]
-        }
-        slots = {name: own.pop(name) for name in ("adapter_emb1", "adapter_emb2")}
-        return slots | vision | {n: p for n, p in own.items() if not n.startswith(ours)}
+        return published_tensors(dict(self.named_parameters()))
 
     def tensors_without_gradient(self) -> frozenset[str]:
         """Return the names that the loss does not reach while no row has an image.
@@ -371,7 +320,7 @@ class AdemVl(Method):
     @classmethod
     def published_order(cls, names: Sequence[str]) -> list[str]:
         """Return tensor names in the order of the published model's `named_parameters`."""
-        return sorted(names, key=_place)
+        return published_order(names, NAMES_IN_ORDER)
 
 
 def adaptive_drop(similarity: Tensor, ratio: float) -> Tensor:
@@ -430,15 +379,6 @@ def _side(count: int) -> int:
     if side * side != count:
         raise ValueError(f"expected a square number of patches, got {count}")
     return side
-
-
-def _place(name: str) -> tuple[int, int, str, bool, str]:
-    """Return what sorts names as in published files (docs/method.md, section 7.2)."""
-    places = (place for place, start in enumerate(NAMES_IN_ORDER) if name.startswith(start))
-    block = re.search(r"\.resblocks\.(\d+)\.", name)
-    layer, _, kind = name.rpartition(".")
-    first = next(places, len(NAMES_IN_ORDER))
-    return first, int(block.group(1)) if block else 0, layer, kind != "weight", name
 
 
 def _scales(value: object) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ Both hold the published tensor names (`Method.adapter_tensors`); no pickled code
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def write_adapter(folder: Path, tensors: Mapping[str, Tensor], settings: Adapter
     """
     plain = {name: plain_copy(tensor) for name, tensor in tensors.items()}
     write_atomically(folder / WEIGHTS_NAME, save(plain, metadata={"format": "pt"}))
-    write_json(folder / SETTINGS_NAME, {"schema": 1} | stated_facts(settings))
+    write_json(folder / SETTINGS_NAME, {"schema": 1} | _facts(settings, settings.values.keys()))
 
 
 def stated_facts(settings: AdapterSettings) -> dict[str, Any]:
@@ -101,14 +101,19 @@ def stated_facts(settings: AdapterSettings) -> dict[str, Any]:
     """
     fields: type[MethodSettings] = METHODS.load(settings.method).settings
     defaults = fields().values()
-    values = {name: settings.values.get(name) for name in defaults}
-    later = {name: defaults[name] if value is None else value for name, value in values.items()}
-    names = stable_names(later, defaults, fields.FIRST_FIELDS)
+    given = {name: value for name, value in settings.values.items() if value is not None}
+    return _facts(settings, stable_names(defaults | given, defaults, fields.FIRST_FIELDS))
+
+
+def _facts(settings: AdapterSettings, stated: Collection[str]) -> dict[str, Any]:
+    """Return all that an adapter says, of its method's settings those that are named and first."""
+    fields: type[MethodSettings] = METHODS.load(settings.method).settings
+    names = [name for name in fields.model_fields if name in {*stated, *fields.FIRST_FIELDS}]
     method = {} if settings.method == DEFAULT_METHOD else {"method": settings.method}
     signature = settings.language_model_signature
     return {
         **method,
-        **{name: values[name] for name in names},
+        **{name: settings.values.get(name) for name in names if name != "kind"},
         "language_model": settings.language_model,
         "vision": settings.vision,
         "prompts": {kind: dict(prompts) for kind, prompts in settings.prompts.items()},

@@ -1,0 +1,242 @@
+"""MemVP against what its published code computed (fixtures/parity_memvp/README.md)."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CheckpointError
+from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.fused.card import FusionSettings, VisionSource
+from adem_bench.models.fused.decoder import FusedDecoder
+from adem_bench.models.fused.generation import decode
+from adem_bench.models.fused.methods.memvp import MemVp, MemvpSettings
+from adem_bench.models.fused.model import network_with
+from adem_bench.models.fused.network import build_network, collate
+from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.convert_adapter import convert_adapter
+from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.records import Request
+from adem_bench.runner.distributed import Processes
+from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.optimizer import Optimization, learning_rate
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+MEMVP, WEIGHTS = FIXTURES / "parity_memvp", FIXTURES / "parity" / "weights"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def goldens() -> dict:
+    return torch.load(MEMVP / "goldens.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
+
+
+@pytest.fixture(params=["eager", "sdpa"])
+def network(request):
+    llama = load_language_model(WEIGHTS / "tiny", torch.float32, CPU)
+    visual = load_visual(VisionSource(), WEIGHTS / "clip_tiny.pt", torch.float32)
+    adapter = read_adapter(MEMVP / "checkpoint-19.pth")
+    return network_with(
+        llama, visual, adapter, FusionSettings(kind="memvp"), request.param == "eager"
+    )
+
+
+def batch(goldens, tokenizer, rows=range(4)):
+    builder = SequenceBuilder(tokenizer, MemVp.layout, max_length=128)
+    pairs = [goldens["pairs"][row] for row in rows]
+    built = [builder.training(prompt, answer, bool(has)) for prompt, answer, has in pairs]
+    indicators = [int(has) for _, _, has in pairs]
+    images = [goldens["images"][row] for row, has in zip(rows, indicators, strict=True) if has]
+    return collate(built, images, indicators)
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "slots", "count"),
+    [(4096, 32, 32, 320, 3_879_040), (5120, 40, 40, 400, 5_487_744)],
+)
+def test_tuned_tensors_of_the_published_sizes(width, layers, heads, slots, count):
+    with torch.device("meta"):
+        config = LlamaConfig(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=2 * width,
+        )  # fmt: skip
+        visual = open_clip.transformer.VisionTransformer(
+            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
+        )
+        made = build_network(LlamaForCausalLM(config), visual, MemVp, MemvpSettings(slots=slots))
+    tensors = made.method.adapter_tensors()
+    assert (len(tensors), sum(tensor.numel() for tensor in tensors.values())) == (55, count)
+    unlearned = made.method.tensors_without_gradient()
+    assert len(unlearned) == 3
+    assert "adapter_modality_embedding.weight" in unlearned
+
+
+def test_names_shapes_order_and_settings_are_those_of_the_published_file(network, goldens):
+    found = {n: tuple(t.shape) for n, t in network.method.adapter_tensors().items()}
+    assert list(found.items()) == [(k, tuple(v)) for k, v in goldens["trainable"].items()]
+    adapter = read_adapter(MEMVP / "checkpoint-19.pth")
+    assert adapter.settings.method == "memvp"
+    values = {"adapter_scale": 0.1, "slots": 320, "hidden_proj": 128, "adapter_dim": 12}
+    assert adapter.settings.values == values
+
+
+def test_rows_features_loss_and_gradients(network, tokenizer, goldens):
+    rows = batch(goldens, tokenizer)
+    length = rows.ids.shape[1]
+    assert torch.equal(rows.ids, goldens["examples"][:, :length].clamp_min(0))
+    assert torch.equal(rows.labels, goldens["labels"][:, :length])
+    with torch.no_grad():
+        features = network.method.vision_adapters.features(network, goldens["images"])[:, 1:]
+    seen = goldens["indicators"].flatten() > 0
+    torch.testing.assert_close(features[seen], goldens["clip_feats"][seen], atol=1e-5, rtol=0)
+    loss = network.loss(rows, 0)
+    loss.backward()
+    assert loss.item() == pytest.approx(float(goldens["loss"]), abs=1e-5)
+    own = network.method.adapter_tensors()
+    found = {name: tensor.grad for name, tensor in own.items() if tensor.grad is not None}
+    assert (
+        set(found) == set(goldens["grads"]) == set(own) - network.method.tensors_without_gradient()
+    )
+    for name, gradient in goldens["grads"].items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=0, msg=name)
+
+
+class Scaled(nn.Module):
+    def forward(self, x):
+        return 1.25 * x
+
+
+def test_dropout_sits_where_the_published_code_has_it(network, tokenizer, goldens):
+    for module in list(network.method.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, Scaled())
+    loss = network.train().loss(batch(goldens, tokenizer), 0)
+    assert loss.item() == pytest.approx(float(goldens["loss_scaled_dropout"]), abs=1e-5)
+
+
+def test_four_optimizer_steps_end_where_the_published_ones_do(network, tokenizer, goldens):
+    golden = goldens["trained"]
+    recipe = RecipeCard.model_validate(
+        {
+            "name": "golden", "data": [{"task": "given"}], "epochs": golden["epochs"],
+            "warmup_epochs": golden["warmup_epochs"], "betas": golden["betas"],
+            "weight_decay": golden["weight_decay"], "effective_batch": 4,
+            "base_learning_rate": golden["lr"] * 256 / 4,
+        }
+    )  # fmt: skip
+    for module in network.method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    network.train()
+    method = network.method
+    optimizer = Optimization(
+        method.adapter_tensors(), method.tensors_without_gradient(), recipe,
+        Collective(Processes(), CPU), scaled=False,
+    )  # fmt: skip
+    losses, rates = [], []
+    for step in range(4):
+        for rows in golden["order"][step % 2 * 2 :][:2]:
+            loss = network.loss(batch(goldens, tokenizer, rows), 0)
+            losses.append(loss.item())
+            optimizer.backward(loss, golden["accumulation"])
+        rates.append(learning_rate(step / 2, recipe))
+        optimizer.update(rates[-1], ())
+    assert rates == pytest.approx(golden["learning_rates"])
+    assert losses == pytest.approx(golden["losses"], abs=1e-4)
+    for name, tensor in method.adapter_tensors().items():
+        torch.testing.assert_close(
+            tensor.detach(), golden["weights"][name], atol=1e-5, rtol=0, msg=name
+        )
+
+
+@pytest.mark.parametrize("run", ["answer", "caption", "overlong", "ended", "ended_alone"])
+def test_texts_and_the_logits_of_every_step(network, tokenizer, goldens, run, monkeypatch):
+    golden = goldens["runs"][run]
+    most, end = golden["max_gen_len"], golden.get("eos_id", tokenizer.eos_id)
+    builder = SequenceBuilder(tokenizer, MemVp.layout, cut=network.method.cut_prompt)
+    for index, (prompt, has_image) in enumerate(
+        zip(golden["prompts"], golden["indicators"], strict=True)
+    ):
+        steps = []
+        monkeypatch.setattr(network.decoder, "logits", partial(_record, network.decoder, steps))
+        row = builder.prompt(prompt, bool(has_image), most)
+        with torch.inference_mode():
+            images = goldens["images"][index : index + 1]
+            memory = network.encode_images(images) if has_image else network.no_image_memory()
+            decoded = decode(network.decoder, [row], memory, most, end)
+        assert tokenizer.decode(decoded.ids[0]) == golden["text"][index]
+        expected = golden["logits"][: len(steps), index]
+        torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)
+
+
+def _record(decoder, steps, hidden_states):
+    steps.append(FusedDecoder.logits(decoder, hidden_states))
+    return steps[-1]
+
+
+@pytest.fixture
+def card(parity_card):
+    def load(*settings):
+        adapter = f"adapters={{default: {{path: {MEMVP / 'checkpoint-19.pth'}}}}}"
+        return load_model_card(str(parity_card), ["fusion={kind: memvp}", adapter, *settings])
+
+    return load
+
+
+def answers(card, requests):
+    model = build_model(card, ModelOptions("cpu"))
+    model.load_adapter_for("any", "any")
+    return [response.text for response in model.generate(requests)]
+
+
+def test_the_registered_model_answers_by_image_scale_and_nothing_of_the_batch(card, pictures):
+    images = [(), *((picture,) for picture in pictures)]
+    requests = [Request(f"Question {n}?\nResponse:", images[n % 4], 6) for n in range(6)]
+    together = answers(card(), requests)
+    assert together == [answers(card(), [request])[0] for request in requests]
+    assert answers(card("fusion.adapter_scale=0.4"), requests) != together
+    with pytest.raises(CheckpointError, match="320 slots do not hold"):
+        MemVp(
+            MemvpSettings(),
+            type("Sizes", (), {"patches": 576, "language_width": 4})(),
+        )
+
+
+def test_a_published_file_survives_the_way_to_ours_and_back(card, tmp_path):
+    convert_adapter(MEMVP / "checkpoint-19.pth", tmp_path / "ours")
+    assert read_adapter(tmp_path / "ours").settings.method == "memvp"
+    convert_adapter(tmp_path / "ours", tmp_path / "back.pth")
+    before, after = read_adapter(MEMVP / "checkpoint-19.pth"), read_adapter(tmp_path / "back.pth")
+    assert after.settings == before.settings
+    assert list(after.tensors) == list(before.tensors)
+    assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in after.tensors)
+
+
+def test_each_method_refuses_the_other_s_file_by_name(card, parity, parity_card):
+    other = card(f"adapter={parity / 'checkpoint-19.pth'}")
+    with pytest.raises(
+        CheckpointError, match="of the method 'adem', and model parity uses 'memvp'"
+    ):
+        answers(other, [])
+    adem = load_model_card(str(parity_card), [f"adapter={MEMVP / 'checkpoint-19.pth'}"])
+    with pytest.raises(
+        CheckpointError, match="of the method 'memvp', and model parity uses 'adem'"
+    ):
+        answers(adem, [])
