@@ -127,6 +127,7 @@ TASK_KINDS = Registry(
         "coco_caption": "adem_bench.tasks.coco_caption.task:CocoCaption",
         "mme": "adem_bench.tasks.mme.task:Mme",
         "instruction": "adem_bench.tasks.lavin.task:Instruction",
+        "jsonl": "adem_bench.tasks.jsonl.task:Jsonl",
         "vqa": "adem_bench.tasks.vlm_evaluation.vqa:Vqa",
         "boxes": "adem_bench.tasks.vlm_evaluation.referring:Boxes",
         "counting": "adem_bench.tasks.vlm_evaluation.tallyqa:Counting",

@@ -57,6 +57,7 @@ CONTENTS = {
         "trainers/README",
     ],
     "Extending it": [
+        "docs/own-data",
         "docs/own-tasks",
         "docs/own-methods",
         "docs/plugins",

@@ -6,8 +6,10 @@ not an object or not UTF-8, too many cells, a row that never ends. NaN is an emp
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from adem_bench.schemas import DataSource
 
 MAX_CHARACTERS = 128 << 20
 """Of a row: an image of 90 MB in base64, with room for the texts."""
+MAX_LITERAL = 1 << 20
+"""Characters of a cell that is read as a list."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".json", *DELIMITERS)
 HOLDS = "rows: an object a line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
@@ -43,6 +47,19 @@ class Row(dict[str, Any]):
 
     def __missing__(self, column: str) -> Any:
         raise RowError(f"it has no column `{column}`; it has {', '.join(self) or 'none'}")
+
+    def items_of(self, column: str) -> list[Any]:
+        """Return the values of a cell: those of a list, one of any other value, none if empty.
+
+        A file of texts has a list written as Python or JSON writes it: `["a", "b"]`.
+
+        Raises:
+            RowError: there is no such column.
+        """
+        value = self[column]
+        if isinstance(value, str) and self.path.suffix.lower() in DELIMITERS:
+            return list(texts_of(value)) if value.strip() else []
+        return value if isinstance(value, list) else [] if value is None else [value]
 
     def skipped(self, error: RowError | str) -> SkippedRow:
         """Return the row as one that is left out."""
@@ -92,7 +109,11 @@ def _objects(path: Path, lines: Lines) -> Iterator[Row | SkippedRow]:
             yield _skipped(path, lines.number, "line", f"{line}")
         elif line.strip():
             try:
-                value = json.loads(line, parse_constant=_constant)
+                value = json.loads(line.rstrip("\r\n"))
+            except json.JSONDecodeError as error:
+                found = f"it is not JSON ({error.msg}, character {error.pos + 1})"
+                yield _skipped(path, lines.number, "line", found)
+                continue
             except (ValueError, RecursionError) as error:
                 yield _skipped(path, lines.number, "line", f"it is not JSON ({error})")
                 continue
@@ -126,6 +147,8 @@ def _cells(path: Path, lines: Lines, delimiter: str) -> Iterator[Row | SkippedRo
         elif cells:
             values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
             yield _row(values, path, number, "line")
+    if header is None:
+        _header([])
 
 
 def _header(cells: list[str] | str) -> list[str]:
@@ -142,18 +165,23 @@ def _row(value: Any, path: Path, number: int, noun: str) -> Row | SkippedRow:
     if not isinstance(value, dict):
         found = f"expected an object, found {type(value).__name__}"
         return _skipped(path, number, noun, found)
-    row = Row(value, path, number, noun)
     try:
+        row = Row({name: _value(cell) for name, cell in value.items()}, path, number, noun)
         check_text(row)
     except RowError as error:
-        return row.skipped(error)
+        return _skipped(path, number, noun, error)
     return row
 
 
-def _constant(name: str) -> None:
-    """Take NaN, which Python writes for an empty cell, for one."""
-    if name != "NaN":
-        raise ValueError(f"{name} is not a JSON value")
+def _value(value: Any) -> Any:
+    """Return a cell's value: NaN, which Python writes for an empty cell, is None."""
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
+        raise RowError(f"{value} is not a JSON value")
+    return value
 
 
 def _skipped(path: Path, number: int, noun: str, error: object) -> SkippedRow:
@@ -228,3 +256,20 @@ def split_rows(lines: Lines, delimiter: str) -> Iterator[list[str] | str]:
                 yield bare.split(delimiter) if bare else []
         except csv.Error as error:
             yield f"{error}, up to line {lines.number}"
+
+
+def texts_of(cell: str) -> list[str]:
+    """Return the texts of a cell that holds the text of a Python list, else the cell alone.
+
+    The list is parsed as a literal and never evaluated; what is no list, or too long to be one
+    of answers, is a text.
+    """
+    bare = cell.strip()
+    if bare.startswith("[") and bare.endswith("]") and len(bare) <= MAX_LITERAL:
+        try:
+            found = ast.literal_eval(bare)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return [cell]
+        if isinstance(found, list):
+            return [str(item) for item in found]
+    return [cell]

@@ -22,6 +22,7 @@ from adem_bench.records import Metric, Record
 
 NOBODY = "no such question was answered"
 MAJORITY = "majority"
+UNREAD = "unread"
 MEAN_SCORE = "mean score"
 
 
@@ -113,6 +114,17 @@ def majority(references: Sequence[Hashable]) -> Metric:
     _, most = Counter(references).most_common(1)[0]
     note = "what always giving the most frequent answer would score"
     return Metric(MAJORITY, most / len(references), "fraction", len(references), note)
+
+
+def unread(count: int, answers: int, what: str) -> Metric:
+    """Return the number of answers in which nothing was found.
+
+    Args:
+        count: That number.
+        answers: How many there are.
+        what: What was looked for.
+    """
+    return Metric(UNREAD, count, "count", answers, f"no {what} read; scored as wrong")
 
 
 def widened(metric: Metric, units: int, top: float = 1.0, noun: str = "images") -> Metric:

@@ -11,13 +11,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
-from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, majority
+from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, majority, unread
 from adem_bench.metrics.intervals import Statistics, share_metric
 from adem_bench.metrics.vlmevalkit import NONE, read_option
 from adem_bench.records import Metric
 
-ACCURACY, UNREAD = "accuracy", "unread"
+ACCURACY = "accuracy"
 FIRST, EVERY = "first_rotation", "every_rotation"
 ROTATION_STEP = 1_000_000
 """Rotations of a question have its index plus a multiple of this (multiple_choice.py)."""
@@ -57,6 +58,27 @@ READERS: Mapping[str, Callable[[str, Mapping[str, str]], str]] = {
 }
 
 
+NO_OPTION = -1
+"""The index of no option."""
+
+
+def read_option_index(text: str, options: Sequence[str], rule: str = "strict") -> int:
+    """Return the index of the option that an answer names, -1 for none.
+
+    Args:
+        text: The answer.
+        options: Texts of the options, of which the first has the letter A.
+        rule: One of `READERS`; by `strict` an answer may also be just one option's text.
+    """
+    by_letter = dict(zip(ascii_uppercase, options, strict=False))
+    letter = READERS[rule](text, by_letter)
+    if letter in by_letter:
+        return ascii_uppercase.index(letter)
+    said = text.strip().lower().removesuffix(".")
+    same = [place for place, option in enumerate(options) if option.lower() == said]
+    return same[0] if rule == "strict" and len(same) == 1 else NO_OPTION
+
+
 def question_of(index: str) -> str:
     """Return what the rotations of a row's question share; the index itself if it is no number."""
     bare = index.strip()
@@ -78,10 +100,9 @@ def choice_metrics(answers: Sequence[Choice], circular: bool) -> tuple[Metric, .
         extra = [_share(FIRST, first), _share(EVERY, [answer.is_right for answer in answers])]
     elif answers:
         extra = [majority([answer.reference for answer in answers])]
-    unread = sum(answer.prediction == NONE for answer in answers)
-    note = "no option read; scored as wrong"
+    missing = sum(answer.prediction == NONE for answer in answers)
     accuracy, *by_group = grouped_metrics(scored, ACCURACY, _unit(circular))
-    return (accuracy, Metric(UNREAD, unread, "count", len(answers), note), *extra, *by_group)
+    return (accuracy, unread(missing, len(answers), "option"), *extra, *by_group)
 
 
 def choice_statistics(answers: Sequence[Choice], circular: bool) -> Statistics:

@@ -200,8 +200,10 @@ class Benchmark(CardData):
     def _samples(self) -> Iterator[Sample | SkippedRow]:
         """Yield the samples, and in their place the rows that are left out."""
         seen: set[str] = set()
+        refused: list[SkippedRow] = []
         for number, row in enumerate(self.rows(), 1):
             if isinstance(row, SkippedRow):
+                refused += [row] if not refused else []
                 yield row
                 continue
             try:
@@ -209,10 +211,15 @@ class Benchmark(CardData):
                 if sample.id in seen:
                     raise RowError(f"id {sample.id!r} stands twice")
             except RowError as error:
-                yield self.skipped_row(row, number, error)
+                skipped = self.skipped_row(row, number, error)
+                refused += [skipped] if not refused else []
+                yield skipped
                 continue
             seen.add(sample.id)
             yield sample
+        if refused and not seen and type(self).rows is Benchmark.rows:
+            # A card or a task that does not fit the file, rather than rows that are malformed.
+            raise DataError(f"no row can be used, the first because: {refused[0].reason}")
 
     @property
     def num_expected(self) -> int:

@@ -11,10 +11,11 @@ import pytest
 
 from adem_bench.data import table as tables
 from adem_bench.data.reading import SkippedRow
+from adem_bench.data.table import texts_of
 from adem_bench.errors import DataError
 from adem_bench.images import open_rgb
 from adem_bench.schemas import DataSource
-from adem_bench.tasks.tsv.files import TsvFile, find_tsv, texts_of
+from adem_bench.tasks.tsv.files import TsvFile, find_tsv
 from support.tsv_files import BLUE, CHOICE, RED, choice_rows, picture
 
 SOURCE = DataSource(url="https://example.org/mine")

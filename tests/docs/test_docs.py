@@ -29,6 +29,8 @@ from adem_bench.records import Metric, Record, Response, Result
 from adem_bench.runner.evaluate import Evaluation
 from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, TrainingData, build_task, build_training_data
+from adem_bench.tasks.jsonl.scoring import SCORINGS
+from adem_bench.tasks.jsonl.task import JsonlOptions
 from adem_bench.trainers.prepare import TrainingJob
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -445,3 +447,26 @@ def test_yaml_cards_in_documents_are_valid(path, tmp_path, monkeypatch):
         card.write_text(text, encoding="utf-8")
         load = load_recipe_card if "epochs:" in text else load_task_card
         load(str(card))
+
+
+def test_the_card_of_data_of_ones_own_asks_its_rows(tmp_path):
+    text = (ROOT / "docs" / "own-data.md").read_text("utf-8")
+    (card,), (rows,) = blocks(text, "yaml"), blocks(text, "json")
+    (tmp_path / "pets.yaml").write_text(card, encoding="utf-8")
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "test.jsonl").write_text(rows, encoding="utf-8")
+    task = build_task(str(tmp_path / "pets.yaml"), tmp_path)
+    samples = list(task.samples())
+    assert [sample.reference for sample in samples] == [0, 1]
+    assert "Which animal is it?\nA. cat\nB. dog\nAnswer with" in task.request(samples[0]).prompt
+    assert len(card.splitlines()) <= 11
+
+
+def test_every_option_and_metric_of_data_of_ones_own_is_described():
+    text = (ROOT / "docs" / "own-data.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert named == {*JsonlOptions.model_fields, *SCORINGS}
+    for name, scoring in SCORINGS.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
+        for word in (*scoring.rules, *scoring.names):
+            assert f"`{word}`" in row or word.startswith("BLEU")

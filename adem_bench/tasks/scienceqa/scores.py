@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adem_bench.metrics.grouped import majority
+from adem_bench.metrics.grouped import majority, unread
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric
 from adem_bench.records import Metric
 
 SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12")
-AVERAGE, UNREAD = "average", "unread"
+AVERAGE = "average"
 LETTERS = "ABCDE"
 NO_ANSWER = -1
 """Index of an answer in which no option was found; wrong, as published (get_pred_idx)."""
@@ -61,11 +61,11 @@ def nine_columns(answers: Sequence[ScienceQAAnswer]) -> tuple[Metric, ...]:
         _share(column, [answer for answer in answers if column in answer.groups])
         for column in COLUMNS
     ]
-    unread = sum(answer.prediction == NO_ANSWER for answer in answers)
+    missing = sum(answer.prediction == NO_ANSWER for answer in answers)
     return (
         *metrics,
         _share(AVERAGE, answers),
-        Metric(UNREAD, unread, "count", len(answers), "no option read; scored as wrong"),
+        unread(missing, len(answers), "option"),
         majority([answer.reference for answer in answers]),
     )
 

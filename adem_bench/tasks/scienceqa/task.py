@@ -15,7 +15,7 @@ from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
-from adem_bench.metrics.grouped import MAJORITY
+from adem_bench.metrics.grouped import MAJORITY, UNREAD
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import most_probable_choice, read_strict
 from adem_bench.records import (
@@ -43,7 +43,6 @@ from adem_bench.tasks.scienceqa.scores import (
     COLUMNS,
     LETTERS,
     NO_ANSWER,
-    UNREAD,
     ScienceQAAnswer,
     groups_of,
     nine_columns,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from adem_bench.data.reading import RowError
+from adem_bench.data.table import texts_of
 from adem_bench.metrics.intervals import Statistics, with_intervals
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
@@ -19,7 +20,7 @@ from adem_bench.tasks.coco_caption.scores import (
     score_untokenized,
 )
 from adem_bench.tasks.tsv.base import FORMATS, VLMEVALKIT_SCORING, TsvOptions, TsvTask, groups_of
-from adem_bench.tasks.tsv.files import TsvRow, texts_of
+from adem_bench.tasks.tsv.files import TsvRow
 
 PICTURE = "picture"
 QUESTION = (

@@ -6,7 +6,6 @@ named by its row, and the others are read on. docs/tsv.md describes the columns.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 from collections import Counter
@@ -16,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
+from adem_bench.data.base64_images import ImageCache
 from adem_bench.data.reading import (
     RowError,
     SkippedRow,
@@ -24,12 +24,9 @@ from adem_bench.data.reading import (
     is_safe_name,
     missing,
 )
-from adem_bench.data.table import Lines, check_text, split_rows
+from adem_bench.data.table import Lines, check_text, split_rows, texts_of
 from adem_bench.schemas import DataSource
-from adem_bench.tasks.tsv.images import ImageCache
 
-MAX_LITERAL = 1 << 20
-"""Characters of a cell that is read as a list."""
 MAX_REFERENCE_LENGTH = 64
 """Characters up to which an image cell names another row (image_base.py of VLMEvalKit)."""
 HOLDS = "a tab-separated file of VLMEvalKit: index, image or image_path, question, answer, …"
@@ -85,23 +82,6 @@ def md5(path: Path) -> str:
     """Return the MD5 of a file, in hexadecimal: what VLMEvalKit publishes of its files."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def texts_of(cell: str) -> list[str]:
-    """Return the texts of a cell that holds the text of a Python list, else the cell alone.
-
-    The list is parsed as a literal and never evaluated; what is no list, or too long to be one
-    of answers, is a text.
-    """
-    bare = cell.strip()
-    if bare.startswith("[") and bare.endswith("]") and len(bare) <= MAX_LITERAL:
-        try:
-            found = ast.literal_eval(bare)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return [cell]
-        if isinstance(found, list):
-            return [str(item) for item in found]
-    return [cell]
 
 
 @dataclass(slots=True)

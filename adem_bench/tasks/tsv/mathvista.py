@@ -6,9 +6,10 @@ from string import ascii_uppercase
 from typing import Literal
 
 from adem_bench.data.reading import RowError
+from adem_bench.data.table import texts_of
 from adem_bench.records import Prediction, Response, Sample
 from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
-from adem_bench.tasks.tsv.files import TsvRow, texts_of
+from adem_bench.tasks.tsv.files import TsvRow
 from adem_bench.tasks.tsv.mathvista_scores import READERS, MathQuestion
 
 SCORING = {

@@ -9,14 +9,13 @@ from string import ascii_uppercase
 from typing import ClassVar, Literal
 
 from adem_bench.data.reading import RowError
-from adem_bench.metrics.grouped import MAJORITY
+from adem_bench.metrics.grouped import MAJORITY, UNREAD
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import (
     ACCURACY,
     EVERY,
     FIRST,
     READERS,
-    UNREAD,
     Choice,
     choice_metrics,
     choice_statistics,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from adem_bench.data.table import texts_of
 from adem_bench.errors import CardError
 from adem_bench.metrics.grouped import scores_of
 from adem_bench.metrics.intervals import Statistics
@@ -20,7 +21,7 @@ from adem_bench.tasks.tsv.base import (
     groups_of,
     image_cluster,
 )
-from adem_bench.tasks.tsv.files import TsvRow, texts_of
+from adem_bench.tasks.tsv.files import TsvRow
 from adem_bench.tasks.tsv.ocrbench_scores import FORMULAS, ocrbench_metrics, ocrbench_statistics
 from adem_bench.tasks.tsv.ocrbench_scores import NAMES as OCRBENCH_NAMES
 from adem_bench.tasks.tsv.short_answer_scores import (

@@ -8,29 +8,25 @@ from typing import Any, Literal
 
 from adem_bench.metrics.grouped import (
     MAJORITY,
+    UNREAD,
     grouped_metrics,
-    grouped_statistics,
     majority,
     scores_of,
-)
-from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.multiple_choice import READERS, most_probable_choice
-from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.schemas import TaskCard
-from adem_bench.tasks.benchmark import TokenCount, scored_records
-from adem_bench.tasks.vlm_evaluation.ai2d_files import Ai2dFiles
-from adem_bench.tasks.vlm_evaluation.base import (
-    IMAGES,
-    UNREAD,
-    QuestionOptions,
-    QuestionTask,
     unread,
 )
+from adem_bench.metrics.multiple_choice import (
+    ACCURACY,
+    NO_OPTION,
+    most_probable_choice,
+    read_option_index,
+)
+from adem_bench.records import Metric, Prediction, Record, Response, Sample
+from adem_bench.tasks.benchmark import TokenCount
+from adem_bench.tasks.vlm_evaluation.ai2d_files import Ai2dFiles
+from adem_bench.tasks.vlm_evaluation.base import QuestionOptions, QuestionTask
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
 from adem_bench.tasks.vlm_evaluation.result_files import most_probable
 
-ACCURACY = "accuracy"
-NO_OPTION = -1
 SUITE_CHOICES = 4
 """Letters that vlm-evaluation asks for."""
 
@@ -66,13 +62,15 @@ class Ai2d(QuestionTask):
 
     def asked(self, sample: Sample) -> str:
         """Return the question with its options, one a line."""
-        lines = [f"{letter}. {text}" for letter, text in _options(sample).items()]
+        lettered = zip(ascii_uppercase, sample.fields["choices"], strict=False)
+        lines = [f"{letter}. {text}" for letter, text in lettered]
         return "\n".join([super().asked(sample), *lines])
 
     def choices(self, sample: Sample) -> Sequence[str]:
         """Return the letters, by the rule `logits`."""
-        is_wanted = self.options.answer_rule == "logits"
-        return [f" {letter}" for letter in _options(sample)] if is_wanted else ()
+        if self.options.answer_rule != "logits":
+            return ()
+        return [f" {letter}" for letter in ascii_uppercase[: len(sample.fields["choices"])]]
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read an option's index, -1 for none; nothing without log-probabilities needed."""
@@ -80,26 +78,22 @@ class Ai2d(QuestionTask):
             count = len(sample.fields["choices"])
             index = most_probable_choice(response.choice_logprobs or (), count)
         else:
-            index = _read(self.options.answer_rule, response.text, _options(sample))
+            options, rule = sample.fields["choices"], self.options.answer_rule
+            index = read_option_index(response.text, options, rule)
         return Prediction(index, None if index is None else float(index == sample.reference))
 
     def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read a letter of a result file."""
-        index = _read("strict", response.text, _options(sample))
+        index = read_option_index(response.text, sample.fields["choices"])
         return Prediction(index, float(index == sample.reference))
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, unread answers and the majority's."""
         return (
-            *grouped_metrics(scores_of(records), ACCURACY, IMAGES, self.files.groups),
-            unread(sum(r.prediction == NO_OPTION for r in records), records, "option"),
+            *grouped_metrics(scores_of(records), ACCURACY, self.unit, self.files.groups),
+            unread(sum(r.prediction == NO_OPTION for r in records), len(records), "option"),
             majority([int(str(record.reference)) for record in records]),
         )
-
-    @classmethod
-    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
-        """Return what the accuracies rest on, by image."""
-        return grouped_statistics(scores_of(scored_records(records)), ACCURACY, IMAGES)
 
     def answer_text(self, record: Record) -> str:
         """Return the letter."""
@@ -109,16 +103,3 @@ class Ai2d(QuestionTask):
     def suite_text(self, row: Mapping[str, Any]) -> str | None:
         """Return the letter that the probabilities favour."""
         return most_probable(row, "mc_probabilities", list(ascii_uppercase[:SUITE_CHOICES]))
-
-
-def _options(sample: Sample) -> dict[str, str]:
-    return dict(zip(ascii_uppercase, sample.fields["choices"], strict=False))
-
-
-def _read(rule: str, text: str, options: Mapping[str, str]) -> int:
-    letter = READERS[rule](text, options)
-    if letter in options:
-        return ascii_uppercase.index(letter)
-    said = text.strip().lower().removesuffix(".")
-    same = [place for place, option in enumerate(options.values()) if option.lower() == said]
-    return same[0] if rule == "strict" and len(same) == 1 else NO_OPTION

@@ -26,7 +26,6 @@ from adem_bench.tasks.vlm_evaluation.result_files import read_answers
 
 IMAGES = "images"
 """What is independent of the rest: questions about one image are one unit."""
-UNREAD = "unread"
 
 
 class QuestionOptions(TaskOptions):
@@ -169,8 +168,3 @@ class QuestionTask(Benchmark):
     def parse_official(self, sample: Sample, response: Response) -> Prediction:
         """Read an answer that stands in an official result file."""
         return self.parse_response(sample, response)
-
-
-def unread(count: int, records: Sequence[Record], what: str) -> Metric:
-    """Return the number of answers in which nothing was found."""
-    return Metric(UNREAD, count, "count", len(records), f"no {what} read; scored as wrong")

@@ -7,10 +7,12 @@ from typing import Any, Literal, cast
 
 from adem_bench.metrics.grouped import (
     MAJORITY,
+    UNREAD,
     grouped_metrics,
     grouped_statistics,
     majority,
     scores_of,
+    unread,
 )
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import most_probable_choice
@@ -29,10 +31,8 @@ from adem_bench.schemas import TaskCard
 from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
-    UNREAD,
     QuestionOptions,
     QuestionTask,
-    unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
 from adem_bench.tasks.vlm_evaluation.pope_vsr_files import SAMPLINGS, PopeFiles, VsrFiles
@@ -119,7 +119,7 @@ class PopeVsr(QuestionTask):
             figures = grouped_metrics(scores_of(records), ACCURACY, IMAGES, ())
         return (
             *figures,
-            unread(sum(r.prediction == "other" for r in records), records, "yes or no"),
+            unread(sum(r.prediction == "other" for r in records), len(records), "yes or no"),
             majority([str(record.reference) for record in records]),
         )
 

@@ -10,11 +10,13 @@ from typing import Any, Literal, cast
 from pydantic import Field
 
 from adem_bench.metrics.grouped import (
+    UNREAD,
     Scored,
     grouped_metrics,
     grouped_statistics,
     joined,
     scores_of,
+    unread,
 )
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Json, Metric, Prediction, Record, Response, Sample
@@ -22,10 +24,8 @@ from adem_bench.schemas import TaskCard
 from adem_bench.tasks.benchmark import TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
-    UNREAD,
     QuestionOptions,
     QuestionTask,
-    unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import QuestionFiles
 from adem_bench.tasks.vlm_evaluation.referring_files import OcidRefFiles, RefCocoFiles
@@ -153,7 +153,7 @@ class Boxes(QuestionTask):
             for threshold, name in NAMES.items()
         ]
         missing = sum(not record.prediction for record in records)
-        return (*accuracies, *groups, unread(missing, records, "box"))
+        return (*accuracies, *groups, unread(missing, len(records), "box"))
 
     @classmethod
     def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:

@@ -11,22 +11,18 @@ from adem_bench.data.reading import RowError
 from adem_bench.data.streaming import array_items
 from adem_bench.metrics.grouped import (
     MAJORITY,
+    UNREAD,
     grouped_metrics,
-    grouped_statistics,
     majority,
     scores_of,
+    unread,
 )
-from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import most_probable_choice
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
-from adem_bench.schemas import TaskCard
-from adem_bench.tasks.benchmark import TokenCount, scored_records
+from adem_bench.tasks.benchmark import TokenCount
 from adem_bench.tasks.vlm_evaluation.base import (
-    IMAGES,
-    UNREAD,
     QuestionOptions,
     QuestionTask,
-    unread,
 )
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
@@ -152,15 +148,10 @@ class Counting(QuestionTask):
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return accuracy, that of each group, unread answers and the majority's."""
         return (
-            *grouped_metrics(scores_of(records), ACCURACY, IMAGES, self.files.groups),
-            unread(sum(r.prediction == NO_NUMBER for r in records), records, "number"),
+            *grouped_metrics(scores_of(records), ACCURACY, self.unit, self.files.groups),
+            unread(sum(r.prediction == NO_NUMBER for r in records), len(records), "number"),
             majority([str(record.reference) for record in records]),
         )
-
-    @classmethod
-    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
-        """Return what the accuracies rest on, by image."""
-        return grouped_statistics(scores_of(scored_records(records)), ACCURACY, IMAGES)
 
     def answer_text(self, record: Record) -> str:
         """Return the number."""

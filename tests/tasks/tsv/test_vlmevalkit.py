@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from adem_bench.data.table import texts_of
 from adem_bench.metrics.vlmevalkit import COMMIT, read_option, read_yes_no
 from adem_bench.tasks.base import build_task
-from adem_bench.tasks.tsv.files import texts_of
 from adem_bench.tasks.tsv.short_answer_scores import VLMEVALKIT_SCORES
 
 GOLDENS = Path(__file__).parents[2] / "fixtures" / "vlmevalkit" / "goldens.json.gz"

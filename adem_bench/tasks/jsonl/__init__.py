@@ -1,0 +1,1 @@
+"""Data sets of the user's own: rows in a file, described by a card alone."""
