@@ -43,7 +43,7 @@ from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare,
 from adem_bench.trainers.training_log import (
     CURVE_NAME,
     LOG_NAME,
-    Journal,
+    TrainingLog,
     draw_loss_curve,
     last_logged,
     read_log,
@@ -192,14 +192,14 @@ class _Run:
         # Loggers close last: what they still have to send may take long, or be interrupted.
         with closing(self._loggers(done, watcher)) as loggers:
             with ExitStack() as stack:
-                journal = None
+                log = None
                 if self.collective.is_main_process:
-                    journal = Journal(self.output.path, done, loggers)
-                    stack.enter_context(closing(journal))
+                    log = TrainingLog(self.output.path, done, loggers)
+                    stack.enter_context(closing(log))
                     watcher.begins(self.prepared, self.output.path, done)
                 # Closed on any error too: it ends the processes that read ahead.
                 steps = stack.enter_context(closing(self._steps()))
-                loss = self._go(steps, journal, watcher)
+                loss = self._go(steps, log, watcher)
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
             if self.collective.is_main_process and is_new:
                 self._finish(done, time.perf_counter() - clock)
@@ -224,7 +224,7 @@ class _Run:
         return Loggers(self.job.loggers, run, watcher.warned)
 
     def _go(
-        self, steps: Iterator[StepReport], journal: Journal | None, watcher: Callback
+        self, steps: Iterator[StepReport], log: TrainingLog | None, watcher: Callback
     ) -> float | None:
         """Take all steps; return the loss of the last one.
 
@@ -232,11 +232,11 @@ class _Run:
             DivergedError: no step can be made any more.
         """
         loss, skipped = None, 0
-        self._evaluate_if_due(journal, watcher)
+        self._evaluate_if_due(log, watcher)
         for report in steps:
             loss = report.loss
-            if journal:
-                journal.write(report)
+            if log:
+                log.write(report)
                 watcher.step(report)
             skipped = skipped + 1 if report.skipped else 0
             if skipped == MAX_SKIPPED:
@@ -246,7 +246,7 @@ class _Run:
             # Weights that perhaps no step can be made from do not push good ones out.
             if ends_epoch or (is_due and not report.skipped):
                 self._save(report.step, drop=not report.skipped)
-            self._evaluate_if_due(journal, watcher)
+            self._evaluate_if_due(log, watcher)
         return loss
 
     def _diverged(self, last_step: int) -> DivergedError:
@@ -292,7 +292,7 @@ class _Run:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
             self.checkpoints.save(state, step, drop)
 
-    def _evaluate_if_due(self, journal: Journal | None, watcher: Callback) -> None:
+    def _evaluate_if_due(self, log: TrainingLog | None, watcher: Callback) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
         position = self.training.position
         wanted = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
@@ -302,15 +302,15 @@ class _Run:
         )
         if not self.tasks or position.step or not position.epoch or known:
             return
-        folders = self.checkpoints.folders() if journal else []
+        folders = self.checkpoints.folders() if log else []
         checkpoint = self.collective.from_first(folders[-1] if folders else None)
         assert checkpoint is not None
         adapter = self._adapter_to_evaluate(checkpoint)
         figures = self.collective.from_first(self._evaluate(adapter))
         self.evaluations.append(figures)
-        if journal:
+        if log:
             self.checkpoints.note(checkpoint, self.evaluations)
-            journal.write_evaluation(figures)
+            log.write_evaluation(figures)
             watcher.evaluated(figures)
 
     def _adapter_to_evaluate(self, checkpoint: Path) -> Path:

@@ -21,7 +21,7 @@ SMOOTHED_OVER = 0.02
 """Share of all steps that the curve's bold line averages over."""
 
 
-class Journal:
+class TrainingLog:
     """The log of one output folder, written by the first process."""
 
     def __init__(self, output: Path, steps_done: int, logger: Logger) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adem_bench.trainers.batch_sampler import Position
 from adem_bench.trainers.loop import StepReport
-from adem_bench.trainers.training_log import Journal, draw_loss_curve, last_logged, read_log
+from adem_bench.trainers.training_log import TrainingLog, draw_loss_curve, last_logged, read_log
 
 
 def report(step: int, **more) -> StepReport:
@@ -35,10 +35,10 @@ class Kept:
 
 def write(folder, steps, done=0) -> Kept:
     logger = Kept()
-    journal = Journal(folder, done, logger)
+    log = TrainingLog(folder, done, logger)
     for step in steps:
-        journal.write(step)
-    journal.close()
+        log.write(step)
+    log.close()
     return logger
 
 
@@ -75,10 +75,10 @@ def test_the_curve_goes_on_after_a_loss_that_is_none(tmp_path):
 
 def test_loggers_are_given_the_figures_of_steps_and_evaluations(tmp_path):
     logger = Kept()
-    journal = Journal(tmp_path, 0, logger)
-    journal.write(report(1, loss=2.5))
-    journal.write_evaluation({"step": 1, "epoch": 1, "mini_mme accuracy": 0.5, "other": None})
-    journal.close()
+    log = TrainingLog(tmp_path, 0, logger)
+    log.write(report(1, loss=2.5))
+    log.write_evaluation({"step": 1, "epoch": 1, "mini_mme accuracy": 0.5, "other": None})
+    log.close()
     (first, scalars), evaluation = logger.logged
     assert (first, scalars["loss"], scalars["learning_rate"]) == (1, 2.5, 1e-3)
     assert evaluation == (1, {"evaluation/mini_mme accuracy": 0.5})
