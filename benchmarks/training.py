@@ -111,13 +111,13 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
-    """Return samples, recipe, examples and plan: the same for every variant."""
+    """Return samples, recipe, examples and sampler: the same for every variant."""
     import workloads
 
     from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
     from adem_bench.records import TrainingPair
     from adem_bench.schemas import RecipeCard
-    from adem_bench.trainers.batch_sampler import Plan
+    from adem_bench.trainers.batch_sampler import BatchSampler
     from adem_bench.trainers.dataset import Examples
 
     tokenizer = SentencePieceTokenizer(arguments.folder / "llama" / "tokenizer.model")
@@ -139,7 +139,7 @@ def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
     )
     examples = Examples()
     examples.add(recipe.data[0], _Given(pairs), tokenizer, cls_token=True)
-    return pairs, recipe, examples, Plan(examples.lengths, recipe), tokenizer
+    return pairs, recipe, examples, BatchSampler(examples.lengths, recipe), tokenizer
 
 
 class _Given:
@@ -171,7 +171,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from adem_bench.trainers.loop import Training
     from adem_bench.trainers.train import TOKENS_AT_ONCE
 
-    _, recipe, examples, plan, tokenizer = prepared(arguments)
+    _, recipe, examples, sampler, tokenizer = prepared(arguments)
     card = load_model_card(str(arguments.folder / "mid.yaml"), ["dtype=float32"])
     frozen = FrozenParts(card, ModelOptions("cpu"), trainable=True)
     adapter = read_adapter(arguments.folder / "adapter.pth")
@@ -181,7 +181,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     network.decoder.checkpoint_activations(recipe.checkpoint_activations)
     place = SequenceBuilder(tokenizer, network.method.layout).image_tokens_at
     collective = Collective(Processes(), torch.device("cpu"))
-    training = Training(network, place, recipe, plan, collective)
+    training = Training(network, place, recipe, sampler, collective)
     reader = BatchReader(examples, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])
     steps = training.steps(reader, workers=0)
     losses = [next(steps).loss]
@@ -207,7 +207,7 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from adem_bench.models.fused.weights.adapter import read_adapter
     from adem_bench.trainers.batch_sampler import Position
 
-    pairs, recipe, _, plan, _ = prepared(arguments)
+    pairs, recipe, _, sampler, _ = prepared(arguments)
     folder = arguments.folder
     tokenizer = SentencePieceProcessor(model_file=str(folder / "llama" / "tokenizer.model"))
     model = PublishedModel(
@@ -237,8 +237,8 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
         ]
         return published_batch(tokenizer, [(p.prompt, p.answer) for p in chosen], images, LENGTH)
 
-    order = Loader(m.rows for m in plan.micro_batches(Position()))
-    size = plan.accumulation
+    order = Loader(m.rows for m in sampler.micro_batches(Position()))
+    size = sampler.accumulation
     schedule = Schedule(1, 0.0, recipe.base_learning_rate, EFFECTIVE_BATCH, size)
     losses = published_training(model, [order], schedule)
     seconds = time.perf_counter() - marks[size]

@@ -57,15 +57,15 @@ class TrainingProgress:
         from adem_bench.models.device import name_of
         from adem_bench.trainers.optimizer import peak_learning_rate
 
-        recipe, plan, examples = prepared.recipe, prepared.plan, prepared.examples
-        left_over = plan.left_over
+        recipe, sampler, examples = prepared.recipe, prepared.sampler, prepared.examples
+        left_over = sampler.left_over
         warn(prepared.warnings())
         tuned, total = prepared.parameters
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
             f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
-            f"{recipe.epochs}, of {plan.steps:,} steps; {recipe.effective_batch} samples per step "
-            f"({recipe.batch_size} rows x {plan.accumulation} accumulated per process)"
+            f"{recipe.epochs}, of {sampler.steps:,} steps; {recipe.effective_batch} samples per "
+            f"step ({recipe.batch_size} rows x {sampler.accumulation} accumulated per process)"
             + (f"; {left_over:,} samples left over at the end of each epoch" if left_over else ""),
             f"trainable parameters {tuned:,} of {total:,} ({tuned / total:.3%}); peak learning "
             f"rate {peak_learning_rate(recipe):.4g}; {prepared.frozen.dtype} on "
@@ -77,7 +77,7 @@ class TrainingProgress:
         self.began = True
         self._output = output
         self._batch = recipe.effective_batch
-        self._total, self._first_step = plan.total_steps, steps_done
+        self._total, self._first_step = sampler.total_steps, steps_done
         self._started = self._last_line = time.monotonic()
         if sys.stderr.isatty():
             self._start_bar(steps_done)

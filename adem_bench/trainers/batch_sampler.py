@@ -44,13 +44,19 @@ class MicroBatch:
     """Indices of samples."""
 
 
-class Plan:
+class BatchSampler:
     """The micro-batches of one process, epoch by epoch."""
 
     def __init__(
         self, lengths: NDArray[np.int32], recipe: RecipeCard, world_size: int = 1, rank: int = 0
     ) -> None:
-        """Plan for samples of `lengths` tokens.
+        """Count the steps of an epoch.
+
+        Args:
+            lengths: (samples,) tokens of each.
+            recipe: Its batch sizes, seed and epochs.
+            world_size: Number of processes.
+            rank: Of this process.
 
         Raises:
             CardError: the effective batch cannot be split so, or there are too few samples.
@@ -72,7 +78,7 @@ class Plan:
 
     @property
     def left_over(self) -> int:
-        """Samples that an epoch does not come to, others in each: they make no whole step."""
+        """Samples that an epoch leaves out, others in each: too few for a whole step."""
         return max(0, len(self._lengths) - self.steps * self._recipe.effective_batch)
 
     @property
@@ -90,8 +96,11 @@ class Plan:
             return Position(position.epoch, position.step + 1)
         return Position(position.epoch + 1, 0)
 
-    def known(self, position: Position) -> Position:
-        """Return a position of a plan for other processes, whose epochs may be a step longer."""
+    def clamp(self, position: Position) -> Position:
+        """Return a valid position for one that another number of processes has reached.
+
+        Their epochs may be a step longer.
+        """
         if position.step < self.steps:
             return position
         return Position(position.epoch + 1, 0)
@@ -125,14 +134,19 @@ class Plan:
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             part = part[np.argsort(self._lengths[part], kind="stable")]
-            whole = len(part) // size * size
-            shuffled = torch.randperm(whole // size, generator=generator).numpy()
-            parts += [part[:whole].reshape(-1, size)[shuffled].ravel(), part[whole:]]
+            even = len(part) // size * size
+            shuffled = torch.randperm(even // size, generator=generator).numpy()
+            parts += [part[:even].reshape(-1, size)[shuffled].ravel(), part[even:]]
         return np.concatenate(parts)
 
 
 def accumulation(effective_batch: int, batch_size: int, world_size: int) -> int:
     """Return the micro-batches of an optimizer step on each process.
+
+    Args:
+        effective_batch: Samples per optimizer step, over all processes.
+        batch_size: Samples per micro-batch.
+        world_size: Number of processes.
 
     Raises:
         CardError: there is no whole number of them; the message proposes what is possible.

@@ -48,7 +48,7 @@ class _Sample:
 
 
 class BatchReader(Dataset[ReadBatch]):
-    """Micro-batches of a plan to tensors."""
+    """Turns the micro-batches of a sampler into tensors."""
 
     def __init__(
         self, examples: Examples, image_size: int, seed: int, tokens_at_once: int | None = None

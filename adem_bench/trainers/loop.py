@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from adem_bench.errors import DataError
 from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.batch_sampler import Plan, Position, derived_seed
+from adem_bench.trainers.batch_sampler import BatchSampler, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
 from adem_bench.trainers.data_loader import BatchReader, ReadBatch, read_ahead
 from adem_bench.trainers.distributed import Collective
@@ -56,7 +56,7 @@ class Training:
         network: FusedNetwork,
         image_tokens_at: int,
         recipe: RecipeCard,
-        plan: Plan,
+        sampler: BatchSampler,
         collective: Collective,
     ) -> None:
         """Begin at the first position, with the adapter as it is.
@@ -65,7 +65,7 @@ class Training:
             network: With a fresh adapter, on its device.
             image_tokens_at: Index of the first image token in rows with an image.
             recipe: How to train.
-            plan: Which samples make which step.
+            sampler: Which samples make which step.
             collective: The processes that train together.
         """
         self.network = network
@@ -74,7 +74,7 @@ class Training:
         self.unreadable: list[str] = []
         """What is wrong with the first few images that this process could not read."""
         self._image_tokens_at = image_tokens_at
-        self._recipe, self._plan, self._collective = recipe, plan, collective
+        self._recipe, self._sampler, self._collective = recipe, sampler, collective
         self._optimization = Optimization(
             network.method.adapter_tensors(),
             network.method.tensors_without_gradient(),
@@ -101,7 +101,7 @@ class Training:
         """
         self.network.method.load_adapter(state.adapter, "of the checkpoint")
         self._optimization.load_state(state.optimizer, state.scaler)
-        self.position, self.counts = self._plan.known(state.position), state.counts
+        self.position, self.counts = self._sampler.clamp(state.position), state.counts
 
     def steps(self, reader: BatchReader, workers: int) -> Generator[StepReport, None, None]:
         """Train from the present position to the end, one optimizer step at a time.
@@ -113,7 +113,7 @@ class Training:
         Raises:
             DataError: more images are unreadable than the recipe allows.
         """
-        micro_batches = self._plan.micro_batches(self.position)
+        micro_batches = self._sampler.micro_batches(self.position)
         pinned = self.network.device.type == "cuda"
         batches = read_ahead(reader, micro_batches, workers, pinned)
         while True:
@@ -122,7 +122,7 @@ class Training:
             if first is None:
                 return
             # One by one: the next is read while this one computes.
-            window = chain([first], islice(batches, self._plan.accumulation - 1))
+            window = chain([first], islice(batches, self._sampler.accumulation - 1))
             yield self._step(window, started)
 
     def _step(self, window: Iterable[ReadBatch], started: float) -> StepReport:
@@ -135,16 +135,16 @@ class Training:
             # Of the first epoch alone: the later ones meet the same images again.
             unreadable += read.unreadable if read.micro.epoch == 0 else ()
         known = [loss for loss in losses if not math.isnan(loss)]
-        epoch = self._plan.fractional_epoch(self.position)
+        epoch = self._sampler.fractional_epoch(self.position)
         rate = learning_rate(epoch, self._recipe)
         figures = (sum(known), float(len(known)), float(len(losses) - len(known)))
         updated = self._optimization.update(rate, (*figures, float(len(unreadable))))
         total, count, nan_losses, images = updated.summed
         self.unreadable += unreadable[: NAMED - len(self.unreadable)]
         self._count(updated.skipped, int(nan_losses), int(images), unreadable)
-        self.position = self._plan.after(self.position)
+        self.position = self._sampler.after(self.position)
         return StepReport(
-            step=self._plan.steps_before(self.position),
+            step=self._sampler.steps_before(self.position),
             position=self.position,
             epoch=epoch,
             loss=total / count if count else float("nan"),
@@ -166,7 +166,7 @@ class Training:
             for part, share in zip(read.parts, shares, strict=True):
                 moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
                 loss = self.network.loss(moved, self._image_tokens_at) * share
-                self._optimization.backward(loss, self._plan.accumulation)
+                self._optimization.backward(loss, self._sampler.accumulation)
                 total += loss.item()
         return total
 

@@ -234,7 +234,7 @@ def training_manifest(
 
 def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
     """Return the part of the manifest that is known before the first step; arguments as there."""
-    frozen, plan, examples = prepared.frozen, prepared.plan, prepared.examples
+    frozen, sampler, examples = prepared.frozen, prepared.sampler, prepared.examples
     tuned, total = prepared.parameters
     return {
         "adem_bench_version": adem_bench.__version__,
@@ -263,9 +263,9 @@ def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
         },
         "steps": {
             "epochs": prepared.recipe.epochs,
-            "per_epoch": plan.steps,
-            "total": plan.total_steps,
-            "accumulation": plan.accumulation,
+            "per_epoch": sampler.steps,
+            "total": sampler.total_steps,
+            "accumulation": sampler.accumulation,
             "processes": processes,
             "peak_learning_rate": peak_learning_rate(prepared.recipe),
         },

@@ -1,4 +1,4 @@
-"""From the names in a job to what the loop needs: frozen parts, adapter, samples and a plan."""
+"""From the names in a job to what the loop needs: frozen parts, adapter, data set and sampler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
-from adem_bench.trainers.batch_sampler import Plan, accumulation
+from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import Examples, build_examples
 from adem_bench.trainers.distributed import Collective, shard_language_model
 
@@ -107,7 +107,7 @@ class Prepared:
     network: FusedNetwork
     settings: AdapterSettings
     examples: Examples
-    plan: Plan
+    sampler: BatchSampler
     image_tokens_at: int
     """Index of the first image token in rows with an image."""
     data: Mapping[str, str]
@@ -212,7 +212,7 @@ def prepare(
     network = _new_network(recipe, frozen, device)
     pairs = zip(recipe.data, outlined.sources, strict=True)
     examples = build_examples(pairs, frozen.tokenizer, network.method.layout)
-    plan = Plan(examples.lengths, recipe, processes.world_size, processes.rank)
+    sampler = BatchSampler(examples.lengths, recipe, processes.world_size, processes.rank)
     return Prepared(
         recipe=recipe,
         base=outlined.base,
@@ -220,7 +220,7 @@ def prepare(
         network=network,
         settings=settings,
         examples=examples,
-        plan=plan,
+        sampler=sampler,
         image_tokens_at=SequenceBuilder(frozen.tokenizer, network.method.layout).image_tokens_at,
         data=outlined.data,
         prompts=outlined.prompts,

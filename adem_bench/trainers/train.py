@@ -179,7 +179,7 @@ class _Run:
         self.processes, self.collective, self.output = processes, collective, output
         recipe = prepared.recipe
         self.training = Training(
-            prepared.network, prepared.image_tokens_at, recipe, prepared.plan, collective
+            prepared.network, prepared.image_tokens_at, recipe, prepared.sampler, collective
         )
         self.checkpoints = Checkpoints(output.path, prepared.settings, recipe.keep_checkpoints)
         self.evaluations: list[Mapping[str, Json]] = []
@@ -206,7 +206,7 @@ class _Run:
             self.collective.barrier()
         return TrainingOutcome(
             self.output.path,
-            self.prepared.plan.total_steps,
+            self.prepared.sampler.total_steps,
             done,
             loss,
             self.training.counts,
@@ -266,7 +266,7 @@ class _Run:
         if state is not None:
             self.training.load(state)
             self.evaluations = list(state.evaluations)
-        return self.prepared.plan.steps_before(self.training.position)
+        return self.prepared.sampler.steps_before(self.training.position)
 
     def _steps(self) -> Generator[StepReport, None, None]:
         recipe, prepared = self.prepared.recipe, self.prepared
@@ -331,7 +331,7 @@ class _Run:
         model = FusedModel(card, ModelOptions(data_root=self.job.data_root), frozen)
         root = self.job.results if is_last else self.output.path / "results"
         outcomes = tuple(evaluate_model(model, self.tasks, RunOptions(), root, self.processes))
-        step = self.prepared.plan.steps_before(position)
+        step = self.prepared.sampler.steps_before(position)
         figures: dict[str, Json] = {"step": step, "epoch": position.epoch}
         for outcome in outcomes:
             result = outcome.result

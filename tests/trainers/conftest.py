@@ -23,7 +23,7 @@ from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard, TrainingSource
-from adem_bench.trainers.batch_sampler import Plan
+from adem_bench.trainers.batch_sampler import BatchSampler
 from adem_bench.trainers.dataset import Examples, build_examples
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
@@ -127,9 +127,9 @@ def make_training(image_tokens_at: int) -> Callable[..., Training]:
     """Makes a training of a network on examples, in this process alone."""
 
     def make(network: FusedNetwork, recipe: RecipeCard, examples: Examples) -> Training:
-        plan = Plan(examples.lengths, recipe)
+        sampler = BatchSampler(examples.lengths, recipe)
         collective = Collective(Processes(), torch.device("cpu"))
-        return Training(network, image_tokens_at, recipe, plan, collective)
+        return Training(network, image_tokens_at, recipe, sampler, collective)
 
     return make
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adem_bench.errors import CardError
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.batch_sampler import Plan, Position, accumulation, derived_seed
+from adem_bench.trainers.batch_sampler import BatchSampler, Position, accumulation, derived_seed
 
 
 def recipe(**more) -> RecipeCard:
@@ -22,9 +22,9 @@ def lengths(count: int) -> np.ndarray:
 
 def steps_of(card: RecipeCard, count: int, world_size: int) -> list[list[tuple[int, ...]]]:
     """The micro-batches of every optimizer step, those of all processes together."""
-    plans = [Plan(lengths(count), card, world_size, rank) for rank in range(world_size)]
-    streams = [list(plan.micro_batches(Position())) for plan in plans]
-    size = plans[0].accumulation
+    samplers = [BatchSampler(lengths(count), card, world_size, rank) for rank in range(world_size)]
+    streams = [list(sampler.micro_batches(Position())) for sampler in samplers]
+    size = samplers[0].accumulation
     return [
         [m.rows for stream in streams for m in stream[i : i + size]]
         for i in range(0, len(streams[0]), size)
@@ -33,11 +33,11 @@ def steps_of(card: RecipeCard, count: int, world_size: int) -> list[list[tuple[i
 
 def test_the_published_recipe_makes_the_published_number_of_steps():
     card = recipe(epochs=20)
-    plan = Plan(np.full(12_726, 100, dtype=np.int32), card, world_size=8)
-    assert (plan.micro_steps, plan.accumulation, plan.steps) == (795, 2, 397)
-    assert plan.total_steps == 7_940
+    sampler = BatchSampler(np.full(12_726, 100, dtype=np.int32), card, world_size=8)
+    assert (sampler.micro_steps, sampler.accumulation, sampler.steps) == (795, 2, 397)
+    assert sampler.total_steps == 7_940
     # Captions: 566,747 samples and 5 of them once more.
-    captions = Plan(np.full(566_747, 20, dtype=np.int32), recipe(epochs=5), world_size=8)
+    captions = BatchSampler(np.full(566_747, 20, dtype=np.int32), recipe(epochs=5), world_size=8)
     assert (captions.micro_steps, captions.steps) == (35_422, 17_711)
 
 
@@ -60,14 +60,14 @@ def test_an_epoch_is_the_order_of_the_distributed_sampler_and_no_sample_comes_tw
 
 @pytest.mark.parametrize("bucketed", [False, True])
 def test_any_position_continues_as_if_nothing_had_happened(bucketed):
-    plan = Plan(lengths(50), recipe(effective_batch=8, bucket_by_length=bucketed))
-    whole = list(plan.micro_batches(Position()))
+    sampler = BatchSampler(lengths(50), recipe(effective_batch=8, bucket_by_length=bucketed))
+    whole = list(sampler.micro_batches(Position()))
     position, done = Position(), 0
-    while done < plan.total_steps:
-        rest = list(plan.micro_batches(position))
-        assert rest == whole[done * plan.accumulation :]
-        assert plan.steps_before(position) == done
-        position, done = plan.after(position), done + 1
+    while done < sampler.total_steps:
+        rest = list(sampler.micro_batches(position))
+        assert rest == whole[done * sampler.accumulation :]
+        assert sampler.steps_before(position) == done
+        position, done = sampler.after(position), done + 1
     assert position == Position(2, 0)
 
 
@@ -75,19 +75,19 @@ def test_bucketed_micro_batches_hold_rows_of_like_length():
     sizes = lengths(640)
     card = recipe(effective_batch=32, batch_size=8, bucket_by_length=True)
 
-    def padding(plan: Plan) -> int:
-        rows = [sizes[list(m.rows)] for m in plan.micro_batches(Position())]
+    def padding(sampler: BatchSampler) -> int:
+        rows = [sizes[list(m.rows)] for m in sampler.micro_batches(Position())]
         return sum(int(row.max() * len(row) - row.sum()) for row in rows)
 
     mixed = recipe(effective_batch=32, batch_size=8)
-    assert padding(Plan(sizes, card)) < padding(Plan(sizes, mixed)) / 5
+    assert padding(BatchSampler(sizes, card)) < padding(BatchSampler(sizes, mixed)) / 5
 
 
 def test_the_schedule_stands_still_within_a_step_and_begins_at_zero():
-    plan = Plan(np.full(64, 9, dtype=np.int32), recipe(effective_batch=8, batch_size=2))
-    epochs = [plan.fractional_epoch(Position(0, step)) for step in range(plan.steps)]
+    sampler = BatchSampler(np.full(64, 9, dtype=np.int32), recipe(effective_batch=8, batch_size=2))
+    epochs = [sampler.fractional_epoch(Position(0, step)) for step in range(sampler.steps)]
     assert epochs == [step * 4 / 32 for step in range(8)]
-    assert plan.fractional_epoch(Position(1, 0)) == 1
+    assert sampler.fractional_epoch(Position(1, 0)) == 1
 
 
 @settings(deadline=None)
@@ -112,15 +112,15 @@ def test_the_effective_batch_is_kept_or_an_error_proposes_what_keeps_it(effectiv
 
 
 def test_a_position_of_longer_epochs_is_the_next_ones_start():
-    plan = Plan(lengths(63), recipe(effective_batch=32))  # two processes would make two steps
-    assert plan.steps == 1
-    assert plan.known(Position(0, 1)) == Position(1, 0)
-    assert plan.known(Position(1, 0)) == Position(1, 0)
+    sampler = BatchSampler(lengths(63), recipe(effective_batch=32))  # two processes make two steps
+    assert sampler.steps == 1
+    assert sampler.clamp(Position(0, 1)) == Position(1, 0)
+    assert sampler.clamp(Position(1, 0)) == Position(1, 0)
 
 
 def test_too_few_samples_are_told():
     with pytest.raises(CardError, match="31 samples make no optimizer step of 32"):
-        Plan(lengths(31), recipe())
+        BatchSampler(lengths(31), recipe())
 
 
 def test_seeds_differ_between_places_and_repeat():

@@ -11,7 +11,7 @@ import torch
 from adem_bench.errors import DataError
 from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
-from adem_bench.trainers.batch_sampler import Plan
+from adem_bench.trainers.batch_sampler import BatchSampler
 from adem_bench.trainers.data_loader import BatchReader
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
@@ -180,10 +180,10 @@ def test_gradients_travel_once_a_step_in_one_tensor(
     recipe = make_recipe(epochs=1)
     alone, reports = run(make_network(), recipe, examples)
     twin, network = Twin(), make_network()
-    plan = Plan(examples.lengths, recipe)
-    training = Training(network, image_tokens_at, recipe, plan, twin)
+    sampler = BatchSampler(examples.lengths, recipe)
+    training = Training(network, image_tokens_at, recipe, sampler, twin)
     shared = list(training.steps(reader(examples, recipe), 0))
-    assert plan.accumulation == 2
+    assert sampler.accumulation == 2
     tensors = network.method.adapter_tensors()
     # All gradients, a flag for each tensor, and four figures.
     assert twin.sums == [sum(t.numel() for t in tensors.values()) + len(tensors) + 4] * len(shared)

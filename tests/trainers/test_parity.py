@@ -11,7 +11,7 @@ from sentencepiece import SentencePieceProcessor
 
 from adem_bench.images import load_image
 from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.trainers.batch_sampler import Plan, Position
+from adem_bench.trainers.batch_sampler import BatchSampler, Position
 from adem_bench.trainers.data_loader import BatchReader
 from benchmarks.published_training import (
     Batch,
@@ -70,9 +70,9 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     tokens,
 ):
     recipe = make_recipe(epochs=4, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
-    plan = Plan(make_examples(pairs[:20]).lengths, recipe)
-    order = [m.rows for m in plan.micro_batches(Position())]
-    assert (plan.total_steps, len(order)) == (20, 40)
+    sampler = BatchSampler(make_examples(pairs[:20]).lengths, recipe)
+    order = [m.rows for m in sampler.micro_batches(Position())]
+    assert (sampler.total_steps, len(order)) == (20, 40)
     blind = {index for rows in order[:2] for index in rows} if text_first else set()
     used = [replace(p, images=()) if i in blind else p for i, p in enumerate(pairs[:20])]
     examples = make_examples(used)
