@@ -111,14 +111,15 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
-    """Return samples, recipe, examples and sampler: the same for every variant."""
+    """Return samples, recipe, data set and sampler: the same for every variant."""
     import workloads
 
+    from adem_bench.models.fused.methods.adem import LAYOUT
     from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
     from adem_bench.records import TrainingPair
     from adem_bench.schemas import RecipeCard
     from adem_bench.trainers.batch_sampler import BatchSampler
-    from adem_bench.trainers.dataset import Examples
+    from adem_bench.trainers.dataset import TrainingDataset
 
     tokenizer = SentencePieceTokenizer(arguments.folder / "llama" / "tokenizer.model")
     count = arguments.samples + EFFECTIVE_BATCH
@@ -137,9 +138,9 @@ def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
             **VARIANTS[arguments.variant],
         }
     )
-    examples = Examples()
-    examples.add(recipe.data[0], _Given(pairs), tokenizer, cls_token=True)
-    return pairs, recipe, examples, BatchSampler(examples.lengths, recipe), tokenizer
+    dataset = TrainingDataset()
+    dataset.add(recipe.data[0], _Given(pairs), tokenizer, LAYOUT)
+    return pairs, recipe, dataset, BatchSampler(dataset.lengths, recipe), tokenizer
 
 
 class _Given:
@@ -171,7 +172,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from adem_bench.trainers.loop import Training
     from adem_bench.trainers.train import TOKENS_AT_ONCE
 
-    _, recipe, examples, sampler, tokenizer = prepared(arguments)
+    _, recipe, dataset, sampler, tokenizer = prepared(arguments)
     card = load_model_card(str(arguments.folder / "mid.yaml"), ["dtype=float32"])
     frozen = FrozenParts(card, ModelOptions("cpu"), trainable=True)
     adapter = read_adapter(arguments.folder / "adapter.pth")
@@ -182,7 +183,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     place = SequenceBuilder(tokenizer, network.method.layout).image_tokens_at
     collective = Collective(Processes(), torch.device("cpu"))
     training = Training(network, place, recipe, sampler, collective)
-    reader = BatchReader(examples, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])
+    reader = BatchReader(dataset, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])
     steps = training.steps(reader, workers=0)
     losses = [next(steps).loss]
     started = time.perf_counter()

@@ -57,13 +57,13 @@ class TrainingProgress:
         from adem_bench.models.device import name_of
         from adem_bench.trainers.optimizer import peak_learning_rate
 
-        recipe, sampler, examples = prepared.recipe, prepared.sampler, prepared.examples
+        recipe, sampler, dataset = prepared.recipe, prepared.sampler, prepared.dataset
         left_over = sampler.left_over
         warn(prepared.warnings())
         tuned, total = prepared.parameters
         lines = [
             f"recipe {recipe.name} on {prepared.frozen.card.name}, output {output}",
-            f"{len(examples):,} samples, {examples.with_image:,} with an image; epochs: "
+            f"{len(dataset):,} samples, {dataset.with_image:,} with an image; epochs: "
             f"{recipe.epochs}, of {sampler.steps:,} steps; {recipe.effective_batch} samples per "
             f"step ({recipe.batch_size} rows x {sampler.accumulation} accumulated per process)"
             + (f"; {left_over:,} samples left over at the end of each epoch" if left_over else ""),

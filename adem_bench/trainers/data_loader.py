@@ -16,7 +16,7 @@ from adem_bench.models.fused.network import TrainingBatch, collate
 from adem_bench.models.fused.sequence import TrainingRow
 from adem_bench.trainers.augmentation import augment_caption_image
 from adem_bench.trainers.batch_sampler import MicroBatch, derived_seed
-from adem_bench.trainers.dataset import Examples, TrainingImage
+from adem_bench.trainers.dataset import TrainingDataset, TrainingImage
 
 PUBLISHED_WORKERS = 10
 """For each process (train.py's default)."""
@@ -51,17 +51,21 @@ class BatchReader(Dataset[ReadBatch]):
     """Turns the micro-batches of a sampler into tensors."""
 
     def __init__(
-        self, examples: Examples, image_size: int, seed: int, tokens_at_once: int | None = None
+        self,
+        dataset: TrainingDataset,
+        image_size: int,
+        seed: int,
+        tokens_at_once: int | None = None,
     ) -> None:
         """Read images as squares.
 
         Args:
-            examples: What the micro-batches index.
+            dataset: What the micro-batches index.
             image_size: Side of the squares in pixels.
             seed: Of the augmentation.
             tokens_at_once: Most tokens of a part, padding included; None keeps micro-batches whole.
         """
-        self._examples = examples
+        self._dataset = dataset
         self._image_size = image_size
         self._seed = seed
         self._tokens_at_once = tokens_at_once
@@ -71,16 +75,16 @@ class BatchReader(Dataset[ReadBatch]):
         samples: list[_Sample] = []
         unreadable: list[str] = []
         for index in micro.rows:
-            image, pixels = self._examples.image(index), None
+            image, pixels = self._dataset.image(index), None
             if image is not None:
                 try:
                     pixels = self._pixels(image, derived_seed(self._seed, micro.epoch, index))
                 except UnreadableImageError as error:
-                    unreadable.append(f"sample {self._examples.names[index]}: {error}")
+                    unreadable.append(f"sample {self._dataset.names[index]}: {error}")
                     continue
-            samples.append(_Sample(self._examples.row(index), pixels))
+            samples.append(_Sample(self._dataset.row(index), pixels))
         counts = bool(samples)
-        samples = samples or [_Sample(self._examples.row(micro.rows[0]), None)]
+        samples = samples or [_Sample(self._dataset.row(micro.rows[0]), None)]
         parts = tuple(_collated(part) for part in _parts(samples, self._tokens_at_once))
         return ReadBatch(micro, parts, tuple(unreadable), counts)
 

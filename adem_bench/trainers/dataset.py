@@ -36,8 +36,8 @@ class TrainingImage:
 
 
 @dataclass(slots=True)
-class LeftOut:
-    """Samples that cannot be trained on."""
+class SkippedSamples:
+    """Samples that are left out, as they cannot be trained on."""
 
     malformed: list[str] = field(default_factory=list)
     """Ids of rows of the data that are not as documented, with the reason."""
@@ -56,8 +56,8 @@ class LeftOut:
             )
 
 
-class Examples:
-    """Rows by index."""
+class TrainingDataset:
+    """Tokenized samples by index, with their images' paths."""
 
     def __init__(self) -> None:
         self._ids = array("i")
@@ -67,7 +67,7 @@ class Examples:
         self._images: list[TrainingImage] = []
         self.names: list[str] = []
         """Sample ids, for messages."""
-        self.left_out = LeftOut()
+        self.skipped = SkippedSamples()
 
     def add(
         self, source: TrainingSource, data: TrainingData, tokenizer: Tokenizer, layout: InputLayout
@@ -86,7 +86,7 @@ class Examples:
         for pair in _limited(data, source.limit):
             row = builder.training(pair.prompt, pair.answer, bool(pair.images))
             if not row.is_supervised:
-                self.left_out.unsupervised.append(pair.id)
+                self.skipped.unsupervised.append(pair.id)
                 continue
             place = -1
             if pair.images:
@@ -99,14 +99,14 @@ class Examples:
             self._supervised_from.append(row.supervised_from)
             self._image_of.append(place)
             self.names.append(pair.id)
-        self.left_out.malformed += [f"{row.id} ({row.reason})" for row in data.skipped_rows()]
+        self.skipped.malformed += [f"{row.id} ({row.reason})" for row in data.skipped_rows()]
 
     def __len__(self) -> int:
         return len(self._image_of)
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of every row."""
+        """(samples,) number of tokens of each."""
         return np.diff(np.asarray(self._ends)).astype(np.int32)
 
     @property
@@ -125,11 +125,11 @@ class Examples:
         return None if place < 0 else self._images[place]
 
 
-def build_examples(
+def build_dataset(
     sources: Iterable[tuple[TrainingSource, TrainingData]],
     tokenizer: Tokenizer,
     layout: InputLayout,
-) -> Examples:
+) -> TrainingDataset:
     """Tokenize all sources of a recipe.
 
     Args:
@@ -138,15 +138,15 @@ def build_examples(
         layout: What the method puts in front of prompts.
 
     Raises:
-        DataError: data is missing, or no sample is left to train on.
+        DataError: data is missing or malformed, or no sample is left to train on.
     """
-    examples = Examples()
+    dataset = TrainingDataset()
     for source, data in sources:
-        examples.add(source, data, tokenizer, layout)
-    if not len(examples):
-        reasons = "; ".join(examples.left_out.warnings()) or "the data holds no sample"
+        dataset.add(source, data, tokenizer, layout)
+    if not len(dataset):
+        reasons = "; ".join(dataset.skipped.warnings()) or "the data holds no sample"
         raise DataError(f"nothing to train on: {reasons}")
-    return examples
+    return dataset
 
 
 def some(names: Sequence[str]) -> str:
@@ -160,7 +160,7 @@ def _limited(data: TrainingData, limit: int | None) -> Iterator[TrainingPair]:
         yield from data.training_pairs()
         return
     total = sum(1 for _ in data.training_pairs())
-    wanted = {index * total // limit for index in range(limit)} if limit < total else None
+    chosen = {index * total // limit for index in range(limit)} if limit < total else None
     for index, pair in enumerate(islice(data.training_pairs(), total)):
-        if wanted is None or index in wanted:
+        if chosen is None or index in chosen:
             yield pair

@@ -234,7 +234,7 @@ def training_manifest(
 
 def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
     """Return the part of the manifest that is known before the first step; arguments as there."""
-    frozen, sampler, examples = prepared.frozen, prepared.sampler, prepared.examples
+    frozen, sampler, dataset = prepared.frozen, prepared.sampler, prepared.dataset
     tuned, total = prepared.parameters
     return {
         "adem_bench_version": adem_bench.__version__,
@@ -249,10 +249,10 @@ def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
         "parameters": {"trainable": tuned, "total": total, "share": tuned / total},
         "data": {
             "fingerprints": dict(prepared.data),
-            "samples": len(examples),
-            "with_image": examples.with_image,
-            "malformed": len(examples.left_out.malformed),
-            "unsupervised": len(examples.left_out.unsupervised),
+            "samples": len(dataset),
+            "with_image": dataset.with_image,
+            "malformed": len(dataset.skipped.malformed),
+            "unsupervised": len(dataset.skipped.unsupervised),
         },
         "prompts": {
             use.source: {

@@ -23,7 +23,7 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
-from adem_bench.trainers.dataset import Examples, build_examples
+from adem_bench.trainers.dataset import TrainingDataset, build_dataset
 from adem_bench.trainers.distributed import Collective, shard_language_model
 
 QUIRKS = {"prompt_format": "Q1", "captions": "Q2"}
@@ -106,7 +106,7 @@ class Prepared:
     frozen: FrozenParts
     network: FusedNetwork
     settings: AdapterSettings
-    examples: Examples
+    dataset: TrainingDataset
     sampler: BatchSampler
     image_tokens_at: int
     """Index of the first image token in rows with an image."""
@@ -123,7 +123,7 @@ class Prepared:
 
     def warnings(self) -> Iterator[str]:
         """Return what a user must know before training begins."""
-        yield from self.examples.left_out.warnings()
+        yield from self.dataset.skipped.warnings()
         recipe = self.recipe
         if recipe.warmup_epochs >= recipe.epochs:
             yield (
@@ -211,15 +211,15 @@ def prepare(
     settings = _settings(recipe, frozen, outlined.prompts)
     network = _new_network(recipe, frozen, device)
     pairs = zip(recipe.data, outlined.sources, strict=True)
-    examples = build_examples(pairs, frozen.tokenizer, network.method.layout)
-    sampler = BatchSampler(examples.lengths, recipe, processes.world_size, processes.rank)
+    dataset = build_dataset(pairs, frozen.tokenizer, network.method.layout)
+    sampler = BatchSampler(dataset.lengths, recipe, processes.world_size, processes.rank)
     return Prepared(
         recipe=recipe,
         base=outlined.base,
         frozen=frozen,
         network=network,
         settings=settings,
-        examples=examples,
+        dataset=dataset,
         sampler=sampler,
         image_tokens_at=SequenceBuilder(frozen.tokenizer, network.method.layout).image_tokens_at,
         data=outlined.data,

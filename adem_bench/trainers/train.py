@@ -271,7 +271,7 @@ class _Run:
     def _steps(self) -> Generator[StepReport, None, None]:
         recipe, prepared = self.prepared.recipe, self.prepared
         reader = BatchReader(
-            prepared.examples,
+            prepared.dataset,
             prepared.network.vision.image_size,
             recipe.seed,
             self._tokens_at_once(),

@@ -24,7 +24,7 @@ from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard, TrainingSource
 from adem_bench.trainers.batch_sampler import BatchSampler
-from adem_bench.trainers.dataset import Examples, build_examples
+from adem_bench.trainers.dataset import TrainingDataset, build_dataset
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
 
@@ -41,13 +41,13 @@ class Pairs:
     """Training data given as a list."""
 
     pairs: Sequence[TrainingPair]
-    left_out: list = field(default_factory=list)
+    skipped: list = field(default_factory=list)
 
     def training_pairs(self):
         yield from self.pairs
 
     def skipped_rows(self):
-        return self.left_out
+        return self.skipped
 
 
 @pytest.fixture(scope="session")
@@ -98,12 +98,12 @@ def pairs(pictures: list[Path]) -> list[TrainingPair]:
 
 
 @pytest.fixture
-def make_examples(tokenizer: SentencePieceTokenizer) -> Callable[..., Examples]:
-    """Makes examples of pairs."""
+def make_dataset(tokenizer: SentencePieceTokenizer) -> Callable[..., TrainingDataset]:
+    """Makes a data set of pairs."""
 
-    def make(pairs: Sequence[TrainingPair], **source: object) -> Examples:
+    def make(pairs: Sequence[TrainingPair], **source: object) -> TrainingDataset:
         chosen = TrainingSource(task="given", max_sequence_length=128).model_copy(update=source)
-        return build_examples([(chosen, Pairs(pairs))], tokenizer, LAYOUT)
+        return build_dataset([(chosen, Pairs(pairs))], tokenizer, LAYOUT)
 
     return make
 
@@ -124,10 +124,10 @@ def make_recipe() -> Callable[..., RecipeCard]:
 
 @pytest.fixture
 def make_training(image_tokens_at: int) -> Callable[..., Training]:
-    """Makes a training of a network on examples, in this process alone."""
+    """Makes a training of a network on a data set, in this process alone."""
 
-    def make(network: FusedNetwork, recipe: RecipeCard, examples: Examples) -> Training:
-        sampler = BatchSampler(examples.lengths, recipe)
+    def make(network: FusedNetwork, recipe: RecipeCard, dataset: TrainingDataset) -> Training:
+        sampler = BatchSampler(dataset.lengths, recipe)
         collective = Collective(Processes(), torch.device("cpu"))
         return Training(network, image_tokens_at, recipe, sampler, collective)
 

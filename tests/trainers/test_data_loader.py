@@ -12,15 +12,15 @@ WHOLE = MicroBatch(0, 0, tuple(range(12)))
 
 
 @pytest.fixture
-def examples(make_examples, pairs):
-    return make_examples(pairs)
+def dataset(make_dataset, pairs):
+    return make_dataset(pairs)
 
 
-def test_a_micro_batch_is_whole_or_in_parts_of_like_rows(examples):
-    (whole,) = BatchReader(examples, 224, 0)[WHOLE].parts
+def test_a_micro_batch_is_whole_or_in_parts_of_like_rows(dataset):
+    (whole,) = BatchReader(dataset, 224, 0)[WHOLE].parts
     assert whole.indicators.tolist() == [int(i % 3 != 2) for i in range(12)]
     assert len(whole.images) == 8
-    parts = BatchReader(examples, 224, 0, tokens_at_once=60)[WHOLE].parts
+    parts = BatchReader(dataset, 224, 0, tokens_at_once=60)[WHOLE].parts
     assert len(parts) > 3
     for part in parts:
         assert len(set(part.indicators.tolist())) == 1
@@ -29,11 +29,11 @@ def test_a_micro_batch_is_whole_or_in_parts_of_like_rows(examples):
     assert sum(part.ids.numel() for part in parts) < whole.ids.numel()
 
 
-def test_parts_have_the_gradients_of_the_whole(examples, make_network, image_tokens_at):
+def test_parts_have_the_gradients_of_the_whole(dataset, make_network, image_tokens_at):
     gradients = []
     for tokens in (None, 60):
         network = make_network()
-        parts = BatchReader(examples, 224, 0, tokens)[WHOLE].parts
+        parts = BatchReader(dataset, 224, 0, tokens)[WHOLE].parts
         total = sum(part.supervised for part in parts)
         losses = [network.loss(p, image_tokens_at) * (p.supervised / total) for p in parts]
         sum(losses).backward()
@@ -43,18 +43,18 @@ def test_parts_have_the_gradients_of_the_whole(examples, make_network, image_tok
             torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
 
 
-def test_rows_of_one_length_stay_together(examples):
+def test_rows_of_one_length_stay_together(dataset):
     micro = MicroBatch(0, 0, (1,) * 8)
-    length = len(examples.row(1).ids)
-    parts = BatchReader(examples, 224, 0, tokens_at_once=3 * length)[micro].parts
+    length = len(dataset.row(1).ids)
+    parts = BatchReader(dataset, 224, 0, tokens_at_once=3 * length)[micro].parts
     assert [len(part.ids) for part in parts] == [3, 3, 2]
 
 
-def test_augmentation_follows_sample_and_epoch_alone(make_examples, pairs):
-    examples = make_examples(pairs, augmentation="caption")
+def test_augmentation_follows_sample_and_epoch_alone(make_dataset, pairs):
+    dataset = make_dataset(pairs, augmentation="caption")
 
     def pixels(epoch: int, *rows: int, seed: int = 1) -> torch.Tensor:
-        return BatchReader(examples, 32, seed)[MicroBatch(epoch, 7, rows)].parts[0].images
+        return BatchReader(dataset, 32, seed)[MicroBatch(epoch, 7, rows)].parts[0].images
 
     alone, among = pixels(0, 3), pixels(0, 0, 3, 1)
     assert torch.equal(alone[0], among[1])
@@ -62,9 +62,9 @@ def test_augmentation_follows_sample_and_epoch_alone(make_examples, pairs):
     assert not torch.equal(alone, pixels(0, 3, seed=2))
 
 
-def test_where_nothing_can_be_read_a_row_stands_in(make_examples, pairs, tmp_path):
+def test_where_nothing_can_be_read_a_row_stands_in(make_dataset, pairs, tmp_path):
     missing = replace(pairs[0], images=(tmp_path / "missing.png",))
-    read = BatchReader(make_examples([missing]), 32, 0)[MicroBatch(0, 0, (0, 0))]
+    read = BatchReader(make_dataset([missing]), 32, 0)[MicroBatch(0, 0, (0, 0))]
     assert not read.counts
     assert len(read.unreadable) == 2
     (part,) = read.parts

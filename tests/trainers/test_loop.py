@@ -17,22 +17,22 @@ from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
 
 
-def reader(examples, recipe) -> BatchReader:
-    return BatchReader(examples, 224, recipe.seed)
+def reader(dataset, recipe) -> BatchReader:
+    return BatchReader(dataset, 224, recipe.seed)
 
 
 @pytest.fixture
-def examples(make_examples, pairs):
-    return make_examples(pairs)
+def dataset(make_dataset, pairs):
+    return make_dataset(pairs)
 
 
 @pytest.fixture
 def run(make_training):
     """Trains to the end."""
 
-    def train(network, recipe, examples, workers=0):
-        trained = make_training(network, recipe, examples)
-        return trained, list(trained.steps(reader(examples, recipe), workers))
+    def train(network, recipe, dataset, workers=0):
+        trained = make_training(network, recipe, dataset)
+        return trained, list(trained.steps(reader(dataset, recipe), workers))
 
     return train
 
@@ -45,9 +45,9 @@ def assert_same(first, second) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_learns_its_samples(run, make_network, make_recipe, examples):
+def test_training_learns_its_samples(run, make_network, make_recipe, dataset):
     recipe = make_recipe(epochs=6)
-    _, reports = run(make_network(), recipe, examples)
+    _, reports = run(make_network(), recipe, dataset)
     assert [report.step for report in reports] == list(range(1, 37))
     first, last = reports[:6], reports[-6:]
     assert sum(r.loss for r in last) < 0.8 * sum(r.loss for r in first)
@@ -56,62 +56,62 @@ def test_training_learns_its_samples(run, make_network, make_recipe, examples):
 
 
 def test_a_run_taken_up_at_any_step_ends_on_the_same_bits(
-    run, make_training, make_network, make_recipe, examples
+    run, make_training, make_network, make_recipe, dataset
 ):
     recipe = make_recipe()
-    whole, reports = run(make_network(dropout=0.1), recipe, examples)
+    whole, reports = run(make_network(dropout=0.1), recipe, dataset)
     for done in (1, 6, 7):
-        first = make_training(make_network(dropout=0.1), recipe, examples)
-        steps = first.steps(reader(examples, recipe), 0)
+        first = make_training(make_network(dropout=0.1), recipe, dataset)
+        steps = first.steps(reader(dataset, recipe), 0)
         losses = [next(steps).loss for _ in range(done)]
         steps.close()
-        second = make_training(make_network(dropout=0.1), recipe, examples)
+        second = make_training(make_network(dropout=0.1), recipe, dataset)
         second.load(first.state())
-        losses += [report.loss for report in second.steps(reader(examples, recipe), 0)]
+        losses += [report.loss for report in second.steps(reader(dataset, recipe), 0)]
         assert losses == [report.loss for report in reports]
         assert_same(adapter(whole.network), adapter(second.network))
 
 
-def test_workers_change_nothing(run, make_network, make_recipe, examples):
+def test_workers_change_nothing(run, make_network, make_recipe, dataset):
     recipe = make_recipe(epochs=1)
-    alone, reports = run(make_network(dropout=0.1), recipe, examples)
-    helped, same = run(make_network(dropout=0.1), recipe, examples, workers=2)
+    alone, reports = run(make_network(dropout=0.1), recipe, dataset)
+    helped, same = run(make_network(dropout=0.1), recipe, dataset, workers=2)
     assert [r.loss for r in same] == [r.loss for r in reports]
     assert_same(adapter(alone.network), adapter(helped.network))
 
 
-def test_the_callers_random_numbers_are_left_alone(run, make_network, make_recipe, examples):
+def test_the_callers_random_numbers_are_left_alone(run, make_network, make_recipe, dataset):
     network = make_network(dropout=0.1)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    run(network, make_recipe(epochs=1), examples, workers=1)
+    run(network, make_recipe(epochs=1), dataset, workers=1)
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_checkpointed_activations_give_the_same_adapter(run, make_network, make_recipe, examples):
+def test_checkpointed_activations_give_the_same_adapter(run, make_network, make_recipe, dataset):
     recipe = make_recipe(epochs=1)
-    plain, _ = run(make_network(dropout=0.1), recipe, examples)
+    plain, _ = run(make_network(dropout=0.1), recipe, dataset)
     network = make_network(dropout=0.1)
     network.decoder.checkpoint_activations(True)
-    saving, _ = run(network, recipe, examples)
+    saving, _ = run(network, recipe, dataset)
     assert_same(adapter(plain.network), adapter(saving.network))
 
 
-def test_frozen_weights_stay_and_have_no_gradient(run, make_network, make_recipe, examples):
+def test_frozen_weights_stay_and_have_no_gradient(run, make_network, make_recipe, dataset):
     network = make_network()
     tuned = {id(tensor) for tensor in network.method.adapter_tensors().values()}
     frozen = [p for p in network.parameters() if id(p) not in tuned]
     before = [p.clone() for p in frozen]
-    run(network, make_recipe(epochs=1), examples)
+    run(network, make_recipe(epochs=1), dataset)
     assert all(torch.equal(p, q) and p.grad is None for p, q in zip(frozen, before, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_learns_too_with_the_adapter_in_float32(
-    run, make_network, make_recipe, examples, dtype
+    run, make_network, make_recipe, dataset, dtype
 ):
-    trained, reports = run(make_network(dtype=dtype), make_recipe(epochs=4), examples)
+    trained, reports = run(make_network(dtype=dtype), make_recipe(epochs=4), dataset)
     assert sum(r.loss for r in reports[-6:]) < 0.9 * sum(r.loss for r in reports[:6])
     assert {t.dtype for t in trained.network.method.adapter_tensors().values()} == {torch.float32}
     scaled = dtype == torch.float16
@@ -119,44 +119,44 @@ def test_half_precision_learns_too_with_the_adapter_in_float32(
 
 
 def test_only_images_go_through_the_vision_tower(
-    run, make_network, make_recipe, examples, monkeypatch
+    run, make_network, make_recipe, dataset, monkeypatch
 ):
     network, seen = make_network(), []
     embed = network.vision.embed
     monkeypatch.setattr(network.vision, "embed", lambda x: seen.append(len(x)) or embed(x))
-    run(network, make_recipe(epochs=1), examples)
+    run(network, make_recipe(epochs=1), dataset)
     assert sum(seen) == 16  # of 24 samples
 
 
 def test_unreadable_images_are_counted_and_too_many_end_the_run(
-    run, make_network, make_recipe, make_examples, pairs, tmp_path
+    run, make_network, make_recipe, make_dataset, pairs, tmp_path
 ):
     (tmp_path / "broken.png").write_bytes(b"no image")
     places = {3: tmp_path / "missing.png", 7: tmp_path / "broken.png"}
     bad = [replace(p, images=(places[i],)) if i in places else p for i, p in enumerate(pairs)]
-    examples = make_examples(bad)
-    trained, reports = run(make_network(), make_recipe(epochs=1), examples)
+    dataset = make_dataset(bad)
+    trained, reports = run(make_network(), make_recipe(epochs=1), dataset)
     assert trained.counts.unreadable_images == 2
     assert len(reports) == 6
     with pytest.raises(DataError, match=r"2 images could not be read, more than .* 1 allows.*png"):
-        run(make_network(), make_recipe(epochs=1, max_unreadable_images=1), examples)
+        run(make_network(), make_recipe(epochs=1, max_unreadable_images=1), dataset)
 
 
 def test_an_unreadable_image_counts_once_however_often_it_is_met(
-    run, make_network, make_recipe, make_examples, pairs, tmp_path
+    run, make_network, make_recipe, make_dataset, pairs, tmp_path
 ):
     bad = [replace(pairs[0], images=(tmp_path / "missing.png",)), *pairs[1:]]
     recipe = make_recipe(epochs=3, max_unreadable_images=1)
-    trained, _ = run(make_network(), recipe, make_examples(bad))
+    trained, _ = run(make_network(), recipe, make_dataset(bad))
     assert trained.counts.unreadable_images == 1
 
 
 def test_a_micro_batch_without_any_readable_image_is_passed_over(
-    run, make_network, make_recipe, make_examples, tmp_path
+    run, make_network, make_recipe, make_dataset, tmp_path
 ):
     missing = Path(tmp_path / "missing.png")
     pairs = [TrainingPair(str(i), "Question: a\nResponse:", "b", (missing,)) for i in range(4)]
-    trained, (report,) = run(make_network(), make_recipe(epochs=1), make_examples(pairs))
+    trained, (report,) = run(make_network(), make_recipe(epochs=1), make_dataset(pairs))
     assert trained.counts.unreadable_images == 4
     assert report.loss != report.loss  # there is none
 
@@ -175,14 +175,14 @@ class Twin(Collective):
 
 
 def test_gradients_travel_once_a_step_in_one_tensor(
-    run, make_network, make_recipe, examples, image_tokens_at
+    run, make_network, make_recipe, dataset, image_tokens_at
 ):
     recipe = make_recipe(epochs=1)
-    alone, reports = run(make_network(), recipe, examples)
+    alone, reports = run(make_network(), recipe, dataset)
     twin, network = Twin(), make_network()
-    sampler = BatchSampler(examples.lengths, recipe)
+    sampler = BatchSampler(dataset.lengths, recipe)
     training = Training(network, image_tokens_at, recipe, sampler, twin)
-    shared = list(training.steps(reader(examples, recipe), 0))
+    shared = list(training.steps(reader(dataset, recipe), 0))
     assert sampler.accumulation == 2
     tensors = network.method.adapter_tensors()
     # All gradients, a flag for each tensor, and four figures.

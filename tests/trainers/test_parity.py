@@ -63,23 +63,23 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     make_network,
     make_training,
     make_recipe,
-    make_examples,
+    make_dataset,
     pairs,
     scaled,
     text_first,
     tokens,
 ):
     recipe = make_recipe(epochs=4, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
-    sampler = BatchSampler(make_examples(pairs[:20]).lengths, recipe)
+    sampler = BatchSampler(make_dataset(pairs[:20]).lengths, recipe)
     order = [m.rows for m in sampler.micro_batches(Position())]
     assert (sampler.total_steps, len(order)) == (20, 40)
     blind = {index for rows in order[:2] for index in rows} if text_first else set()
     used = [replace(p, images=()) if i in blind else p for i, p in enumerate(pairs[:20])]
-    examples = make_examples(used)
+    dataset = make_dataset(used)
 
     network = make_network()
-    training = make_training(network, recipe, examples)
-    reports = list(training.steps(BatchReader(examples, 224, recipe.seed, tokens), 0))
+    training = make_training(network, recipe, dataset)
+    reports = list(training.steps(BatchReader(dataset, 224, recipe.seed, tokens), 0))
 
     batches = [micro_batch(used, rows, parity) for rows in order]
     epochs = [batches[start : start + 10] for start in range(0, 40, 10)]

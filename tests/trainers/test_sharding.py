@@ -21,11 +21,11 @@ def group():
 
 @pytest.mark.usefixtures("group")
 def test_weights_are_given_up_after_each_use_and_gradients_stay(
-    make_network, make_examples, pairs, image_tokens_at
+    make_network, make_dataset, pairs, image_tokens_at
 ):
     plain, sharded = make_network(), make_network()
     shard_language_model(sharded, torch.device("cpu"), 1)
-    (batch,) = BatchReader(make_examples(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
+    (batch,) = BatchReader(make_dataset(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
     losses = [network.loss(batch, image_tokens_at) for network in (plain, sharded)]
     frozen = list(sharded.decoder.llama.parameters())
     whole = [p for p in frozen if not isinstance(p, DTensor)]
