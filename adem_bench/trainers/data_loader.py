@@ -1,4 +1,4 @@
-"""Micro-batches read by worker processes: images decoded, augmented, normalized and stacked."""
+"""Micro-batches loaded by worker processes: images decoded, augmented, normalized and stacked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED_WORKERS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBatch:
+class LoadedBatch:
     """A micro-batch ready for the network."""
 
     micro: MicroBatch
@@ -32,13 +32,13 @@ class ReadBatch:
     unreadable: tuple[str, ...] = ()
     """What is wrong with each image that could not be read."""
     counts: bool = True
-    """Whether it counts: where no row's image could be read, a row without it stands in, since
-    processes that share a sharded model must all take every step."""
+    """Whether its loss counts: where no row's image could be read, a row without one stands in,
+    since processes that share a sharded model must all take every step."""
 
-    def pin_memory(self) -> ReadBatch:
+    def pin_memory(self) -> LoadedBatch:
         """Move tensors where a GPU can fetch them by itself; PyTorch's loader calls this."""
         parts = tuple(part.map(Tensor.pin_memory) for part in self.parts)
-        return ReadBatch(self.micro, parts, self.unreadable, self.counts)
+        return LoadedBatch(self.micro, parts, self.unreadable, self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class _Sample:
     pixels: Tensor | None
 
 
-class BatchReader(Dataset[ReadBatch]):
-    """Turns the micro-batches of a sampler into tensors."""
+class BatchLoader(Dataset[LoadedBatch]):
+    """Loads the micro-batches of a sampler as tensors."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class BatchReader(Dataset[ReadBatch]):
         self._seed = seed
         self._tokens_at_once = tokens_at_once
 
-    def __getitem__(self, micro: MicroBatch) -> ReadBatch:
+    def __getitem__(self, micro: MicroBatch) -> LoadedBatch:
         """Return a micro-batch; rows whose image cannot be read are left out of it."""
         samples: list[_Sample] = []
         unreadable: list[str] = []
@@ -86,7 +86,7 @@ class BatchReader(Dataset[ReadBatch]):
         counts = bool(samples)
         samples = samples or [_Sample(self._dataset.row(micro.rows[0]), None)]
         parts = tuple(_collated(part) for part in _parts(samples, self._tokens_at_once))
-        return ReadBatch(micro, parts, tuple(unreadable), counts)
+        return LoadedBatch(micro, parts, tuple(unreadable), counts)
 
     def _pixels(self, image: TrainingImage, seed: int) -> Tensor:
         size = self._image_size
@@ -119,30 +119,30 @@ def _collated(samples: list[_Sample]) -> TrainingBatch:
     return collate([sample.row for sample in samples], images, indicators)
 
 
-def read_ahead(
-    reader: BatchReader, micro_batches: Iterator[MicroBatch], workers: int, pinned: bool
-) -> Iterator[ReadBatch]:
-    """Yield micro-batches in order while worker processes read those to come.
+def prefetch_batches(
+    loader: BatchLoader, micro_batches: Iterator[MicroBatch], workers: int, pinned: bool
+) -> Iterator[LoadedBatch]:
+    """Yield micro-batches in order while worker processes load the next ones.
 
     Args:
-        reader: Reads one.
-        micro_batches: What to read, of one process.
+        loader: Loads one.
+        micro_batches: What to load, of one process.
         workers: Number of worker processes; 0 reads in this one.
         pinned: Whether tensors go to pinned memory, for a GPU.
     """
     if not workers:
-        yield from map(reader.__getitem__, micro_batches)
+        yield from map(loader.__getitem__, micro_batches)
         return
-    loader = DataLoader(
-        reader,
+    data_loader = DataLoader(
+        loader,
         batch_size=None,
-        sampler=cast("Any", micro_batches),  # an iterator serves: it is asked for once
+        sampler=cast("Any", micro_batches),  # an iterator suffices: it is read once
         num_workers=workers,
         pin_memory=pinned,
-        # Its draws stay off the global generator.
+        # Keeps its random numbers off the global generator.
         generator=torch.Generator().manual_seed(0),
     )
-    yield from loader
+    yield from data_loader
 
 
 def worker_count(asked: int | None, processes_here: int) -> int:

@@ -20,7 +20,7 @@ from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.batch_sampler import BatchSampler, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
-from adem_bench.trainers.data_loader import BatchReader, ReadBatch, read_ahead
+from adem_bench.trainers.data_loader import BatchLoader, LoadedBatch, prefetch_batches
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.optimizer import Optimization, learning_rate
 
@@ -103,37 +103,37 @@ class Training:
         self._optimization.load_state(state.optimizer, state.scaler)
         self.position, self.counts = self._sampler.clamp(state.position), state.counts
 
-    def steps(self, reader: BatchReader, workers: int) -> Generator[StepReport, None, None]:
+    def steps(self, loader: BatchLoader, workers: int) -> Generator[StepReport, None, None]:
         """Train from the present position to the end, one optimizer step at a time.
 
         Args:
-            reader: Reads micro-batches.
-            workers: Processes that read ahead.
+            loader: Loads micro-batches.
+            workers: Processes that load ahead.
 
         Raises:
             DataError: more images are unreadable than the recipe allows.
         """
         micro_batches = self._sampler.micro_batches(self.position)
         pinned = self.network.device.type == "cuda"
-        batches = read_ahead(reader, micro_batches, workers, pinned)
+        batches = prefetch_batches(loader, micro_batches, workers, pinned)
         while True:
             started = time.perf_counter()  # after whatever the caller did with the last report
             first = next(batches, None)
             if first is None:
                 return
-            # One by one: the next is read while this one computes.
+            # One by one: the next is loaded while this one computes.
             window = chain([first], islice(batches, self._sampler.accumulation - 1))
             yield self._step(window, started)
 
-    def _step(self, window: Iterable[ReadBatch], started: float) -> StepReport:
+    def _step(self, window: Iterable[LoadedBatch], started: float) -> StepReport:
         self.network.train()
         losses: list[float] = []
         unreadable: list[str] = []
-        for read in window:
-            loss = self._learn(read)
-            losses += [loss] if read.counts else []
+        for batch in window:
+            loss = self._learn(batch)
+            losses += [loss] if batch.counts else []
             # Of the first epoch alone: the later ones meet the same images again.
-            unreadable += read.unreadable if read.micro.epoch == 0 else ()
+            unreadable += batch.unreadable if batch.micro.epoch == 0 else ()
         known = [loss for loss in losses if not math.isnan(loss)]
         epoch = self._sampler.fractional_epoch(self.position)
         rate = learning_rate(epoch, self._recipe)
@@ -155,15 +155,15 @@ class Training:
             samples_per_second=self._recipe.effective_batch / (time.perf_counter() - started),
         )
 
-    def _learn(self, read: ReadBatch) -> float:
+    def _learn(self, batch: LoadedBatch) -> float:
         """Add one micro-batch's gradients; return its loss, the mean over its tokens."""
         device = self.network.device
-        seed = derived_seed(self._recipe.seed, read.micro.epoch, read.micro.number)
-        tokens = [part.supervised for part in read.parts]
-        shares = [count / sum(tokens) if read.counts else 0.0 for count in tokens]
+        seed = derived_seed(self._recipe.seed, batch.micro.epoch, batch.micro.number)
+        tokens = [part.supervised for part in batch.parts]
+        shares = [count / sum(tokens) if batch.counts else 0.0 for count in tokens]
         total = 0.0
         with _seeded(seed, device), _attention_backend(device):
-            for part, share in zip(read.parts, shares, strict=True):
+            for part, share in zip(batch.parts, shares, strict=True):
                 moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
                 loss = self.network.loss(moved, self._image_tokens_at) * share
                 self._optimization.backward(loss, self._sampler.accumulation)

@@ -28,7 +28,7 @@ from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, build_task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
-from adem_bench.trainers.data_loader import BatchReader, worker_count
+from adem_bench.trainers.data_loader import BatchLoader, worker_count
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import StepReport, Training
 from adem_bench.trainers.output import (
@@ -197,7 +197,7 @@ class _Run:
                     log = TrainingLog(self.output.path, done, loggers)
                     stack.enter_context(closing(log))
                     watcher.begins(self.prepared, self.output.path, done)
-                # Closed on any error too: it ends the processes that read ahead.
+                # Closed on any error too: it ends the processes that load ahead.
                 steps = stack.enter_context(closing(self._steps()))
                 loss = self._go(steps, log, watcher)
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
@@ -270,14 +270,14 @@ class _Run:
 
     def _steps(self) -> Generator[StepReport, None, None]:
         recipe, prepared = self.prepared.recipe, self.prepared
-        reader = BatchReader(
+        loader = BatchLoader(
             prepared.dataset,
             prepared.network.vision.image_size,
             recipe.seed,
             self._tokens_at_once(),
         )
         workers = worker_count(recipe.workers, self.processes.local_world_size)
-        return self.training.steps(reader, workers)
+        return self.training.steps(loader, workers)
 
     def _tokens_at_once(self) -> int | None:
         recipe = self.prepared.recipe

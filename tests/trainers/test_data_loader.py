@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adem_bench.trainers.batch_sampler import MicroBatch
-from adem_bench.trainers.data_loader import BatchReader, worker_count
+from adem_bench.trainers.data_loader import BatchLoader, worker_count
 
 WHOLE = MicroBatch(0, 0, tuple(range(12)))
 
@@ -17,10 +17,10 @@ def dataset(make_dataset, pairs):
 
 
 def test_a_micro_batch_is_whole_or_in_parts_of_like_rows(dataset):
-    (whole,) = BatchReader(dataset, 224, 0)[WHOLE].parts
+    (whole,) = BatchLoader(dataset, 224, 0)[WHOLE].parts
     assert whole.indicators.tolist() == [int(i % 3 != 2) for i in range(12)]
     assert len(whole.images) == 8
-    parts = BatchReader(dataset, 224, 0, tokens_at_once=60)[WHOLE].parts
+    parts = BatchLoader(dataset, 224, 0, tokens_at_once=60)[WHOLE].parts
     assert len(parts) > 3
     for part in parts:
         assert len(set(part.indicators.tolist())) == 1
@@ -33,7 +33,7 @@ def test_parts_have_the_gradients_of_the_whole(dataset, make_network, image_toke
     gradients = []
     for tokens in (None, 60):
         network = make_network()
-        parts = BatchReader(dataset, 224, 0, tokens)[WHOLE].parts
+        parts = BatchLoader(dataset, 224, 0, tokens)[WHOLE].parts
         total = sum(part.supervised for part in parts)
         losses = [network.loss(p, image_tokens_at) * (p.supervised / total) for p in parts]
         sum(losses).backward()
@@ -46,7 +46,7 @@ def test_parts_have_the_gradients_of_the_whole(dataset, make_network, image_toke
 def test_rows_of_one_length_stay_together(dataset):
     micro = MicroBatch(0, 0, (1,) * 8)
     length = len(dataset.row(1).ids)
-    parts = BatchReader(dataset, 224, 0, tokens_at_once=3 * length)[micro].parts
+    parts = BatchLoader(dataset, 224, 0, tokens_at_once=3 * length)[micro].parts
     assert [len(part.ids) for part in parts] == [3, 3, 2]
 
 
@@ -54,7 +54,7 @@ def test_augmentation_follows_sample_and_epoch_alone(make_dataset, pairs):
     dataset = make_dataset(pairs, augmentation="caption")
 
     def pixels(epoch: int, *rows: int, seed: int = 1) -> torch.Tensor:
-        return BatchReader(dataset, 32, seed)[MicroBatch(epoch, 7, rows)].parts[0].images
+        return BatchLoader(dataset, 32, seed)[MicroBatch(epoch, 7, rows)].parts[0].images
 
     alone, among = pixels(0, 3), pixels(0, 0, 3, 1)
     assert torch.equal(alone[0], among[1])
@@ -64,13 +64,13 @@ def test_augmentation_follows_sample_and_epoch_alone(make_dataset, pairs):
 
 def test_where_nothing_can_be_read_a_row_stands_in(make_dataset, pairs, tmp_path):
     missing = replace(pairs[0], images=(tmp_path / "missing.png",))
-    read = BatchReader(make_dataset([missing]), 32, 0)[MicroBatch(0, 0, (0, 0))]
-    assert not read.counts
-    assert len(read.unreadable) == 2
-    (part,) = read.parts
+    batch = BatchLoader(make_dataset([missing]), 32, 0)[MicroBatch(0, 0, (0, 0))]
+    assert not batch.counts
+    assert len(batch.unreadable) == 2
+    (part,) = batch.parts
     assert part.indicators.tolist() == [0]
-    assert "sample 0" in read.unreadable[0]
-    assert "missing.png does not exist" in read.unreadable[0]
+    assert "sample 0" in batch.unreadable[0]
+    assert "missing.png does not exist" in batch.unreadable[0]
 
 
 def test_workers_share_a_machine(monkeypatch):

@@ -12,13 +12,13 @@ from adem_bench.errors import DataError
 from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
 from adem_bench.trainers.batch_sampler import BatchSampler
-from adem_bench.trainers.data_loader import BatchReader
+from adem_bench.trainers.data_loader import BatchLoader
 from adem_bench.trainers.distributed import Collective
 from adem_bench.trainers.loop import Training
 
 
-def reader(dataset, recipe) -> BatchReader:
-    return BatchReader(dataset, 224, recipe.seed)
+def loader(dataset, recipe) -> BatchLoader:
+    return BatchLoader(dataset, 224, recipe.seed)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def run(make_training):
 
     def train(network, recipe, dataset, workers=0):
         trained = make_training(network, recipe, dataset)
-        return trained, list(trained.steps(reader(dataset, recipe), workers))
+        return trained, list(trained.steps(loader(dataset, recipe), workers))
 
     return train
 
@@ -62,12 +62,12 @@ def test_a_run_taken_up_at_any_step_ends_on_the_same_bits(
     whole, reports = run(make_network(dropout=0.1), recipe, dataset)
     for done in (1, 6, 7):
         first = make_training(make_network(dropout=0.1), recipe, dataset)
-        steps = first.steps(reader(dataset, recipe), 0)
+        steps = first.steps(loader(dataset, recipe), 0)
         losses = [next(steps).loss for _ in range(done)]
         steps.close()
         second = make_training(make_network(dropout=0.1), recipe, dataset)
         second.load(first.state())
-        losses += [report.loss for report in second.steps(reader(dataset, recipe), 0)]
+        losses += [report.loss for report in second.steps(loader(dataset, recipe), 0)]
         assert losses == [report.loss for report in reports]
         assert_same(adapter(whole.network), adapter(second.network))
 
@@ -182,7 +182,7 @@ def test_gradients_travel_once_a_step_in_one_tensor(
     twin, network = Twin(), make_network()
     sampler = BatchSampler(dataset.lengths, recipe)
     training = Training(network, image_tokens_at, recipe, sampler, twin)
-    shared = list(training.steps(reader(dataset, recipe), 0))
+    shared = list(training.steps(loader(dataset, recipe), 0))
     assert sampler.accumulation == 2
     tensors = network.method.adapter_tensors()
     # All gradients, a flag for each tensor, and four figures.

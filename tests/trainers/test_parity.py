@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor
 from adem_bench.images import load_image
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.trainers.batch_sampler import BatchSampler, Position
-from adem_bench.trainers.data_loader import BatchReader
+from adem_bench.trainers.data_loader import BatchLoader
 from benchmarks.published_training import (
     Batch,
     PublishedModel,
@@ -79,7 +79,7 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
 
     network = make_network()
     training = make_training(network, recipe, dataset)
-    reports = list(training.steps(BatchReader(dataset, 224, recipe.seed, tokens), 0))
+    reports = list(training.steps(BatchLoader(dataset, 224, recipe.seed, tokens), 0))
 
     batches = [micro_batch(used, rows, parity) for rows in order]
     epochs = [batches[start : start + 10] for start in range(0, 40, 10)]

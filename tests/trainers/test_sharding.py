@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from adem_bench.trainers.batch_sampler import MicroBatch
-from adem_bench.trainers.data_loader import BatchReader
+from adem_bench.trainers.data_loader import BatchLoader
 from adem_bench.trainers.distributed import shard_language_model
 
 
@@ -25,7 +25,7 @@ def test_weights_are_given_up_after_each_use_and_gradients_stay(
 ):
     plain, sharded = make_network(), make_network()
     shard_language_model(sharded, torch.device("cpu"), 1)
-    (batch,) = BatchReader(make_dataset(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
+    (batch,) = BatchLoader(make_dataset(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
     losses = [network.loss(batch, image_tokens_at) for network in (plain, sharded)]
     frozen = list(sharded.decoder.llama.parameters())
     whole = [p for p in frozen if not isinstance(p, DTensor)]
