@@ -168,7 +168,7 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     from adem_bench.models.fused.weights.adapter import read_adapter
     from adem_bench.runner.distributed import Processes
     from adem_bench.trainers.data_loader import BatchLoader
-    from adem_bench.trainers.distributed import Collective
+    from adem_bench.trainers.distributed import ProcessGroup
     from adem_bench.trainers.loop import Training
     from adem_bench.trainers.train import TOKENS_AT_ONCE
 
@@ -181,8 +181,8 @@ def ours(arguments: argparse.Namespace) -> tuple[float, list[float]]:
         module.dropout.p = 0.0
     network.decoder.checkpoint_activations(recipe.checkpoint_activations)
     place = SequenceBuilder(tokenizer, network.method.layout).image_tokens_at
-    collective = Collective(Processes(), torch.device("cpu"))
-    training = Training(network, place, recipe, sampler, collective)
+    group = ProcessGroup(Processes(), torch.device("cpu"))
+    training = Training(network, place, recipe, sampler, group)
     loader = BatchLoader(dataset, network.vision.image_size, 0, TOKENS_AT_ONCE["cpu"])
     steps = training.steps(loader, workers=0)
     losses = [next(steps).loss]

@@ -21,7 +21,7 @@ from adem_bench.runner.distributed import PATIENCE, Processes
 T = TypeVar("T")
 
 
-class Collective:
+class ProcessGroup:
     """PyTorch's process group where there are several processes; nothing to do for one."""
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
@@ -29,7 +29,7 @@ class Collective:
         self.rank, self.world_size = processes.rank, processes.world_size
         self._device = device
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # where collectives without a tensor of their own work
+            torch.cuda.set_device(device)  # where collective operations without a tensor run
         self._is_ours = processes.store is not None and not dist.is_initialized()
         if self._is_ours:
             assert processes.store is not None
@@ -47,13 +47,13 @@ class Collective:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
-    def sum(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all processes."""
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Replace a tensor of any shape by its sum over all processes."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
 
-    def from_first(self, value: T) -> T:
-        """Return the first process's value; that of the others is ignored."""
+    def broadcast(self, value: T) -> T:
+        """Return the first process's value on every process; it is pickled on the way."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -63,7 +63,7 @@ class Collective:
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.world_size > 1:
-            self.sum(torch.zeros(1, device=self._device))
+            self.all_reduce(torch.zeros(1, device=self._device))
 
     def close(self) -> None:
         """Leave the group, unless it was there before."""

@@ -21,7 +21,7 @@ from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.batch_sampler import BatchSampler, Position, derived_seed
 from adem_bench.trainers.checkpoints import Counts, TrainingState
 from adem_bench.trainers.data_loader import BatchLoader, LoadedBatch, prefetch_batches
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.optimizer import Optimization, learning_rate
 
 NAMED = 5
@@ -57,7 +57,7 @@ class Training:
         image_tokens_at: int,
         recipe: RecipeCard,
         sampler: BatchSampler,
-        collective: Collective,
+        group: ProcessGroup,
     ) -> None:
         """Begin at the first position, with the adapter as it is.
 
@@ -66,7 +66,7 @@ class Training:
             image_tokens_at: Index of the first image token in rows with an image.
             recipe: How to train.
             sampler: Which samples make which step.
-            collective: The processes that train together.
+            group: The processes that train together.
         """
         self.network = network
         self.position = Position()
@@ -74,12 +74,12 @@ class Training:
         self.unreadable: list[str] = []
         """What is wrong with the first few images that this process could not read."""
         self._image_tokens_at = image_tokens_at
-        self._recipe, self._sampler, self._collective = recipe, sampler, collective
+        self._recipe, self._sampler, self._group = recipe, sampler, group
         self._optimization = Optimization(
             network.method.adapter_tensors(),
             network.method.tensors_without_gradient(),
             recipe,
-            collective,
+            group,
             scaled=network.dtype == torch.float16,
         )
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adem_bench.records import Json
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -59,7 +59,7 @@ class Optimization:
         tensors: Mapping[str, nn.Parameter],
         untouched: frozenset[str],
         recipe: RecipeCard,
-        collective: Collective,
+        group: ProcessGroup,
         scaled: bool,
     ) -> None:
         """Optimize `tensors`.
@@ -68,11 +68,11 @@ class Optimization:
             tensors: The adapter's parameters under their published names.
             untouched: Names that have no gradient before some image was seen, or ever.
             recipe: Its hyper-parameters.
-            collective: The processes that train together.
+            group: The processes that train together.
             scaled: Whether losses are scaled, as half precision needs.
         """
         self._tensors = dict(tensors)
-        self._recipe, self._collective = recipe, collective
+        self._recipe, self._group = recipe, group
         groups = parameter_groups(self._tensors, recipe.weight_decay)
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=1e-8)
         device = next(iter(self._tensors.values())).device.type
@@ -106,8 +106,8 @@ class Optimization:
             figures: Numbers to sum over all processes together with the gradients.
         """
         summed = self._exchange(figures)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = learning_rate
         self._scaler.unscale_(self._optimizer)
         given = [p for p in self._tensors.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
@@ -129,20 +129,20 @@ class Optimization:
 
         A tensor gets a gradient if any process has one.
         """
-        if self._collective.world_size == 1:
+        if self._group.world_size == 1:
             return figures
         parameters = list(self._tensors.values())
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         present = torch.tensor([float(p.grad is not None) for p in parameters])
         tail = torch.cat([present, torch.tensor(figures)]).to(parts[0].device)
         flat = torch.cat([*(part.flatten() for part in parts), tail])
-        self._collective.sum(flat)
+        self._group.all_reduce(flat)
         summed = flat[len(flat) - len(tail) :].tolist()
         start = 0
         for parameter, count in zip(parameters, summed, strict=False):
             end = start + parameter.numel()
             if count:
-                mean = flat[start:end].view_as(parameter) / self._collective.world_size
+                mean = flat[start:end].view_as(parameter) / self._group.world_size
                 parameter.grad = mean
             start = end
         return tuple(summed[len(parameters) :])

@@ -24,7 +24,7 @@ from adem_bench.schemas import RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_task, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
-from adem_bench.trainers.distributed import Collective, shard_language_model
+from adem_bench.trainers.distributed import ProcessGroup, shard_language_model
 
 QUIRKS = {"prompt_format": "Q1", "captions": "Q2"}
 
@@ -284,14 +284,19 @@ def _prompt_use(name: str, data: TrainingData, data_root: Path | None) -> Prompt
     return PromptUse(name, card.name, card.kind, data.training_settings(), evaluation)
 
 
-def shard(prepared: Prepared, collective: Collective, device: torch.device) -> None:
+def shard(prepared: Prepared, group: ProcessGroup, device: torch.device) -> None:
     """Spread the frozen language model over the processes, where the recipe asks for it.
 
+    Args:
+        prepared: Its network is changed in place.
+        group: The processes that train together.
+        device: Of this process.
+
     Raises:
-        CardError: there is one process only.
+        CardError: there is only one process.
     """
     if not prepared.recipe.shard_frozen_weights:
         return
-    if collective.world_size == 1:
+    if group.world_size == 1:
         raise CardError("shard_frozen_weights needs several processes: start with torchrun")
-    shard_language_model(prepared.network, device, collective.world_size)
+    shard_language_model(prepared.network, device, group.world_size)

@@ -29,7 +29,7 @@ from adem_bench.schemas import RecipeCard
 from adem_bench.tasks.base import Task, build_task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
 from adem_bench.trainers.data_loader import BatchLoader, worker_count
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.loop import StepReport, Training
 from adem_bench.trainers.output import (
     ADAPTER,
@@ -130,20 +130,20 @@ def train(job: TrainingJob, watcher: Callback | None = None) -> TrainingOutcome:
     tasks = _tasks(job, recipe)
     processes = Processes()
     device = pick_device(own_device(job.device, processes))
-    collective = Collective(processes, device)
+    group = ProcessGroup(processes, device)
     try:
         outlined = outline(job, recipe, processes, device)
         name = f"{outlined.card.name}-{recipe.name}"
         with Output(job.output or Path("results") / "train" / name) as output:
-            if collective.is_main_process:
+            if group.is_main_process:
                 identity = training_identity(recipe, outlined.model, outlined.data)
                 output.claim(identity, job.overwrite)
             prepared = prepare(job, outlined, processes, device)
-            shard(prepared, collective, device)
-            run = _Run(job, prepared, tasks, processes, collective, output)
+            shard(prepared, group, device)
+            run = _Run(job, prepared, tasks, processes, group, output)
             return run.train(watcher or NullCallback())
     finally:
-        collective.close()
+        group.close()
 
 
 def _tasks(job: TrainingJob, recipe: RecipeCard) -> list[Task]:
@@ -172,14 +172,14 @@ class _Run:
         prepared: Prepared,
         tasks: Sequence[Task],
         processes: Processes,
-        collective: Collective,
+        group: ProcessGroup,
         output: Output,
     ) -> None:
         self.job, self.prepared, self.tasks = job, prepared, tasks
-        self.processes, self.collective, self.output = processes, collective, output
+        self.processes, self.group, self.output = processes, group, output
         recipe = prepared.recipe
         self.training = Training(
-            prepared.network, prepared.image_tokens_at, recipe, prepared.sampler, collective
+            prepared.network, prepared.image_tokens_at, recipe, prepared.sampler, group
         )
         self.checkpoints = Checkpoints(output.path, prepared.settings, recipe.keep_checkpoints)
         self.evaluations: list[Mapping[str, Json]] = []
@@ -193,7 +193,7 @@ class _Run:
         with closing(self._loggers(done, watcher)) as loggers:
             with ExitStack() as stack:
                 log = None
-                if self.collective.is_main_process:
+                if self.group.is_main_process:
                     log = TrainingLog(self.output.path, done, loggers)
                     stack.enter_context(closing(log))
                     watcher.begins(self.prepared, self.output.path, done)
@@ -201,9 +201,9 @@ class _Run:
                 steps = stack.enter_context(closing(self._steps()))
                 loss = self._go(steps, log, watcher)
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
-            if self.collective.is_main_process and is_new:
+            if self.group.is_main_process and is_new:
                 self._finish(done, time.perf_counter() - clock)
-            self.collective.barrier()
+            self.group.barrier()
         return TrainingOutcome(
             self.output.path,
             self.prepared.sampler.total_steps,
@@ -261,8 +261,8 @@ class _Run:
 
     def _resume(self) -> int:
         """Take up the output's last checkpoint; return the steps it had done."""
-        state = self.checkpoints.latest() if self.collective.is_main_process else None
-        state = self.collective.from_first(state)
+        state = self.checkpoints.latest() if self.group.is_main_process else None
+        state = self.group.broadcast(state)
         if state is not None:
             self.training.load(state)
             self.evaluations = list(state.evaluations)
@@ -288,7 +288,7 @@ class _Run:
         return TOKENS_AT_ONCE.get(self.prepared.network.device.type)
 
     def _save(self, step: int, drop: bool) -> None:
-        if self.collective.is_main_process:
+        if self.group.is_main_process:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
             self.checkpoints.save(state, step, drop)
 
@@ -303,10 +303,10 @@ class _Run:
         if not self.tasks or position.step or not position.epoch or known:
             return
         folders = self.checkpoints.folders() if log else []
-        checkpoint = self.collective.from_first(folders[-1] if folders else None)
+        checkpoint = self.group.broadcast(folders[-1] if folders else None)
         assert checkpoint is not None
         adapter = self._adapter_to_evaluate(checkpoint)
-        figures = self.collective.from_first(self._evaluate(adapter))
+        figures = self.group.broadcast(self._evaluate(adapter))
         self.evaluations.append(figures)
         if log:
             self.checkpoints.note(checkpoint, self.evaluations)
@@ -317,9 +317,9 @@ class _Run:
         """Return the checkpoint, or, after the last epoch, the same as the final adapter."""
         if self.training.position.epoch < self.prepared.recipe.epochs:
             return checkpoint
-        if self.collective.is_main_process:
+        if self.group.is_main_process:
             self._write_adapter()
-        self.collective.barrier()
+        self.group.barrier()
         return self.output.path / ADAPTER
 
     def _evaluate(self, adapter: Path) -> Mapping[str, Json]:

@@ -25,7 +25,7 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard, TrainingSource
 from adem_bench.trainers.batch_sampler import BatchSampler
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.loop import Training
 
 WORDS = ("red", "circle", "blue", "square", "the", "of", "picture", "which", "one", "has", "more")
@@ -128,8 +128,8 @@ def make_training(image_tokens_at: int) -> Callable[..., Training]:
 
     def make(network: FusedNetwork, recipe: RecipeCard, dataset: TrainingDataset) -> Training:
         sampler = BatchSampler(dataset.lengths, recipe)
-        collective = Collective(Processes(), torch.device("cpu"))
-        return Training(network, image_tokens_at, recipe, sampler, collective)
+        group = ProcessGroup(Processes(), torch.device("cpu"))
+        return Training(network, image_tokens_at, recipe, sampler, group)
 
     return make
 

@@ -13,7 +13,7 @@ from adem_bench.records import TrainingPair
 from adem_bench.runner.distributed import Processes
 from adem_bench.trainers.batch_sampler import BatchSampler
 from adem_bench.trainers.data_loader import BatchLoader
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.loop import Training
 
 
@@ -161,7 +161,7 @@ def test_a_micro_batch_without_any_readable_image_is_passed_over(
     assert report.loss != report.loss  # there is none
 
 
-class Twin(Collective):
+class Twin(ProcessGroup):
     """Two processes that see the same samples: a sum is twice one's own. Counts the sums."""
 
     def __init__(self) -> None:
@@ -169,12 +169,12 @@ class Twin(Collective):
         self.world_size = 2
         self.sums: list[int] = []
 
-    def sum(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         self.sums.append(tensor.numel())
         tensor *= 2
 
 
-def test_gradients_travel_once_a_step_in_one_tensor(
+def test_gradients_travel_once_per_step_in_one_tensor(
     run, make_network, make_recipe, dataset, image_tokens_at
 ):
     recipe = make_recipe(epochs=1)

@@ -8,7 +8,7 @@ from torch import nn
 
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.distributed import Collective
+from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.optimizer import Optimization, parameter_groups
 
 
@@ -27,8 +27,8 @@ def parameters() -> dict[str, nn.Parameter]:
 
 
 def optimization(tensors, scaled=False, **more) -> Optimization:
-    collective = Collective(Processes(), torch.device("cpu"))
-    return Optimization(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), collective, scaled)
+    group = ProcessGroup(Processes(), torch.device("cpu"))
+    return Optimization(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), group, scaled)
 
 
 def loss_of(tensors) -> torch.Tensor:
