@@ -22,7 +22,7 @@ from adem_bench.trainers.batch_sampler import BatchSampler, Position, derived_se
 from adem_bench.trainers.checkpoints import Counts, TrainingState
 from adem_bench.trainers.data_loader import BatchLoader, LoadedBatch, prefetch_batches
 from adem_bench.trainers.distributed import ProcessGroup
-from adem_bench.trainers.optimizer import Optimization, learning_rate
+from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
 
 NAMED = 5
 """Unreadable images named at the end."""
@@ -75,7 +75,7 @@ class Training:
         """What is wrong with the first few images that this process could not read."""
         self._image_tokens_at = image_tokens_at
         self._recipe, self._sampler, self._group = recipe, sampler, group
-        self._optimization = Optimization(
+        self._optimizer = AdapterOptimizer(
             network.method.adapter_tensors(),
             network.method.tensors_without_gradient(),
             recipe,
@@ -88,8 +88,8 @@ class Training:
         return TrainingState(
             position=self.position,
             adapter=dict(self.network.method.adapter_tensors()),
-            optimizer=self._optimization.state_tensors(),
-            scaler=self._optimization.scaler_state(),
+            optimizer=self._optimizer.state_tensors(),
+            scaler=self._optimizer.scaler_state(),
             counts=self.counts,
         )
 
@@ -100,7 +100,7 @@ class Training:
             CheckpointError: its adapter does not fit.
         """
         self.network.method.load_adapter(state.adapter, "of the checkpoint")
-        self._optimization.load_state(state.optimizer, state.scaler)
+        self._optimizer.load_state(state.optimizer, state.scaler)
         self.position, self.counts = self._sampler.clamp(state.position), state.counts
 
     def steps(self, loader: BatchLoader, workers: int) -> Generator[StepReport, None, None]:
@@ -138,7 +138,7 @@ class Training:
         epoch = self._sampler.fractional_epoch(self.position)
         rate = learning_rate(epoch, self._recipe)
         figures = (sum(known), float(len(known)), float(len(losses) - len(known)))
-        updated = self._optimization.update(rate, (*figures, float(len(unreadable))))
+        updated = self._optimizer.step(rate, (*figures, float(len(unreadable))))
         total, count, nan_losses, images = updated.summed
         self.unreadable += unreadable[: NAMED - len(self.unreadable)]
         self._count(updated.skipped, int(nan_losses), int(images), unreadable)
@@ -150,7 +150,7 @@ class Training:
             loss=total / count if count else float("nan"),
             learning_rate=rate,
             grad_norm=updated.grad_norm,
-            scale=self._optimization.scale,
+            scale=self._optimizer.scale,
             skipped=updated.skipped,
             samples_per_second=self._recipe.effective_batch / (time.perf_counter() - started),
         )
@@ -166,7 +166,7 @@ class Training:
             for part, share in zip(batch.parts, shares, strict=True):
                 moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
                 loss = self.network.loss(moved, self._image_tokens_at) * share
-                self._optimization.backward(loss, self._sampler.accumulation)
+                self._optimizer.backward(loss, self._sampler.accumulation)
                 total += loss.item()
         return total
 

@@ -40,7 +40,7 @@ def learning_rate(epoch: float, recipe: RecipeCard) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
+class OptimizerStep:
     """What an optimizer step did."""
 
     grad_norm: float
@@ -51,22 +51,22 @@ class Updated:
     """The figures handed in, summed over all processes."""
 
 
-class Optimization:
+class AdapterOptimizer:
     """The optimizer of one adapter, its loss scale included."""
 
     def __init__(
         self,
         tensors: Mapping[str, nn.Parameter],
-        untouched: frozenset[str],
+        without_gradient: frozenset[str],
         recipe: RecipeCard,
         group: ProcessGroup,
         scaled: bool,
     ) -> None:
-        """Optimize `tensors`.
+        """Make AdamW for `tensors`.
 
         Args:
             tensors: The adapter's parameters under their published names.
-            untouched: Names that have no gradient before some image was seen, or ever.
+            without_gradient: Names that have no gradient before some row had an image, or ever.
             recipe: Its hyper-parameters.
             group: The processes that train together.
             scaled: Whether losses are scaled, as half precision needs.
@@ -80,7 +80,7 @@ class Optimization:
         # PyTorch 1.13, which the published code ran on, keeps zeros where there was a gradient
         # once: such tensors still decay in a step without any (docs/method.md, section 8.1).
         for name, parameter in self._tensors.items():
-            parameter.grad = None if name in untouched else torch.zeros_like(parameter)
+            parameter.grad = None if name in without_gradient else torch.zeros_like(parameter)
 
     @property
     def scale(self) -> float:
@@ -98,7 +98,7 @@ class Optimization:
         loss = torch.where(loss.isnan(), loss.nan_to_num() * 0, loss)
         self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 
-    def update(self, learning_rate: float, figures: tuple[float, ...]) -> Updated:
+    def step(self, learning_rate: float, figures: tuple[float, ...]) -> OptimizerStep:
         """End an accumulation window: average gradients, step, and clear them.
 
         Args:
@@ -115,14 +115,14 @@ class Optimization:
             torch.nn.utils.clip_grads_with_norm_(given, self._recipe.max_grad_norm, norm)
         finite = bool(norm.isfinite())
         if not given:
-            return Updated(0.0, False, summed)
+            return OptimizerStep(0.0, False, summed)
         if self._scaler.is_enabled():
             self._scaler.step(self._optimizer)
             self._scaler.update()
         elif finite:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)
-        return Updated(float(norm), not finite, summed)
+        return OptimizerStep(float(norm), not finite, summed)
 
     def _exchange(self, figures: tuple[float, ...]) -> tuple[float, ...]:
         """Average gradients over all processes; return the sums of the figures.

@@ -9,7 +9,7 @@ from torch import nn
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import ProcessGroup
-from adem_bench.trainers.optimizer import Optimization, parameter_groups
+from adem_bench.trainers.optimizer import AdapterOptimizer, parameter_groups
 
 
 def recipe(**more) -> RecipeCard:
@@ -26,9 +26,9 @@ def parameters() -> dict[str, nn.Parameter]:
     }
 
 
-def optimization(tensors, scaled=False, **more) -> Optimization:
+def optimizer(tensors, scaled=False, **more) -> AdapterOptimizer:
     group = ProcessGroup(Processes(), torch.device("cpu"))
-    return Optimization(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), group, scaled)
+    return AdapterOptimizer(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), group, scaled)
 
 
 def loss_of(tensors) -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_only_biases_and_vectors_are_spared_the_decay():
 def test_without_gradient_reached_tensors_decay_and_unreached_ones_stay():
     tensors = parameters()
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    optimization(tensors, weight_decay=0.1).update(0.5, ())
+    optimizer(tensors, weight_decay=0.1).step(0.5, ())
     shrunk = before["adapter_emb1"] * (1 - 0.5 * 0.1)
     torch.testing.assert_close(tensors["adapter_emb1"].detach(), shrunk)
     assert torch.equal(tensors["dead.fc2.weight"], before["dead.fc2.weight"])
@@ -57,15 +57,15 @@ def test_without_gradient_reached_tensors_decay_and_unreached_ones_stay():
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_loss_that_is_no_number_changes_nothing_and_is_told(scaled):
     tensors = parameters()
-    trained = optimization(tensors, scaled)
+    trained = optimizer(tensors, scaled)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     scale = trained.scale
     trained.backward(loss_of(tensors) * math.nan, 1)
-    assert trained.update(0.1, ()).skipped
+    assert trained.step(0.1, ()).skipped
     assert all(torch.equal(tensors[name], before[name]) for name in tensors)
     assert trained.scale == (scale / 2 if scaled else 1)
     trained.backward(loss_of(tensors), 1)
-    assert not trained.update(0.1, ()).skipped
+    assert not trained.step(0.1, ()).skipped
     assert not torch.equal(tensors["adapter_emb1"], before["adapter_emb1"])
 
 
@@ -73,11 +73,11 @@ def test_loss_scaling_changes_no_step():
     ends = []
     for scaled in (False, True):
         tensors = parameters()
-        trained = optimization(tensors, scaled)
+        trained = optimizer(tensors, scaled)
         for _ in range(3):
             trained.backward(loss_of(tensors), 2)
             trained.backward(loss_of(tensors), 2)
-            trained.update(0.01, ())
+            trained.step(0.01, ())
         ends.append(tensors)
     for name in ends[0]:
         torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=0)
@@ -85,24 +85,24 @@ def test_loss_scaling_changes_no_step():
 
 def test_gradients_are_cut_to_the_norm_asked_for():
     tensors = parameters()
-    trained = optimization(tensors, max_grad_norm=1e-3)
+    trained = optimizer(tensors, max_grad_norm=1e-3)
     trained.backward(loss_of(tensors), 1)
     given = [t.grad.clone() for t in tensors.values() if t.grad is not None]
     expected = math.sqrt(sum(float((g**2).sum()) for g in given))
-    assert trained.update(0.0, ()).grad_norm == pytest.approx(expected)
+    assert trained.step(0.0, ()).grad_norm == pytest.approx(expected)
 
 
 def test_a_state_taken_up_goes_on_to_the_bit():
     def steps(trained, tensors, count):
         for _ in range(count):
             trained.backward(loss_of(tensors), 1)
-            trained.update(0.05, ())
+            trained.step(0.05, ())
 
     whole, halves = parameters(), parameters()
-    steps(optimization(whole, scaled=True), whole, 6)
-    first = optimization(halves, scaled=True)
+    steps(optimizer(whole, scaled=True), whole, 6)
+    first = optimizer(halves, scaled=True)
     steps(first, halves, 3)
-    second = optimization(halves, scaled=True)
+    second = optimizer(halves, scaled=True)
     second.load_state(first.state_tensors(), first.scaler_state())
     steps(second, halves, 3)
     assert all(torch.equal(whole[name], halves[name]) for name in whole)

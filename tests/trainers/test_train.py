@@ -299,19 +299,19 @@ def test_another_evaluation_of_a_finished_training_is_made(train, both_splits):
 
 def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp_path, monkeypatch):
     from adem_bench.trainers import train as module
-    from adem_bench.trainers.optimizer import Optimization
+    from adem_bench.trainers.optimizer import AdapterOptimizer
 
     monkeypatch.setattr(module, "MAX_SKIPPED", 5)
-    update, made = Optimization.update, []
+    step, made = AdapterOptimizer.step, []
 
-    def breaks_after_three(optimization, rate, figures):
+    def breaks_after_three(optimizer, rate, figures):
         made.append(rate)
         if len(made) > 3:
-            for tensor in optimization._tensors.values():
+            for tensor in optimizer._tensors.values():
                 tensor.grad = torch.full_like(tensor, torch.nan)
-        return update(optimization, rate, figures)
+        return step(optimizer, rate, figures)
 
-    monkeypatch.setattr(Optimization, "update", breaks_after_three)
+    monkeypatch.setattr(AdapterOptimizer, "step", breaks_after_three)
     with pytest.raises(DivergedError, match="5 steps in a row were skipped") as told:
         train(settings={"checkpoint_steps": 1, "keep_checkpoints": 1})
     assert "step-00000003 is from before that; lower base_learning_rate" in str(told.value)
