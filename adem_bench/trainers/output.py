@@ -51,7 +51,7 @@ RUNTIME_FIELDS = {
 """Fields of a recipe that may change between a run and its continuation."""
 
 
-class Output:
+class OutputFolder:
     """An output folder, held by one training at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -156,7 +156,7 @@ class Output:
         text = "# Made by `adem-bench train`.\n" + yaml.safe_dump(card, sort_keys=False)
         write_atomically(self.path / MODEL_CARD_NAME, text)
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> OutputFolder:
         return self
 
     def __exit__(

@@ -34,7 +34,7 @@ from adem_bench.trainers.loop import StepReport, Training
 from adem_bench.trainers.output import (
     ADAPTER,
     BEST,
-    Output,
+    OutputFolder,
     training_facts,
     training_identity,
     training_manifest,
@@ -134,7 +134,7 @@ def train(job: TrainingJob, watcher: Callback | None = None) -> TrainingOutcome:
     try:
         outlined = outline(job, recipe, processes, device)
         name = f"{outlined.card.name}-{recipe.name}"
-        with Output(job.output or Path("results") / "train" / name) as output:
+        with OutputFolder(job.output or Path("results") / "train" / name) as output:
             if group.is_main_process:
                 identity = training_identity(recipe, outlined.model, outlined.data)
                 output.claim(identity, job.overwrite)
@@ -173,7 +173,7 @@ class _Run:
         tasks: Sequence[Task],
         processes: Processes,
         group: ProcessGroup,
-        output: Output,
+        output: OutputFolder,
     ) -> None:
         self.job, self.prepared, self.tasks = job, prepared, tasks
         self.processes, self.group, self.output = processes, group, output

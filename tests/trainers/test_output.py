@@ -4,7 +4,7 @@ import pytest
 
 from adem_bench.cards import load_model_card, load_recipe_card
 from adem_bench.errors import ResultsError
-from adem_bench.trainers.output import Output, training_identity
+from adem_bench.trainers.output import OutputFolder, training_identity
 
 
 def identity(*overrides: str) -> dict:
@@ -13,7 +13,7 @@ def identity(*overrides: str) -> dict:
 
 
 def claim(path, *overrides: str, overwrite: bool = False) -> None:
-    with Output(path) as output:
+    with OutputFolder(path) as output:
         output.claim(identity(*overrides), overwrite)
 
 
@@ -83,7 +83,7 @@ def test_overwriting_empties_the_folder_but_follows_no_link(tmp_path):
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path):
-    with Output(tmp_path / "out") as first:
+    with OutputFolder(tmp_path / "out") as first:
         first.claim(identity(), False)
         with pytest.raises(ResultsError, match="another training is writing"):
             claim(tmp_path / "out")
@@ -98,7 +98,7 @@ def test_a_broken_identity_is_told(tmp_path):
 
 def test_the_folder_is_a_model(tmp_path):
     base = load_model_card("adem-tiny")
-    with Output(tmp_path) as output:
+    with OutputFolder(tmp_path) as output:
         files = {"language_model.path": "/weights/7B", "vision.path": "/weights/clip.pt"}
         output.write_model_card(base, "tiny-mine", files, 123)
     card = load_model_card(str(tmp_path))
