@@ -22,6 +22,7 @@ def train(
     *,
     tasks: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
+    callback: Callback | None = None,
     watcher: Callback | None = None,
     **job: Any,
 ) -> TrainingOutcome:
@@ -31,7 +32,8 @@ def train(
         recipe: Name or path of a recipe card.
         tasks: Tasks to evaluate on at each epoch's end (`--eval`).
         settings: Recipe fields to override, by dotted name (`--set`).
-        watcher: Is called at every step.
+        callback: Notified of every step, evaluation and warning, on the first process only.
+        watcher: The former name of `callback`.
         job: `model`, `data_root`, `output`, `results`, `device`, `overwrite`, as for `TrainingJob`.
 
     Returns:
@@ -47,7 +49,7 @@ def train(
             overrides=_overrides(settings),
             **{name: _argument(name, value) for name, value in job.items()},
         ),
-        watcher,
+        callback or watcher,
     )
 
 
@@ -96,7 +98,7 @@ def _overrides(settings: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def _argument(name: str, value: Any) -> Any:
-    """Return an argument in the type that jobs want, whichever of text and path was given."""
+    """Return an argument as the type that jobs expect, whether text or a path was given."""
     if value is None:
         return None
     if name in ("data_root", "output", "results"):

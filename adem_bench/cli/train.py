@@ -218,15 +218,15 @@ def train(**given: Any) -> int:
     from adem_bench.results.console import console, show_result
 
     tasks = split_names(given.pop("tasks"))
-    with TrainingProgress() as watcher:
+    with TrainingProgress() as callback:
         try:
             from adem_bench.trainers.prepare import TrainingJob
             from adem_bench.trainers.train import train as train_adapter
 
-            outcome = train_adapter(TrainingJob(tasks=tasks, **given), watcher)
+            outcome = train_adapter(TrainingJob(tasks=tasks, **given), callback)
         except KeyboardInterrupt as stop:
-            raise click.Abort(watcher.interrupted()) from stop
-    if not watcher.began:  # another process reports it
+            raise click.Abort(callback.interrupted()) from stop
+    if not callback.began:  # another process reports it
         return 0
     out = console()
     for evaluated in outcome.outcomes:

@@ -50,7 +50,7 @@ from adem_bench.trainers.training_log import (
 )
 
 TOKENS_AT_ONCE = {"cpu": 1024}
-"""More rows at a time are no faster there, and take memory and padding (benchmarks/README.md)."""
+"""There, more tokens at once are not faster, and take memory and padding (benchmarks/README.md)."""
 
 MAX_SKIPPED = 50
 """Steps skipped in a row at which training ends; a loss scale that has to come down from 65,536 to
@@ -79,10 +79,16 @@ class TrainingOutcome:
 
 
 class Callback(Protocol):
-    """Whoever wants to be told how training goes; the first process alone has one."""
+    """Notified of how training goes; only the first process calls it."""
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
-        """Training is about to begin, or to go on after `steps_done` steps."""
+        """Training is about to begin or to go on.
+
+        Args:
+            prepared: What is trained, and on what.
+            output: The output folder.
+            steps_done: Optimizer steps made before; 0 at a new beginning.
+        """
         ...
 
     def step(self, report: StepReport) -> None:
@@ -99,31 +105,32 @@ class Callback(Protocol):
 
 
 class NullCallback:
-    """A watcher that says nothing."""
+    """A callback that does nothing."""
 
     def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
-        """Say nothing."""
+        """Do nothing; arguments as for `Callback`."""
 
     def step(self, report: StepReport) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def evaluated(self, evaluation: Mapping[str, Json]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def warned(self, message: str) -> None:
         """Leave it to Python's own warnings."""
         warnings.warn(message, stacklevel=2)
 
 
-def train(job: TrainingJob, watcher: Callback | None = None) -> TrainingOutcome:
+def train(job: TrainingJob, callback: Callback | None = None) -> TrainingOutcome:
     """Train an adapter, or go on with a training that was interrupted.
 
     Args:
         job: What to do.
-        watcher: Is told of every step.
+        callback: Notified of every step, evaluation and warning, on the first process only.
 
     Raises:
         AdemBenchError: a card, the data, the weights, the output or the disk are at fault.
+        DivergedError: too many steps in a row had gradients that are not finite.
     """
     recipe = read_recipe(job)
     check_loggers(job.loggers)
@@ -140,8 +147,8 @@ def train(job: TrainingJob, watcher: Callback | None = None) -> TrainingOutcome:
                 output.claim(identity, job.overwrite)
             prepared = prepare(job, outlined, processes, device)
             shard(prepared, group, device)
-            run = _Run(job, prepared, tasks, processes, group, output)
-            return run.train(watcher or NullCallback())
+            run = _TrainingRun(job, prepared, tasks, processes, group, output)
+            return run.train(callback or NullCallback())
     finally:
         group.close()
 
@@ -163,7 +170,7 @@ def _tasks(job: TrainingJob, recipe: RecipeCard) -> list[Task]:
     return tasks
 
 
-class _Run:
+class _TrainingRun:
     """The parts of `train` that share what was prepared."""
 
     def __init__(
@@ -186,20 +193,20 @@ class _Run:
         self.outcomes: tuple[Outcome, ...] = ()
         self.name = f"{prepared.frozen.card.name}-{recipe.name}"
 
-    def train(self, watcher: Callback) -> TrainingOutcome:
+    def train(self, callback: Callback) -> TrainingOutcome:
         done = self._resume()
         clock = time.perf_counter()
         # Loggers close last: what they still have to send may take long, or be interrupted.
-        with closing(self._loggers(done, watcher)) as loggers:
+        with closing(self._loggers(done, callback)) as loggers:
             with ExitStack() as stack:
                 log = None
                 if self.group.is_main_process:
                     log = TrainingLog(self.output.path, done, loggers)
                     stack.enter_context(closing(log))
-                    watcher.begins(self.prepared, self.output.path, done)
+                    callback.begins(self.prepared, self.output.path, done)
                 # Closed on any error too: it ends the processes that load ahead.
                 steps = stack.enter_context(closing(self._steps()))
-                loss = self._go(steps, log, watcher)
+                loss = self._go(steps, log, callback)
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
             if self.group.is_main_process and is_new:
                 self._finish(done, time.perf_counter() - clock)
@@ -215,16 +222,16 @@ class _Run:
             self.outcomes,
         )
 
-    def _loggers(self, done: int, watcher: Callback) -> Loggers:
-        """Return the loggers that the job names; nothing is ever given to those of others."""
+    def _loggers(self, done: int, callback: Callback) -> Loggers:
+        """Return the loggers that the job names."""
         path = self.output.path
         facts = training_facts(self.prepared, self.processes.world_size)
         logged = last_logged(read_log(path / LOG_NAME))
         run = LoggedRun(path, self.name, facts, done, logged)
-        return Loggers(self.job.loggers, run, watcher.warned)
+        return Loggers(self.job.loggers, run, callback.warned)
 
     def _go(
-        self, steps: Iterator[StepReport], log: TrainingLog | None, watcher: Callback
+        self, steps: Iterator[StepReport], log: TrainingLog | None, callback: Callback
     ) -> float | None:
         """Take all steps; return the loss of the last one.
 
@@ -232,12 +239,12 @@ class _Run:
             DivergedError: no step can be made any more.
         """
         loss, skipped = None, 0
-        self._evaluate_if_due(log, watcher)
+        self._evaluate_if_due(log, callback)
         for report in steps:
             loss = report.loss
             if log:
                 log.write(report)
-                watcher.step(report)
+                callback.step(report)
             skipped = skipped + 1 if report.skipped else 0
             if skipped == MAX_SKIPPED:
                 raise self._diverged(report.step - skipped)
@@ -246,7 +253,7 @@ class _Run:
             # Weights that perhaps no step can be made from do not push good ones out.
             if ends_epoch or (is_due and not report.skipped):
                 self._save(report.step, drop=not report.skipped)
-            self._evaluate_if_due(log, watcher)
+            self._evaluate_if_due(log, callback)
         return loss
 
     def _diverged(self, last_step: int) -> DivergedError:
@@ -292,15 +299,15 @@ class _Run:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
             self.checkpoints.save(state, step, drop)
 
-    def _evaluate_if_due(self, log: TrainingLog | None, watcher: Callback) -> None:
+    def _evaluate_if_due(self, log: TrainingLog | None, callback: Callback) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
         position = self.training.position
-        wanted = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
-        known = any(
-            figures["epoch"] == position.epoch and wanted <= set(figures)
+        headlines = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
+        is_known = any(
+            figures["epoch"] == position.epoch and headlines <= set(figures)
             for figures in self.evaluations
         )
-        if not self.tasks or position.step or not position.epoch or known:
+        if not self.tasks or position.step or not position.epoch or is_known:
             return
         folders = self.checkpoints.folders() if log else []
         checkpoint = self.group.broadcast(folders[-1] if folders else None)
@@ -311,7 +318,7 @@ class _Run:
         if log:
             self.checkpoints.note(checkpoint, self.evaluations)
             log.write_evaluation(figures)
-            watcher.evaluated(figures)
+            callback.evaluated(figures)
 
     def _adapter_to_evaluate(self, checkpoint: Path) -> Path:
         """Return the checkpoint, or, after the last epoch, the same as the final adapter."""

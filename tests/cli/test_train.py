@@ -161,7 +161,7 @@ def test_what_an_epoch_does_not_come_to_and_cannot_read_is_told(
 def test_an_interruption_says_what_becomes_of_the_training(
     adem_bench, data, recipe, parity_card, monkeypatch, step, message
 ):
-    def interrupt(watcher, report=None, *more):
+    def interrupt(callback, report=None, *more):
         if step == 0 or report.step == step:
             raise KeyboardInterrupt
 

@@ -71,7 +71,7 @@ def logged_steps(services, name: str) -> tuple[list[int], list[int]]:
 def test_an_interrupted_training_is_one_run_with_each_step_once(train, services, tmp_path):
     # Stopped after step 3 is logged and before its checkpoint: step 3 is made again.
     with pytest.raises(StopError):
-        train(loggers=BOTH, watcher=StopsAt(3))
+        train(loggers=BOTH, callback=StopsAt(3))
     outcome = train(loggers=BOTH)
     assert outcome.resumed_from == 2
     assert logged_steps(services, "loss") == ([1, 2, 3, 4],) * 2

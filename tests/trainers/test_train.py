@@ -81,7 +81,7 @@ class StopError(Exception):
 
 
 class StopsAt:
-    """A watcher that ends training at a step, as a kill would."""
+    """A callback that ends training at a step, as a kill would."""
 
     def __init__(self, step: int) -> None:
         self.step_to_stop = step
@@ -105,7 +105,7 @@ class StopsAt:
 def test_an_interrupted_training_ends_on_the_same_bits(train, tmp_path, step):
     train(output=tmp_path / "whole", settings={"checkpoint_steps": 3})
     with pytest.raises(StopError):
-        train(settings={"checkpoint_steps": 3}, watcher=StopsAt(step))
+        train(settings={"checkpoint_steps": 3}, callback=StopsAt(step))
     outcome = train(settings={"checkpoint_steps": 3})
     assert outcome.resumed_from == {1: 0, 3: 0, 4: 3, 7: 6}[step]
     whole, resumed = (tmp_path / name for name in ("whole", "out"))
@@ -116,6 +116,11 @@ def test_an_interrupted_training_ends_on_the_same_bits(train, tmp_path, step):
         load_file(path / "adapter" / "adapter.safetensors") for path in (whole, resumed)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_callbacks_former_name_is_still_taken(train):
+    with pytest.raises(StopError):
+        train(watcher=StopsAt(1))
 
 
 def test_a_finished_training_is_not_done_again(train, tmp_path):
@@ -161,17 +166,17 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
 
 
 def test_where_training_asks_otherwise_than_evaluation_it_says_so(train):
-    watcher = StopsAt(1)
+    callback = StopsAt(1)
     with pytest.raises(StopError):
-        train(watcher=watcher)
-    assert any("prompt_format CQM-A here, QCM-A in evaluation (Q1)" in w for w in watcher.warnings)
+        train(callback=callback)
+    assert any("prompt_format CQM-A here, QCM-A in evaluation (Q1)" in w for w in callback.warnings)
 
 
 def test_samples_without_room_for_an_answer_are_left_out_counted_and_named(train):
-    watcher = StopsAt(1)
+    callback = StopsAt(1)
     with pytest.raises(StopError):
-        train(settings={"data.0.max_sequence_length": 60}, watcher=watcher)
-    (warning,) = [w for w in watcher.warnings if "left out" in w]
+        train(settings={"data.0.max_sequence_length": 60}, callback=callback)
+    (warning,) = [w for w in callback.warnings if "left out" in w]
     assert "samples are left out because their prompt leaves no token to learn" in warning
     with pytest.raises(DataError, match=r"nothing to train on: .* samples are left out"):
         train(
@@ -349,7 +354,7 @@ def test_a_folder_in_which_nothing_was_made_is_given_up(train, tmp_path, monkeyp
             train()
     assert not (tmp_path / "out").exists()
     with pytest.raises(StopError):
-        train(watcher=StopsAt(5))
+        train(callback=StopsAt(5))
     with monkeypatch.context() as patch:
         patch.setattr(module, "FrozenParts", fail)
         with pytest.raises(CheckpointError, match="torn"):
@@ -358,10 +363,10 @@ def test_a_folder_in_which_nothing_was_made_is_given_up(train, tmp_path, monkeyp
 
 
 def test_a_warm_up_that_outlasts_the_training_is_told(train):
-    watcher = StopsAt(1)
+    callback = StopsAt(1)
     with pytest.raises(StopError):
-        train(settings={"warmup_epochs": 2}, watcher=watcher)
-    assert any("warmup_epochs 2 is not below epochs 2" in w for w in watcher.warnings)
+        train(settings={"warmup_epochs": 2}, callback=callback)
+    assert any("warmup_epochs 2 is not below epochs 2" in w for w in callback.warnings)
 
 
 def test_malformed_rows_are_named_with_what_is_wrong(train, mini_train, tmp_path):
@@ -371,17 +376,17 @@ def test_malformed_rows_are_named_with_what_is_wrong(train, mini_train, tmp_path
     broken = next(name for name, row in problems.items() if row["split"] == "train")
     del problems[broken]["question"]
     file.write_text(json.dumps(problems))
-    watcher = StopsAt(1)
+    callback = StopsAt(1)
     with pytest.raises(StopError):
-        train(data_root=tmp_path / "data", settings={"effective_batch": 2}, watcher=watcher)
-    (warning,) = [w for w in watcher.warnings if "malformed" in w]
+        train(data_root=tmp_path / "data", settings={"effective_batch": 2}, callback=callback)
+    (warning,) = [w for w in callback.warnings if "malformed" in w]
     assert warning.startswith(f"1 malformed rows of the data are left out: {broken} (")
 
 
 def test_a_folder_of_a_training_says_which_adapter_is_meant(train, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StopError):
-        train(watcher=StopsAt(6))
+        train(callback=StopsAt(6))
     for place in (out, out / "checkpoints"):
         with pytest.raises(CheckpointError, match=r"did you mean .*/step-00000004\?"):
             read_adapter(place)

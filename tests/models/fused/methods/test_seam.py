@@ -80,7 +80,7 @@ def test_a_method_in_one_file_is_trained_saved_loaded_evaluated_and_resumed(
 ):
     assert train(method, "whole").steps == 4
     with pytest.raises(StopError):
-        train(method, "out", watcher=StopsAtThree())
+        train(method, "out", callback=StopsAtThree())
     assert train(method, "out").resumed_from == 2
     whole, out = tmp_path / "whole", tmp_path / "out"
     first, second = (load_file(f / "adapter" / "adapter.safetensors") for f in (whole, out))
