@@ -144,6 +144,8 @@ class OutputFolder:
         """
         dropped = {"published", "prompts", "adapter"}
         card = base.model_dump(mode="json", exclude=dropped, exclude_defaults=True)
+        if not card.get("fusion"):  # read with the method's own fields, and none of them set
+            card.pop("fusion", None)
         card |= {
             "name": name,
             "title": f"{base.title or base.name}; adapter trained as {name}",
