@@ -29,8 +29,8 @@ from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import Request
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.distributed import Collective
-from adem_bench.trainers.optimizer import Optimization, learning_rate
+from adem_bench.trainers.distributed import ProcessGroup
+from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 MEMVP, WEIGHTS = FIXTURES / "parity_memvp", FIXTURES / "parity" / "weights"
@@ -146,9 +146,9 @@ def test_four_optimizer_steps_end_where_the_published_ones_do(network, tokenizer
             module.p = 0.0
     network.train()
     method = network.method
-    optimizer = Optimization(
+    optimizer = AdapterOptimizer(
         method.adapter_tensors(), method.tensors_without_gradient(), recipe,
-        Collective(Processes(), CPU), scaled=False,
+        ProcessGroup(Processes(), CPU), scaled=False,
     )  # fmt: skip
     losses, rates = [], []
     for step in range(4):
@@ -157,7 +157,7 @@ def test_four_optimizer_steps_end_where_the_published_ones_do(network, tokenizer
             losses.append(loss.item())
             optimizer.backward(loss, golden["accumulation"])
         rates.append(learning_rate(step / 2, recipe))
-        optimizer.update(rates[-1], ())
+        optimizer.step(rates[-1], ())
     assert rates == pytest.approx(golden["learning_rates"])
     assert losses == pytest.approx(golden["losses"], abs=1e-4)
     for name, tensor in method.adapter_tensors().items():
