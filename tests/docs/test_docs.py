@@ -445,7 +445,11 @@ def test_yaml_cards_in_documents_are_valid(path, tmp_path, monkeypatch):
     for number, text in enumerate(blocks(path.read_text("utf-8"), "yaml")):
         card = tmp_path / f"card{number}.yaml"
         card.write_text(text, encoding="utf-8")
-        load = load_recipe_card if "epochs:" in text else load_task_card
+        load = load_task_card
+        if "epochs:" in text:
+            load = load_recipe_card
+        elif "language_model:" in text:
+            load = load_model_card
         load(str(card))
 
 
