@@ -81,6 +81,7 @@ class Training:
             recipe,
             group,
             scaled=network.dtype == torch.float16,
+            skips_nan_loss=network.method.skips_nan_loss,
         )
 
     def state(self) -> TrainingState:

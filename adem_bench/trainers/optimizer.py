@@ -61,6 +61,7 @@ class AdapterOptimizer:
         recipe: RecipeCard,
         group: ProcessGroup,
         scaled: bool,
+        skips_nan_loss: bool = False,
     ) -> None:
         """Make AdamW for `tensors`.
 
@@ -70,9 +71,11 @@ class AdapterOptimizer:
             recipe: Its hyper-parameters.
             group: The processes that train together.
             scaled: Whether losses are scaled, as half precision needs.
+            skips_nan_loss: The method's rule for losses that are not numbers.
         """
         self._tensors = dict(tensors)
         self._recipe, self._group = recipe, group
+        self._skips_nan_loss = skips_nan_loss
         groups = parameter_groups(self._tensors, recipe.weight_decay)
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=1e-8)
         device = next(iter(self._tensors.values())).device.type
@@ -90,11 +93,14 @@ class AdapterOptimizer:
     def backward(self, loss: Tensor, accumulation: int) -> None:
         """Add a micro-batch's gradients to the window's.
 
-        A loss that is not a number is replaced by zero times itself, which leaves the step to
-        the check for finite gradients (Q23; ADEM-VL cec09b8 `engine.py`).
+        A loss that is not a number is left out, or replaced by zero times itself, which leaves the
+        step to the check for finite gradients (Q23; ADEM-VL cec09b8 `engine.py`): as the method
+        has it.
         """
         if not loss.requires_grad:
             return  # rows without image reach no tensor of some methods
+        if self._skips_nan_loss and loss.isnan():
+            return
         loss = torch.where(loss.isnan(), loss.nan_to_num() * 0, loss)
         self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 

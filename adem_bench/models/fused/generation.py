@@ -35,11 +35,11 @@ def decode(
     max_new_tokens: int,
     eos_id: int,
 ) -> Decoded:
-    """Extend every row greedily by at most `max_new_tokens`.
+    """Extend every row greedily by at most `max_new_tokens`, or fewer where a row says so.
 
     Args:
         decoder: The language model with a method.
-        rows: B prompts.
+        rows: B prompts, each with room for at least one new token.
         memory: One entry per row, or a single one for all.
         max_new_tokens: At least 1.
         eos_id: Token that ends a row.
@@ -57,11 +57,14 @@ def decode(
     ids: list[list[int]] = [[] for _ in rows]
     active = torch.arange(len(rows), device=device)
     running = torch.ones_like(active, dtype=torch.bool)
+    limits = [max_new_tokens if row.max_new_tokens is None else row.max_new_tokens for row in rows]
+    most = torch.tensor(limits, device=device)
     for produced in range(1, max_new_tokens + 1):
         tokens = logits.argmax(dim=-1)
         running = running & (tokens != eos_id)
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
+        running = running & (most[active] > produced)
         if produced == max_new_tokens or not running.any() or cache is None:
             break
         if int(running.sum()) <= WORTH_LEAVING * len(active):

@@ -145,8 +145,10 @@ class Method(nn.Module, ABC):
     """Task kind to the prompt settings that the released weights were tuned on."""
     layout: InputLayout = InputLayout()
     """Text and tokens that it puts into the input."""
-    position_shift: int = 0
+    position_shift: ClassVar[int] = 0
     """Added to the positions of new tokens (0: they go on where the prompt ends)."""
+    skips_nan_loss: ClassVar[bool] = False
+    """Whether a micro-batch whose loss is not a number is left out, rather than counted as zero."""
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
         """Make untrained parameters, in float32.
@@ -209,9 +211,15 @@ class Method(nn.Module, ABC):
 
     # The input
 
-    def cut_prompt(self, row: PromptRow, room: int) -> PromptRow:
-        """Return a prompt that is too long, cut to `room` ids; by default it loses its end."""
-        return replace(row, ids=row.ids[:room], notes=("cut",))
+    def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
+        """Return a prompt that is too long so that it fits; by default it loses its end.
+
+        Args:
+            row: The prompt; with its answer it is longer than `max_length`.
+            max_length: Most tokens of prompt and answer together.
+            max_new_tokens: Of the answer.
+        """
+        return replace(row, ids=row.ids[: max_length - max_new_tokens], notes=("cut",))
 
     # Its tensors
 

@@ -203,6 +203,15 @@ class FusedModel(Model):
 
     def _decode(self, requests: Sequence[Request], memory: VisualMemory) -> list[Response]:
         rows = [self._row_of(request) for request in requests]
+        roomy = [index for index, row in enumerate(rows) if row.max_new_tokens != 0]
+        if len(roomy) < len(rows):  # prompts that leave no room for any answer are not run
+            answers = [Response("", notes=row.notes) for row in rows]
+            if roomy:
+                kept = memory.select(torch.tensor(roomy, device=self._frozen.device))
+                asked = self._decode([requests[index] for index in roomy], kept)
+                for index, response in zip(roomy, asked, strict=True):
+                    answers[index] = response
+            return answers
         tokenizer = self._frozen.tokenizer
         most = requests[0].max_new_tokens
         decoded = decode(self.weights.decoder, rows, memory, most, tokenizer.eos_id)

@@ -29,6 +29,8 @@ class InputLayout:
     """Text of rows without."""
     image_tokens: int = 0
     """K, embeddings of an image that stand behind `image_prefix`."""
+    reserved: int = 0
+    """Positions of a training row that the published code gives to something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class PromptRow:
     ids: list[int]
     image_tokens_at: int | None
     """Index of the first embedding that an image token replaces; None where none is replaced."""
+    max_new_tokens: int | None = None
+    """Most new tokens of this row, where its length leaves fewer than were asked for."""
     notes: tuple[str, ...] = ()
     """What was done to a prompt that did not fit: numbers of quirks, or `cut`."""
 
@@ -70,7 +74,7 @@ class SequenceBuilder:
         tokenizer: Tokenizer,
         layout: InputLayout,
         max_length: int = 512,
-        cut: Callable[[PromptRow, int], PromptRow] | None = None,
+        cut: Callable[[PromptRow, int, int], PromptRow] | None = None,
     ) -> None:
         """Tokenize the prefixes.
 
@@ -78,13 +82,13 @@ class SequenceBuilder:
             tokenizer: Of the language model.
             layout: What the method puts in front of the prompt.
             max_length: Most tokens of prompt and answer together (published: 512).
-            cut: The method's way to cut a prompt that is too long to a number of ids. None cuts
-                the start of the prompt and keeps the image tokens (the fix of Q9).
+            cut: The method's `cut_prompt`. None cuts the start of the prompt and keeps the image
+                tokens (the fix of Q9).
         """
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._cut = cut
-        self._image_tokens = layout.image_tokens
+        self._image_tokens, self._reserved = layout.image_tokens, layout.reserved
         placeholders = [PLACEHOLDER_ID] * layout.image_tokens
         self._image_prefix = [*_encoded(tokenizer, layout.image_prefix), *placeholders]
         self._no_image_prefix = _encoded(tokenizer, layout.no_image_prefix)
@@ -122,8 +126,8 @@ class SequenceBuilder:
         if len(ids) <= room:
             return row
         if self._cut is not None:
-            return self._cut(row, room)
-        return PromptRow(head + ids[len(head) + len(ids) - room :], at, ("Q9",))
+            return self._cut(row, self.max_length, max_new_tokens)
+        return PromptRow(head + ids[len(head) + len(ids) - room :], at, notes=("Q9",))
 
     def training(self, prompt: str, answer: str, has_image: bool) -> TrainingRow:
         """Return a prompt with its answer.
@@ -135,7 +139,7 @@ class SequenceBuilder:
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
         ids = [bos, *self.tokenizer.encode(prompt + answer), eos][: self.max_length]
         prefix = self.prefix(has_image)
-        spliced = [bos, *prefix, *ids[1:]][: self.max_length]
+        spliced = [bos, *prefix, *ids[1:]][: self.max_length - self._reserved]
         return TrainingRow(spliced, 1 + len(prefix) + len(self.tokenizer.encode(prompt)))
 
 

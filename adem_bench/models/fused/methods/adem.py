@@ -183,12 +183,13 @@ class AdemVl(Method):
         similarity = adaptive_drop(query @ keys, self.drop_ratio)
         return residual + fed + self.alpha * (similarity @ values)
 
-    def cut_prompt(self, row: PromptRow, room: int) -> PromptRow:
+    def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
         """Cut a prompt that does not fit as published: it loses its end.
 
         The class token is then written as many places too early as the row is too long, and not at
         all where that would be at BOS or before (Q9).
         """
+        room = max_length - max_new_tokens
         excess, at = len(row.ids) - room, row.image_tokens_at
         at = None if at is None or at - excess < 1 else at - excess
         return replace(row, ids=row.ids[:room], image_tokens_at=at, notes=("Q9",))

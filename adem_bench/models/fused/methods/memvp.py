@@ -154,9 +154,9 @@ class MemVp(Method):
         out: Tensor = residual + (fed + self.adapter_scale * (scores @ values))
         return out
 
-    def cut_prompt(self, row: PromptRow, room: int) -> PromptRow:
-        """Cut a prompt that does not fit as published: it loses its end."""
-        return replace(row, ids=row.ids[:room], notes=("Q9",))
+    def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
+        """Cut a prompt that does not fit as published: it loses its end (Q9)."""
+        return replace(row, ids=row.ids[: max_length - max_new_tokens], notes=("Q9",))
 
     def adapter_tensors(self) -> dict[str, nn.Parameter]:
         """Return the tuned parameters under their published names, in the published order.

@@ -41,7 +41,8 @@ class PatchPrefix(Method):
     def tensors_without_gradient(self):
         return frozenset(self.adapter_tensors())  # before some row has an image
 
-    def cut_prompt(self, row, room):
+    def cut_prompt(self, row, max_length, max_new_tokens):
         # The image stays whole: the question loses its start.
+        room = max_length - max_new_tokens
         head = 1 + (self.layout.image_tokens if row.image_tokens_at is not None else 0)
         return replace(row, ids=row.ids[:head] + row.ids[len(row.ids) - room + head :])

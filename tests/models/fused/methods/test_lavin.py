@@ -1,0 +1,197 @@
+"""LaVIN against what its published code computed (fixtures/parity_lavin/README.md)."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CheckpointError
+from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.fused.card import FusionSettings, VisionSource
+from adem_bench.models.fused.decoder import FusedDecoder
+from adem_bench.models.fused.generation import decode
+from adem_bench.models.fused.methods.lavin import Lavin, LavinSettings
+from adem_bench.models.fused.model import network_with
+from adem_bench.models.fused.network import build_network, collate
+from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.convert_adapter import convert_adapter
+from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.records import Request
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+LAVIN, WEIGHTS = FIXTURES / "parity_lavin", FIXTURES / "parity" / "weights"
+
+
+@pytest.fixture(scope="module")
+def goldens() -> dict:
+    return torch.load(LAVIN / "goldens.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
+
+
+@pytest.fixture(params=["eager", "sdpa"])
+def network(request):
+    llama = load_language_model(WEIGHTS / "tiny", torch.float32, torch.device("cpu"))
+    visual = load_visual(VisionSource(), LAVIN / "weights" / "clip_tiny.pt", torch.float32)
+    adapter = read_adapter(LAVIN / "checkpoint-19.pth")
+    eager = request.param == "eager"
+    return network_with(llama, visual, adapter, FusionSettings(kind="lavin"), eager)
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "tensors", "count"),
+    [(4096, 32, 32, 453, 3_781_296), (5120, 40, 40, 517, 5_390_080)],
+)
+def test_tuned_tensors_of_the_published_sizes(width, layers, heads, tensors, count):
+    with torch.device("meta"):
+        config = LlamaConfig(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=2 * width,
+        )  # fmt: skip
+        visual = open_clip.transformer.VisionTransformer(
+            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
+        )
+        made = build_network(LlamaForCausalLM(config), visual, Lavin, LavinSettings())
+    found = made.method.adapter_tensors()
+    assert (len(found), sum(tensor.numel() for tensor in found.values())) == (tensors, count)
+    assert made.method.layout.image_tokens == 6
+
+
+def test_names_shapes_order_and_settings_are_those_of_the_published_file(network, goldens):
+    found = {n: tuple(t.shape) for n, t in network.method.adapter_tensors().items()}
+    assert list(found.items()) == [(k, tuple(v)) for k, v in goldens["trainable"].items()]
+    settings = read_adapter(LAVIN / "checkpoint-19.pth").settings
+    assert settings.method == "lavin"
+    assert settings.values == {
+        "temperature": 10.0, "adapter_scale": 1.0, "adapter_dim": 8, "hidden_proj": 128,
+    }  # fmt: skip
+
+
+def test_rows_class_tokens_loss_and_gradients(network, tokenizer, goldens):
+    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
+    rows = [builder.training(p, a, bool(has)) for p, a, has in goldens["pairs"]]
+    assert max(len(row.ids) for row in rows) == 127  # one position is the modality token's
+    indicators = [int(has) for _, _, has in goldens["pairs"]]
+    seen = [n for n, has in enumerate(indicators) if has]
+    with torch.no_grad():
+        tokens = network.method.class_tokens(network, goldens["images"][seen])
+    torch.testing.assert_close(tokens, goldens["clip_feats_alone"][seen], atol=1e-5, rtol=0)
+    images = [goldens["images"][n] for n in seen]
+    loss = network.loss(collate(rows, images, indicators), builder.image_tokens_at)
+    loss.backward()
+    assert loss.item() == pytest.approx(float(goldens["loss_alone"]), abs=1e-5)
+    own = network.method.adapter_tensors()
+    assert set(own) == set(goldens["grads_alone"])
+    for name, gradient in goldens["grads_alone"].items():
+        torch.testing.assert_close(own[name].grad, gradient, atol=1e-5, rtol=0, msg=name)
+
+
+def test_without_images_projector_and_vision_routers_have_no_gradient(network, tokenizer, goldens):
+    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
+    prompt, answer, _ = goldens["pairs"][1]
+    row = builder.training(prompt, answer, has_image=False)
+    network.loss(collate([row], [], [0]), builder.image_tokens_at).backward()
+    own = network.method.adapter_tensors()
+    missing = {name for name, tensor in own.items() if tensor.grad is None}
+    assert missing == network.method.tensors_without_gradient()
+
+
+def generate(network, row, goldens, index, has_image, most, end):
+    with torch.inference_mode():
+        images = goldens["images"][index : index + 1]
+        memory = network.encode_images(images) if has_image else network.no_image_memory()
+        return decode(network.decoder, [row], memory, most, end).ids[0]
+
+
+def test_each_row_by_itself_is_answered_as_published(network, tokenizer, goldens, monkeypatch):
+    builder = SequenceBuilder(tokenizer, network.method.layout, cut=network.method.cut_prompt)
+    for index, golden in enumerate(goldens["runs"]["alone"]):
+        steps = []
+        monkeypatch.setattr(network.decoder, "logits", partial(_record, network.decoder, steps))
+        has_image = bool(golden["indicators"][0])
+        row = builder.prompt(golden["prompts"][0], has_image, 20)
+        assert len(row.ids) == golden["prompt_lengths"][0]
+        ids = generate(network, row, goldens, index, has_image, 20, tokenizer.eos_id)
+        assert row.ids + ids == list(golden["ids"][0])
+        expected = golden["logits"][: len(steps), 0]
+        torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)
+
+
+def test_a_row_ends_at_its_end_token(network, tokenizer, goldens):
+    golden = goldens["runs"]["ended_alone"]
+    builder = SequenceBuilder(tokenizer, network.method.layout)
+    has_image = bool(golden["indicators"][0])
+    row = builder.prompt(golden["prompts"][0], has_image, 20)
+    index = goldens["prompts"].index(golden["prompts"][0])
+    ids = generate(network, row, goldens, index, has_image, 20, golden["eos_id"])
+    assert 0 < len(ids) < 20
+    assert row.ids + ids == list(golden["ids"][0])
+
+
+def _record(decoder, steps, hidden_states):
+    steps.append(FusedDecoder.logits(decoder, hidden_states))
+    return steps[-1]
+
+
+@pytest.fixture
+def card(parity_card):
+    def load(*settings):
+        adapter = f"adapters={{default: {{path: {LAVIN / 'checkpoint-19.pth'}}}}}"
+        vision = f"vision.path={LAVIN / 'weights' / 'clip_tiny.pt'}"
+        chosen = ["fusion={kind: lavin}", adapter, vision, *settings]
+        return load_model_card(str(parity_card), chosen)
+
+    return load
+
+
+def answers(card, requests):
+    model = build_model(card, ModelOptions("cpu"))
+    model.load_adapter_for("any", "any")
+    return model.generate(requests)
+
+
+def test_the_registered_model_answers_by_image_and_nothing_of_the_batch(card, pictures):
+    images = [(), *((picture,) for picture in pictures)]
+    requests = [Request(f"Question {n}?\nResponse:", images[n % 4], 6) for n in range(6)]
+    together = answers(card(), requests)
+    assert together == [answers(card(), [request])[0] for request in requests]
+    assert answers(card("fusion.temperature=0.5"), requests) != together
+
+
+def test_prompts_that_are_too_long_are_answered_with_fewer_tokens_or_none(card, tokenizer):
+    room = 512 - len(tokenizer.encode("Image: N/A")) - 1
+    text = "word " * 600
+    ids = tokenizer.encode(text)
+    fits = tokenizer.decode(ids[: room - 3])
+    requests = [Request(prompt, (), 10) for prompt in (text, fits, "Question?\nResponse:")]
+    too_long, nearly, short = answers(card("max_sequence_length=512"), requests)
+    assert (too_long.text, too_long.notes) == ("", ("L6",))
+    assert nearly.notes == ("L6",)
+    assert 0 < len(tokenizer.encode(nearly.text)) <= 512 - 1 - room + 4
+    assert short.notes == ()
+
+
+def test_a_published_file_survives_the_way_to_ours_and_back(tmp_path):
+    convert_adapter(LAVIN / "checkpoint-19.pth", tmp_path / "ours")
+    convert_adapter(tmp_path / "ours", tmp_path / "back.pth")
+    before, after = read_adapter(LAVIN / "checkpoint-19.pth"), read_adapter(tmp_path / "back.pth")
+    assert after.settings == before.settings
+    assert list(after.tensors) == list(before.tensors)
+    assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in after.tensors)
+
+
+def test_a_base_without_what_the_method_needs_is_refused(card):
+    with pytest.raises(CheckpointError, match="reads no class token of a vision tower with 8"):
+        answers(card("fusion.read_every=9"), [])
