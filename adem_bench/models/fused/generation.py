@@ -18,8 +18,8 @@ WORTH_LEAVING = 7 / 8
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """What greedy decoding of a batch gave."""
+class GeneratedRows:
+    """What greedy generation for a batch gave."""
 
     ids: list[list[int]]
     """New ids per row, cut before the end token."""
@@ -28,13 +28,13 @@ class Decoded:
 
 
 @torch.inference_mode()
-def decode(
+def generate(
     decoder: FusedDecoder,
     rows: Sequence[PromptRow],
     memory: VisualMemory,
     max_new_tokens: int,
     eos_id: int,
-) -> Decoded:
+) -> GeneratedRows:
     """Extend every row greedily by at most `max_new_tokens`, or fewer where a row says so.
 
     Args:
@@ -74,7 +74,7 @@ def decode(
             cache.keep(kept)
         hidden = decoder.step(decoder.embed(tokens[:, None]), memory, cache)
         logits = decoder.logits(hidden)[:, 0].float()
-    return Decoded(ids, first_logits)
+    return GeneratedRows(ids, first_logits)
 
 
 def _embed(

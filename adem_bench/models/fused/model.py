@@ -19,7 +19,7 @@ from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
 from adem_bench.models.fused.card import AdapterSource, FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.generation import choice_logprobs, decode
+from adem_bench.models.fused.generation import choice_logprobs, generate
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
     AdapterSettings,
@@ -182,7 +182,7 @@ class FusedModel(Model):
         """Answer requests that have the same number of images."""
         store = self.weights.images
         if images == 0 or store is None:
-            return self._decode(requests, self.weights.no_image_memory)
+            return self._generate(requests, self.weights.no_image_memory)
         if images > 1:
             error = f"{self._method.title} reads one image per question, not {images}"
             return [Response("", error=error) for _ in requests]
@@ -196,12 +196,12 @@ class FusedModel(Model):
         if readable:
             known = [m for m in memories if isinstance(m, VisualMemory)]
             joined = type(known[0]).join(known)
-            answers = self._decode([requests[index] for index in readable], joined)
+            answers = self._generate([requests[index] for index in readable], joined)
             for index, response in zip(readable, answers, strict=True):
                 responses[index] = response
         return responses
 
-    def _decode(self, requests: Sequence[Request], memory: VisualMemory) -> list[Response]:
+    def _generate(self, requests: Sequence[Request], memory: VisualMemory) -> list[Response]:
         rows = [self._row_of(request) for request in requests]
         roomy = [index for index, row in enumerate(rows) if row.max_new_tokens != 0]
         if len(roomy) < len(rows):  # prompts that leave no room for any answer are not run
@@ -213,8 +213,8 @@ class FusedModel(Model):
                     answers[index] = response
             return answers
         tokenizer = self._frozen.tokenizer
-        most = requests[0].max_new_tokens
-        decoded = decode(self.weights.decoder, rows, memory, most, tokenizer.eos_id)
+        limit = requests[0].max_new_tokens
+        generated = generate(self.weights.decoder, rows, memory, limit, tokenizer.eos_id)
         return [
             Response(
                 tokenizer.decode(ids),
@@ -222,7 +222,7 @@ class FusedModel(Model):
                 choice_logprobs=self._choices(request, logits) if request.choices else None,
             )
             for request, row, ids, logits in zip(
-                requests, rows, decoded.ids, decoded.first_logits, strict=True
+                requests, rows, generated.ids, generated.first_logits, strict=True
             )
         ]
 

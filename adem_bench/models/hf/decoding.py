@@ -13,16 +13,16 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """What greedy decoding of a batch gave."""
+class GreedyOutput:
+    """What greedy generation for a batch gave."""
 
     ids: list[list[int]]
     """New ids of each row, cut before the end token."""
-    first: Tensor
+    first_logprobs: Tensor
     """(B, vocabulary) float32 log-probabilities of the first new position."""
 
 
-class _First(LogitsProcessor):  # type: ignore[misc]
+class _FirstLogprobs(LogitsProcessor):  # type: ignore[misc]
     """Keeps the log-probabilities of the first new position."""
 
     kept: Tensor | None = None
@@ -33,23 +33,23 @@ class _First(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
-class _Dictated(LogitsProcessor):  # type: ignore[misc]
-    """Lets nothing but given ids be written, and adds up their log-probabilities."""
+class _ForcedTokens(LogitsProcessor):  # type: ignore[misc]
+    """Forces given ids, and sums their log-probabilities."""
 
     def __init__(self, ids: Tensor, lengths: Tensor) -> None:
         self._ids, self._lengths, self._step = ids, lengths, 0
         self.total = torch.zeros(len(ids), device=ids.device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        wanted = self._ids[:, self._step : self._step + 1]
-        told = F.log_softmax(scores.float(), dim=-1).gather(1, wanted)[:, 0]
-        self.total += torch.where(self._step < self._lengths, told, 0.0)
+        forced = self._ids[:, self._step : self._step + 1]
+        logprobs = F.log_softmax(scores.float(), dim=-1).gather(1, forced)[:, 0]
+        self.total += torch.where(self._step < self._lengths, logprobs, 0.0)
         self._step += 1
-        return torch.full_like(scores, -torch.inf).scatter(1, wanted, 0.0)
+        return torch.full_like(scores, -torch.inf).scatter(1, forced, 0.0)
 
 
 @torch.inference_mode()
-def decode(network: Any, inputs: Any, max_new_tokens: int) -> Decoded:
+def generate_greedily(network: Any, inputs: Any, max_new_tokens: int) -> GreedyOutput:
     """Extend every row greedily by at most `max_new_tokens`.
 
     Args:
@@ -57,20 +57,20 @@ def decode(network: Any, inputs: Any, max_new_tokens: int) -> Decoded:
         inputs: B rows from its processor, padded on the left.
         max_new_tokens: At least 1.
     """
-    first = _First()
-    written = network.generate(
+    first = _FirstLogprobs()
+    sequences = network.generate(
         **inputs, max_new_tokens=max_new_tokens, logits_processor=LogitsProcessorList([first])
     )
     prompt = inputs["input_ids"]
     width = prompt.shape[1]
     # Encoder-decoder models give back the answer alone.
-    if written.shape[1] > width and torch.equal(written[:, :width], prompt):
-        written = written[:, width:]
+    if sequences.shape[1] > width and torch.equal(sequences[:, :width], prompt):
+        sequences = sequences[:, width:]
     settings = network.generation_config
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else []
     stops = {*ends, settings.eos_token_id if not ends else None, settings.pad_token_id} - {None}
     assert first.kept is not None
-    return Decoded([_cut(row, stops) for row in written.tolist()], first.kept)
+    return GreedyOutput([_cut(row, stops) for row in sequences.tolist()], first.kept)
 
 
 def _cut(ids: list[int], stops: set[int]) -> list[int]:
@@ -79,8 +79,10 @@ def _cut(ids: list[int], stops: set[int]) -> list[int]:
 
 
 @torch.inference_mode()
-def dictate(network: Any, inputs: Any, continuations: Sequence[Sequence[int]]) -> list[float]:
-    """Return the log-probability of a continuation of each row, all its tokens together.
+def score_continuations(
+    network: Any, inputs: Any, continuations: Sequence[Sequence[int]]
+) -> list[float]:
+    """Return the log-probability of each row's continuation, summed over its tokens.
 
     Args:
         network: A generative model of transformers.
@@ -91,7 +93,9 @@ def dictate(network: Any, inputs: Any, continuations: Sequence[Sequence[int]]) -
     longest = max(lengths)
     device = inputs["input_ids"].device
     padded = [[*ids, *[ids[-1]] * (longest - len(ids))] for ids in continuations]
-    scorer = _Dictated(torch.tensor(padded, device=device), torch.tensor(lengths, device=device))
+    scorer = _ForcedTokens(
+        torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
+    )
     network.generate(
         **inputs, max_new_tokens=longest, logits_processor=LogitsProcessorList([scorer])
     )

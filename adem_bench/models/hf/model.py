@@ -28,7 +28,7 @@ from adem_bench.models.device import (
     pick_device,
 )
 from adem_bench.models.hf.chat import Prompts
-from adem_bench.models.hf.decoding import Decoded, decode, dictate
+from adem_bench.models.hf.decoding import GreedyOutput, generate_greedily, score_continuations
 from adem_bench.models.hf.loading import load
 from adem_bench.models.hf.settings import HfCard, find_files, read_options
 from adem_bench.records import Request, Response
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-MAX_AHEAD = 64
-"""Decoded images that wait; twelve megapixels are 36 MB."""
+MAX_PENDING = 64
+"""Decoded images that wait to be used; twelve megapixels take 36 MB."""
 
 
-class ImagesAhead:
+class ImagePrefetcher:
     """Reads images before they are asked for."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class ImagesAhead:
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Start reading images that `read` will be asked for."""
         for path in paths:
-            if path not in self._pending and len(self._pending) < MAX_AHEAD:
+            if path not in self._pending and len(self._pending) < MAX_PENDING:
                 self._pending[path] = self._pool.submit(open_rgb, path)
 
     def read(self, paths: Iterable[Path]) -> dict[Path, Image | str]:
@@ -97,7 +97,7 @@ class HfModel(Model):
         loaded = load(card, self._files, self._settings, self._device)
         self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
         self._prompts = Prompts(loaded.processor, self._settings.system)
-        self._images = ImagesAhead()
+        self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
 
     def length(self, request: Request) -> int:
@@ -151,44 +151,48 @@ class HfModel(Model):
             ) from error
         inputs = inputs.to(self._device, self._network.dtype)
         try:
-            decoded = decode(self._network, inputs, requests[0].max_new_tokens)
-            choices = self._choices(requests, texts, inputs, decoded)
+            output = generate_greedily(self._network, inputs, requests[0].max_new_tokens)
+            choices = self._choices(requests, texts, inputs, output)
         except (ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
                 f"model {self.card.name}: what its processor makes of a request does not fit its "
                 f"network: {one_line(error)}; the two may be of different versions"
             ) from error
         return [
-            Response(self._tokenizer.decode(ids, skip_special_tokens=True), choice_logprobs=told)
-            for ids, told in zip(decoded.ids, choices, strict=True)
+            Response(
+                self._tokenizer.decode(ids, skip_special_tokens=True), choice_logprobs=logprobs
+            )
+            for ids, logprobs in zip(output.ids, choices, strict=True)
         ]
 
     def _choices(
-        self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, decoded: Decoded
+        self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, output: GreedyOutput
     ) -> list[tuple[float, ...] | None]:
         """Return the log-probabilities of every request's choices, None where it has none."""
-        wanted = [
+        continuations = [
             [self._prompts.continuation(text, choice) for choice in request.choices]
             for request, text in zip(requests, texts, strict=True)
         ]
-        if all(len(ids) == 1 for row in wanted for ids in row):
-            # One token each: the first step of decoding has told them all.
-            firsts = [[ids[0] for ids in row] for row in wanted]
-            told = [tuple(decoded.first[place, ids].tolist()) for place, ids in enumerate(firsts)]
+        if all(len(ids) == 1 for row in continuations for ids in row):
+            # One token each: the first step of generation has them all.
+            firsts = [[ids[0] for ids in row] for row in continuations]
+            logprobs = [
+                tuple(output.first_logprobs[row, ids].tolist()) for row, ids in enumerate(firsts)
+            ]
         else:
             # Rows with fewer choices repeat one of theirs, or anything, and drop what it gives.
-            most = max(map(len, wanted))
             turns = [
-                [row[min(turn, len(row) - 1)] if row else [0] for row in wanted]
-                for turn in range(most)
+                [row[min(turn, len(row) - 1)] if row else [0] for row in continuations]
+                for turn in range(max(map(len, continuations)))
             ]
-            columns = [dictate(self._network, inputs, turn) for turn in turns]
-            told = [
-                tuple(column[place] for column in columns[: len(row)])
-                for place, row in enumerate(wanted)
+            columns = [score_continuations(self._network, inputs, turn) for turn in turns]
+            logprobs = [
+                tuple(column[index] for column in columns[: len(row)])
+                for index, row in enumerate(continuations)
             ]
         return [
-            row if request.choices else None for request, row in zip(requests, told, strict=True)
+            row if request.choices else None
+            for request, row in zip(requests, logprobs, strict=True)
         ]
 
     def fingerprint(self) -> str:

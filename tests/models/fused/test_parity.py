@@ -10,7 +10,7 @@ import torch
 
 from adem_bench.models.fused.card import FusionSettings, VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.generation import decode
+from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.adem import LAYOUT
 from adem_bench.models.fused.model import network_with
 from adem_bench.models.fused.network import FusedNetwork, collate
@@ -104,8 +104,8 @@ def test_generated_texts_and_the_logits_of_every_step(
         with torch.inference_mode():
             images = goldens["gen_images"][index : index + 1]
             memory = network.encode_images(images) if has_image else network.no_image_memory()
-            decoded = decode(network.decoder, [row], memory, most, tokenizer.eos_id)
-        assert tokenizer.decode(decoded.ids[0]) == golden["text"][index]
+            generated = generate(network.decoder, [row], memory, most, tokenizer.eos_id)
+        assert tokenizer.decode(generated.ids[0]) == golden["text"][index]
         assert steps
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=TOLERANCE, rtol=0)

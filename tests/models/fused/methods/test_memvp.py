@@ -16,7 +16,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.card import FusionSettings, VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.generation import decode
+from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.memvp import MemVp, MemvpSettings
 from adem_bench.models.fused.model import network_with
 from adem_bench.models.fused.network import build_network, collate
@@ -180,8 +180,8 @@ def test_texts_and_the_logits_of_every_step(network, tokenizer, goldens, run, mo
         with torch.inference_mode():
             images = goldens["images"][index : index + 1]
             memory = network.encode_images(images) if has_image else network.no_image_memory()
-            decoded = decode(network.decoder, [row], memory, most, end)
-        assert tokenizer.decode(decoded.ids[0]) == golden["text"][index]
+            generated = generate(network.decoder, [row], memory, most, end)
+        assert tokenizer.decode(generated.ids[0]) == golden["text"][index]
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)
 
