@@ -183,7 +183,13 @@ def weights_folder(data_root: Path | None) -> Path:
 
 
 def candidate_paths(path: str, card: ModelCard, data_root: Path | None) -> list[Path]:
-    """Return every place where `path` may be, in the order in which they are tried."""
+    """Return every place where `path` may be, in the order in which they are tried.
+
+    Args:
+        path: As for `weights_path`.
+        card: The card that names it.
+        data_root: None for the default data root.
+    """
     given = Path(path).expanduser()
     if given.is_absolute():
         return [given]

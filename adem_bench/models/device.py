@@ -101,11 +101,17 @@ IMAGE_FACTOR = 4
 
 
 def batch_budget(config: Any, device: torch.device, bytes_per_number: int) -> Budget:
-    """Return the budget of a loaded model."""
+    """Return the budget of a loaded model.
+
+    Args:
+        config: Transformers' configuration of the model.
+        device: Where it is loaded; half of its free memory is used.
+        bytes_per_number: Of the weights' precision.
+    """
     free = free_bytes(device) * SHARE
     fits = int(free / token_bytes(config, bytes_per_number))
-    most = MAX_TOKENS.get(device.type, MAX_TOKENS["cuda"])
-    return Budget(tokens=max(MIN_TOKENS, min(most, fits)), rows=MAX_ROWS)
+    limit = MAX_TOKENS.get(device.type, MAX_TOKENS["cuda"])
+    return Budget(tokens=max(MIN_TOKENS, min(limit, fits)), rows=MAX_ROWS)
 
 
 def token_bytes(config: Any, bytes_per_number: int) -> int:

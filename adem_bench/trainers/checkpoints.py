@@ -63,7 +63,13 @@ class Checkpoints:
     """The checkpoints of one training output."""
 
     def __init__(self, output: Path, settings: AdapterSettings, keep: int) -> None:
-        """Keep the last `keep` checkpoints below `output`, as adapters with `settings`."""
+        """Name the folder; nothing is written yet.
+
+        Args:
+            output: The training output; checkpoints go below `checkpoints/`.
+            settings: What each checkpoint's adapter says of itself.
+            keep: Number of the latest checkpoints that stay.
+        """
         self._root = output / FOLDER
         self._settings = settings
         self._keep = keep

@@ -179,12 +179,12 @@ class Training:
             nan_losses=counts.nan_losses + nan_losses,
             unreadable_images=counts.unreadable_images + images,
         )
-        most = self._recipe.max_unreadable_images
-        if self.counts.unreadable_images > most:
+        allowed = self._recipe.max_unreadable_images
+        if self.counts.unreadable_images > allowed:
             last = f", the last: {reasons[-1]}" if reasons else ""
             raise DataError(
                 f"{self.counts.unreadable_images} images could not be read, more than "
-                f"max_unreadable_images {most} allows{last}"
+                f"max_unreadable_images {allowed} allows{last}; repair the data, or allow more"
             )
 
 

@@ -104,7 +104,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_loss_curve(log: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Write a PNG of loss and learning rate by optimizer step."""
+    """Write a PNG of loss and learning rate by optimizer step.
+
+    Args:
+        log: Lines from `read_log`.
+        path: File to write.
+        title: Shown above the curve.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

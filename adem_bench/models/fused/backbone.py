@@ -15,7 +15,7 @@ from adem_bench.files import file_digest
 from adem_bench.models.base import ModelOptions, weights_path
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
-from adem_bench.models.fused.onednn import can_pack, pack, pack_llama
+from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
@@ -59,7 +59,7 @@ class FrozenParts:
         visual = load_visual(self.card.vision, self._found.vision, self.dtype).to(self.device)
         self._visual_parameters = count_parameters(visual)
         if self._packs:
-            pack(visual)
+            pack_linear_layers(visual)
         return visual
 
     @property

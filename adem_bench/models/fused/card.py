@@ -170,20 +170,20 @@ class FusedCard(TorchModelCard):
         """
         from adem_bench.data.downloading import fetch  # listings and runs need none of it
 
-        wanted = downloads(self, data_root)
+        chosen = downloads(self, data_root)
         failures = []
-        for path, download in wanted.items():
+        for path, download in chosen.items():
             there = weights_path(path, self, data_root)
             if there is not None and there != download.target:
                 yield f"{there}: already there"
                 continue
             try:
-                with progress(download.target.name) as told:
-                    outcome = fetch(download, told)
+                with progress(download.target.name) as report:
+                    outcome = fetch(download, report)
                 yield f"{download.target}: {outcome}"
             except DownloadError as error:
                 failures.append(str(error))
-        if not wanted:
+        if not chosen:
             yield f"model {self.name} names no adapter with a URL: nothing to fetch"
         path = self.language_model.path
         if not self.language_model.hub and weights_path(path, self, data_root) is None:

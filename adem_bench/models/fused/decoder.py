@@ -1,6 +1,6 @@
 """The frozen LLaMA with a fusion branch in every decoder layer.
 
-Rows are padded on the right: a causal mask then hides the pads from every real token, so
+Rows are padded on the right: a causal mask then hides the padding from every real token, so
 that neither a padding mask nor the other rows of a batch enter a row's numbers.
 Shapes: B rows, T tokens, D width.
 """
@@ -24,19 +24,40 @@ class KeyValueCache:
     """Keys and values of all layers, each row at its own length."""
 
     def __init__(self, layers: int, lengths: Tensor, capacity: int) -> None:
-        """Make an empty cache for rows that will be prefilled to `lengths` (B,)."""
+        """Make an empty cache.
+
+        Args:
+            layers: Number of decoder layers.
+            lengths: (B,) tokens of each row's prompt.
+            capacity: Columns to reserve: the longest prompt and all new tokens.
+        """
         self.lengths = lengths
         self._capacity = capacity
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
 
     def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Keep the prompt's (B, G, T, S); columns past a row's length are overwritten later."""
+        """Keep a prompt's keys and values; columns past a row's length are overwritten later.
+
+        Args:
+            layer: Index of the decoder layer.
+            keys: (B, G, T, S) of G key-value heads of size S.
+            values: (B, G, T, S).
+        """
         room = (0, 0, 0, self._capacity - keys.shape[2])
         self._keys[layer], self._values[layer] = F.pad(keys, room), F.pad(values, room)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one column (B, G, 1, S) at each row's length; return all up to the longest."""
+        """Write one column at each row's length.
+
+        Args:
+            layer: Index of the decoder layer.
+            keys: (B, G, 1, S) of the new token.
+            values: (B, G, 1, S).
+
+        Returns:
+            Keys and values up to the longest row, (B, G, end, S) each.
+        """
         stored_keys, stored_values = self._keys[layer], self._values[layer]
         assert stored_keys is not None
         assert stored_values is not None
@@ -66,7 +87,14 @@ class FusedLayer(nn.Module):
     """A LLaMA layer with what a method does before attention and after the feed-forward part."""
 
     def __init__(self, layer: Any, index: int, method: Method, eager: bool) -> None:
-        """Wrap a decoder layer of transformers; `eager` is as for `FusedDecoder`."""
+        """Wrap a decoder layer of transformers.
+
+        Args:
+            layer: A LlamaDecoderLayer or a layer of the same parts; shared, not copied.
+            index: Of the layer, from 0.
+            method: What is added before attention and after the feed-forward part.
+            eager: As for `FusedDecoder`.
+        """
         super().__init__()
         self.layer: Any = layer
         self.index = index
@@ -100,7 +128,18 @@ class FusedLayer(nn.Module):
         cache: KeyValueCache,
         visible: Tensor,
     ) -> Tensor:
-        """Run one new token per row, (B, 1, D), after the cache's `visible` columns."""
+        """Run one new token per row.
+
+        Args:
+            hidden: (B, 1, D).
+            memory: One entry per row, or a single one for all.
+            rotary: Cosines and sines of the tokens' positions, (B, 1, S) each.
+            cache: Keys and values so far; the new token's are added.
+            visible: (B, 1, 1, end) mask of the columns that each row may read.
+
+        Returns:
+            (B, 1, D).
+        """
         attention = self.layer.self_attn
         normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
         query, key, value = _project(attention, normed, rotary)
@@ -216,7 +255,7 @@ class FusedDecoder(nn.Module):
 
         Args:
             llama: A LlamaForCausalLM or a model of the same parts.
-            method: What its layers do besides.
+            method: What its layers do in addition.
             eager: Whether attention is computed step by step in the published order of
                 operations. It rounds as the published code does, where the drop rule can turn
                 a difference of one unit in the last place into one of 1e-3; SDPA is faster.
@@ -295,7 +334,16 @@ class FusedDecoder(nn.Module):
         return self._norm(hidden)
 
     def step(self, inputs_embeds: Tensor, memory: VisualMemory, cache: KeyValueCache) -> Tensor:
-        """Run one new token per row, (B, 1, D), after what the cache holds; (B, 1, D)."""
+        """Run one new token per row.
+
+        Args:
+            inputs_embeds: (B, 1, D).
+            memory: One entry per row, or a single one for all.
+            cache: Filled by `forward`; the new tokens are added.
+
+        Returns:
+            Normed hidden states, (B, 1, D).
+        """
         rotary = self._rotary(inputs_embeds, cache.lengths[:, None] + self._position_shift)
         visible = cache.visible()
         hidden = inputs_embeds

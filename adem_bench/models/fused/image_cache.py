@@ -47,7 +47,7 @@ class ImageReader:
         self._pending: dict[ImageKey, Future[NDArray[np.float32]]] = {}
 
     def prefetch(self, keys: Iterable[ImageKey]) -> None:
-        """Start reading images that `read` will be asked for."""
+        """Start reading images that `read` will be called for."""
         for key in keys:
             if key not in self._pending:
                 self._pending[key] = self._pool.submit(
@@ -65,14 +65,21 @@ class ImageReader:
 
 
 class ImageCache:
-    """The visual memories of one network, least recently used ones dropped first."""
+    """The visual memories of one network's images."""
 
     def __init__(
-        self, network: FusedNetwork, reader: ImageReader, most_bytes: int = MAX_BYTES
+        self, network: FusedNetwork, reader: ImageReader, max_bytes: int = MAX_BYTES
     ) -> None:
+        """Begin empty.
+
+        Args:
+            network: Encodes images.
+            reader: Reads them.
+            max_bytes: Of the memories that are kept; the least recently used go first.
+        """
         self._network = network
         self._reader = reader
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._kept: OrderedDict[ImageKey, VisualMemory] = OrderedDict()
         self._bytes = 0
 
@@ -107,7 +114,7 @@ class ImageCache:
     def _keep(self, key: ImageKey, memory: VisualMemory) -> VisualMemory:
         self._kept[key] = memory
         self._bytes += memory.nbytes
-        while self._bytes > self._most_bytes and len(self._kept) > 1:
+        while self._bytes > self._max_bytes and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.nbytes
         return memory

@@ -343,6 +343,6 @@ def linear_as(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.to(x.dtype), bias)
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
-    listed = ", ".join(names[:most])
-    return listed + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str], limit: int = 6) -> str:
+    listed = ", ".join(names[:limit])
+    return listed + (f" and {len(names) - limit} more" if len(names) > limit else "")

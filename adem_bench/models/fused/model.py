@@ -93,7 +93,12 @@ class FusedModel(Model):
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
-        """Switch to the adapter for a task: by its name, its kind, then `default`."""
+        """Switch to the adapter for a task: by its name, its kind, then `default`.
+
+        Raises:
+            CheckpointError: the card names none, it is missing, it does not fit the frozen parts,
+                or it is of another method than the card's.
+        """
         source = self._source(task, task_kind)
         self._released = bool(source.url)
         if source.path == NO_ADAPTER:
@@ -126,7 +131,9 @@ class FusedModel(Model):
             CheckpointError: `load_adapter_for` was not called yet.
         """
         if self._tuned is None:
-            raise CheckpointError(f"model {self.card.name}: choose weights for a task first")
+            raise CheckpointError(
+                f"model {self.card.name} has no adapter yet; call load_adapter_for first"
+            )
         return self._tuned
 
     def training_prompts(self, task_kind: str) -> Mapping[str, Json]:

@@ -49,6 +49,11 @@ def collate(
 ) -> TrainingBatch:
     """Join rows into a batch cut after the last label (docs/method.md, section 5.3).
 
+    Args:
+        rows: B rows.
+        images: The (3, S, S) image of each row that has one, in order.
+        indicators: For each row, 1 if it has an image, else 0.
+
     Raises:
         ValueError: no row has a supervised token (Q25).
     """
@@ -125,8 +130,8 @@ class FusedNetwork(nn.Module):
         # Only positions that count go through the last layer and the output head: the mean is over
         # them alone. Rows with fewer than others are filled up with ones that do not.
         is_supervised = batch.labels[:, 1:] != IGNORED_LABEL
-        most = int(is_supervised.sum(dim=1).max())
-        positions = is_supervised.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        width = int(is_supervised.sum(dim=1).max())
+        positions = is_supervised.int().argsort(dim=1, descending=True, stable=True)[:, :width]
         counts = is_supervised.gather(1, positions)
         hidden = self.decoder(embeds, memory, positions=positions)
         logits = self.decoder.logits(hidden[counts])
@@ -152,14 +157,14 @@ class FusedNetwork(nn.Module):
         Rows without one share the entry that has no image, which is what the published code's
         black image leaves of the memory (Q18).
         """
-        nothing = self.no_image_memory()
+        no_image = self.no_image_memory()
         if not len(batch.images):
-            return nothing
+            return no_image
         seen = self.encode_images(batch.images)
         if len(batch.images) == len(batch.ids):
             return seen
         return (
-            type(seen).join([nothing, seen]).select(batch.indicators.cumsum(0) * batch.indicators)
+            type(seen).join([no_image, seen]).select(batch.indicators.cumsum(0) * batch.indicators)
         )
 
 

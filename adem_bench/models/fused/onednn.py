@@ -64,12 +64,12 @@ def _has_onednn() -> bool:
 
 def pack_llama(llama: Any) -> None:
     """Replace a LlamaForCausalLM's linear layers; a head tied to the embedding stays."""
-    pack(llama.model)
+    pack_linear_layers(llama.model)
     if llama.lm_head.weight is not llama.model.embed_tokens.weight:
         llama.lm_head = PackedLinear(llama.lm_head.weight, None)
 
 
-def pack(module: nn.Module) -> None:
+def pack_linear_layers(module: nn.Module) -> None:
     """Replace all linear layers and attention projections below a frozen module."""
     for name, child in module.named_children():
         if isinstance(child, nn.MultiheadAttention):
@@ -77,4 +77,4 @@ def pack(module: nn.Module) -> None:
         elif isinstance(child, nn.Linear):
             setattr(module, name, PackedLinear(child.weight, child.bias))
         else:
-            pack(child)
+            pack_linear_layers(child)

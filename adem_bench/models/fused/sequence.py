@@ -135,6 +135,11 @@ class SequenceBuilder:
         The label mask covers as many tokens as the prompt alone has, even where the joint
         text merges across the boundary. The row is cut before the prefix is inserted after BOS
         and once more after it (Q12): long rows lose their end, EOS included.
+
+        Args:
+            prompt: Without the method's prefix.
+            answer: What is learned, followed by EOS.
+            has_image: Whether the row has one.
         """
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
         ids = [bos, *self.tokenizer.encode(prompt + answer), eos][: self.max_length]

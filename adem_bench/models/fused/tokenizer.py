@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
 class SentencePieceTokenizer:
     """`tokenizer.model` read directly.
 
-    Transformers' LlamaTokenizer treats trailing blanks and the dummy prefix differently, which
+    Transformers' LlamaTokenizer treats trailing spaces and the dummy prefix differently, which
     moves label boundaries and answers.
     """
 
@@ -55,7 +55,7 @@ class SentencePieceTokenizer:
         return list(self._processor.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids; the leading dummy blank is dropped."""
+        """Return the text of ids; the leading dummy space is dropped."""
         return str(self._processor.decode(list(ids)))
 
 

@@ -89,15 +89,15 @@ class Prompts:
     def continuation(self, text: str, choice: str) -> list[int]:
         """Return the ids that a choice adds behind a rendered text.
 
-        A blank in front of it is dropped where the text ends in a blank or in a special token:
+        A space in front of it is dropped where the text ends in white space or a special token:
         there an answer starts without one.
         """
         tokenizer = self._processor.tokenizer
         at_start = text[-1:].isspace() or text.endswith(tuple(tokenizer.all_special_tokens))
-        wanted = choice.lstrip() if at_start else choice
-        before, joined = self._ids(text), self._ids(text + wanted)
-        whole = joined[: len(before)] == before and len(joined) > len(before)
-        return joined[len(before) :] if whole else self._ids(wanted)
+        added = choice.lstrip() if at_start else choice
+        before, joined = self._ids(text), self._ids(text + added)
+        is_prefix = joined[: len(before)] == before and len(joined) > len(before)
+        return joined[len(before) :] if is_prefix else self._ids(added)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -42,15 +42,21 @@ PLAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model ready to be asked."""
 
     processor: Any
     network: Any
 
 
-def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device) -> Loaded:
+def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device) -> LoadedModel:
     """Load processor and model, the model in evaluation mode on its device.
+
+    Args:
+        card: Precision and attention, and the name for messages.
+        files: Where the files are.
+        options: The card's.
+        device: Where the model goes.
 
     Raises:
         CheckpointError: files are missing or of another kind, weights are missing or do not fit,
@@ -95,7 +101,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             f"model {card.name} does not fit on {device}; use a smaller --dtype (bfloat16) or "
             "another --device"
         ) from error
-    return Loaded(processor, network)
+    return LoadedModel(processor, network)
 
 
 @contextmanager

@@ -111,10 +111,16 @@ def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> H
 
 
 def find_folder(card: ModelCard, source: str, data_root: Path | None) -> Path | None:
-    """Return the folder on this machine that a source stands for; None leaves it to the hub."""
+    """Return the folder on this machine that a source stands for; None leaves it to the hub.
+
+    Args:
+        card: Whose folder is looked at first.
+        source: A path, or a hub id.
+        data_root: Whose `weights/` is looked at next; None for the default root.
+    """
     found = weights_path(source, card, data_root)
     if found is None:
-        # As a command line means it: from where the user stands.
+        # As on a command line: relative to the working directory.
         here = Path(source).expanduser()
         found = here if here.exists() else None
     return found

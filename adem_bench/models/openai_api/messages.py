@@ -16,8 +16,8 @@ from adem_bench.records import Request
 
 MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 """First bytes of the formats that every server reads; other images are sent as PNG."""
-MAX_WORDS = 300
-"""Characters of a server's own words that are kept."""
+MAX_CHARACTERS = 300
+"""Of a server's own text, what is kept."""
 
 
 class MalformedError(Exception):
@@ -32,11 +32,16 @@ class Answer:
     tokens: tuple[int, int] | None
     """Of prompt and answer, if the server counts them."""
     model: str
-    """Who says to have answered."""
+    """The model that the server says has answered."""
 
 
-def body(model: str, request: Request, options: ServedOptions) -> dict[str, Any]:
+def request_body(model: str, request: Request, options: ServedOptions) -> dict[str, Any]:
     """Return the JSON of a request: images first, then the prompt.
+
+    Args:
+        model: Its name on the server.
+        request: Prompt, images and limit on new tokens.
+        options: The card's.
 
     Raises:
         UnreadableImageError: an image is missing, broken or absurdly large.
@@ -98,20 +103,20 @@ def read_answer(raw: bytes) -> Answer:
     return Answer(_whole(text), _tokens(answer.get("usage")), clean(str(answer.get("model", ""))))
 
 
-def complaint(raw: bytes) -> str:
+def error_text(raw: bytes) -> str:
     """Return a server's own words about a request that it refuses, in a line."""
     try:
         found = json.loads(raw)
         error = found.get("error", found)
         words = error if isinstance(error, str) else error.get("message") or error.get("detail")
     except (ValueError, RecursionError, AttributeError):
-        words = raw[: 4 * MAX_WORDS].decode(errors="replace")
+        words = raw[: 4 * MAX_CHARACTERS].decode(errors="replace")
     return clean(str(words or ""))
 
 
 def clean(text: str) -> str:
     """Return foreign text as one line of bounded length."""
-    return " ".join(_whole(text).split())[:MAX_WORDS]
+    return " ".join(_whole(text).split())[:MAX_CHARACTERS]
 
 
 def _whole(text: str) -> str:

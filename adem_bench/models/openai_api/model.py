@@ -17,14 +17,14 @@ from adem_bench.models.openai_api.http_client import BrokenOffError, Reply, Unre
 from adem_bench.models.openai_api.messages import (
     Answer,
     MalformedError,
-    body,
     clean,
-    complaint,
+    error_text,
     read_answer,
+    request_body,
 )
 from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
 from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
-from adem_bench.models.openai_api.thread_pool import Workers
+from adem_bench.models.openai_api.thread_pool import DaemonThreadPool
 from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard
 
@@ -63,7 +63,7 @@ class ServedModel(Model):
         self._server = find_server(card, self._settings)
         self._gate = Gate()
         self._lock = threading.Lock()
-        self._workers = Workers(self._settings.concurrency, self._ask)
+        self._threads = DaemonThreadPool(self._settings.concurrency, self._ask)
         self._pending: dict[Request, list[Future[Response]]] = {}
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -88,9 +88,9 @@ class ServedModel(Model):
         return Budget(tokens=1 << 62, rows=1, ahead=2 * self._settings.concurrency)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
-        """Begin to ask; `generate` waits for the answers."""
+        """Send requests; `generate` waits for the answers."""
         for request in requests:
-            self._pending.setdefault(request, []).append(self._workers.submit(request))
+            self._pending.setdefault(request, []).append(self._threads.submit(request))
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Return the answers, asking now for what was not asked ahead.
@@ -103,7 +103,7 @@ class ServedModel(Model):
 
     def _take(self, request: Request) -> Future[Response]:
         waiting = self._pending.get(request, [])
-        future = waiting.pop(0) if waiting else self._workers.submit(request)
+        future = waiting.pop(0) if waiting else self._threads.submit(request)
         if not waiting:
             self._pending.pop(request, None)
         return future
@@ -111,7 +111,7 @@ class ServedModel(Model):
     def _ask(self, request: Request) -> Response:
         """Return an answer, or why there is none, after as many attempts as it takes."""
         try:
-            asked = body(self._server.model, request, self._settings)
+            asked = request_body(self._server.model, request, self._settings)
         except UnreadableImageError as error:
             return Response("", error=str(error))
         attempts = 1 + self._settings.retries
@@ -151,7 +151,7 @@ class ServedModel(Model):
             raise _FailedError(str(error), True) from error
 
     def _refusal(self, reply: Reply) -> _FailedError:
-        words = complaint(reply.body)
+        words = error_text(reply.body)
         if self._server.key:
             # Some servers repeat a key that they do not know.
             words = words.replace(self._server.key, "***")

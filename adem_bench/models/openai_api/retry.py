@@ -35,13 +35,18 @@ class Gate:
             time.sleep(left)
 
 
-def backoff_s(attempt: int, first_s: float, longest_s: float) -> float:
-    """Return the seconds to wait after the attempt of this number (0: the first).
+def backoff_s(attempt: int, initial_s: float, max_s: float) -> float:
+    """Return the seconds to wait after an attempt (0: the first).
 
     They double from one to the next; a random half keeps requests from coming all at once.
+
+    Args:
+        attempt: Number of the attempt that failed.
+        initial_s: Seconds after the first one, at most.
+        max_s: Seconds after any, at most.
     """
-    doubled: float = first_s * 2**attempt
-    return min(longest_s, doubled) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+    doubled: float = initial_s * 2**attempt
+    return min(max_s, doubled) * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

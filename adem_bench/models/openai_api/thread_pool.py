@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Workers(Generic[T, R]):
+class DaemonThreadPool(Generic[T, R]):
     """A pool of daemon threads.
 
     The standard library's pool works off its queue before a program may end, which after an

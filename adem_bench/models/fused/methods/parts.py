@@ -38,7 +38,13 @@ class Projector(nn.Module):
     """`fc2(SiLU(fc1(x)))` from the vision width to the language model's; (…, C) -> (…, D)."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
-        """Make Xavier-uniform weights and zero biases."""
+        """Make Xavier-uniform weights and zero biases.
+
+        Args:
+            width: C, of the input.
+            hidden: Width between the two layers.
+            out: D, of the output.
+        """
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, out)
@@ -55,7 +61,13 @@ class VisionAdapter(nn.Module):
     """`fc2(Dropout(GELU(fc1(x))))` without biases, next to a block's MLP; (…, C) -> (…, C)."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.1) -> None:
-        """Make an adapter that adds nothing yet."""
+        """Make an adapter that adds nothing yet.
+
+        Args:
+            width: C, of input and output.
+            hidden: Width between the two layers.
+            dropout: Probability, in training.
+        """
         super().__init__()
         self.fc1 = nn.Linear(width, hidden, bias=False)
         self.fc2 = nn.Linear(hidden, width, bias=False)

@@ -14,7 +14,7 @@ from adem_bench.models.fused.weights.adapter import (
     stated_facts,
     write_adapter,
 )
-from adem_bench.models.fused.weights.output_path import check_target, whole
+from adem_bench.models.fused.weights.output_path import atomic_output, check_target
 from adem_bench.models.fused.weights.published import PublishedAdapter, write_published
 
 PUBLISHED_SUFFIX = ".pth"
@@ -24,6 +24,11 @@ def convert_adapter(source: Path, target: Path, overwrite: bool = False) -> list
     """Write an adapter in the other layout: a published `.pth` as a folder, a folder as a `.pth`.
 
     Of a training checkpoint, which is an adapter folder with more files, the adapter is taken.
+
+    Args:
+        source: A published file, or an adapter folder.
+        target: The folder or file to make.
+        overwrite: Whether an earlier result may be replaced.
 
     Returns:
         Warnings, one line each: what the target's layout has no place for.
@@ -37,7 +42,7 @@ def convert_adapter(source: Path, target: Path, overwrite: bool = False) -> list
     _check_name(source, target, is_file=folder is not None)
     content = () if folder else (WEIGHTS_NAME, SETTINGS_NAME)
     check_target(folder or source, target, overwrite, content)
-    with whole(target) as partial:
+    with atomic_output(target) as partial:
         if folder:
             method = adapter.method
             names = method.published_order(list(adapter.tensors))

@@ -41,7 +41,7 @@ from adem_bench.models.fused.weights.llama_layout import (
     params_of,
     to_interleaved_rotation,
 )
-from adem_bench.models.fused.weights.output_path import check_target, whole
+from adem_bench.models.fused.weights.output_path import atomic_output, check_target
 
 SHARD_BYTES = 2 * 10**9
 HUGGING_FACE_FILES = (
@@ -106,7 +106,7 @@ def _to_hugging_face(
         raise CheckpointError(
             f"{source} holds {', '.join(unknown[:6])}, which a LLaMA of its size does not have"
         )
-    with whole(target) as folder:
+    with atomic_output(target) as folder:
         folder.mkdir()
         weights.config.dtype = _write_shards(weights, folder, dtype, shard_bytes)
         weights.config.save_pretrained(folder)
@@ -150,7 +150,7 @@ def _to_consolidated(source: Path, target: Path, dtype: torch.dtype | None) -> l
         raise CheckpointError(f"{source} has no consolidated form: {problem}")
     weights = _published_weights(source, config, dtype)
     params = params_of(config, _vocabulary(source, config))
-    with whole(target) as folder:
+    with atomic_output(target) as folder:
         folder.mkdir()
         # Given a path, torch would hide why a write failed.
         with (folder / "consolidated.00.pth").open("wb") as stream:

@@ -172,13 +172,13 @@ def _feed_forward(config: LlamaConfig) -> tuple[int, float | None]:
     Source: LLaMA `model.py`, class FeedForward: `multiple_of` times the quotient, rounded up, of
     two thirds of 4 * dim (times the multiplier, since LLaMA 2).
     """
-    wanted, usual = config.intermediate_size, int(2 * 4 * config.hidden_size / 3)
+    width, usual = config.intermediate_size, int(2 * 4 * config.hidden_size / 3)
     kept = (
         getattr(config, "multiple_of", USUAL_MULTIPLE),
         getattr(config, "ffn_dim_multiplier", None),
     )
-    for multiple, multiplier in (kept, (wanted, None)):
+    for multiple, multiplier in (kept, (width, None)):
         exact = usual if multiplier is None else int(multiplier * usual)
-        if multiple * math.ceil(exact / multiple) == wanted:
+        if multiple * math.ceil(exact / multiple) == width:
             return multiple, multiplier
-    return 1, (wanted + 0.5) / usual
+    return 1, (width + 0.5) / usual

@@ -56,8 +56,8 @@ def check_target(source: Path, target: Path, overwrite: bool, content: Sequence[
 
 
 @contextmanager
-def whole(target: Path) -> Iterator[Path]:
-    """Give a path to write a file or folder at; it becomes `target` unless an error comes.
+def atomic_output(target: Path) -> Iterator[Path]:
+    """Give a path to write a file or folder at; it becomes `target` unless an error is raised.
 
     Raises:
         ResultsError: no space is left, or the folder cannot be written.
@@ -65,22 +65,22 @@ def whole(target: Path) -> Iterator[Path]:
     target = target.resolve()  # a link stays, and what it leads to is replaced
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
         raise disk_error(target, error) from error
-    partial = beside / target.name
+    partial = staging / target.name
     try:
         yield partial
         for path in (partial, *partial.glob("*")):
             _flush(path)
-        _put(partial, target, beside / "replaced")
+        _put(partial, target, staging / "replaced")
     except (OSError, RuntimeError, SafetensorError) as error:
         system = _system_error(error)
         if system is None:
             raise
         raise disk_error(target, system) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _put(partial: Path, target: Path, aside: Path) -> None:

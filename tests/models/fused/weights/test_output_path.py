@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.models.fused.weights.output_path import check_target, whole
+from adem_bench.models.fused.weights.output_path import atomic_output, check_target
 
 
 def write(folder, text):
@@ -20,7 +20,7 @@ def write(folder, text):
 def test_a_folder_appears_with_its_last_file_and_replaces_the_one_before(tmp_path):
     target = tmp_path / "new" / "target"
     for text in ("first", "second"):
-        with whole(target) as partial:
+        with atomic_output(target) as partial:
             write(partial, text)
             assert (text == "second") == target.exists()
         assert (target / "a.json").read_text() == text
@@ -28,7 +28,7 @@ def test_a_folder_appears_with_its_last_file_and_replaces_the_one_before(tmp_pat
 
 
 def write_and_raise(target, text, error):
-    with whole(target) as partial:
+    with atomic_output(target) as partial:
         write(partial, text)
         raise error
 
@@ -53,7 +53,7 @@ def test_the_earlier_result_comes_back_if_the_new_one_cannot_take_its_place(tmp_
         return replace(path, to)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(ResultsError, match="Input/output error"), whole(target) as partial:
+    with pytest.raises(ResultsError, match="Input/output error"), atomic_output(target) as partial:
         write(partial, "second")
     assert (target / "a.json").read_text() == "first"
     assert list(tmp_path.iterdir()) == [target]
@@ -81,14 +81,14 @@ def test_a_full_disk_is_told_however_it_is_wrapped(tmp_path, error):
 
 
 def test_other_errors_of_torch_are_not_taken_for_the_disks(tmp_path):
-    with pytest.raises(RuntimeError, match="shape"), whole(tmp_path / "t"):
+    with pytest.raises(RuntimeError, match="shape"), atomic_output(tmp_path / "t"):
         raise RuntimeError("a shape is wrong")
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     write(tmp_path / "real", "first")
     (tmp_path / "link").symlink_to("real")
-    with whole(tmp_path / "link") as partial:
+    with atomic_output(tmp_path / "link") as partial:
         write(partial, "second")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a.json").read_text() == "second"
@@ -96,7 +96,8 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
 
 def test_a_target_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match="cannot write"), whole(tmp_path / "file" / "target"):
+    target = tmp_path / "file" / "target"
+    with pytest.raises(ResultsError, match="cannot write"), atomic_output(target):
         pass
 
 
