@@ -161,7 +161,7 @@ def test_memory_errors_of_torch_become_ours(model, monkeypatch):
     def allocate(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(model, "_decode", allocate)
+    monkeypatch.setattr(model, "_generate", allocate)
     with pytest.raises(OutOfMemoryError):
         model.generate([Request("?", (), 1)])
 

@@ -75,4 +75,4 @@ def test_what_was_answered_before_a_refusal_is_kept(server, served, run, monkeyp
 
 def test_the_run_is_valid(server, served, run):
     outcome = run(served(), limit=4)
-    assert validate_run(outcome.folder).findings == ()
+    assert validate_run(outcome.folder).issues == ()
