@@ -188,6 +188,11 @@ class AdemVl(Method):
 
         The class token is then written as many places too early as the row is too long, and not at
         all where that would be at BOS or before (Q9).
+
+        Args:
+            row: The prompt; with its answer it is longer than `max_length`.
+            max_length: Most tokens of prompt and answer together.
+            max_new_tokens: Of the answer.
         """
         room = max_length - max_new_tokens
         excess, at = len(row.ids) - room, row.image_tokens_at

@@ -238,7 +238,13 @@ class Lavin(Method):
         return routed
 
     def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
-        """Leave a prompt whole and answer with fewer tokens, or none, as published (L6)."""
+        """Keep the entire prompt and answer with fewer tokens, or none, as published (L6).
+
+        Args:
+            row: The prompt; with its answer it is longer than `max_length`.
+            max_length: Most tokens of prompt and answer together.
+            max_new_tokens: Of the answer; overruled.
+        """
         return replace(row, max_new_tokens=max(0, max_length - len(row.ids)), notes=("L6",))
 
     def adapter_tensors(self) -> dict[str, nn.Parameter]:
@@ -259,8 +265,8 @@ class Lavin(Method):
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
         """Return whether a file that does not say its method is one of this method."""
-        wanted = {"layers.0.adapter_attn.conv_A.weight", "adapter_modality_embedding.weight"}
-        return wanted <= set(tensors)
+        required = {"layers.0.adapter_attn.conv_A.weight", "adapter_modality_embedding.weight"}
+        return required <= set(tensors)
 
     @classmethod
     def settings_from(

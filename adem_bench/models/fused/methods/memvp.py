@@ -155,7 +155,13 @@ class MemVp(Method):
         return out
 
     def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
-        """Cut a prompt that does not fit as published: it loses its end (Q9)."""
+        """Cut a prompt that does not fit as published: it loses its end (Q9).
+
+        Args:
+            row: The prompt; with its answer it is longer than `max_length`.
+            max_length: Most tokens of prompt and answer together.
+            max_new_tokens: Of the answer.
+        """
         return replace(row, ids=row.ids[: max_length - max_new_tokens], notes=("Q9",))
 
     def adapter_tensors(self) -> dict[str, nn.Parameter]:

@@ -15,7 +15,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.card import FusionSettings, VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.generation import decode
+from adem_bench.models.fused.generation import generate as generate_rows
 from adem_bench.models.fused.methods.lavin import Lavin, LavinSettings
 from adem_bench.models.fused.model import network_with
 from adem_bench.models.fused.network import build_network, collate
@@ -112,7 +112,7 @@ def generate(network, row, goldens, index, has_image, most, end):
     with torch.inference_mode():
         images = goldens["images"][index : index + 1]
         memory = network.encode_images(images) if has_image else network.no_image_memory()
-        return decode(network.decoder, [row], memory, most, end).ids[0]
+        return generate_rows(network.decoder, [row], memory, most, end).ids[0]
 
 
 def test_each_row_by_itself_is_answered_as_published(network, tokenizer, goldens, monkeypatch):
