@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 TEMPLATE = "Instruction: {question}\nResponse:"
-"""How LaVIN words the instructions of the file, and MME's questions."""
-
-
+"""How LaVIN words the instructions of its file, and MME's questions."""
 INSTRUCTION = "instruction"
-"""The format of `data.lavin.TEMPLATE`, in which the file's texts stand already."""
-
-
+"""The format of that template."""
 FORMATS = {INSTRUCTION: TEMPLATE, "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""

@@ -1,7 +1,7 @@
 """Images that stand in a file as base64, taken out into the cache once each.
 
 A file is named by its content. It appears whole or not at all, and one of another length than
-the content's (a torn write) is written anew.
+the content's (a torn write) is written again.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def fetch(download: Download, progress: Progress, timeout_s: float = 30) -> Outc
 
     Args:
         download: What and where to.
-        progress: Told about every chunk.
+        progress: Called with every chunk.
         timeout_s: Longest silence of the server, in seconds.
 
     Raises:
@@ -206,8 +206,13 @@ def _chunks(reply: http.client.HTTPResponse) -> Iterator[bytes]:
 def check(path: Path, published: Download, remedy: str) -> None:
     """Compare a file with the size and the digests that are published, as far as they are known.
 
+    Args:
+        path: The file.
+        published: What is known of it.
+        remedy: What to do where it differs, for the end of the message.
+
     Raises:
-        DownloadError: it differs; `remedy` ends the message.
+        DownloadError: it differs.
     """
     size = path.stat().st_size
     if published.size is not None and size != published.size:

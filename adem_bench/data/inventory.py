@@ -80,6 +80,11 @@ def fetch_listed(listed: Listed, data_root: Path, progress: Progress) -> str:
 
     What is there already is checked, if it is one file, and never replaced.
 
+    Args:
+        listed: The file, or the folder that an archive becomes.
+        data_root: Where archives are kept until they are unpacked.
+        progress: Called with every chunk.
+
     Raises:
         DownloadError: the server refuses, or the bytes are not the published ones.
         DataError: an archive is not fit to be unpacked.

@@ -7,12 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adem_bench.errors import DataError, ResultsError
-
-if TYPE_CHECKING:
-    pass
 
 
 def default_data_root() -> Path:
@@ -33,7 +29,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
     Args:
         folder: Where it belongs.
-        make: Is given an empty folder beside it.
+        make: Is given an empty folder next to it.
 
     Raises:
         DataError: the cache folder cannot be written.

@@ -27,12 +27,25 @@ class RowError(ValueError):
 
 
 def missing(path: Path, what: str, source: DataSource) -> DataError:
-    """Return the error for data that is not there: what, where, and where it is to be had."""
+    """Return the error for data that is not there: what, where, and where it is to be had.
+
+    Args:
+        path: What is missing.
+        what: What should be there, in words.
+        source: Where it is to be had.
+    """
     return DataError(f"{path} is missing: expected {what}{_origin(source)}")
 
 
 def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:
-    """Return the error for a file that does not hold what its layout says."""
+    """Return the error for a file that does not hold what its layout says.
+
+    Args:
+        path: The file.
+        what: What it should hold, in words.
+        found: What was found instead.
+        source: Where it is to be had.
+    """
     return DataError(f"{path} is not as expected: {found}; expected {what}{_origin(source)}")
 
 

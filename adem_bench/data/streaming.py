@@ -100,7 +100,7 @@ class JsonStream:
         self._expect("]")
 
     def peek(self) -> str:
-        """Return the next character that is no blank; nothing at the end."""
+        """Return the next character that is not a blank; nothing at the end."""
         while True:
             while self._place < len(self._text) and self._text[self._place] in BLANKS:
                 self._place += 1

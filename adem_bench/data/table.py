@@ -25,7 +25,7 @@ MAX_LITERAL = 1 << 20
 """Characters of a cell that is read as a list."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".json", *DELIMITERS)
-HOLDS = "rows: an object a line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
+HOLDS = "rows: an object per line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
 
 
 class Row(dict[str, Any]):
@@ -157,7 +157,7 @@ def _header(cells: list[str] | str) -> list[str]:
     names = [name.strip() for name in cells]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"column {twice[0]!r} stands twice in its header")
+        raise ValueError(f"column {twice[0]!r} appears twice in its header")
     return names
 
 
@@ -261,7 +261,7 @@ def split_rows(lines: Lines, delimiter: str) -> Iterator[list[str] | str]:
 def texts_of(cell: str) -> list[str]:
     """Return the texts of a cell that holds the text of a Python list, else the cell alone.
 
-    The list is parsed as a literal and never evaluated; what is no list, or too long to be one
+    The list is parsed as a literal and never evaluated; what is not a list, or too long to be one
     of answers, is a text.
     """
     bare = cell.strip()

@@ -77,7 +77,14 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def share_metric(name: str, hits: int, count: int, note: str = "") -> Metric:
-    """Return the share `hits / count` with Wilson's interval, or no value of nothing."""
+    """Return the share `hits / count` with Wilson's interval, or no value of nothing.
+
+    Args:
+        name: The metric's.
+        hits: How many are right.
+        count: Of how many.
+        note: The metric's.
+    """
     if not count:
         return Metric(name, None, "fraction", 0, "nothing was answered")
     low, high = wilson(hits, count)

@@ -15,7 +15,7 @@ from string import ascii_uppercase
 
 from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, majority, unread
 from adem_bench.metrics.intervals import Statistics, share_metric
-from adem_bench.metrics.vlmevalkit import NONE, read_option
+from adem_bench.metrics.vlmevalkit_rules import NONE, read_option
 from adem_bench.records import Metric
 
 ACCURACY = "accuracy"
@@ -80,7 +80,7 @@ def read_option_index(text: str, options: Sequence[str], rule: str = "strict") -
 
 
 def question_of(index: str) -> str:
-    """Return what the rotations of a row's question share; the index itself if it is no number."""
+    """Return what the rotations of a question share; the index itself if it is not a number."""
     bare = index.strip()
     return str(int(bare) % ROTATION_STEP) if bare.isascii() and bare.isdigit() else bare
 
@@ -115,7 +115,7 @@ def _unit(circular: bool) -> str:
 
 
 def choice_scores(answers: Sequence[Choice], circular: bool) -> list[Scored]:
-    """Return one score a question; one a row where questions are asked once.
+    """Return one score per question; one per row where questions are asked once.
 
     A question whose first rotation has no answer is left out, as VLMEvalKit leaves it out.
     """
@@ -142,7 +142,7 @@ def _share(name: str, right: Sequence[bool]) -> Metric:
 
 
 def most_probable_choice(logprobs: Sequence[float], count: int) -> int | None:
-    """Return the index of the greatest; None if there are not so many, or one is no number."""
+    """Return the index of the greatest; None if there are not so many, or one is not a number."""
     if len(logprobs) != count or any(math.isnan(value) for value in logprobs):
         return None
     return max(range(count), key=logprobs.__getitem__)

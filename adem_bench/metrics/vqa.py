@@ -125,15 +125,15 @@ def without_punctuation(text: str) -> str:
 def without_marks(text: str) -> str:
     """Return text without marks other than full stops.
 
-    A mark that stands beside a blank somewhere is deleted, as is any mark once a number has a
+    A mark next to a blank somewhere is deleted, as is any mark once a number has a
     comma; other marks become blanks.
     """
     found = text
     if ANY_MARK.search(text):
         glued = COMMA_IN_NUMBER.search(text) is not None
         for mark in MARKS:
-            beside_blank = f"{mark} " in text or f" {mark}" in text
-            found = found.replace(mark, "" if glued or beside_blank else " ")
+            next_to_blank = f"{mark} " in text or f" {mark}" in text
+            found = found.replace(mark, "" if glued or next_to_blank else " ")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from adem_bench.metrics.grouped import widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
-from adem_bench.metrics.vlmevalkit import read_yes_no
+from adem_bench.metrics.vlmevalkit_rules import read_yes_no
 from adem_bench.records import Metric
 
 POPE_DETAILS = ("f1", "accuracy", "precision", "recall", "yes_share")

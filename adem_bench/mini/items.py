@@ -84,7 +84,13 @@ def yes_no_items(split: Split, images_per_subtask: int, seed: int) -> list[YesNo
 
 
 def caption_items(split: Split, count: int, seed: int) -> list[CaptionItem]:
-    """Return the caption items of a split."""
+    """Return the caption items of a split.
+
+    Args:
+        split: All scenes belong to it.
+        count: How many.
+        seed: Chooses the scenes.
+    """
     dice = Dice(seed, "captions", split)
     items: list[CaptionItem] = []
     while len(items) < count:

@@ -66,7 +66,13 @@ FACTS = {
 
 
 def science_problems(split: Split, count: int, seed: int) -> list[Problem]:
-    """Return the problems of a split, topics in turn."""
+    """Return the problems of a split, topics in turn.
+
+    Args:
+        split: All problems belong to it.
+        count: How many.
+        seed: Chooses them.
+    """
     dice = Dice(seed, "science", split)
     problems: list[Problem] = []
     while len(problems) < count:

@@ -103,14 +103,26 @@ def split_of(key: str) -> Split:
 
 
 def things_scene(dice: Dice, things: Sequence[tuple[str, str]], cells: Sequence[int]) -> Scene:
-    """Return a scene of (shape, color) pairs in the given cells."""
+    """Return a scene of (shape, color) pairs in the given cells.
+
+    Args:
+        dice: For what is drawn at random.
+        things: Shape and colour of each.
+        cells: Where each is, by its place in `CELLS`.
+    """
     placed = [Thing(shape, color, cell) for (shape, color), cell in zip(things, cells, strict=True)]
     ordered = tuple(sorted(placed, key=lambda thing: thing.cell))
     return Scene(things=ordered, jitter=dice.below(1 << 30))
 
 
 def random_things(dice: Dice, count: int, shapes: Sequence[str] = SHAPES) -> Scene:
-    """Return a scene of `count` things, shapes all different, colors and cells random."""
+    """Return a scene of `count` things, shapes all different, colors and cells random.
+
+    Args:
+        dice: For what is drawn at random.
+        count: How many things.
+        shapes: To choose from.
+    """
     chosen = [(shape, dice.pick(COLORS)) for shape in dice.sample(shapes, count)]
     return things_scene(dice, chosen, dice.sample(range(len(CELLS)), count))
 

@@ -209,7 +209,7 @@ class Benchmark(CardData):
             try:
                 sample = self.sample(row)
                 if sample.id in seen:
-                    raise RowError(f"id {sample.id!r} stands twice")
+                    raise RowError(f"id {sample.id!r} appears twice")
             except RowError as error:
                 skipped = self.skipped_row(row, number, error)
                 refused += [skipped] if not refused else []
@@ -528,7 +528,7 @@ def read_responses(path: Path) -> dict[str, str]:
     """Return the responses in a file as `Benchmark.export` writes it, by sample id.
 
     Raises:
-        PredictionsError: it cannot be read, a row lacks its fields, or an id stands twice.
+        PredictionsError: it cannot be read, a row lacks its fields, or an id appears twice.
     """
     found: dict[str, str] = {}
     try:

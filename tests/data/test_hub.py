@@ -183,7 +183,7 @@ def test_scienceqa_without_its_problems_by_order_checked_by_captions(
     )
     rows[place], rows[place + 1] = rows[place + 1], rows[place]
     with pytest.raises(
-        DataError, match=f"row {place} of test is no further question of that split"
+        DataError, match=f"row {place} of test is not another question of that split"
     ):
         task_from(hub(rows, name="other"), "mini_sqa", root)
 
@@ -211,7 +211,7 @@ def test_scienceqa_with_rows_that_are_missing_or_foreign_is_refused(
     with pytest.raises(DataError, match=r"has 299 questions of test, .*pid_splits\.json has 300"):
         task_from(hub(rows[:-1], name="short"), "mini_sqa", root)
     rows[7] = rows[7] | {"question": "Another one?"}
-    with pytest.raises(DataError, match="row 7 of test is no further question"):
+    with pytest.raises(DataError, match="row 7 of test is not another question"):
         task_from(hub(rows, name="foreign"), "mini_sqa", root)
 
 
@@ -333,7 +333,7 @@ def test_a_row_cannot_name_a_file_of_the_readers_disk(hub, official, tmp_path):
         (
             "hub:who/knows",
             DataError,
-            "hub data set who/knows cannot be read .*who/knows is no folder",
+            "hub data set who/knows cannot be read .*nor is who/knows a folder",
         ),
         ("hbu:x", CardError, "unknown data source 'hbu'; did you mean: hub"),
     ],

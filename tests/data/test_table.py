@@ -114,7 +114,7 @@ def test_a_line_that_is_too_long_is_passed_over(rows, monkeypatch):
     ("name", "content", "message"),
     [
         ("cats.csv", "", "its first line is not a header"),
-        ("cats.csv", "id,name,id\n", "column 'id' stands twice in its header"),
+        ("cats.csv", "id,name,id\n", "column 'id' appears twice in its header"),
         ("cats.json", '{"id": 1}', "not such JSON"),
         ("cats.json", '[{"id": 1}, {"id": ', "not such JSON"),
         ("cats.parquet", "PAR1", "its name ends in '.parquet', and not in one of .jsonl, .json"),

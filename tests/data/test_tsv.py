@@ -173,8 +173,8 @@ def test_long_files_are_read_row_by_row(table):
     ("header", "found"),
     [
         ("index\tquestion\tindex", "column 'index' stands twice"),
-        ("nothing", "its first line is no header"),
-        ("", "its first line is no header"),
+        ("nothing", "its first line is not a header"),
+        ("", "its first line is not a header"),
     ],
 )
 def test_a_file_without_a_header_is_refused(table, header, found):

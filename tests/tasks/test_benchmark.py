@@ -86,7 +86,7 @@ def test_rows_that_cannot_be_asked_are_listed_once_with_their_line(animals):
         "animals.jsonl:2": "animals.jsonl, line 2: it is not JSON (Expecting property name "
         "enclosed in double quotes, character 2)",
         "animals.jsonl:3": "animals.jsonl, line 3: nobody knows",
-        "animals.jsonl:4": "animals.jsonl, line 4: id 'a' stands twice",
+        "animals.jsonl:4": "animals.jsonl, line 4: id 'a' appears twice",
         "animals.jsonl:5": "animals.jsonl, line 5: it has no column `answer`; it has id",
     }
     assert task.num_expected == 5

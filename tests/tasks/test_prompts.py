@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.tasks.scienceqa.prompts import FORMATS, Texts, render
+from adem_bench.tasks.scienceqa.prompt_formats import FORMATS, Texts, render
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "scienceqa" / "prompts.json"
 GOLDEN = json.loads(FIXTURE.read_text())

@@ -13,7 +13,7 @@ from adem_bench.mini.science import Problem, science_problems
 from adem_bench.mini.text import describe
 from adem_bench.mini.world import Dice, Scene, Split
 from adem_bench.models.fused.methods.adem import LAYOUT
-from adem_bench.tasks.scienceqa.prompts import Texts, render
+from adem_bench.tasks.scienceqa.prompt_formats import Texts, render
 
 CAPTION_PROMPT = "a picture of "
 """Prepended twice in training, as published (methods Q10): once as prompt, once as answer."""

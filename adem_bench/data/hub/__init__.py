@@ -36,7 +36,7 @@ def hub_root(
     Args:
         card: Its `data.source` is `hub:ID`, `hub:FOLDER`, or `hub` for the data set in `data.hub`.
         data_root: Where annotation files are looked for; None for the default root.
-        progress: Told the number of rows read so far.
+        progress: Called with the number of rows read so far.
 
     Raises:
         CardError: the card names no data set, or its kind has no such source.

@@ -54,8 +54,13 @@ def suffix_of(data: bytes) -> str:
 def safe_part(name: str, what: str, rows: HubRows) -> str:
     """Return a name from a row that is to be one part of a path.
 
+    Args:
+        name: The name.
+        what: Where it stands, for the message.
+        rows: Whose row.
+
     Raises:
-        DataError: it is none.
+        DataError: it cannot be part of a path.
     """
     if not is_safe_name(name) or "/" in name:
         raise DataError(f"{rows.name}: {what} {name!r} cannot be the name of a file or folder")

@@ -172,6 +172,6 @@ class HubRows:
         remedy = (
             "expected a folder of parquet files, or one that `save_to_disk` wrote"
             if self.place.is_local
-            else f"{self.place.name} is no folder here either; data.source=hub:FOLDER names a copy"
+            else f"nor is {self.place.name} a folder here; data.source=hub:FOLDER names a copy"
         )
         return DataError(f"{self.name} cannot be read ({type(error).__name__}: {reason}); {remedy}")

@@ -49,7 +49,7 @@ class CaptionParts:
         return ScorerPart(tuple(values.tolist()), rows)
 
     def put(self, name: str, scored: ScorerPart) -> None:
-        """Keep a scorer's part; a disk that refuses is no reason to fail."""
+        """Keep a scorer's part; a disk that refuses is not a reason to fail."""
         import numpy as np
 
         stream = io.BytesIO()

@@ -1,10 +1,9 @@
 """COCO captions: the Karpathy splits as BLIP publishes them, and plain COCO annotation files.
 
-Below the data root lie `coco_caption/coco_karpathy_SPLIT.json` (one row an image, in the train
-file one a caption), beside it (optionally)
-`coco_karpathy_SPLIT_gt.json`, which then gives the references as in the published scoring, and
-`images/{train,val}2014/`. A plain COCO file is `captions_SPLIT.json` in `coco_caption/` or
-`annotations/`, its images in `images/SPLIT/`.
+Below the data root are `coco_caption/coco_karpathy_SPLIT.json` (one row per image, in the train
+file one per caption), next to it (optionally) `coco_karpathy_SPLIT_gt.json`, which then gives the
+references as in the published scoring, and `images/{train,val}2014/`. A plain COCO file is
+`captions_SPLIT.json` in `coco_caption/` or `annotations/`, its images in `images/SPLIT/`.
 """
 
 from __future__ import annotations
@@ -55,6 +54,14 @@ class CaptionFiles:
     """The files of one split below a data root, read when first needed."""
 
     def __init__(self, root: Path, split: str, source: DataSource, annotations: str = "") -> None:
+        """Name the files; nothing is read yet.
+
+        Args:
+            root: The data root.
+            split: A split of Karpathy's, or of a file's name.
+            source: Where the data is to be had, for messages.
+            annotations: The annotation file below the data root; empty to find it by the split.
+        """
         self.root = root
         self.split = split
         self.source = source

@@ -1,4 +1,4 @@
-"""COCO captions as lmms-lab/COCO-Caption2014 has them: a row an image (file_name, image, answer).
+"""COCO captions as lmms-lab/COCO-Caption2014 has them, by image: file_name, image, answer.
 
 The hub has whole years. Which images a Karpathy split takes from them, and their references, the
 official annotation file below the data root says; without it a split is a year, such as `val2014`.
@@ -28,6 +28,11 @@ class CaptionLayout:
     """`coco_caption/…json` and `images/YEAR/….jpg`."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
+        """Find the annotation files that the layout rests on.
+
+        Raises:
+            DataError: no annotation file says which images the split has.
+        """
         self.key = card.split
         self._root = data_root
         named = str(card.options.get("annotations") or "")

@@ -82,6 +82,16 @@ class LineServer:
     """A Java program that answers each line with lines; killed when its time is over."""
 
     def __init__(self, arguments: Sequence[str], seconds: float, folder: Path) -> None:
+        """Start a program.
+
+        Args:
+            arguments: What follows `java`.
+            seconds: How long the program may run.
+            folder: Its working directory.
+
+        Raises:
+            UnavailableError: there is no Java, or it cannot be started.
+        """
         try:
             self._process = subprocess.Popen(  # noqa: S603 (fixed programs, no shell)
                 [find_java(), *SETTINGS, *arguments],

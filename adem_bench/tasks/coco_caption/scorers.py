@@ -180,7 +180,7 @@ def spice(found: Tokens, wanted: Tokens) -> ScorerPart:
 
 
 def spice_jar() -> Path:
-    """Return SPICE's program, with all that it needs beside it.
+    """Return SPICE's program, with all that it needs next to it.
 
     Raises:
         UnavailableError: it is missing, or what its package leaves out is.

@@ -81,7 +81,16 @@ def score_captions(
     references: Mapping[str, Sequence[str]],
     kept: Kept | None = None,
 ) -> CaptionScores:
-    """Return the metrics without intervals, and what they are made of; else as `caption_scores`."""
+    """Return the metrics without intervals, and what they are made of; else as `caption_scores`.
+
+    Args:
+        captions: One caption for each image.
+        references: At least one reference for each of these images.
+        kept: Where parts are kept; nowhere by default.
+
+    Raises:
+        ValueError: an image has no reference.
+    """
     bare = [image for image in captions if not references.get(image)]
     if bare:
         raise ValueError(f"no reference for image {bare[0]}")

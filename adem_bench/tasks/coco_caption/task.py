@@ -119,7 +119,7 @@ class CocoCaption(Benchmark):
         }
 
     def training_pairs(self) -> Iterator[TrainingPair]:
-        """Yield one pair a caption, in the annotation file's order.
+        """Yield one pair per caption, in the annotation file's order.
 
         Raises:
             DataError: the file is missing or malformed.

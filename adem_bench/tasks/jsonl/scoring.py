@@ -127,7 +127,13 @@ class ExactMatch(Scoring):
     }
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
-        """Return the right answers: any of them will do."""
+        """Return the right answers: any of them will do.
+
+        Arguments are those of `Scoring.reference`.
+
+        Raises:
+            RowError: there is none, or something else.
+        """
         return cast(Json, texts_of_answer(row, column))
 
     def read(self, sample: Sample, response: Response) -> Prediction:
@@ -162,7 +168,13 @@ class VqaAccuracy(Scoring):
     names = (ACCURACY,)
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
-        """Return the annotators' answers."""
+        """Return the annotators' answers.
+
+        Arguments are those of `Scoring.reference`.
+
+        Raises:
+            RowError: it is none, or of one annotator only.
+        """
         found = texts_of_answer(row, column)
         if len(found) == 1:
             raise RowError(
@@ -202,7 +214,13 @@ class MultipleChoice(Scoring):
         self.form = form
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
-        """Return the right option's index."""
+        """Return the right option's index.
+
+        Arguments are those of `Scoring.reference`.
+
+        Raises:
+            RowError: it names no option, or several.
+        """
         value = row[column]
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise RowError(f"`{column}` must name an option, found {value!r:.60}")
@@ -277,7 +295,13 @@ class YesOrNo(Scoring):
     names = (*POPE_DETAILS, UNREAD, MAJORITY)
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
-        """Return `yes` or `no`, which rows may also have as true or false, 1 or 0."""
+        """Return `yes` or `no`, which rows may also have as true or false, 1 or 0.
+
+        Arguments are those of `Scoring.reference`.
+
+        Raises:
+            RowError: it is neither.
+        """
         value = row[column]
         said = SAID.get(str(value).strip().lower())
         if said is None:
@@ -339,7 +363,13 @@ class Captions(Scoring):
     names = NAMES
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
-        """Return the reference captions."""
+        """Return the reference captions.
+
+        Arguments are those of `Scoring.reference`.
+
+        Raises:
+            RowError: there is none, or something else.
+        """
         return cast(Json, [text for text in texts_of_answer(row, column) if text.strip()])
 
     def read(self, sample: Sample, response: Response) -> Prediction:

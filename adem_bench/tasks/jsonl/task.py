@@ -34,7 +34,7 @@ from adem_bench.tasks.jsonl.scoring import IMAGES, SCORINGS, MultipleChoice, Sco
 PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 """A placeholder, or a brace that stands for itself."""
 CHOICES = "choices"
-"""The placeholder of the options, one a line, each with its letter."""
+"""The placeholder of the options, one per line, each with its letter."""
 DATA_URL = re.compile(r"data:image/[\w.+-]*;base64,")
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 CAPTION_TOKENS = 40
@@ -86,6 +86,11 @@ class Jsonl(TrainableBenchmark):
     mean_metrics = MEANS
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
+        """Check a card; no file is read.
+
+        Raises:
+            CardError: an option is wrong.
+        """
         super().__init__(card, data_root)
         self._images = ImageCache()
         self._has_image_column = False

@@ -1,4 +1,4 @@
-"""The MME_Benchmark_release_version tree: a folder per subtask, a text file of questions an image.
+"""The MME_Benchmark_release_version tree: a folder per subtask, a text file of questions per image.
 
 Five subtasks keep images and questions in two sub-folders, the other nine side by side; each
 line of a text file is `question<TAB>Yes` or `question<TAB>No` (docs/method.md, section 11.3).
@@ -45,6 +45,13 @@ class MmeFiles:
     """The tree below a data root; the data root may also be the tree itself."""
 
     def __init__(self, root: Path, subtasks: Sequence[str], source: DataSource) -> None:
+        """Find the tree; nothing is read yet.
+
+        Args:
+            root: The data root, or the tree itself.
+            subtasks: Those that are read, in order.
+            source: Where the data is to be had, for messages.
+        """
         self.source = source
         self.subtasks = tuple(dict.fromkeys(subtasks))
         inner = root / TREE
@@ -70,7 +77,7 @@ class MmeFiles:
         """
         for subtask in self.subtasks:
             if not self._question_files(subtask):
-                what = "one .txt of questions beside (or below) each image of that subtask"
+                what = "one .txt of questions next to (or below) each image of that subtask"
                 raise missing(self.folder / subtask, what, self.source)
 
     def _question_files(self, subtask: str) -> list[Path]:

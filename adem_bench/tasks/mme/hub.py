@@ -1,4 +1,4 @@
-"""MME as lmms-lab/MME has it: a row a question (question_id, image, question, answer, category)."""
+"""MME as lmms-lab/MME has it, by question: question_id, image, question, answer, category."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MmeLayout:
         self.key = card.split
 
     def write(self, folder: Path, rows: HubRows) -> None:
-        """Write a text file of questions an image, and the image once.
+        """Write a text file of questions per image, and the image once.
 
         Raises:
             DataError: a row has no image name or category that a file can have.

@@ -26,7 +26,7 @@ from adem_bench.metrics.intervals import (
     with_intervals,
     without_points,
 )
-from adem_bench.metrics.vlmevalkit import read_yes_no
+from adem_bench.metrics.vlmevalkit_rules import read_yes_no
 from adem_bench.metrics.yes_no import YesNo, read_lmms_eval, read_official
 from adem_bench.records import Metric
 
@@ -162,7 +162,7 @@ TOPS = {"": 200.0, "acc": 1.0}
 
 
 def mme_statistics(answers: Sequence[MmeAnswer]) -> Statistics:
-    """Return what MME's scores rest on: seven counts an image, in the columns of its subtask."""
+    """Return what MME's scores rest on: seven counts per image, in the columns of its subtask."""
     import numpy as np
 
     images: dict[tuple[str, str], list[MmeAnswer]] = {}

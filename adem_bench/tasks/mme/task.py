@@ -1,4 +1,4 @@
-"""MME: two yes-or-no questions an image, in 14 subtasks (docs/method.md, sections 10.3, 11.3)."""
+"""MME: two yes-or-no questions per image, in 14 subtasks (docs/method.md, sections 10.3, 11.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ScienceQA as derek-thomas/ScienceQA has it: a row a question, without its id.
+"""ScienceQA as derek-thomas/ScienceQA has it: one row per question, without its id.
 
 Ids come from the official files below the data root: with problems.json, a row is the question of
 the same text; without it, rows are taken in the order of pid_splits.json, which captions.json
@@ -41,6 +41,12 @@ class ScienceQALayout:
     """`scienceqa/{problems,pid_splits,captions}.json` and `scienceqa/images/SPLIT/ID/….png`."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
+        """Find the annotation files that the layout rests on.
+
+        Raises:
+            CardError: no such split.
+            DataError: annotation files are needed that are not there.
+        """
         if card.split not in SPLIT_PARTS:
             raise CardError(
                 f"unknown split {card.split!r} of ScienceQA{nearest_hint(card.split, SPLIT_PARTS)}"
@@ -103,8 +109,8 @@ class ScienceQALayout:
             qid = next_id(row)
             if qid is None:
                 raise DataError(
-                    f"{rows.name}: row {number} of {split} is no further question of that split in "
-                    f"{self._files.folder}; {self._remedy()}"
+                    f"{rows.name}: row {number} of {split} is not another question of that split "
+                    f"in {self._files.folder}; {self._remedy()}"
                 )
             count += 1
             yield qid, row
@@ -148,7 +154,7 @@ class ScienceQALayout:
     def _remedy(self) -> str:
         if PROBLEMS in self._have:
             return f"are both of the same version? Without {PROBLEMS} only its order counts"
-        return f"with {PROBLEMS} there too, questions are told by their text, not by their order"
+        return f"with {PROBLEMS} there too, questions are matched by their text, not by their order"
 
 
 def _text_key(problem: Any, image: str) -> str:

@@ -37,7 +37,7 @@ from adem_bench.tasks.benchmark import (
     scored_records,
 )
 from adem_bench.tasks.scienceqa.files import MAX_CHOICES, ScienceQAFiles, ScienceQAProblem
-from adem_bench.tasks.scienceqa.prompts import ANSWER_START, FORMATS, Texts, render
+from adem_bench.tasks.scienceqa.prompt_formats import ANSWER_START, FORMATS, Texts, render
 from adem_bench.tasks.scienceqa.scores import (
     AVERAGE,
     COLUMNS,
@@ -138,7 +138,7 @@ class ScienceQA(Benchmark):
         return [f" {letter}" for letter in LETTERS[: len(sample.fields["choices"])]]
 
     def metric_names(self) -> Sequence[str]:
-        """Return the nine columns and what stands beside them."""
+        """Return the nine columns and the metrics next to them."""
         return (*COLUMNS, AVERAGE, UNREAD, MAJORITY)
 
     def training_pairs(self) -> Iterator[TrainingPair]:

@@ -126,8 +126,8 @@ class TsvTask(Benchmark):
     def _path(self) -> Path:
         card, file = self.card, self.options.file
         name = (file[card.split] if isinstance(file, dict) else file) or card.name
-        beside = card.path.parent if card.path else None
-        return find_tsv(name, self.data_root, beside, card.data)
+        card_folder = card.path.parent if card.path else None
+        return find_tsv(name, self.data_root, card_folder, card.data)
 
     def _is_there(self) -> bool:
         """Return whether there is a file: predictions can be scored without it."""
@@ -172,11 +172,14 @@ class TsvTask(Benchmark):
         """Return what a row asks; `check` says whether it can be asked.
 
         Raises:
-            RowError: not even that can be told.
+            RowError: not even that is known.
         """
 
     def skipped_row(self, row: TsvRow, number: int, error: RowError) -> SkippedRow:
-        """Name the row as VLMEvalKit's users know it, by its index."""
+        """Name the row as VLMEvalKit's users know it, by its index.
+
+        Arguments are those of `Benchmark.skipped_row`.
+        """
         place = f"{self.tsv.path.name}, row {row.number}: (index {row.index}) "
         return SkippedRow(f"row {row.number}", f"{place}{error}")
 

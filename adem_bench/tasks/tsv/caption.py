@@ -76,7 +76,11 @@ class TsvCaption(TsvTask):
         )
 
     def check(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse an image without a reference where others have some."""
+        """Refuse an image without a reference where others have some.
+
+        Raises:
+            RowError: it has none.
+        """
         if "answer" in row.cells and not sample.reference:
             raise RowError("it has no reference caption")
 

@@ -50,20 +50,20 @@ class TsvRow:
         return self.cells.get(column, "").strip()
 
 
-def find_tsv(name: str, root: Path, beside: Path | None, source: DataSource) -> Path:
-    """Return a TSV's path: below the data root, beside its card, or where VLMEvalKit keeps it.
+def find_tsv(name: str, root: Path, card_folder: Path | None, source: DataSource) -> Path:
+    """Return a TSV's path: below the data root, next to its card, or where VLMEvalKit keeps it.
 
     Args:
         name: `NAME.tsv`, the suffix may be left out; or an absolute path.
         root: The data root.
-        beside: The folder of the card, if it has one.
+        card_folder: The folder of the card, if it has one.
         source: Where the data is to be had, for messages.
 
     Raises:
         DataError: it is in none of these places.
     """
     asked = Path(name if name.endswith(".tsv") else f"{name}.tsv").expanduser()
-    folders = [root, root / "LMUData", *([beside] if beside else []), lmu_folder()]
+    folders = [root, root / "LMUData", *([card_folder] if card_folder else []), lmu_folder()]
     for folder in folders:
         if (folder / asked).is_file():
             return folder / asked
@@ -98,6 +98,14 @@ class TsvFile:
     """A TSV and the images that belong to it."""
 
     def __init__(self, path: Path, source: DataSource, image_folder: str = "") -> None:
+        """Name a file; nothing is read yet.
+
+        Args:
+            path: The file.
+            source: Where the data is to be had, for messages.
+            image_folder: Where images named by path are, below the file's folder; `images/NAME` and
+                the file's own folder if empty.
+        """
         self.path = path
         self.source = source
         self._cache = ImageCache()
@@ -119,7 +127,9 @@ class TsvFile:
         names = tuple(name if len(name) == 1 else name.strip().lower() for name in header)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if len(names) < 2 or isinstance(header, str) or twice:
-            found = f"column {twice[0]!r} stands twice" if twice else "its first line is no header"
+            found = (
+                f"column {twice[0]!r} stands twice" if twice else "its first line is not a header"
+            )
             raise broken(self.path, HOLDS, found, self.source)
         return names
 

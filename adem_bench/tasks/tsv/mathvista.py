@@ -73,7 +73,11 @@ class TsvMathVista(TsvTask):
         )
 
     def check(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse a question of multiple choice whose answer is none of its choices."""
+        """Refuse a question of multiple choice whose answer is none of its choices.
+
+        Raises:
+            RowError: it is none, or the row cannot be asked at all.
+        """
         super().check(row, sample)
         options = sample.fields["options"]
         if row.text("question_type") == "multi_choice" and sample.reference not in options:

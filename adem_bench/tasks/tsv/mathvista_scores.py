@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from adem_bench.metrics.vlmevalkit import NONE, read_option
+from adem_bench.metrics.vlmevalkit_rules import NONE, read_option
 
 NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-\u2212]?\.\d+")
 LIST = re.compile(r"\[[^\[\]]*\]")
@@ -31,7 +31,7 @@ class MathQuestion:
     precision: int | None
     """Decimal places of a float."""
     options: Mapping[str, str]
-    """Letters to texts; none if it is no multiple choice."""
+    """Letters to texts; none if it is not multiple choice."""
 
 
 def read_extracted(response: str, question: MathQuestion) -> tuple[str, bool]:

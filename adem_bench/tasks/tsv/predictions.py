@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
-from adem_bench.metrics.vlmevalkit import MISSING_TEXT
+from adem_bench.metrics.vlmevalkit_rules import MISSING_TEXT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -56,6 +56,11 @@ class TsvShortAnswer(TsvTask):
     metric_name = "score"
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
+        """Check a card; no file is read.
+
+        Raises:
+            CardError: an option is wrong, or `answer_rule` is not one of the metric.
+        """
         super().__init__(card, data_root)
         if not self.is_vlmevalkit and self.options.metric != "vqa":
             raise CardError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from adem_bench.metrics import vlmevalkit
+from adem_bench.metrics.vlmevalkit_rules import vqa_accuracy
 from adem_bench.metrics.vqa import RULES
 
 ANLS_THRESHOLD = 0.5
@@ -95,5 +95,5 @@ SCORES: Mapping[str, Score] = {
     "exact": exact,
     "contained": contained,
 }
-VLMEVALKIT_SCORES = {**SCORES, "vqa": vlmevalkit.vqa_accuracy}
+VLMEVALKIT_SCORES = {**SCORES, "vqa": vqa_accuracy}
 """As VLMEvalKit computes them: only VQA accuracy differs."""

@@ -61,7 +61,7 @@ class Ai2d(QuestionTask):
         return "Answer with the letter of the right option."
 
     def asked(self, sample: Sample) -> str:
-        """Return the question with its options, one a line."""
+        """Return the question with its options, one per line."""
         lettered = zip(ascii_uppercase, sample.fields["choices"], strict=False)
         lines = [f"{letter}. {text}" for letter, text in lettered]
         return "\n".join([super().asked(sample), *lines])

@@ -63,6 +63,14 @@ class QuestionFiles(ABC):
     """Whether ids are whole numbers in that format."""
 
     def __init__(self, root: Path, split: str, source: DataSource, index: str = "") -> None:
+        """Name the files; nothing is read yet.
+
+        Args:
+            root: The data root.
+            split: One of `splits`.
+            source: Where the data is to be had, for messages.
+            index: An index file of the suite below the data root, to be read instead.
+        """
         self.root = root
         self.split = split
         self.source = source
@@ -241,6 +249,11 @@ def numbered(rows: Iterator[Any], noun: str = "row") -> Iterator[tuple[str, Any]
 
 def one_of(raw: Mapping[str, Any], field: str, known: Sequence[str]) -> str:
     """Return a field that must be one of some texts.
+
+    Args:
+        raw: The row.
+        field: Its name.
+        known: What it may be.
 
     Raises:
         RowError: it is another.

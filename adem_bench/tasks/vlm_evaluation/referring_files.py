@@ -57,6 +57,15 @@ class RefCocoFiles(QuestionFiles):
         index: str = "",
         sets: Sequence[str] = tuple(REFS),
     ) -> None:
+        """Name the files; nothing is read yet.
+
+        Args:
+            root: The data root.
+            split: One of `splits`.
+            source: Where the data is to be had, for messages.
+            index: An index file of the suite below the data root, to be read instead.
+            sets: Which of the family.
+        """
         super().__init__(root, split, source, index)
         self.sets = tuple(sets)
         self.groups = self.sets if len(self.sets) > 1 else ()
@@ -180,7 +189,7 @@ def fractions(corners: object, size: tuple[float, float]) -> Box:
         size: Width and height of the image, in the unit of the corners.
 
     Raises:
-        RowError: it is no box of that image.
+        RowError: it is not a box of that image.
     """
     width, height = size
     if not isinstance(corners, list | tuple) or len(corners) != 4:

@@ -1,6 +1,6 @@
 """Predictions of other code: the data sets' own result files, and vlm-evaluation's results.
 
-Official files are a list of objects with an id and an answer, or one such object a line. The
+Official files are a list of objects with an id and an answer, or one such object per line. The
 suite writes an object of ids to rows: `results+rank-N.json` for each process, `full-results.json`
 of all, and `metrics.json`, where the rows stand below `examples`.
 """
@@ -119,7 +119,13 @@ def _suite_texts(
 
 
 def most_probable(row: Mapping[str, Any], field: str, words: list[str]) -> str | None:
-    """Return the word that a row's probabilities favour; None if there are none of them."""
+    """Return the word that a row's probabilities favour; None if it has no such probabilities.
+
+    Args:
+        row: A row of the suite's results.
+        field: Where the probabilities stand.
+        words: What each is of, in order.
+    """
     values = row.get(field)
     if not isinstance(values, list) or len(values) != len(words):
         return None

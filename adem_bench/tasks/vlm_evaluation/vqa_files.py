@@ -26,7 +26,7 @@ ANSWER_TYPES = ("yes/no", "number", "other")
 QUESTIONS_HOLD = "VQAv2's questions, an object with a list `questions`"
 ANNOTATIONS_HOLD = "VQAv2's answers, an object with a list `annotations`"
 TOKENS_HOLD = "TextVQA's OCR tokens, an object with a list `data` of {image_id, ocr_tokens}"
-SUITE_TOKENS_HOLD = "TextVQA's questions with OCR tokens, one a line, in the order of the data"
+SUITE_TOKENS_HOLD = "TextVQA's questions with OCR tokens, one per line, in the order of the data"
 SUITE_TOKENS = re.compile(r"\nReference OCR token:([^\n]*)")
 """How the suite's files add OCR tokens to a question (textvqa.py)."""
 
@@ -63,7 +63,7 @@ class VqaV2Files(QuestionFiles):
 
     @cached_property
     def _texts(self) -> Mapping[int, str]:
-        """Questions by number: small beside the answers, which are read one by one."""
+        """Questions by number: few next to the answers, which are read one by one."""
         path = self._files()[1]
         rows = array_items(path, "questions", QUESTIONS_HOLD, self.source)
         try:
@@ -157,6 +157,15 @@ class TextVqaFiles(QuestionFiles):
     def __init__(
         self, root: Path, split: str, source: DataSource, index: str = "", ocr_tokens: bool = False
     ) -> None:
+        """Name the files; nothing is read yet.
+
+        Args:
+            root: The data root.
+            split: One of `splits`.
+            source: Where the data is to be had, for messages.
+            index: An index file of the suite below the data root, to be read instead.
+            ocr_tokens: Whether questions come with what an OCR program read in the image.
+        """
         super().__init__(root, split, source, index)
         self.ocr_tokens = ocr_tokens
 

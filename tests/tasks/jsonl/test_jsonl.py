@@ -258,7 +258,7 @@ def test_ids_are_those_of_a_column_and_stand_once(task):
     made = task(ROW, {**ROW, "id": 7}, ROW, {**ROW, "id": 1.5}, {**ROW, "id": None}, id="id")
     assert [sample.id for sample in made.samples()] == ["r1", "7"]
     assert [row.reason for row in made.skipped_rows()] == [
-        "pets.jsonl, line 3: id 'r1' stands twice",
+        "pets.jsonl, line 3: id 'r1' appears twice",
         "pets.jsonl, line 4: `id` must be a text or a whole number, found 1.5",
         "pets.jsonl, line 5: `id` must be a text or a whole number, found None",
     ]

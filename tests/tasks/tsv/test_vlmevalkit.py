@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adem_bench.data.table import texts_of
-from adem_bench.metrics.vlmevalkit import COMMIT, read_option, read_yes_no
+from adem_bench.metrics.vlmevalkit_rules import COMMIT, read_option, read_yes_no
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.tsv.short_answer_scores import VLMEVALKIT_SCORES
 

@@ -60,6 +60,11 @@ class TsvYesNo(TsvTask):
     """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
+        """Check a card; no file is read.
+
+        Raises:
+            CardError: an option is wrong, or the benchmark has no official rule.
+        """
         super().__init__(card, data_root)
         self._rule: str = self.options.answer_rule
         if self._rule == "official":
@@ -104,7 +109,11 @@ class TsvYesNo(TsvTask):
         return image_cluster(row)
 
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse an answer that is neither yes nor no."""
+        """Refuse an answer that is neither yes nor no.
+
+        Raises:
+            RowError: it is.
+        """
         if sample.reference is not None and str(sample.reference).lower() not in ("yes", "no"):
             raise RowError(f"its answer {str(sample.reference)[:40]!r} is neither Yes nor No")
 
@@ -132,7 +141,11 @@ class TsvMme(TsvYesNo):
         return f"{row.text('category')}/{row.text('image_path')}"
 
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse also a category that MME does not have."""
+        """Refuse also a category that MME does not have.
+
+        Raises:
+            RowError: it has one, or an answer that is neither yes nor no.
+        """
         super().check_answer(row, sample)
         if row.text("category") not in SUBTASKS:
             raise RowError(f"its category {row.text('category')[:40]!r} is none of MME's")
@@ -181,7 +194,11 @@ class TsvHallusionBench(TsvYesNo):
         return HALLUSION_DETAILS
 
     def cluster(self, row: TsvRow) -> str | None:
-        """Return subcategory and set of an index such as `VD_figure_0_1_2_3`."""
+        """Return subcategory and set of an index such as `VD_figure_0_1_2_3`.
+
+        Raises:
+            RowError: the index is not such a one.
+        """
         parts = row.index.split("_")
         if len(parts) < 6:
             raise RowError("its index does not end in set, figure and question: …_1_0_2")

@@ -21,11 +21,11 @@ from adem_bench.metrics.multiple_choice import (
     choice_statistics,
     question_of,
 )
-from adem_bench.metrics.vlmevalkit import MISSING, NONE
+from adem_bench.metrics.vlmevalkit_rules import MISSING, NONE
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.benchmark import scored_records
-from adem_bench.tasks.scienceqa.prompts import ANSWER_START, Texts, render
+from adem_bench.tasks.scienceqa.prompt_formats import ANSWER_START, Texts, render
 from adem_bench.tasks.tsv.base import (
     FORMATS,
     VLMEVALKIT_SCORING,
@@ -106,7 +106,11 @@ class TsvMultipleChoice(TsvTask):
         )
 
     def check(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse a question with fewer than two options, or whose answer is none of them."""
+        """Refuse a question with fewer than two options, or whose answer is none of them.
+
+        Raises:
+            RowError: what is wrong with it.
+        """
         shown = sample.fields["shown"]
         options = {**sample.fields["options"], **shown}
         if len(options) < 2:
@@ -123,7 +127,11 @@ class TsvMultipleChoice(TsvTask):
             raise RowError("rotations are known by numbers, and its index is none")
 
     def check_answer(self, row: TsvRow, sample: Sample) -> None:
-        """Refuse an answer that is no letter."""
+        """Refuse an answer that is not a letter.
+
+        Raises:
+            RowError: it is not one.
+        """
         if sample.reference is not None and str(sample.reference) not in LETTERS:
             raise RowError(f"its answer {str(sample.reference)[:40]!r} is no option's letter")
 
