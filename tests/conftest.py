@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 
