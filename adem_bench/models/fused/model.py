@@ -215,7 +215,7 @@ class FusedModel(Model):
             answers = [Response("", notes=row.notes) for row in rows]
             if roomy:
                 kept = memory.select(torch.tensor(roomy, device=self._frozen.device))
-                asked = self._decode([requests[index] for index in roomy], kept)
+                asked = self._generate([requests[index] for index in roomy], kept)
                 for index, response in zip(roomy, asked, strict=True):
                     answers[index] = response
             return answers
