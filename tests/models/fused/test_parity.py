@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from adem_bench.models.fused.card import FusionSettings, VisionSource
-from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.adem import LAYOUT
-from adem_bench.models.fused.model import network_with
 from adem_bench.models.fused.network import FusedNetwork, collate
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
-from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.models.fused.weights.clip import load_visual
-from adem_bench.models.fused.weights.llama import load_language_model
+from support.fused import recorded, tiny_network
 
 PARITY = Path(__file__).parents[2] / "fixtures" / "parity"
 TOLERANCE = 1e-4
@@ -36,10 +30,7 @@ def tokenizer() -> SentencePieceTokenizer:
 
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
 def network(request) -> FusedNetwork:
-    llama = load_language_model(PARITY / "weights" / "tiny", torch.float32, torch.device("cpu"))
-    visual = load_visual(VisionSource(), PARITY / "weights" / "clip_tiny.pt", torch.float32)
-    adapter = read_adapter(PARITY / "checkpoint-19.pth")
-    return network_with(llama, visual, adapter, FusionSettings(), request.param == "eager")
+    return tiny_network(PARITY / "checkpoint-19.pth", "adem", request.param == "eager")
 
 
 def test_trainable_parameters_have_the_published_names_shapes_and_order(network, goldens):
@@ -97,8 +88,7 @@ def test_generated_texts_and_the_logits_of_every_step(
     builder = SequenceBuilder(tokenizer, LAYOUT, cut=network.method.cut_prompt)
     for index, prompt in enumerate(golden.get("prompts", goldens["prompts"])):
         steps = []
-        record = partial(_record, network.decoder, steps)
-        monkeypatch.setattr(network.decoder, "logits", record)
+        monkeypatch.setattr(network.decoder, "logits", recorded(network.decoder, steps))
         has_image = bool(goldens["gen_indicators"][index])
         row = builder.prompt(prompt, has_image, most)
         with torch.inference_mode():
@@ -109,8 +99,3 @@ def test_generated_texts_and_the_logits_of_every_step(
         assert steps
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=TOLERANCE, rtol=0)
-
-
-def _record(decoder, steps, hidden_states):
-    steps.append(FusedDecoder.logits(decoder, hidden_states))
-    return steps[-1]

@@ -30,12 +30,17 @@ from adem_bench.models.fused.method import (
     VisualMemory,
 )
 from adem_bench.models.fused.methods.parts import (
+    PROMPT_ARGUMENTS,
+    PROMPTED,
     VISION_PREFIX,
     KeyValueMemory,
     Projector,
     VisionAdapters,
+    prompts_from,
+    prompts_to,
     published_order,
     published_tensors,
+    text_or_none,
 )
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
 from adem_bench.prompts import TEMPLATE
@@ -56,9 +61,6 @@ ARGUMENTS = {
 
 `no_cls`, the opposite of `cls_token`, is the one that this table cannot hold.
 """
-PROMPTED = "scienceqa"
-"""The one task kind whose prompt settings the published trainer has arguments for."""
-PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
 
 
 class AdemSettings(MethodSettings):
@@ -105,7 +107,7 @@ class AdemVl(Method):
     instruction = TEMPLATE
     # What the README's training command uses; its evaluation asks otherwise (Q1, Q2).
     released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
-        "scienceqa": {"prompt_format": "CQM-A", "captions": False}
+        PROMPTED: {"prompt_format": "CQM-A", "captions": False}
     }
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
@@ -176,12 +178,8 @@ class AdemVl(Method):
             (B, T, D).
         """
         assert isinstance(memory, KeyValueMemory)
-        query = F.silu(normed)
-        shared = len(memory.keys) == 1
-        keys = memory.keys[0].T if shared else memory.keys.transpose(1, 2)
-        values = memory.values[0] if shared else memory.values
-        similarity = adaptive_drop(query @ keys, self.drop_ratio)
-        return residual + fed + self.alpha * (similarity @ values)
+        term = memory.read(F.silu(normed), lambda x: adaptive_drop(x, self.drop_ratio))
+        return residual + fed + self.alpha * term
 
     def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
         """Cut a prompt that does not fit as published: it loses its end.
@@ -280,11 +278,6 @@ class AdemVl(Method):
     def from_arguments(cls, arguments: Mapping[str, Any]) -> AdapterSettings:
         """Return what the published trainer's arguments say; shapes are not asked here."""
         found = {name: arguments.get(theirs) for name, theirs in ARGUMENTS.items()}
-        prompts: dict[str, Json] = {
-            name: arguments[theirs]
-            for name, theirs in PROMPT_ARGUMENTS.items()
-            if isinstance(arguments.get(theirs), str | bool)
-        }
         values: dict[str, Any] = {
             name: float(value)
             for name in ("alpha", "beta", "drop_ratio")
@@ -294,9 +287,9 @@ class AdemVl(Method):
         return AdapterSettings(
             method=cls.settings.model_fields["kind"].default,
             values=values if scales is None else values | {"scales": scales},
-            language_model=_text(arguments.get("llm_model")),
-            vision=_text(arguments.get("clip")),
-            prompts={PROMPTED: prompts} if prompts else {},
+            language_model=text_or_none(arguments.get("llm_model")),
+            vision=text_or_none(arguments.get("clip")),
+            prompts=prompts_from(arguments),
         )
 
     @classmethod
@@ -312,10 +305,7 @@ class AdemVl(Method):
             found["down_sample_num"] = list(found["down_sample_num"])
         if values.get("cls_token") is not None:
             found["no_cls"] = not values["cls_token"]
-        prompts = settings.prompts.get(PROMPTED, {})
-        return found | {
-            theirs: prompts[ours] for ours, theirs in PROMPT_ARGUMENTS.items() if ours in prompts
-        }
+        return found | prompts_to(settings)
 
     @classmethod
     def known_arguments(cls) -> frozenset[str]:
@@ -393,7 +383,3 @@ def _scales(value: object) -> tuple[int, ...] | None:
     if not isinstance(counts, list | tuple) or not all(isinstance(n, int) for n in counts):
         return None
     return tuple(counts) or None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

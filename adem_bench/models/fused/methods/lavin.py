@@ -29,6 +29,13 @@ from adem_bench.models.fused.method import (
     VisualMemory,
     linear_as,
 )
+from adem_bench.models.fused.methods.parts import (
+    PROMPT_ARGUMENTS,
+    PROMPTED,
+    prompts_from,
+    prompts_to,
+    text_or_none,
+)
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
 from adem_bench.records import Json
 from adem_bench.schemas import MethodSettings
@@ -40,9 +47,8 @@ PUBLISHED = "adapter_attn."
 """What published names have between the block's number and the router's own name."""
 NAMES_IN_ORDER = ("layers.", "backbone.", "adapter_proj.", "adapter_modality_embedding.")
 ROUTER_NAMES = ("conv_A", "conv_B", "conv_D", "expert_weights")
-ARGUMENTS = {"temperature": "temperature", "adapter_scale": "adapter_scale"}
-"""Settings that no tensor's shape says, and the published trainer's arguments for them."""
-PROMPTED = "scienceqa"
+ARGUMENTS, SHAPES = ("temperature", "adapter_scale"), ("adapter_dim", "hidden_proj")
+"""Settings that the published trainer has arguments of the same name for; shapes say the second."""
 WIDTH_13B = 5120
 """Language width whose published files have another temperature."""
 
@@ -300,40 +306,29 @@ class Lavin(Method):
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> AdapterSettings:
         """Return what the published trainer's arguments say; shapes are not asked here."""
-        prompts: dict[str, Json] = {}
-        if isinstance(arguments.get("prompt_format"), str):
-            prompts["prompt_format"] = arguments["prompt_format"]
-        if isinstance(arguments.get("use_caption"), bool):
-            prompts["captions"] = arguments["use_caption"]
-        name = arguments.get("llm_model")
         return AdapterSettings(
             method="lavin",
             values={
-                ours: float(arguments[theirs])
-                for ours, theirs in ARGUMENTS.items()
-                if isinstance(arguments.get(theirs), int | float)
+                name: float(arguments[name])
+                for name in ARGUMENTS
+                if isinstance(arguments.get(name), int | float)
             },
-            language_model=name if isinstance(name, str) else None,
-            prompts={PROMPTED: prompts} if prompts else {},
+            language_model=text_or_none(arguments.get("llm_model")),
+            prompts=prompts_from(arguments),
         )
 
     @classmethod
     def to_arguments(cls, settings: AdapterSettings) -> dict[str, Any]:
         """Return settings as the published trainer's arguments; those it lacks are left out."""
-        values, prompts = settings.values, settings.prompts.get(PROMPTED, {})
-        names = {*ARGUMENTS, "adapter_dim", "hidden_proj"}
-        stated = {name: values.get(name) for name in sorted(names)} | {
-            "llm_model": settings.language_model,
-            "prompt_format": prompts.get("prompt_format"),
-            "use_caption": prompts.get("captions"),
-        }
-        return {name: value for name, value in stated.items() if value is not None}
+        stated = {name: settings.values.get(name) for name in (*ARGUMENTS, *SHAPES)}
+        stated["llm_model"] = settings.language_model
+        found = {name: value for name, value in stated.items() if value is not None}
+        return found | prompts_to(settings)
 
     @classmethod
     def known_arguments(cls) -> frozenset[str]:
         """Return the published trainer's arguments that `from_arguments` reads."""
-        shapes = ("adapter_dim", "hidden_proj")
-        return frozenset({*ARGUMENTS, *shapes, "llm_model", "prompt_format", "use_caption"})
+        return frozenset({*ARGUMENTS, *SHAPES, *PROMPT_ARGUMENTS.values(), "llm_model"})
 
     @classmethod
     def published_order(cls, names: Sequence[str]) -> list[str]:

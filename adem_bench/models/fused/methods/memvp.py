@@ -25,12 +25,17 @@ from adem_bench.models.fused.method import (
     VisualMemory,
 )
 from adem_bench.models.fused.methods.parts import (
+    PROMPT_ARGUMENTS,
+    PROMPTED,
     VISION_PREFIX,
     KeyValueMemory,
     Projector,
     VisionAdapters,
+    prompts_from,
+    prompts_to,
     published_order,
     published_tensors,
+    text_or_none,
 )
 from adem_bench.models.fused.sequence import PromptRow
 from adem_bench.records import Json
@@ -49,8 +54,6 @@ ARGUMENTS = {
     "adapter_dim": "adapter_dim",
 }
 """Our settings and the published trainer's arguments (`train.py`) of the same meaning."""
-PROMPTED = "scienceqa"
-"""The task kind whose prompt format the published trainer has an argument for."""
 
 
 class MemvpSettings(MethodSettings):
@@ -147,12 +150,8 @@ class MemVp(Method):
             (B, T, D).
         """
         assert isinstance(memory, KeyValueMemory)
-        shared = len(memory.keys) == 1
-        keys = memory.keys[0].T if shared else memory.keys.transpose(1, 2)
-        values = memory.values[0] if shared else memory.values
-        scores = self.score_dropout(F.silu(normed @ keys))
-        out: Tensor = residual + (fed + self.adapter_scale * (scores @ values))
-        return out
+        term = memory.read(normed, lambda x: self.score_dropout(F.silu(x)))
+        return residual + (fed + self.adapter_scale * term)
 
     def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
         """Cut a prompt that does not fit as published: it loses its end (Q9).
@@ -218,37 +217,27 @@ class MemVp(Method):
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> AdapterSettings:
         """Return what the published trainer's arguments say; shapes are not asked here."""
-        scale, prompt_format = arguments.get("adapter_scale"), arguments.get("prompt_format")
-        captions = arguments.get("use_caption")
-        prompts: dict[str, Json] = {}
-        if isinstance(prompt_format, str):
-            prompts["prompt_format"] = prompt_format
-        if isinstance(captions, bool):
-            prompts["captions"] = captions
-        name = arguments.get("llm_model")
+        scale = arguments.get("adapter_scale")
         return AdapterSettings(
             method="memvp",
             values={"adapter_scale": float(scale)} if isinstance(scale, int | float) else {},
-            language_model=name if isinstance(name, str) else None,
-            prompts={PROMPTED: prompts} if prompts else {},
+            language_model=text_or_none(arguments.get("llm_model")),
+            prompts=prompts_from(arguments),
         )
 
     @classmethod
     def to_arguments(cls, settings: AdapterSettings) -> dict[str, Any]:
         """Return settings as the published trainer's arguments; those it lacks are left out."""
         values = settings.values
-        prompts = settings.prompts.get(PROMPTED, {})
-        stated = {theirs: values.get(ours) for ours, theirs in ARGUMENTS.items()} | {
-            "llm_model": settings.language_model,
-            "prompt_format": prompts.get("prompt_format"),
-            "use_caption": prompts.get("captions"),
-        }
-        return {name: value for name, value in stated.items() if value is not None}
+        stated = {theirs: values.get(ours) for ours, theirs in ARGUMENTS.items()}
+        stated["llm_model"] = settings.language_model
+        found = {name: value for name, value in stated.items() if value is not None}
+        return found | prompts_to(settings)
 
     @classmethod
     def known_arguments(cls) -> frozenset[str]:
         """Return the published trainer's arguments that `from_arguments` reads."""
-        return frozenset({*ARGUMENTS.values(), "llm_model", "prompt_format", "use_caption"})
+        return frozenset({*ARGUMENTS.values(), *PROMPT_ARGUMENTS.values(), "llm_model"})
 
     @classmethod
     def published_order(cls, names: Sequence[str]) -> list[str]:

@@ -8,18 +8,29 @@ Shapes: N images, P patches, M memory slots, C vision width, D language width.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adem_bench.models.fused.method import Frame, FrozenSizes, VisualMemory, linear_as
+from adem_bench.models.fused.method import (
+    AdapterSettings,
+    Frame,
+    FrozenSizes,
+    VisualMemory,
+    linear_as,
+)
+from adem_bench.records import Json
 
 VISION_ADAPTER_SCALE = 0.1
 """Constant in the published code (`adem/build.py`), independent of alpha (Q20)."""
 VISION_PREFIX = "backbone.visual.transformer.resblocks."
 """Where published checkpoints keep the vision adapters: `PREFIX{block}.adapter_mlp.…`."""
+PROMPTED = "scienceqa"
+"""The one task kind whose prompt settings the published trainers have arguments for."""
+PROMPT_ARGUMENTS = {"prompt_format": "prompt_format", "captions": "use_caption"}
 OURS = "vision_adapters."
 """Where a method of ours keeps them."""
 
@@ -32,6 +43,17 @@ class KeyValueMemory(VisualMemory):
     """(N, M, D)."""
     values: Tensor
     """(N, M, D)."""
+
+    def read(self, query: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return `weigh(query K^T) U`, (B, T, D).
+
+        Args:
+            query: (B, T, D), its rows those of the memory, unless one entry serves all.
+            weigh: Makes weights of the (B, T, M) similarities.
+        """
+        if len(self.keys) == 1:
+            return weigh(query @ self.keys[0].T) @ self.values[0]
+        return weigh(query @ self.keys.transpose(1, 2)) @ self.values
 
 
 class Projector(nn.Module):
@@ -105,6 +127,27 @@ class VisionAdapters(nn.ModuleList):
         for index, adapter in enumerate(list(self)[:-1]):
             x = frame.vision.block(index, x, beside_mlp=adapter)
         return frame.vision.final_norm(x)
+
+
+def prompts_from(arguments: Mapping[str, Any]) -> dict[str, dict[str, Json]]:
+    """Return the prompt settings that a published trainer's arguments say, by task kind."""
+    found: dict[str, Json] = {
+        ours: arguments[theirs]
+        for ours, theirs in PROMPT_ARGUMENTS.items()
+        if isinstance(arguments.get(theirs), str | bool)
+    }
+    return {PROMPTED: found} if found else {}
+
+
+def prompts_to(settings: AdapterSettings) -> dict[str, Json]:
+    """Return an adapter's prompt settings as a published trainer's arguments."""
+    stated = settings.prompts.get(PROMPTED, {})
+    return {theirs: stated[ours] for ours, theirs in PROMPT_ARGUMENTS.items() if ours in stated}
+
+
+def text_or_none(value: object) -> str | None:
+    """Return an argument that is a text; None for whatever else a file may hold."""
+    return value if isinstance(value, str) else None
 
 
 def published_tensors(own: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.method import FrozenSizes
@@ -20,23 +18,10 @@ from adem_bench.models.fused.methods.adem import (
     adaptive_drop,
     pool_patches,
 )
-from adem_bench.models.fused.network import build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
+from support.fused import meta_network
 
 TOY = FrozenSizes(vision_width=6, vision_blocks=1, patches=4, language_width=8, language_layers=1)
-
-
-def meta_network(width, layers, heads, settings):
-    """A network of full size that takes no memory."""
-    with torch.device("meta"):
-        config = LlamaConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=2 * width,
-        )  # fmt: skip
-        visual = open_clip.transformer.VisionTransformer(
-            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
-        )
-        return build_network(LlamaForCausalLM(config), visual, AdemVl, settings)
 
 
 class Features:
@@ -66,7 +51,7 @@ class Features:
 )
 def test_trainable_parameters_of_the_published_sizes(width, layers, heads, cls_token, count):
     settings = AdemSettings(cls_token=cls_token)
-    tensors = meta_network(width, layers, heads, settings).method.adapter_tensors()
+    tensors = meta_network(AdemVl, settings, width, layers, heads).method.adapter_tensors()
     assert sum(tensor.numel() for tensor in tensors.values()) == count
     assert len(tensors) == (58 if cls_token else 54)
     assert tensors["adapter_emb1"].shape == (1, 320, width)
@@ -75,8 +60,9 @@ def test_trainable_parameters_of_the_published_sizes(width, layers, heads, cls_t
 
 def test_scales_that_do_not_suit_the_tower_are_told():
     for scales in ((256, 60), (1024,)):
+        settings = AdemSettings(scales=scales, hidden_proj=8, adapter_dim=4)
         with pytest.raises(CheckpointError, match="does not suit a vision tower with 256 patches"):
-            meta_network(64, 1, 1, AdemSettings(scales=scales, hidden_proj=8, adapter_dim=4))
+            meta_network(AdemVl, settings, 64, 1, 1)
 
 
 def test_ties_with_the_threshold_survive_the_drop():

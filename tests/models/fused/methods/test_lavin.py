@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
-import open_clip
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
-from adem_bench.models.fused.card import FusionSettings, VisionSource
-from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.generation import generate as generate_rows
 from adem_bench.models.fused.methods.lavin import Lavin, LavinSettings
-from adem_bench.models.fused.model import network_with
-from adem_bench.models.fused.network import build_network, collate
+from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
-from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import Request
+from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, tiny_network
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
-LAVIN, WEIGHTS = FIXTURES / "parity_lavin", FIXTURES / "parity" / "weights"
+LAVIN = FIXTURES / "parity_lavin"
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +33,8 @@ def tokenizer():
 
 @pytest.fixture(params=["eager", "sdpa"])
 def network(request):
-    llama = load_language_model(WEIGHTS / "tiny", torch.float32, torch.device("cpu"))
-    visual = load_visual(VisionSource(), LAVIN / "weights" / "clip_tiny.pt", torch.float32)
-    adapter = read_adapter(LAVIN / "checkpoint-19.pth")
-    eager = request.param == "eager"
-    return network_with(llama, visual, adapter, FusionSettings(kind="lavin"), eager)
+    clip = LAVIN / "weights" / "clip_tiny.pt"
+    return tiny_network(LAVIN / "checkpoint-19.pth", "lavin", request.param == "eager", clip)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +42,7 @@ def network(request):
     [(4096, 32, 32, 453, 3_781_296), (5120, 40, 40, 517, 5_390_080)],
 )
 def test_tuned_tensors_of_the_published_sizes(width, layers, heads, tensors, count):
-    with torch.device("meta"):
-        config = LlamaConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=2 * width,
-        )  # fmt: skip
-        visual = open_clip.transformer.VisionTransformer(
-            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
-        )
-        made = build_network(LlamaForCausalLM(config), visual, Lavin, LavinSettings())
+    made = meta_network(Lavin, LavinSettings(), width, layers, heads)
     found = made.method.adapter_tensors()
     assert (len(found), sum(tensor.numel() for tensor in found.values())) == (tensors, count)
     assert made.method.layout.image_tokens == 6
@@ -119,7 +98,7 @@ def test_each_row_by_itself_is_answered_as_published(network, tokenizer, goldens
     builder = SequenceBuilder(tokenizer, network.method.layout, cut=network.method.cut_prompt)
     for index, golden in enumerate(goldens["runs"]["alone"]):
         steps = []
-        monkeypatch.setattr(network.decoder, "logits", partial(_record, network.decoder, steps))
+        monkeypatch.setattr(network.decoder, "logits", recorded(network.decoder, steps))
         has_image = bool(golden["indicators"][0])
         row = builder.prompt(golden["prompts"][0], has_image, 20)
         assert len(row.ids) == golden["prompt_lengths"][0]
@@ -138,11 +117,6 @@ def test_a_row_ends_at_its_end_token(network, tokenizer, goldens):
     ids = generate(network, row, goldens, index, has_image, 20, golden["eos_id"])
     assert 0 < len(ids) < 20
     assert row.ids + ids == list(golden["ids"][0])
-
-
-def _record(decoder, steps, hidden_states):
-    steps.append(FusedDecoder.logits(decoder, hidden_states))
-    return steps[-1]
 
 
 @pytest.fixture

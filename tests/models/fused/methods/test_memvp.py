@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
-import open_clip
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
-from adem_bench.models.fused.card import FusionSettings, VisionSource
-from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.memvp import MemVp, MemvpSettings
-from adem_bench.models.fused.model import network_with
-from adem_bench.models.fused.network import build_network, collate
+from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
-from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.records import Request
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
+from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, tiny_network
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
-MEMVP, WEIGHTS = FIXTURES / "parity_memvp", FIXTURES / "parity" / "weights"
+MEMVP = FIXTURES / "parity_memvp"
 CPU = torch.device("cpu")
 
 
@@ -49,12 +39,7 @@ def tokenizer():
 
 @pytest.fixture(params=["eager", "sdpa"])
 def network(request):
-    llama = load_language_model(WEIGHTS / "tiny", torch.float32, CPU)
-    visual = load_visual(VisionSource(), WEIGHTS / "clip_tiny.pt", torch.float32)
-    adapter = read_adapter(MEMVP / "checkpoint-19.pth")
-    return network_with(
-        llama, visual, adapter, FusionSettings(kind="memvp"), request.param == "eager"
-    )
+    return tiny_network(MEMVP / "checkpoint-19.pth", "memvp", request.param == "eager")
 
 
 def batch(goldens, tokenizer, rows=range(4)):
@@ -71,15 +56,7 @@ def batch(goldens, tokenizer, rows=range(4)):
     [(4096, 32, 32, 320, 3_879_040), (5120, 40, 40, 400, 5_487_744)],
 )
 def test_tuned_tensors_of_the_published_sizes(width, layers, heads, slots, count):
-    with torch.device("meta"):
-        config = LlamaConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=2 * width,
-        )  # fmt: skip
-        visual = open_clip.transformer.VisionTransformer(
-            image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0
-        )
-        made = build_network(LlamaForCausalLM(config), visual, MemVp, MemvpSettings(slots=slots))
+    made = meta_network(MemVp, MemvpSettings(slots=slots), width, layers, heads)
     tensors = made.method.adapter_tensors()
     assert (len(tensors), sum(tensor.numel() for tensor in tensors.values())) == (55, count)
     unlearned = made.method.tensors_without_gradient()
@@ -175,7 +152,7 @@ def test_texts_and_the_logits_of_every_step(network, tokenizer, goldens, run, mo
         zip(golden["prompts"], golden["indicators"], strict=True)
     ):
         steps = []
-        monkeypatch.setattr(network.decoder, "logits", partial(_record, network.decoder, steps))
+        monkeypatch.setattr(network.decoder, "logits", recorded(network.decoder, steps))
         row = builder.prompt(prompt, bool(has_image), most)
         with torch.inference_mode():
             images = goldens["images"][index : index + 1]
@@ -184,11 +161,6 @@ def test_texts_and_the_logits_of_every_step(network, tokenizer, goldens, run, mo
         assert tokenizer.decode(generated.ids[0]) == golden["text"][index]
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)
-
-
-def _record(decoder, steps, hidden_states):
-    steps.append(FusedDecoder.logits(decoder, hidden_states))
-    return steps[-1]
 
 
 @pytest.fixture
