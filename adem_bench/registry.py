@@ -36,6 +36,13 @@ class Registry:
     """A table of kinds: each name stands for `package.module:Class`."""
 
     def __init__(self, what: str, group: str, table: Mapping[str, str]) -> None:
+        """Make a table.
+
+        Args:
+            what: What the names are of, for messages.
+            group: Group of entry points by which other packages add names.
+            table: The package's own names, each with its `module:Class`.
+        """
         self.what = what
         self.group = group
         self._builtin = dict(table)
