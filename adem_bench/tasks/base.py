@@ -87,6 +87,10 @@ class Task(Protocol):
         ...
 
 
+MEMBERS = tuple(name for name in vars(Task) if callable(vars(Task)[name]) and name[0] != "_")
+"""Methods without which a class is not a task."""
+
+
 class TrainingData(Protocol):
     """Data to train on, in the prompts of the task that it belongs to."""
 
@@ -138,7 +142,8 @@ def build_task(
         prompt_format: Replaces the card's prompt format.
 
     Raises:
-        CardError: unknown name, a wrong field, or data that is for training only.
+        CardError: unknown name, a wrong field, data that is for training only, or a plug-in's
+            class that is not a task.
         DataError: the data is missing.
     """
     return task_of(_card(name, overrides, split, prompt_format), data_root)
@@ -151,6 +156,12 @@ def task_of(card: TaskCard, data_root: Path | None) -> Task:
         raise CardError(
             f"task {card.name} is data for training and has no score; name it as a `task` of a "
             "recipe's data (`adem-bench train --recipe FILE`)"
+        )
+    lacking = [name for name in MEMBERS if not hasattr(kind, name)]
+    if lacking:
+        raise CardError(
+            f"task kind {card.kind} lacks {', '.join(lacking)}; derive its class from "
+            "adem_bench.Benchmark, which has the methods of adem_bench.tasks.base.Task"
         )
     for name in card.metrics:
         METRICS.load(name)  # what is not there shows before anything is answered

@@ -311,7 +311,10 @@ class Benchmark(CardData):
         return ()
 
     def aggregate(self, records: Sequence[Record]) -> Result:
-        """Score a run; records with an error are counted as failed and not scored."""
+        """Score a run; records with an error are counted as failed and not scored.
+
+        `adem-bench validate` does so again: equal records must make equal metrics.
+        """
         scored = scored_records(records)
         metrics = self.metrics(scored)
         warnings = self.warnings(records, metrics)

@@ -29,6 +29,21 @@ def test_data_for_training_is_no_task_to_evaluate(root):
     )
 
 
+def test_a_class_of_a_plug_in_that_is_not_a_task_says_what_it_lacks(write, monkeypatch):
+    class Old:
+        """A task as version 0.1.0 had them."""
+
+        samples = request = read = aggregate = export = prompt_settings = fingerprint = None
+
+    monkeypatch.setattr(TASK_KINDS, "load", lambda name: Old)
+    card = write("old.yaml", "kind: old\nsplit: test\nheadline: accuracy")
+    with pytest.raises(CardError) as error:
+        build_task(str(card), card.parent)
+    assert str(error.value).startswith(
+        "task kind old lacks skipped_rows, parse_response, import_predictions; derive its class "
+    )
+
+
 def test_a_kind_without_training_data_says_which_have(root):
     with pytest.raises(CardError) as error:
         build_training_data("mme", root)
