@@ -56,7 +56,14 @@ def main() -> None:
 
 
 def measure(folder: Path, runs: int, form: str, rounds: int) -> dict:
-    """Return the medians of one format: wall seconds and peak memory of the whole process."""
+    """Return the medians of one format: wall seconds and peak memory of the whole process.
+
+    Args:
+        folder: With the runs below `results/`.
+        runs: How many there are.
+        form: `--format`.
+        rounds: Number of measurements.
+    """
     output = folder / f"board.{form}"
     command = ["leaderboard", str(folder / "results"), "--format", form, "--output", str(output)]
     seconds, peak = timed(command, rounds)
@@ -112,7 +119,14 @@ def write_runs(results: Path, count: int) -> None:
 
 
 def manifest(model: str, number: int, card: dict, task: dict) -> dict:
-    """Return a manifest with what a leaderboard reads and as much of the rest as is usual."""
+    """Return a manifest with what a leaderboard reads and as much of the rest as is usual.
+
+    Args:
+        model: Its name.
+        number: Tells fingerprints apart.
+        card: The model's, as JSON data.
+        task: The task's card, as JSON data.
+    """
     return {
         "schema": 1,
         "model": {

@@ -32,6 +32,13 @@ class PublishedLoop:
     """The published model and its `generate`, on the weights of `network`."""
 
     def __init__(self, network: FusedNetwork, consolidated: Path, tokenizer: Tokenizer) -> None:
+        """Load the published layout of the same weights.
+
+        Args:
+            network: With the method's and CLIP's weights.
+            consolidated: LLaMA's file.
+            tokenizer: Of the model.
+        """
         self.weights = torch.load(consolidated, weights_only=True)
         self.fusion = network.method
         self.vision = network.vision
@@ -69,9 +76,16 @@ class PublishedLoop:
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[str], images: Tensor, indicators: Tensor, most: int
+        self, prompts: Sequence[str], images: Tensor, indicators: Tensor, max_new_tokens: int
     ) -> list[str]:
-        """Answer one batch greedily."""
+        """Answer one batch greedily.
+
+        Args:
+            prompts: B prompts.
+            images: (B, 3, S, S), zeros for rows without image.
+            indicators: (B,) 1 for rows with an image, else 0.
+            max_new_tokens: At least 1.
+        """
         features = self._encode(images)
         side = math.isqrt(features.shape[1] - 1)
         grid = features[:, 1:].transpose(1, 2).reshape(len(images), -1, side, side)
@@ -87,7 +101,7 @@ class PublishedLoop:
         rows = [
             self._row(prompt, bool(flag)) for prompt, flag in zip(prompts, indicators, strict=True)
         ]
-        return self._decode(rows, indicators, visual, class_tokens, most)
+        return self._decode(rows, indicators, visual, class_tokens, max_new_tokens)
 
     def _row(self, prompt: str, has_image: bool) -> list[int]:
         encode = self.tokenizer.encode
@@ -100,25 +114,25 @@ class PublishedLoop:
         indicators: Tensor,
         visual: Tensor,
         class_tokens: Tensor,
-        most: int,
+        max_new_tokens: int,
     ) -> list[str]:
         longest = max(map(len, rows))
-        total = min(MAX_LENGTH, most + longest)
+        total = min(MAX_LENGTH, max_new_tokens + longest)
         tokens = torch.zeros(len(rows), total, dtype=torch.long)
         mask = torch.full((len(rows), 1, total, total), -math.inf).triu(diagonal=1)
         for index, row in enumerate(rows):
-            cut = row[: total - most]
-            tokens[index, -len(cut) - most : -most] = torch.tensor(cut)
-            mask[index, :, -len(cut) - most :, : -len(cut) - most] = -math.inf
+            cut = row[: total - max_new_tokens]
+            tokens[index, -len(cut) - max_new_tokens : -max_new_tokens] = torch.tensor(cut)
+            mask[index, :, -len(cut) - max_new_tokens :, : -len(cut) - max_new_tokens] = -math.inf
         embeds = F.embedding(tokens, self.weights["tok_embeddings.weight"])
         at = 1 + len(self.tokenizer.encode("Image: "))
         for index, row in enumerate(rows):
-            column = at - len(row) - most
+            column = at - len(row) - max_new_tokens
             if indicators[index] == 1 and column >= -511:
                 embeds[index, column] = class_tokens[index]
         running = torch.ones(len(rows), dtype=torch.long)
         previous = 0
-        for current in range(min(longest, MAX_LENGTH - most), total):
+        for current in range(min(longest, MAX_LENGTH - max_new_tokens), total):
             hidden = embeds[:, previous:current]
             part = mask[:, :, previous:current, :current]
             for layer in range(LAYERS):
@@ -131,7 +145,7 @@ class PublishedLoop:
                 break
             embeds[:, current] = F.embedding(following, self.weights["tok_embeddings.weight"])
             previous = current
-        return [self._text(row[-most:]) for row in tokens.tolist()]
+        return [self._text(row[-max_new_tokens:]) for row in tokens.tolist()]
 
     def _text(self, ids: list[int]) -> str:
         end = self.tokenizer.eos_id

@@ -265,6 +265,11 @@ def published_training(
     A parameter that no batch has reached yet has no gradient at all, so AdamW leaves it alone.
     Once reached, it keeps a gradient of zeros where a window does not reach it, so it decays and
     its moments fade: PyTorch 1.13, which the published requirements name, clears gradients so.
+
+    Args:
+        model: Its adapter is changed in place.
+        epochs: Micro-batches of each epoch.
+        schedule: The hyper-parameters.
     """
     optimizer = published_optimizer(model, schedule.weight_decay)
     scaler = torch.amp.GradScaler("cpu", enabled=schedule.scaled)
@@ -291,7 +296,14 @@ def published_training(
 def published_row(
     tokenizer: SentencePieceProcessor, prompt: str, answer: str, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Return padded ids and labels, (length,) each; the images' prefixes come later."""
+    """Return padded ids and labels, (length,) each; the images' prefixes come later.
+
+    Args:
+        tokenizer: LLaMA's.
+        prompt: Not learned.
+        answer: Learned.
+        length: L, to which rows are padded or cut.
+    """
     bos, eos = tokenizer.bos_id(), tokenizer.eos_id()
     ids = [bos, *tokenizer.encode(prompt + answer), eos][:length]
     example = torch.tensor(ids + [0] * (length - len(ids)))
@@ -306,7 +318,14 @@ def published_batch(
     images: Sequence[Tensor | None],
     length: int,
 ) -> Batch:
-    """Return a micro-batch of (prompt, answer) pairs; rows without image get a black one."""
+    """Return a micro-batch of (prompt, answer) pairs; rows without image get a black one.
+
+    Args:
+        tokenizer: LLaMA's.
+        texts: B prompts and answers.
+        images: B images (3, S, S), None for rows without.
+        length: L, to which rows are padded or cut.
+    """
     ids, labels = zip(*(published_row(tokenizer, *text, length) for text in texts), strict=True)
     shape = next((image.shape for image in images if image is not None), (3, 224, 224))
     pixels = [torch.zeros(shape) if image is None else image for image in images]

@@ -26,6 +26,11 @@ def write_model(folder: Path, seed: int = 0, vocabulary: int = VOCABULARY) -> Pa
     """Write weights, tokenizer, CLIP, adapter and a model card; return the card's path.
 
     The tokenizer has 600 pieces; a larger `vocabulary` makes embedding and head as large as theirs.
+
+    Args:
+        folder: Where to.
+        seed: The same one gives the same weights.
+        vocabulary: Rows of embedding and head.
     """
     generator = torch.Generator().manual_seed(seed)
 

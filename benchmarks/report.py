@@ -65,7 +65,15 @@ def main() -> None:
 
 
 def measure(folder: Path, samples: int, call: str, command: list[str], rounds: int) -> dict:
-    """Return the medians of one call."""
+    """Return the medians of one call.
+
+    Args:
+        folder: With both runs and their data.
+        samples: How many each run has.
+        call: Its name in the table.
+        command: Arguments of adem-bench; `a` and `b` stand for the runs.
+        rounds: Number of measurements.
+    """
     page = folder / "page.html"
     page.unlink(missing_ok=True)
     parts = [str(folder / part) if part in ("a", "b") else part for part in command]

@@ -68,7 +68,15 @@ def main() -> None:
 def measure(
     folder: Path, card: Path, make: Callable, batch_size: int, arguments: argparse.Namespace
 ) -> dict:
-    """Return the figures of one workload: medians over the rounds."""
+    """Return the figures of one workload: medians over the rounds.
+
+    Args:
+        folder: With the model's files.
+        card: Path of the model's card.
+        make: Makes the requests, as those in `workloads`.
+        batch_size: Of the published script.
+        arguments: Of the command line.
+    """
     tokenizer = SentencePieceTokenizer(folder / "llama" / "tokenizer.model")
     requests = make(folder, arguments.samples, tokenizer)
     published = _published(folder, tokenizer)

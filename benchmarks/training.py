@@ -65,7 +65,13 @@ def main() -> None:
 
 
 def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict:
-    """Return what one process of a variant measured."""
+    """Return what one process of a variant measured.
+
+    Args:
+        variant: A key of VARIANTS.
+        folder: With the model's files.
+        arguments: Of the command line.
+    """
     command = [sys.executable, __file__, "--variant", variant, "--folder", folder]
     command += ["--samples", arguments.samples, "--batch-size", arguments.batch_size]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -75,7 +81,13 @@ def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 
 def summary(variant: str, rounds: dict, arguments: argparse.Namespace) -> dict:
-    """Return the figures of a variant next to the published ones: medians over the rounds."""
+    """Return the figures of a variant next to the published ones: medians over the rounds.
+
+    Args:
+        variant: A key of VARIANTS.
+        rounds: Each variant's measurements.
+        arguments: Of the command line.
+    """
     from adem_bench.runner.manifest import hardware, versions
 
     def median(name: str, key: str) -> float:

@@ -20,7 +20,13 @@ SQA_TOKENS = (70, 90, 110, 130, 160, 200, 260)
 
 
 def sqa(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
-    """Return questions of which half have an image, with one new token each."""
+    """Return questions of which half have an image, with one new token each.
+
+    Args:
+        folder: Images are written there.
+        count: Number of requests.
+        tokenizer: Measures the prompts.
+    """
     draw = random.Random(1)
     requests = []
     for index in range(count):
@@ -31,12 +37,24 @@ def sqa(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
 
 
 def coco_caption(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
-    """Return one image each, the same short prompt, 20 new tokens."""
+    """Return one image each, the same short prompt, 20 new tokens.
+
+    Args:
+        folder: Images are written there.
+        count: Number of requests.
+        tokenizer: Measures the prompts.
+    """
     return [Request("a picture of", (_image(folder, index),), 20, "clip") for index in range(count)]
 
 
 def mme(folder: Path, count: int, tokenizer: Tokenizer) -> list[Request]:
-    """Return two questions per image, 10 new tokens."""
+    """Return two questions per image, 10 new tokens.
+
+    Args:
+        folder: Images are written there.
+        count: Number of requests.
+        tokenizer: Measures the prompts.
+    """
     draw = random.Random(2)
     return [
         Request(

@@ -59,7 +59,13 @@ def main() -> None:
 
 
 def make_reading(folder: Path, seed: int, log: Log) -> None:
-    """Train tokenizer and language model, mostly to read descriptions."""
+    """Train tokenizer and language model, mostly to read descriptions.
+
+    Args:
+        folder: Of the model.
+        seed: The same one gives the same weights.
+        log: Gets the losses and scores.
+    """
     rows = [*rows_of("train", 50000, seed), *fact_rows("train", 70000, seed)]
     tokenizer = train_tokenizer(
         [*rows[:10000], *rows[-10000:]], folder / "language" / "tokenizer.model"
@@ -71,7 +77,13 @@ def make_reading(folder: Path, seed: int, log: Log) -> None:
 
 
 def make_answering(folder: Path, seed: int, log: Log) -> None:
-    """Train the language model further, mostly to answer."""
+    """Train the language model further, mostly to answer.
+
+    Args:
+        folder: Of the model.
+        seed: The same one gives the same weights.
+        log: Gets the losses and scores.
+    """
     rows = [
         *rows_of("train", 60000, seed + 1),
         *fact_rows("train", 30000, seed + 1),
@@ -93,14 +105,26 @@ def _held_out(seed: int) -> list[Row]:
 
 
 def make_vision(folder: Path, seed: int, log: Log) -> None:
-    """Train the image tower."""
+    """Train the image tower.
+
+    Args:
+        folder: Of the model.
+        seed: The same one gives the same weights.
+        log: Gets the losses and scores.
+    """
     scenes = [row.scene for row in rows_of("train", 30000, seed) if row.scene is not None]
     held_out = [row.scene for row in rows_of("val", 600, seed) if row.scene is not None]
     save_visual(train_visual(scenes, held_out, VisionRecipe(), log), folder / "vision.safetensors")
 
 
 def make_adapter(folder: Path, seed: int, log: Log) -> None:
-    """Train the adapter by the package's recipe, and thin its log out."""
+    """Train the adapter by the package's recipe, and thin its log out.
+
+    Args:
+        folder: Of the model.
+        seed: The same one gives the same weights.
+        log: Gets the losses and scores.
+    """
     with tempfile.TemporaryDirectory() as name:
         outcome = adem_bench.train(
             "mini", model=card_of(folder), output=name, settings={"seed": seed}
@@ -113,7 +137,13 @@ def make_adapter(folder: Path, seed: int, log: Log) -> None:
 
 
 def make_scores(folder: Path, seed: int, log: Log) -> None:
-    """Score the test split: tuned, tuned without images, and the language model alone."""
+    """Score the test split: tuned, tuned without images, and the language model alone.
+
+    Args:
+        folder: Of the model.
+        seed: Unused, as scores depend on the weights alone.
+        log: Gets the scores.
+    """
     card = card_of(folder)
     log.write(model="majority", **majority())
     log.write(model="language model alone", **score(card, adapter="none"))

@@ -126,7 +126,13 @@ def choice_answer(draw: random.Random, row: Row) -> str:
 
 
 def choices(draw: random.Random, count: int, options: int | None = None) -> list[Row]:
-    """Return questions with two to six options."""
+    """Return questions with two to six options.
+
+    Args:
+        draw: Source of randomness.
+        count: Number of questions.
+        options: Number of options of each; None draws it.
+    """
     rows: list[Row] = []
     for index in range(count):
         letters = ascii_uppercase[: options or draw.randint(2, 6)]

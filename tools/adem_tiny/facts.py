@@ -30,7 +30,13 @@ CHECKS = 5
 
 
 def fact_rows(split: Split, count: int, seed: int) -> list[Row]:
-    """Return descriptions, each followed by statements or by short questions with answers."""
+    """Return descriptions, each followed by statements or by short questions with answers.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        count: Number of rows, at most.
+        seed: The same one gives the same rows.
+    """
     dice = Dice(seed, "facts")
     scenes = [item.scene for item in yes_no_items(split, max(2, count // 16 * 2), seed)]
     scenes += [item.scene for item in caption_items(split, count // 2, seed)]
@@ -83,7 +89,13 @@ def option_facts(dice: Dice) -> list[str]:
 
 
 def choice_rows(split: Split, count: int, seed: int) -> list[Row]:
-    """Return descriptions, each followed by short multiple-choice questions with answers."""
+    """Return descriptions, each followed by short multiple-choice questions with answers.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        count: Number of rows, at most.
+        seed: The same one gives the same rows.
+    """
     dice = Dice(seed, "choices")
     rows = []
     for row in fact_rows(split, count, seed):

@@ -98,7 +98,16 @@ def train_language_model(
     recipe: LanguageRecipe,
     log: Log,
 ) -> None:
-    """Train on rows and log the share of held-out answers that are right."""
+    """Train on rows and log the share of held-out answers that are right.
+
+    Args:
+        model: Changed in place.
+        rows: To train on.
+        held_out: To measure accuracy on.
+        tokenizer: Of the model.
+        recipe: Steps, batch size and rate.
+        log: Gets losses and accuracies.
+    """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.05
     )
@@ -136,7 +145,13 @@ def save_language_model(model: LlamaForCausalLM, folder: Path) -> None:
 def held_out_accuracy(
     model: LlamaForCausalLM, rows: Sequence[Row], tokenizer: SentencePieceTokenizer
 ) -> dict[str, float]:
-    """Return, for each kind of row, the share of right tokens among those that count in full."""
+    """Return, for each kind of row, the share of right tokens among those that count in full.
+
+    Args:
+        model: A LlamaForCausalLM.
+        rows: Of the kinds that are compared.
+        tokenizer: Of the model.
+    """
     model.eval()
     right: dict[str, list[float]] = {}
     for start in range(0, len(rows), 100):

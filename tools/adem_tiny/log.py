@@ -28,7 +28,13 @@ class Log:
 
 
 def warm_cosine(step: int, steps: int, warm_up: int) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then a half cosine to 0."""
+    """Return the share of the peak learning rate: linear warm-up, then a half cosine to 0.
+
+    Args:
+        step: From 0.
+        steps: Number of all steps.
+        warm_up: Number of steps of the linear part.
+    """
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

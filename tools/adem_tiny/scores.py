@@ -20,7 +20,13 @@ METRICS = {
 
 
 def score(model: Path, blind: bool = False, adapter: str | None = None) -> dict[str, float]:
-    """Return the figures of a model card on the three mini tasks, as fractions."""
+    """Return the figures of a model card on the three mini tasks, as fractions.
+
+    Args:
+        model: Path of the card.
+        blind: Whether images are withheld.
+        adapter: A path or `none`; None for the card's own.
+    """
     options = adem_bench.RunOptions(blind=blind)
     more: dict[str, Any] = {"adapter": adapter} if adapter else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,13 @@ class Row:
 
 
 def yes_no_rows(split: Split, images_per_subtask: int, seed: int) -> list[Row]:
-    """Return two rows per image, in the published instruction prompt."""
+    """Return two rows per image, in the published instruction prompt.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        images_per_subtask: Even.
+        seed: The same one gives the same rows.
+    """
     rows = []
     for item in yes_no_items(split, images_per_subtask, seed):
         for question, answer in ((item.true_question, "Yes"), (item.false_question, "No")):
@@ -48,7 +54,13 @@ def yes_no_rows(split: Split, images_per_subtask: int, seed: int) -> list[Row]:
 
 
 def science_rows(split: Split, count: int, seed: int) -> list[Row]:
-    """Return one row per problem, in the format QCM-A without captions."""
+    """Return one row per problem, in the format QCM-A without captions.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        count: Number of problems.
+        seed: The same one gives the same rows.
+    """
     return [
         Row("sqa", problem.scene, *science_texts(problem))
         for problem in science_problems(split, count, seed)
@@ -56,7 +68,13 @@ def science_rows(split: Split, count: int, seed: int) -> list[Row]:
 
 
 def caption_rows(split: Split, count: int, seed: int) -> list[Row]:
-    """Return one row per image, with one of its five captions."""
+    """Return one row per image, with one of its five captions.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        count: Number of images.
+        seed: The same one gives the same rows.
+    """
     dice = Dice(seed, "caption choice")
     return [
         Row("caption", item.scene, CAPTION_PROMPT, CAPTION_PROMPT + dice.pick(item.captions))
@@ -79,7 +97,13 @@ def science_texts(problem: Problem) -> tuple[str, str]:
 
 
 def rows_of(split: Split, count: int, seed: int) -> list[Row]:
-    """Return about `count` rows in random order: 40% MME, 40% ScienceQA, 20% captions."""
+    """Return about `count` rows in random order: 40% MME, 40% ScienceQA, 20% captions.
+
+    Args:
+        split: Only scenes and questions of this split are used.
+        count: Number of rows.
+        seed: The same one gives the same rows.
+    """
     rows = [
         *yes_no_rows(split, max(2, count // 40 // 2 * 2), seed),
         *science_rows(split, count * 4 // 10, seed),

@@ -52,6 +52,13 @@ class PhraseScorer(nn.Module):
     """
 
     def __init__(self, phrases: int, width: int, embedding: int) -> None:
+        """Make untrained embeddings.
+
+        Args:
+            phrases: Number of phrases.
+            width: C, of the features.
+            embedding: Width in which phrases and features are compared.
+        """
         super().__init__()
         self.phrases = nn.Parameter(torch.randn(phrases, embedding))
         self.patch_proj = nn.Linear(width, embedding, bias=False)
@@ -93,7 +100,14 @@ def new_visual(recipe: VisionRecipe) -> VisionTransformer:
 def train_visual(
     scenes: Sequence[Scene], held_out: Sequence[Scene], recipe: VisionRecipe, log: Log
 ) -> VisionTransformer:
-    """Train on scenes with a pairwise sigmoid loss (arXiv 2303.15343) and log held-out scores."""
+    """Train on scenes with a pairwise sigmoid loss (arXiv 2303.15343) and log held-out scores.
+
+    Args:
+        scenes: To train on.
+        held_out: To measure on.
+        recipe: Sizes and training.
+        log: Gets losses and scores.
+    """
     visual = new_visual(recipe)
     tower = VisionTower(visual)
     vocabulary = sorted({phrase for scene in scenes for phrase in phrases_of(scene)})
