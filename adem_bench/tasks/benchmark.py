@@ -239,7 +239,11 @@ class Benchmark(CardData):
         """Return a digest of the annotation files and of the images' names and sizes."""
         samples = good_rows(self._samples())
         images = dict.fromkeys(path for sample in samples for path in sample.images)
-        return data_digest(self.annotation_files(), images, self.data_root)
+        return data_digest(self.annotation_files(), images, self.data_folder())
+
+    def data_folder(self) -> Path:
+        """Return the folder that the digest takes names from: moving it changes nothing."""
+        return self.data_root
 
     # Prompt
 

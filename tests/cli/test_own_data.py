@@ -119,3 +119,9 @@ def test_a_run_that_was_broken_off_goes_on(task, home, adem_bench, tmp_path):
     assert done.code == 0
     assert "4 records were already there" in done.out
     assert samples.read_text() == whole
+
+
+def test_a_run_repeats_from_its_manifest(home, adem_bench, tmp_path):
+    run = run_of(home, "constant:yes", "choice")
+    done = adem_bench("rerun", run, "--data-root", home / "data", "--results", tmp_path)
+    assert done.code == 0, done.out + done.err

@@ -121,13 +121,24 @@ class Jsonl(TrainableBenchmark):
         Raises:
             DataError: it is neither below the data root nor next to the card.
         """
-        name = self.options.file.replace("{split}", self.card.split) or f"{self.card.name}.jsonl"
+        return [self.data_folder() / self._file_name]
+
+    @property
+    def _file_name(self) -> str:
+        return self.options.file.replace("{split}", self.card.split) or f"{self.card.name}.jsonl"
+
+    def data_folder(self) -> Path:
+        """Return the data root, or the card's folder if the file is there.
+
+        Raises:
+            DataError: the file is in neither.
+        """
         folders = [self.data_root, *([self.card.path.parent] if self.card.path else [])]
         for folder in folders:
-            if (folder / name).is_file():
-                return [folder / name]
+            if (folder / self._file_name).is_file():
+                return folder
         also = f" (also looked for in {folders[1]})" if len(folders) > 1 else ""
-        raise missing(self.data_root / name, HOLDS + also, self.card.data)
+        raise missing(self.data_root / self._file_name, HOLDS + also, self.card.data)
 
     def digest(self) -> str:
         """Return a digest of the file and its images.

@@ -375,6 +375,9 @@ def test_the_file_is_named_by_the_split_or_the_card_and_may_lie_next_to_it(write
         build_task(str(card), tmp_path).fingerprint()
     (card.parent / "pets.jsonl").write_text(json.dumps(ROW))
     assert len(list(build_task(str(card), tmp_path).samples())) == 1
+    # As `rerun` finds it, which has no card's folder.
+    near, named = (build_task(str(card), root) for root in (tmp_path, card.parent))
+    assert near.fingerprint() == named.fingerprint()
     (tmp_path / "val-2.jsonl").write_text(f"{json.dumps(ROW)}\n" * 3)
     settings = ['options.file="{split}-2.jsonl"']
     assert len(list(build_task(str(card), tmp_path, settings).samples())) == 3
