@@ -70,8 +70,8 @@ def yes_no_items(split: Split, images_per_subtask: int, seed: int) -> list[YesNo
     items: list[YesNoItem] = []
     for subtask, make in SUBTASKS.items():
         dice = Dice(seed, "yes_no", subtask, split)
-        wanted = len(items) + images_per_subtask
-        while len(items) < wanted:
+        enough = len(items) + images_per_subtask
+        while len(items) < enough:
             contrast = make(dice)
             if any(split_of(scene.key()) != split for scene in contrast.scenes):
                 continue

@@ -148,11 +148,11 @@ def _rolls(dice: Dice) -> Problem:
 
 
 def _corners(dice: Dice) -> Problem:
-    wanted = dice.pick((0, 3, 4))
-    right = dice.pick([shape for shape, corners in CORNERS.items() if corners == wanted])
-    others = [shape for shape, corners in CORNERS.items() if corners != wanted]
+    corner_count = dice.pick((0, 3, 4))
+    right = dice.pick([shape for shape, corners in CORNERS.items() if corners == corner_count])
+    others = [shape for shape, corners in CORNERS.items() if corners != corner_count]
     choices, answer = _choices(dice, right, others)
-    question = {0: "can roll", 3: "has three corners", 4: "has four corners"}[wanted]
+    question = {0: "can roll", 3: "has three corners", 4: "has four corners"}[corner_count]
     return Problem(
         f"Which shape {question}?",
         choices,

@@ -200,6 +200,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 def _attention_backend(device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which attention trains fastest.
 
-    On a CPU, the fused kernel's backward pass takes thrice as long for rows as short as these.
+    On a CPU, the fused kernel's backward pass takes three times as long for rows as short as these.
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

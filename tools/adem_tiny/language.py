@@ -85,7 +85,7 @@ def new_language_model(recipe: LanguageRecipe, vocabulary: int) -> LlamaForCausa
         # Near 1 / sqrt(width): with the usual 0.02, attention stays flat for hundreds of steps.
         initializer_range=0.06,
     )
-    # Fused attention's backward pass takes thrice as long for rows as short as these.
+    # Fused attention's backward pass takes three times as long for rows as short as these.
     config._attn_implementation = "eager"
     return LlamaForCausalLM(config)
 

@@ -50,6 +50,6 @@ def majority() -> dict[str, float]:
         scores[name] = round(max(map(given.count, given)) / len(given), 4)
     references = {s.id: list(s.reference) for s in build_task("mini_caption", None).samples()}
     every = [caption for captions in references.values() for caption in captions]
-    most = max(every, key=every.count)
-    cider, _ = Cider().compute_score(references, {name: [most] for name in references})
+    commonest = max(every, key=every.count)
+    cider, _ = Cider().compute_score(references, {name: [commonest] for name in references})
     return scores | {"CIDEr": round(float(cider), 4)}

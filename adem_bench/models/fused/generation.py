@@ -58,13 +58,13 @@ def generate(
     active = torch.arange(len(rows), device=device)
     running = torch.ones_like(active, dtype=torch.bool)
     limits = [max_new_tokens if row.max_new_tokens is None else row.max_new_tokens for row in rows]
-    most = torch.tensor(limits, device=device)
+    row_limits = torch.tensor(limits, device=device)
     for produced in range(1, max_new_tokens + 1):
         tokens = logits.argmax(dim=-1)
         running = running & (tokens != eos_id)
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
-        running = running & (most[active] > produced)
+        running = running & (row_limits[active] > produced)
         if produced == max_new_tokens or not running.any() or cache is None:
             break
         if int(running.sum()) <= WORTH_LEAVING * len(active):

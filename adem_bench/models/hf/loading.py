@@ -38,7 +38,7 @@ PLAIN = {
     "top_p": None,
     "top_k": None,
 }
-"""Greedy decoding and nothing else: penalties on repetition would count the prompt and its pads."""
+"""Plain greedy decoding: penalties on repetition would count the prompt and its padding."""
 
 
 @dataclass(frozen=True, slots=True)
