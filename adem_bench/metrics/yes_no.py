@@ -20,7 +20,7 @@ YesNo = Literal["yes", "no", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class YesNoAnswer:
     """One answered question."""
 
     id: str
@@ -64,7 +64,7 @@ READERS: Mapping[str, Callable[[str], YesNo]] = {
 }
 
 
-def pope_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
+def pope_metrics(answers: Sequence[YesNoAnswer]) -> tuple[Metric, ...]:
     """Return F1, accuracy, precision, recall and the share of yes, overall and by category.
 
     A question that stands in several categories counts in each, and as often overall, as
@@ -75,13 +75,13 @@ def pope_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
     return _from(pope_statistics(answers), POPE_DETAILS, _entries(answers))
 
 
-def pope_statistics(answers: Sequence[Answer]) -> Statistics:
+def pope_statistics(answers: Sequence[YesNoAnswer]) -> Statistics:
     """Return what POPE's figures rest on: counts of each category, by image."""
     entries = _entries(answers)
     return _statistics(entries, "images", _pope_counts, _pope_formulas)
 
 
-def hallusion_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
+def hallusion_metrics(answers: Sequence[YesNoAnswer]) -> tuple[Metric, ...]:
     """Return HallusionBench's accuracies of answers, figures and questions, also by group.
 
     A figure is right if all questions on it are, a question if it is on all figures of its set.
@@ -92,16 +92,16 @@ def hallusion_metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
     return _from(hallusion_statistics(answers), HALLUSION_DETAILS, _scopes(answers))
 
 
-def hallusion_statistics(answers: Sequence[Answer]) -> Statistics:
+def hallusion_statistics(answers: Sequence[YesNoAnswer]) -> Statistics:
     """Return what HallusionBench's figures rest on, by set of figures."""
     return _statistics(_scopes(answers), "sets", _hallusion_counts, _hallusion_formulas)
 
 
-Scopes = dict[str, list[Answer]]
+Scopes = dict[str, list[YesNoAnswer]]
 """What a figure is made for (nothing: overall) to its answers."""
 
 
-def _entries(answers: Sequence[Answer]) -> Scopes:
+def _entries(answers: Sequence[YesNoAnswer]) -> Scopes:
     by_category: Scopes = defaultdict(list)
     for answer in answers:
         for group in answer.groups:
@@ -112,14 +112,14 @@ def _entries(answers: Sequence[Answer]) -> Scopes:
     return {"": repeated} | dict(sorted(by_category.items()))
 
 
-def _scopes(answers: Sequence[Answer]) -> Scopes:
+def _scopes(answers: Sequence[YesNoAnswer]) -> Scopes:
     names = sorted({group for answer in answers for group in answer.groups})
     return {"": list(answers)} | {
         name: [answer for answer in answers if name in answer.groups] for name in names
     }
 
 
-def _pope_counts(answers: Sequence[Answer]) -> list[int]:
+def _pope_counts(answers: Sequence[YesNoAnswer]) -> list[int]:
     said = [answer.prediction == "yes" for answer in answers]
     true = [answer.gold == "yes" for answer in answers]
     return [
@@ -155,7 +155,7 @@ def _or_zero(part: Any, whole: Any) -> Any:
     return np.nan_to_num(ratio(part, whole))
 
 
-def _hallusion_counts(answers: Sequence[Answer]) -> list[int]:
+def _hallusion_counts(answers: Sequence[YesNoAnswer]) -> list[int]:
     counts = [sum(answer.is_right for answer in answers), len(answers)]
     for place in (4, 5):
         right: dict[tuple[str, ...], bool] = {}
@@ -166,7 +166,7 @@ def _hallusion_counts(answers: Sequence[Answer]) -> list[int]:
     return counts
 
 
-def hallusion_key(answer: Answer, place: int) -> tuple[str, ...]:
+def hallusion_key(answer: YesNoAnswer, place: int) -> tuple[str, ...]:
     """Return subcategory, set and one more number of an answer's index."""
     parts = answer.id.split("_")
     l2 = next((group for group in answer.groups if group.startswith("l2-category/")), "")
@@ -183,7 +183,7 @@ def _hallusion_formulas(start: int) -> dict[str, Formula]:
 def _statistics(
     scopes: Scopes,
     noun: str,
-    counts: Callable[[Sequence[Answer]], list[int]],
+    counts: Callable[[Sequence[YesNoAnswer]], list[int]],
     formulas: Callable[[int], dict[str, Formula]],
 ) -> Statistics:
     """Count each scope's answers unit by unit, scopes side by side."""
@@ -196,7 +196,7 @@ def _statistics(
     named: dict[str, Formula] = {}
     for number, (scope, answers) in enumerate(scopes.items()):
         start = number * width
-        by_unit: dict[str, list[Answer]] = defaultdict(list)
+        by_unit: dict[str, list[YesNoAnswer]] = defaultdict(list)
         for answer in answers:
             by_unit[answer.unit].append(answer)
         for unit, members in by_unit.items():

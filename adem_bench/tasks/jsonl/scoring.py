@@ -32,8 +32,8 @@ from adem_bench.metrics.vqa import processed
 from adem_bench.metrics.yes_no import (
     POPE_DETAILS,
     READERS,
-    Answer,
     YesNo,
+    YesNoAnswer,
     pope_metrics,
     pope_statistics,
     read_word,
@@ -342,9 +342,9 @@ class YesOrNo(Scoring):
         return [str(sample.reference)]
 
 
-def _answers(records: Sequence[Record]) -> list[Answer]:
+def _answers(records: Sequence[Record]) -> list[YesNoAnswer]:
     return [
-        Answer(
+        YesNoAnswer(
             id=record.sample_id,
             unit=record.cluster or record.sample_id,
             prediction=cast(YesNo, record.prediction),

@@ -14,8 +14,8 @@ from adem_bench.metrics.yes_no import (
     HALLUSION_DETAILS,
     POPE_DETAILS,
     READERS,
-    Answer,
     YesNo,
+    YesNoAnswer,
     hallusion_metrics,
     hallusion_statistics,
     pope_metrics,
@@ -218,9 +218,11 @@ def _gold(record: Record) -> Literal["yes", "no"]:
     return "yes" if str(record.reference).lower() == "yes" else "no"
 
 
-def _answers(records: Sequence[Record]) -> list[Answer]:
+def _answers(records: Sequence[Record]) -> list[YesNoAnswer]:
     return [
-        Answer(r.sample_id, r.cluster or r.sample_id, cast(YesNo, r.prediction), _gold(r), r.groups)
+        YesNoAnswer(
+            r.sample_id, r.cluster or r.sample_id, cast(YesNo, r.prediction), _gold(r), r.groups
+        )
         for r in records
     ]
 

@@ -20,8 +20,8 @@ from adem_bench.metrics.yes_no import (
     CATEGORY,
     POPE_DETAILS,
     READERS,
-    Answer,
     YesNo,
+    YesNoAnswer,
     pope_metrics,
     pope_statistics,
     read_word,
@@ -141,9 +141,9 @@ class PopeVsr(QuestionTask):
         return most_probable(row, SUITE_FIELDS[layout], list(WORDS[layout]))
 
 
-def _answers(records: Sequence[Record]) -> list[Answer]:
+def _answers(records: Sequence[Record]) -> list[YesNoAnswer]:
     return [
-        Answer(
+        YesNoAnswer(
             id=record.sample_id,
             unit=record.cluster or "",
             prediction=cast(YesNo, record.prediction),
