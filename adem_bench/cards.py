@@ -21,8 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.errors import CardError, nearest_hint
-from adem_bench.plugin_folders import included_folders
-from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS
+from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, included_folders
 from adem_bench.schemas import (
     DEFAULT_METHOD,
     Card,

@@ -17,9 +17,8 @@ import adem_bench.cards as cards_module
 from adem_bench.cards import find_card, list_cards, load_task_card
 from adem_bench.cli import main
 from adem_bench.errors import CardError
-from adem_bench.plugin_folders import VARIABLE
 from adem_bench.records import Record
-from adem_bench.registry import METRICS, MODEL_KINDS
+from adem_bench.registry import INCLUDE_VARIABLE, METRICS, MODEL_KINDS
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.benchmark import added_metrics
 
@@ -35,7 +34,7 @@ def include(monkeypatch):
     """Includes folders for the rest of the test."""
 
     def name(*folders):
-        monkeypatch.setenv(VARIABLE, os.pathsep.join(map(str, folders)))
+        monkeypatch.setenv(INCLUDE_VARIABLE, os.pathsep.join(map(str, folders)))
 
     return name
 
@@ -98,7 +97,7 @@ def test_a_module_of_an_included_folder_adds_a_metric(folder, include):
 def test_a_folder_counts_only_while_it_is_included(folder, include, monkeypatch):
     include(folder("mine", {"shout.py": SHOUT}))
     assert "shouted" in METRICS.table()
-    monkeypatch.delenv(VARIABLE)
+    monkeypatch.delenv(INCLUDE_VARIABLE)
     assert "shouted" not in METRICS.table()
     with pytest.raises(CardError, match="unknown metric 'shouted'"):
         METRICS.load("shouted")
@@ -226,13 +225,13 @@ def test_a_folder_that_is_not_there_is_named(include, tmp_path):
     ("before", "after"), [(["tasks"], []), (["tasks", "list"], []), ([], ["tasks"])]
 )
 def test_include_may_stand_anywhere(folder, capsys, monkeypatch, before, after):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(INCLUDE_VARIABLE, raising=False)
     place = folder("mine", {"own.yaml": CARD})
     with pytest.raises(SystemExit) as stop:
         main([*before, "--include", str(place), *after])
     assert not stop.value.code
     assert "own" in capsys.readouterr().out.split()
-    assert VARIABLE not in os.environ
+    assert INCLUDE_VARIABLE not in os.environ
 
 
 def test_an_include_that_is_no_folder_is_a_mistake_of_the_call(capsys, tmp_path):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from adem_bench.errors import nearest_hint, printable
-from adem_bench.plugin_folders import VARIABLE
+from adem_bench.registry import INCLUDE_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,23 +56,23 @@ class _Include(click.Option):
             expose_value=False,
             callback=_include,
             help="Folder whose cards are known and whose Python modules are run; repeatable "
-            f"[default: ${VARIABLE}].",
+            f"[default: ${INCLUDE_VARIABLE}].",
         )
 
 
 def _include(context: click.Context, parameter: click.Parameter, folders: tuple[str, ...]) -> None:
-    before = os.environ.get(VARIABLE)
+    before = os.environ.get(INCLUDE_VARIABLE)
     if folders:
         named = [*folders, *([before] if before else [])]
-        os.environ[VARIABLE] = os.pathsep.join(named)
+        os.environ[INCLUDE_VARIABLE] = os.pathsep.join(named)
         context.call_on_close(lambda: _restore(before))
 
 
 def _restore(before: str | None) -> None:
     if before is None:
-        os.environ.pop(VARIABLE, None)
+        os.environ.pop(INCLUDE_VARIABLE, None)
     else:
-        os.environ[VARIABLE] = before
+        os.environ[INCLUDE_VARIABLE] = before
 
 
 def data_root_option(command: F) -> F:
