@@ -25,7 +25,7 @@ from adem_bench.records import Json, Record, Result
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
-UNSAFE = str.maketrans({character: "_" for character in '/\\:*?"<>| '})
+UNSAFE = str.maketrans(dict.fromkeys('/\\:*?"<>| ', "_"))
 
 
 def run_place(model: str, identity: Mapping[str, Json]) -> Path:

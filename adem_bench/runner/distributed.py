@@ -43,6 +43,14 @@ class Processes:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
+    def own_device(self, device: str) -> str:
+        """Return `device`, or the GPU of this process for `auto` where several share a machine."""
+        import torch
+
+        if device == "auto" and self.world_size > 1 and torch.cuda.is_available():
+            return f"cuda:{self.local_rank % torch.cuda.device_count()}"
+        return device
+
     def new_run(self) -> SharedRun:
         """Return the counter and the barriers of the next run; all processes call it alike."""
         return SharedRun(self.store, self.world_size, f"run{next(self._runs)}")

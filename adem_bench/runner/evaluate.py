@@ -77,7 +77,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
         task.fingerprint()  # reads the annotation files: what is missing shows now
     processes = Processes()
     torch.manual_seed(evaluation.options.seed)
-    device = own_device(evaluation.device, processes)
+    device = processes.own_device(evaluation.device)
     model = build_model(card, ModelOptions(device, evaluation.data_root))
     if matched:
         tasks = _match(model, dict(zip(names, tasks, strict=True)), build)
@@ -147,10 +147,3 @@ def _matched(model: Model, task: Task) -> tuple[list[str], str | None] | None:
     known = {key: value for key, value in tuned.items() if key != "prompt_format"}
     settings = [f"options.{key}={str(value).lower()}" for key, value in known.items()]
     return settings, str(prompt_format) if prompt_format else None
-
-
-def own_device(device: str, processes: Processes) -> str:
-    """Return the GPU of this process where several share a machine."""
-    if device == "auto" and processes.world_size > 1 and torch.cuda.is_available():
-        return f"cuda:{processes.local_rank % torch.cuda.device_count()}"
-    return device

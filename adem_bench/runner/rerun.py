@@ -17,7 +17,7 @@ from adem_bench.results.rerun_diff import Differences, differences
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_run_file
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.evaluate import Progress, evaluate_model, own_device
+from adem_bench.runner.evaluate import Progress, evaluate_model
 from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
@@ -117,7 +117,7 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
         card = card.model_copy(update={"dtype": dtype})
     device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")
     try:
-        model = build_model(card, ModelOptions(own_device(device, processes), job.data_root))
+        model = build_model(card, ModelOptions(processes.own_device(device), job.data_root))
         model.load_adapter_for(task.card.name, task.card.kind)
     except CheckpointError as error:
         if path is not None:

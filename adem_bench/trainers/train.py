@@ -22,7 +22,7 @@ from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.evaluate import evaluate_model, own_device
+from adem_bench.runner.evaluate import evaluate_model
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
@@ -136,7 +136,7 @@ def train(job: TrainingJob, callback: Callback | None = None) -> TrainingOutcome
     check_loggers(job.loggers)
     tasks = _tasks(job, recipe)
     processes = Processes()
-    device = pick_device(own_device(job.device, processes))
+    device = pick_device(processes.own_device(job.device))
     group = ProcessGroup(processes, device)
     try:
         outlined = outline(job, recipe, processes, device)
