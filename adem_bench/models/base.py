@@ -66,7 +66,11 @@ class Model(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that change with the weights or their settings."""
+        """Return 16 hexadecimal digits that change with the weights or their settings.
+
+        Runs are found again by them: what a later version adds enters only where it is off its
+        default (`digests.py`).
+        """
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - may be nothing
         """Switch to the weights that the card names for a task (by its name, then its kind).

@@ -196,7 +196,7 @@ class ServedModel(Model):
         return self._settings.cost(prompt_tokens, answer_tokens)
 
     def fingerprint(self) -> str:
-        """Return a digest of server, model and what is sent; the the weights cannot be read."""
+        """Return a digest of server, model and what is sent; the weights cannot be read."""
         settings = self._settings
         seen = {
             "model": self._server.model,

@@ -81,6 +81,12 @@ def test_the_fingerprint_is_of_what_is_asked_and_not_of_how_patiently(served):
         assert served(other).fingerprint() != model.fingerprint()
 
 
+def test_runs_of_a_server_are_found_again_by_later_versions(served):
+    """A setting that is new must leave fingerprints alone while it is at its default."""
+    model = served(url="http://localhost:8000/v1")
+    assert model.fingerprint() == "1bb4940ecc0247a7"
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
