@@ -125,7 +125,7 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     remarks += _left_out(runs, len(shared))
     remarks += _undefined(runs, statistics, names)
     if headline != wanted:
-        remarks.append(f"{wanted} cannot be compared by sample; {headline} stands in its place")
+        remarks.append(f"{wanted} cannot be compared by sample; {headline} is compared instead")
     return Comparison(headline, len(shared), statistics[0].noun, pairs, tuple(remarks))
 
 

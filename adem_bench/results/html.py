@@ -29,7 +29,7 @@ def page_pieces(
         template: A file of `templates/`.
         script: A JavaScript file of `templates/`; none by default.
         style: A further style sheet of `templates/`, after `page.css`; none by default.
-        images: Whether the page shows images that stand in it as data.
+        images: Whether the page shows images that are in it as data.
         values: What the template shows. Texts are escaped, and their control characters shown.
     """
     sheet = _file("page.css") + (_file(style) if style else "")

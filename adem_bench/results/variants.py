@@ -55,7 +55,7 @@ class Variant:
 def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     """Return the variants among runs; of several runs of one thing only the best stays.
 
-    That is the newest of the whole runs, or the newest if none is whole.
+    That is the newest of the complete runs, or the newest if none is complete.
     """
     groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Group] = {}
     known = set(list_cards("models"))

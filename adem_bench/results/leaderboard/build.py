@@ -1,7 +1,8 @@
 """The leaderboard: one row per model, one group of columns per task.
 
-Whole figures go before those of subsets and of runs with failed samples, whatever their value, so
-that luck on 100 questions never leads the table; a rank is for whole figures only.
+Figures of complete runs go before those of subsets and of runs with failed samples, whatever their
+value, so that luck on 100 questions never leads the table; only figures of complete runs have a
+rank.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Arrange runs, and published figures if any are given, in rank order.
 
-    Of several runs of the same weights with the same options, the newest whole one is shown,
-    or the newest if none is whole. Rows are ranked by one column; what has no whole figure there
+    Of several runs of the same weights with the same options, the newest complete one is shown,
+    or the newest if none is complete. Rows are ranked by one column; what has no whole figure there
     follows without a rank, in the order of the other columns.
 
     Args:

@@ -54,7 +54,7 @@ class TaskPart:
     anchor: str
     members: list[Member]
     compared: list[Member]
-    """Those that `comparison` is of: whole runs, or all if there are fewer than two."""
+    """Those that `comparison` is of: complete runs, or all if there are fewer than two."""
     samples: SampleTable
     plots: list[Plot]
     comparison: Comparison | None
@@ -128,13 +128,15 @@ def _part(
 
 
 def _comparable(members: list[Member], notes: list[str]) -> list[Member]:
-    """Return the whole runs if there are two: a subset would shrink every comparison to itself."""
-    whole = [member for member in members if member.run.result.complete]
-    if len(whole) < 2 or len(whole) == len(members):
+    """Return the complete runs if there are two: a subset would shrink every comparison."""
+    complete = [member for member in members if member.run.result.complete]
+    if len(complete) < 2 or len(complete) == len(members):
         return members
-    rest = ", ".join(m.letter for m in members if m not in whole)
-    notes.append(f"Not compared, because they are not whole: {rest} (`adem-bench compare` does).")
-    return whole
+    rest = ", ".join(m.letter for m in members if m not in complete)
+    notes.append(
+        f"Not compared, because they are not complete: {rest} (`adem-bench compare` does)."
+    )
+    return complete
 
 
 def _own_statistics(run: OpenedRun) -> Statistics | None:

@@ -1,6 +1,6 @@
 """The samples of runs of one task as compressed JSON that the page's script unpacks.
 
-Rows are made and compressed one by one: the page of 100,000 samples never stands in memory.
+Rows are made and compressed one by one: the page of 100,000 samples is never in memory at once.
 """
 
 from __future__ import annotations

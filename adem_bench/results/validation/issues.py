@@ -16,7 +16,7 @@ class Issue:
 
     file: Path
     line: int | None
-    """From 1; None if the finding is about the whole file."""
+    """From 1; None if the issue is about the whole file."""
     text: str
     """What is wrong and what was expected; may hold hostile text of the file."""
 

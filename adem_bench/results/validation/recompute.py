@@ -61,7 +61,7 @@ def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, issues: Issue
             # The note names the tokenizer or what is missing, on this machine or on the run's.
             reason = wanted.note or found.note
             issues.unchecked.append(f"metric {name}: computed by other means here ({reason})")
-    elif found.interval:  # runs of before there were intervals have none
+    elif found.interval:  # runs older than intervals have none
         _check_interval(found, wanted, same_numpy, issues)
 
 

@@ -45,7 +45,7 @@ class RecordLine(_Closed):
 
 
 class MetricEntry(_Closed):
-    """One of `metrics` in metrics.json; runs of before there were intervals have none."""
+    """One of `metrics` in metrics.json; runs older than intervals have none."""
 
     name: str
     value: FiniteFloat | None
@@ -80,7 +80,7 @@ class ModelPart(_Open):
     fingerprint: str
     card: dict[str, Any]
     card_digest: str
-    # Manifests of before call it `tuned_on`.
+    # Older manifests call it `tuned_on`.
     training_prompts: dict[str, Any] = Field(
         validation_alias=AliasChoices("training_prompts", "tuned_on")
     )
@@ -154,7 +154,7 @@ class HardwarePart(_Open):
 
 
 class ManifestFile(_Open):
-    """manifest.json; runs of before there were digests of files have none."""
+    """manifest.json; runs older than digests of files have none."""
 
     schema_number: int = Field(alias="schema")
     adem_bench_version: str
@@ -176,7 +176,7 @@ def problems(model: type[BaseModel], value: Any) -> Iterator[str]:
 
     Args:
         model: A class of this module.
-        value: What a file or a line holds; its texts stand in the answers as they are.
+        value: What a file or a line holds; its texts are in the answers as they are.
     """
     number = value.get("schema", SCHEMA) if isinstance(value, dict) else SCHEMA
     if type(number) is int and number != SCHEMA:

@@ -87,7 +87,7 @@ def test_a_subset_does_not_shrink_the_comparison(tmp_path):
     (part,) = report_parts(open_runs([tmp_path])[0])
     assert part.comparison.samples == 300
     assert [member.letter for member in part.compared] == ["A", "B"]
-    assert part.notes[0].startswith("Not compared, because they are not whole: C")
+    assert part.notes[0].startswith("Not compared, because they are not complete: C")
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):

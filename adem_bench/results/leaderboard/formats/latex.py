@@ -27,7 +27,7 @@ NOT_IN_EVERY_FONT = "ÐðÞþ"
 
 
 def leaderboard_latex(board: Leaderboard, intervals: bool) -> str:
-    """Return a table environment; intervals stand below their figures, in small print."""
+    """Return a table environment; intervals are below their figures, in small print."""
     groups = visible(board)
     figures = "r" * sum(_width(group) for group in groups)
     lines = [
