@@ -153,7 +153,7 @@ def test_what_an_epoch_does_not_come_to_and_cannot_read_is_told(
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (0, "interrupted before training began: the same command starts again"),
+        (0, "interrupted before training began: the same command starts it"),
         (1, "interrupted before the first checkpoint: the same command starts from step 0"),
         (2, "interrupted: the same command continues after step 1"),
     ],
