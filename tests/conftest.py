@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # How long an example takes says more of the machine than of the code.
-settings.register_profile("no deadline", deadline=None)
+# A busy machine is slow to draw, too.
+settings.register_profile(
+    "no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("no deadline")
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
