@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from support.processes import Done, Python
 
 
 @pytest.fixture(scope="session")
@@ -23,23 +23,21 @@ def environment(mini_cache: Path) -> dict[str, str]:
 
 @pytest.fixture
 def command(parity_card: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """Makes a command line that runs the tiny model on mini MME below `tmp_path`."""
+    """Makes what follows `python` to run the tiny model on mini MME below `tmp_path`."""
 
     def make(*more: object, results: str = "results", tasks: str = "mini_mme") -> list[str]:
         fixed = ["run", "--model", parity_card, "--tasks", tasks, "--results", tmp_path / results]
-        return [sys.executable, "-m", "adem_bench", *map(str, [*fixed, *more])]
+        return ["-m", "adem_bench", *map(str, [*fixed, *more])]
 
     return make
 
 
 @pytest.fixture
-def finish(environment: dict[str, str]) -> Callable[[list[str]], subprocess.CompletedProcess[str]]:
-    """Runs a command to its end."""
+def finish(environment: dict[str, str], tmp_path: Path) -> Callable[[list[str]], Done]:
+    """Runs a command to its end in a process of its own."""
 
-    def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            arguments, env=environment, capture_output=True, text=True, timeout=240
-        )
+    def run(arguments: list[str]) -> Done:
+        return Python(arguments, tmp_path / "finished", environment).wait()
 
     return run
 

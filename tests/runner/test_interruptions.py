@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support.processes import DEADLINE_S, Python, several
 from support.run_files import read_manifest, read_records
 
 LIMIT = 60
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def wait_for_lines(results: Path, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_lines(results: Path, count: int, ended: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         files = list(results.rglob("samples*.jsonl"))
         if sum(file.read_bytes().count(b"\n") for file in files) >= count:
             return
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert not ended(), "the run ended before it could be killed"
         time.sleep(0.005)
     pytest.fail("no records appeared")
 
 
+@pytest.fixture
+def alone(command, finish, tmp_path):
+    """Answers all samples in one undisturbed process: its records."""
+
+    def records():
+        done = finish(command("--limit", LIMIT, results="alone"))
+        assert done.returncode == 0, done.stderr
+        return read_records(tmp_path / "alone")
+
+    return records
+
+
 def test_a_killed_run_continues_and_ends_as_an_undisturbed_one(
-    command, environment, finish, tmp_path
+    command, environment, finish, alone, tmp_path
 ):
     once = command("--limit", LIMIT, "--batch-size", 1, results="killed")
     for kill_after in (1, 15, 40):
-        with subprocess.Popen(once, env=environment, stdout=subprocess.DEVNULL) as process:
-            wait_for_lines(tmp_path / "killed", kill_after, process)
-            process.send_signal(signal.SIGKILL)
+        process = Python(once, tmp_path / "killed", environment)
+        wait_for_lines(tmp_path / "killed", kill_after, lambda p=process: p.poll() is not None)
+        process.kill()
     (samples,) = (tmp_path / "killed").rglob("samples.jsonl")
     kept = samples.read_bytes()
     samples.write_bytes(kept[:-7])  # as if the last write had been cut in half
@@ -42,52 +58,86 @@ def test_a_killed_run_continues_and_ends_as_an_undisturbed_one(
     assert done.returncode == 0, done.stderr
     assert f"{before} records were already there" in done.stdout
     assert read_manifest(tmp_path / "killed")["timing"]["answered"] == LIMIT - before
-    undisturbed = finish(command("--limit", LIMIT, results="whole"))
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    killed, whole = read_records(tmp_path / "killed"), read_records(tmp_path / "whole")
+    killed = read_records(tmp_path / "killed")
     assert len({line["sample_id"] for line in killed}) == len(killed) == LIMIT
-    assert killed == whole
+    assert killed == alone()
 
 
-def test_two_processes_share_the_work_and_write_what_one_writes(command, finish, tmp_path):
+def check_shared(results: Path, records: list, stdout: str) -> None:
+    assert read_records(results) == records
+    assert read_manifest(results)["run"]["processes"] == 2
+    assert stdout.count("mini_mme, split test") == 1
+    assert not list(results.rglob("samples.rank*"))
+
+
+def test_two_processes_share_the_work_and_write_what_one_writes(
+    command, environment, alone, tmp_path
+):
     arguments = command("--limit", LIMIT, "--batch-size", 2, results="two")
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    shared = finish([sys.executable, *torchrun, *arguments[1:]])
+    shared = [process.wait() for process in several(2, arguments, tmp_path / "of", environment)]
+    assert [done.returncode for done in shared] == [0, 0], shared[0].stderr
+    check_shared(tmp_path / "two", alone(), "".join(done.stdout for done in shared))
+
+
+def test_torchrun_starts_processes_that_share_the_work(command, environment, alone, tmp_path):
+    arguments = command("--limit", LIMIT, "--batch-size", 2, results="two")
+    shared = subprocess.run(
+        [sys.executable, *TORCHRUN, *arguments],
+        env=environment, capture_output=True, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
     assert shared.returncode == 0, shared.stderr
-    alone = finish(command("--limit", LIMIT, results="one"))
-    assert alone.returncode == 0, alone.stderr
-    assert read_records(tmp_path / "two") == read_records(tmp_path / "one")
-    assert read_manifest(tmp_path / "two")["run"]["processes"] == 2
-    assert shared.stdout.count("mini_mme, split test") == 1
-    assert not list((tmp_path / "two").rglob("samples.rank*"))
+    check_shared(tmp_path / "two", alone(), shared.stdout)
 
 
-def test_records_of_killed_processes_are_taken_up_by_one(command, environment, finish, tmp_path):
-    arguments = command("--limit", LIMIT, "--batch-size", 1, results="two")
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--standalone",
-    ]
-    with subprocess.Popen(
-        [*torchrun, *arguments[1:]],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        wait_for_lines(tmp_path / "two", 20, process)
-        process.send_signal(signal.SIGKILL)
-        # torchrun's children outlive it, and must be gone before another run may write.
-        subprocess.run(["pkill", "-KILL", "-f", str(tmp_path / "two")], check=True)
+def check_taken_up(command, finish, records: list, tmp_path: Path) -> None:
     done = finish(command("--limit", LIMIT, results="two"))
     assert done.returncode == 0, done.stderr
-    alone = finish(command("--limit", LIMIT, results="one"))
-    assert read_records(tmp_path / "two") == read_records(tmp_path / "one")
+    assert read_records(tmp_path / "two") == records
     assert read_manifest(tmp_path / "two")["timing"]["answered"] <= LIMIT - 19
-    assert alone.returncode == 0
+
+
+def test_records_of_killed_processes_are_taken_up_by_one(
+    command, environment, finish, alone, tmp_path
+):
+    arguments = command("--limit", LIMIT, "--batch-size", 1, results="two")
+    started = several(2, arguments, tmp_path / "of", environment)
+    wait_for_lines(
+        tmp_path / "two", 20, lambda: any(process.poll() is not None for process in started)
+    )
+    for process in started:
+        process.kill()
+    check_taken_up(command, finish, alone(), tmp_path)
+
+
+@pytest.mark.slow
+def test_records_of_a_killed_torchrun_are_taken_up_by_one(
+    command, environment, finish, alone, tmp_path
+):
+    arguments = command("--limit", LIMIT, "--batch-size", 1, results="two")
+    with subprocess.Popen(
+        [sys.executable, *TORCHRUN, *arguments],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        wait_for_lines(tmp_path / "two", 20, lambda: process.poll() is not None)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        # They outlive it, and must be gone before another run may write.
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+    assert len(children) >= 2
+    check_taken_up(command, finish, alone(), tmp_path)
+
+
+def children_of(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
 
 
 TWICE = """
@@ -99,11 +149,11 @@ for limit in (6, 4):
 """
 
 
-def test_two_calls_in_one_program_share_no_counter(parity_card, finish, tmp_path):
+def test_two_calls_in_one_program_share_no_counter(parity_card, environment, tmp_path):
     program = tmp_path / "twice.py"
     program.write_text(TWICE.format(card=str(parity_card), results=str(tmp_path / "results")))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = finish([sys.executable, *launcher, str(program)])
-    assert done.returncode == 0, done.stderr
+    for process in several(2, [program], tmp_path / "of", environment):
+        done = process.wait()
+        assert done.returncode == 0, done.stderr
     files = (tmp_path / "results").rglob("samples.jsonl")
     assert sorted(len(file.read_text().splitlines()) for file in files) == [4, 6]

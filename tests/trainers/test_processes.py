@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,32 +13,37 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.processes import DEADLINE_S, Python, several
+
 LOSSES = 1e-5
 """Sums in another order round otherwise; the drop rule's near-ties stay clear of this data."""
 
 
 @pytest.fixture
 def command(recipe_file, parity_card, mini_train, tmp_path):
-    """Makes a training command line; `processes` puts torchrun before it."""
+    """Makes what follows `python` to train the tiny model into a folder below `tmp_path`."""
 
-    def make(output: str, *settings: str, processes: int = 1) -> list[str]:
-        launcher = [sys.executable]
-        if processes > 1:
-            launcher += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-            launcher += ["--master-port", "0", "--standalone"]
+    def make(output: str, *settings: str) -> list[str]:
         options = {"--recipe": recipe_file, "--model": parity_card, "--data-root": mini_train}
         options |= {"--output": tmp_path / output}
         given = [str(part) for pair in options.items() for part in pair]
         given += [part for setting in settings for part in ("--set", setting)]
-        return [*launcher, "-m", "adem_bench", "train", *given]
+        return ["-m", "adem_bench", "train", *given]
 
     return make
 
 
-def finish(arguments: list[str]) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+@pytest.fixture
+def finish(command, tmp_path):
+    """Trains to the end in one process or several."""
+
+    def run(output: str, *settings: str, processes: int = 1) -> None:
+        place = tmp_path / f"of-{output}"
+        for process in several(processes, command(output, *settings), place):
+            done = process.wait()
+            assert done.returncode == 0, done.stderr[-2000:]
+
+    return run
 
 
 def losses(folder: Path) -> list[float]:
@@ -51,40 +55,57 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter" / "adapter.safetensors")
 
 
-def test_two_processes_are_one_with_twice_the_accumulation_sharded_or_not(command, tmp_path):
+def check_alike(single: Path, several: Path) -> None:
+    assert losses(several) == pytest.approx(losses(single), abs=LOSSES)
+    alone, together = adapter(single), adapter(several)
+    assert alone.keys() == together.keys()
+    for key, tensor in alone.items():
+        torch.testing.assert_close(together[key], tensor, atol=1e-4, rtol=0)
+
+
+def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path):
     # The same effective batch: one process accumulates four micro-batches, two do two each.
-    finish(command("one"))
-    finish(command("two", processes=2))
-    # Sharded models take micro-batches whole, which dropout can tell from parts.
-    finish(command("whole", "tokens_at_once=0"))
-    finish(command("sharded", "shard_frozen_weights=true", processes=2))
-    for single, several in (("one", "two"), ("whole", "sharded")):
-        expected = losses(tmp_path / single)
-        assert losses(tmp_path / several) == pytest.approx(expected, abs=LOSSES)
-        alone, together = adapter(tmp_path / single), adapter(tmp_path / several)
-        for key, tensor in alone.items():
-            torch.testing.assert_close(together[key], tensor, atol=1e-4, rtol=0)
+    finish("one")
+    finish("two", processes=2)
+    check_alike(tmp_path / "one", tmp_path / "two")
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
     assert (manifest["steps"]["processes"], manifest["steps"]["accumulation"]) == (2, 2)
 
 
-def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, tmp_path):
-    finish(command("whole", "checkpoint_steps=2"))
-    killed = command("killed", "checkpoint_steps=2")
+def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
+    # Sharded models take micro-batches whole, which dropout can tell from parts.
+    finish("whole", "tokens_at_once=0")
+    finish("sharded", "shard_frozen_weights=true", processes=2)
+    check_alike(tmp_path / "whole", tmp_path / "sharded")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, *command("two")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    finish("one")
+    check_alike(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish, tmp_path):
+    finish("whole", "checkpoint_steps=2")
     for lines in (1, 5):
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        running = subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL)
+        running = Python(command("killed", "checkpoint_steps=2"), tmp_path / "of-killed")
         log = tmp_path / "killed" / "log.jsonl"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + DEADLINE_S
         while not log.exists() or log.read_text().count("\n") < lines:
             assert running.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        running.kill()
         with log.open("a") as torn:
             torn.write('{"step": 7, "lo')
-    finish(killed)
+    finish("killed", "checkpoint_steps=2")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     weights = "adapter/adapter.safetensors"
     assert (tmp_path / "killed" / weights).read_bytes() == (
