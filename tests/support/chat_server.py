@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+DEADLINE_S = 60
+
 
 def said(text, **more):
     """The body of a good answer."""
@@ -24,8 +26,12 @@ class Step:
     body: object
     status: int = 200
     headers: dict = field(default_factory=dict)
-    seconds: float = 0.0
+    silent: bool = False
+    """Never comes."""
     drip: bool = False
+    """Comes byte by byte and never to its end."""
+    together: int = 1
+    """Is held back until so many requests have been there at once."""
 
 
 class Script:
@@ -38,15 +44,25 @@ class Script:
         self.paths = []
         self.headers = []
         self.at = []
+        self.clock = time.monotonic
         self.flying = self.most_flying = 0
         self.lock = threading.Lock()
+        self.arrival = threading.Condition(self.lock)
+        self.end = threading.Event()
         self.url = ""
 
     def next(self, asked):
         with self.lock:
             self.asked.append(asked)
-            self.at.append(time.monotonic())
+            self.at.append(self.clock())
             return self.steps.pop(0) if self.steps else self.last(asked)
+
+    def hold(self, step):
+        """Wait as the step says; what never comes together is answered in the end all the same."""
+        if step.silent:
+            self.end.wait(DEADLINE_S)
+        with self.arrival:
+            self.arrival.wait_for(lambda: self.most_flying >= step.together, DEADLINE_S)
 
 
 @contextmanager
@@ -57,13 +73,14 @@ def serving():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with script.lock:
+            with script.arrival:
                 script.flying += 1
                 script.most_flying = max(script.most_flying, script.flying)
+                script.arrival.notify_all()
                 script.paths.append(self.path)
                 script.headers.append(dict(self.headers))
             step = script.next(asked)
-            time.sleep(step.seconds)
+            script.hold(step)
             with script.lock:
                 script.flying -= 1
             raw = step.body if isinstance(step.body, bytes) else json.dumps(step.body).encode()
@@ -71,11 +88,11 @@ def serving():
                 self.send_response(step.status)
                 for name, value in step.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(raw)))
+                self.send_header("Content-Length", str(1 << 30 if step.drip else len(raw)))
                 self.end_headers()
-                for part in [bytes([byte]) for byte in raw] if step.drip else [raw]:
-                    self.wfile.write(part)
-                    time.sleep(0.05 if step.drip else 0)
+                self.wfile.write(raw)
+                while step.drip and not script.end.wait(0.05):
+                    self.wfile.write(b" ")
             except OSError:
                 pass  # who asked has gone
 
@@ -88,5 +105,6 @@ def serving():
     thread.start()
     script.url = f"http://127.0.0.1:{listening.server_address[1]}/v1"
     yield script
+    script.end.set()
     listening.shutdown()
     listening.server_close()

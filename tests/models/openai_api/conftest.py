@@ -4,6 +4,7 @@ import pytest
 
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.openai_api import model, retry
 from support.chat_server import serving
 
 
@@ -12,6 +13,31 @@ def server():
     """A server that does what its script says."""
     with serving() as script:
         yield script
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.slept = []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(server, monkeypatch):
+    """The time that the model and the server read."""
+    clock = Clock()
+    for module in (retry, model):
+        monkeypatch.setattr(module, "time", clock)
+    server.clock = clock.monotonic
+    return clock
 
 
 @pytest.fixture(autouse=True)

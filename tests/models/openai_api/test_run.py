@@ -49,7 +49,7 @@ def test_failed_samples_are_recorded_and_asked_again_by_the_next_run(server, ser
 
 
 def test_requests_stay_in_flight_across_batches(server, served, run):
-    server.last = lambda asked: Step(said("Yes"), seconds=0.02)
+    server.last = lambda asked: Step(said("Yes"), together=6)
     run(served("options.concurrency=6"), limit=30)
     assert len(server.asked) == 30
     assert server.most_flying == 6
