@@ -1,14 +1,19 @@
-"""What many tests share: the tiny published model as a card, and a few images."""
+"""What many tests share: the tiny published model as a card, mini data, and a few images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+from adem_bench.data.paths import made_once
+from adem_bench.mini import write_mini
+from adem_bench.mini.source import generated_root
 
 # How long an example takes says more of the machine than of the code.
 # A busy machine is slow to draw, too.
@@ -20,13 +25,45 @@ settings.load_profile("no deadline")
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 
 
+@pytest.fixture(scope="session")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of these tests share, if several run them side by side."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def once(common: Path) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder to be read, the first time that any of those processes asks for it."""
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        return made_once(common / "made" / name, fill)
+
+    return make
+
+
 @pytest.fixture(scope="session", autouse=True)
-def caption_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keeps caption statistics of this session apart from the user's."""
-    folder = tmp_path_factory.mktemp("captions")
+def _cache(common: Path) -> Iterator[None]:
+    """Keeps what the package makes itself apart from the user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adem_bench.tasks.coco_caption.cache.cache_root", lambda: folder)
-        yield folder
+        patch.setenv("ADEM_BENCH_CACHE", str(common / "cache"))
+        # Also where a test has a cache of its own: these take seconds to make.
+        patch.setattr("adem_bench.tasks.coco_caption.cache.cache_root", lambda: common / "captions")
+        yield
+
+
+@pytest.fixture(scope="session")
+def mini(_cache: None) -> Path:
+    """A data root with the mini world's test splits, to be read."""
+    return generated_root("test")
+
+
+@pytest.fixture(scope="session")
+def small_mini(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A data root with those and 16 items of each train split, to be read."""
+    return once(
+        "small-mini", lambda folder: write_mini(folder, splits=("train", "test"), train_size=16)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,7 @@ def test_the_model_fits_in_the_package():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_it_answers_from_the_image(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path / "cache"))
-
+def test_it_answers_from_the_image(tmp_path):
     def accuracy(**more) -> float:
         options = RunOptions(blind=more.pop("blind", False))
         tasks = ("mini_mme",)

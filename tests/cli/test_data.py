@@ -10,7 +10,6 @@ import zipfile
 import pytest
 import yaml
 
-from adem_bench.mini import write_mini
 from support.file_server import serving
 
 
@@ -18,11 +17,9 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    write_mini(root)
-    return root / "scienceqa"
+@pytest.fixture
+def world(mini):
+    return mini / "scienceqa"
 
 
 @pytest.fixture

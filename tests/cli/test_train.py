@@ -18,11 +18,9 @@ PARAMETERS = 2 * 320 * 64 + CLIP_ADAPTERS + PROJECTORS
 """Of the tiny model: E1 and E2, four CLIP adapters, two projectors."""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mini")
-    write_mini(folder, splits=("train", "test"), train_size=16)
-    return folder
+@pytest.fixture
+def data(small_mini):
+    return small_mini
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.mini import write_mini
 from support.answering import finished_run
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_mini(root)
-    return root
+def data(mini) -> Path:
+    return mini
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from adem_bench.cards import load_task_card
 from adem_bench.data.hub.rows import HubPlace, place_of
 from adem_bench.errors import CardError, DataError
-from adem_bench.mini import write_mini
 from adem_bench.records import Record, Response
 from adem_bench.tasks.base import build_task
 
@@ -23,12 +22,10 @@ ANNOTATIONS = {
 }
 
 
-@pytest.fixture(scope="session")
-def official(tmp_path_factory):
+@pytest.fixture
+def official(mini):
     """The mini world in the official layouts."""
-    root = tmp_path_factory.mktemp("official")
-    write_mini(root)
-    return root
+    return mini
 
 
 @pytest.fixture(autouse=True)

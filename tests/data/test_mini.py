@@ -26,11 +26,9 @@ DIGESTS = {
 """sha256 over the sorted names and bytes of the test split's files (MINI_VERSION 1)."""
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mini")
-    write_mini(folder)
-    return folder
+@pytest.fixture
+def root(mini: Path) -> Path:
+    return mini
 
 
 def digest_of(folder: Path) -> str:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from adem_bench.integrations import answering
-from adem_bench.mini.source import generated_root
 from adem_bench.models.base import Budget
 from adem_bench.models.vlmevalkit import process_settings_kept
 from adem_bench.records import Response
@@ -104,18 +103,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """For commands: the contract importable, the mini benchmark made once."""
-    cache = tmp_path_factory.mktemp("cache")
-    return os.environ | {"ADEM_BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="session")
-def mini(environment: dict[str, str]) -> Path:
-    """The data root of the mini benchmark's test splits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ADEM_BENCH_CACHE", environment["ADEM_BENCH_CACHE"])
-        return generated_root("test")
+def environment(mini: Path) -> dict[str, str]:
+    """For commands: tiny models are fastest on one thread."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

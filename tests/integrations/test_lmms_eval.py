@@ -26,8 +26,7 @@ MODULE = "adem_bench.integrations.lmms_eval"
 
 
 @pytest.fixture(autouse=True)
-def _cache(monkeypatch, environment):
-    monkeypatch.setenv("ADEM_BENCH_CACHE", environment["ADEM_BENCH_CACHE"])
+def _nothing_loaded():
     documents.loaded.cache_clear()
 
 

@@ -11,7 +11,6 @@ import yaml
 import adem_bench
 from adem_bench.cli import main
 from adem_bench.loggers.base import LEDGER_NAME
-from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Result
 from adem_bench.results.log_run import log_run
 from adem_bench.trainers.train import NullCallback
@@ -23,11 +22,9 @@ pytestmark = [
 BOTH = ("wandb", "mlflow")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mini")
-    write_mini(folder, splits=("train", "test"), train_size=16)
-    return folder
+@pytest.fixture
+def data(small_mini):
+    return small_mini
 
 
 @pytest.fixture

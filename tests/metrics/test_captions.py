@@ -74,8 +74,13 @@ def test_intervals_are_those_of_scoring_redrawn_captions(monkeypatch):
 
 
 @needs_java
-def test_hostile_captions_break_nothing():
+def test_the_official_tokenizer_gives_a_line_for_every_hostile_caption():
     assert len(official_tokens(HOSTILE)) == len(HOSTILE)
+
+
+@needs_java
+@pytest.mark.slow
+def test_hostile_captions_break_no_metric():
     captions = {str(number): text for number, text in enumerate(HOSTILE)}
     references = {number: ["a red ball", "||| a\nb"] for number in captions}
     found = values(captions, references)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from adem_bench.errors import ResultsError
-from adem_bench.mini import write_mini
 from adem_bench.records import Metric, Record, Result
 from adem_bench.results.validation import safe_json as reading
 from adem_bench.results.validation.issues import MAX_PER_FILE, Issues
@@ -22,10 +21,8 @@ from support.answering import finished_run
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_mini(root)
-    return root
+def data(mini) -> Path:
+    return mini
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,10 @@ import pytest
 from support.processes import Done, Python
 
 
-@pytest.fixture(scope="session")
-def mini_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mini benchmark, made once for all tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def environment(mini_cache: Path) -> dict[str, str]:
+def environment(mini: Path) -> dict[str, str]:
     """An environment for commands: tiny models are fastest on one thread."""
-    return os.environ | {"ADEM_BENCH_CACHE": str(mini_cache), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

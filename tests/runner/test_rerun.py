@@ -12,17 +12,14 @@ import pytest
 from adem_bench.cli import main
 from adem_bench.cli.rerun import _shown
 from adem_bench.errors import CheckpointError, DataError, ResultsError
-from adem_bench.mini import write_mini
 from adem_bench.runner import rerun as rerun_module
 from adem_bench.runner.rerun import Rerun, rerun
 from support.answering import CARD, Answering, by_length, finished_run
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_mini(root)
-    return root
+def data(mini) -> Path:
+    return mini
 
 
 @pytest.fixture
@@ -145,9 +142,8 @@ def test_missing_data_and_missing_weights_are_refused(run, data, again, tmp_path
 
 
 @pytest.fixture
-def adem_bench(mini_cache, tmp_path, monkeypatch, capsys):
+def adem_bench(tmp_path, monkeypatch, capsys):
     """Runs a command line in an empty folder."""
-    monkeypatch.setenv("ADEM_BENCH_CACHE", str(mini_cache))
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str]:

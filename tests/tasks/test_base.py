@@ -12,7 +12,7 @@ MINI = (("mini_sqa", "train"), ("mini_caption", "train"), ("mini_instruction", N
 
 
 @pytest.fixture(scope="module")
-def small_mini(tmp_path_factory):
+def made_small(tmp_path_factory):
     """Lets the package make train splits of SIZE items."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADEM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -83,7 +83,7 @@ def test_overrides_split_and_format_reach_the_data(root, science):
     ],
 )
 def test_the_mini_worlds_train_splits_are_made_when_asked_for(
-    small_mini, name, split, count, with_image
+    made_small, name, split, count, with_image
 ):
     data = build_training_data(name, None, split=split)
     pairs = list(data.training_pairs())
@@ -94,7 +94,7 @@ def test_the_mini_worlds_train_splits_are_made_when_asked_for(
     assert all(image.is_file() for image in images)
 
 
-def test_a_pair_of_each_mini_task_in_full(small_mini):
+def test_a_pair_of_each_mini_task_in_full(made_small):
     science, caption, instruction = (
         next(build_training_data(name, None, split=split).training_pairs()) for name, split in MINI
     )
@@ -110,7 +110,7 @@ def test_a_pair_of_each_mini_task_in_full(small_mini):
 
 @pytest.mark.parametrize(("name", "split"), MINI)
 def test_fingerprints_tell_one_size_of_training_data_from_another(
-    small_mini, monkeypatch, name, split
+    made_small, monkeypatch, name, split
 ):
     first = build_training_data(name, None, split=split).fingerprint()
     assert build_training_data(name, None, split=split).fingerprint() == first

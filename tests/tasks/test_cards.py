@@ -8,13 +8,6 @@ from adem_bench.tasks.base import build_task, build_training_data
 TASKS = ("sqa", "coco_caption", "mme", "mini_sqa", "mini_mme", "mini_caption")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ADEM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def test_the_cards_and_groups_are_there():
     assert set(TASKS) <= set(list_cards("tasks"))
     assert expand_tasks(["mini"]) == ["mini_sqa", "mini_mme", "mini_caption"]
@@ -39,7 +32,7 @@ def test_every_card_builds_and_knows_its_size(name, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "size"), [("mini_sqa", 300), ("mini_mme", 320)])
-def test_the_embedded_tasks_make_their_data(cache, answered, name, size):
+def test_the_embedded_tasks_make_their_data(answered, name, size):
     task = build_task(name, None)
     records = answered(task, "A no")
     assert len(records) == size
@@ -49,12 +42,12 @@ def test_the_embedded_tasks_make_their_data(cache, answered, name, size):
     assert 0.2 < result.metric(result.headline).value < 0.6
 
 
-def test_embedded_captions_have_five_references(cache):
+def test_embedded_captions_have_five_references():
     samples = list(build_task("mini_caption", None).samples())
     assert len(samples) == 150
     assert all(len(sample.reference) == 5 for sample in samples)
 
 
-def test_other_splits_of_the_embedded_data_are_made_too(cache):
+def test_other_splits_of_the_embedded_data_are_made_too():
     task = build_task("mini_sqa", None, split="minival")
     assert len(list(task.samples())) == task.num_expected == 30

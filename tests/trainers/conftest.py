@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from adem_bench.mini import write_mini
 from adem_bench.models.fused.card import FusionSettings, VisionSource
 from adem_bench.models.fused.methods.adem import LAYOUT
 from adem_bench.models.fused.model import network_with
@@ -132,30 +131,6 @@ def make_training(image_tokens_at: int) -> Callable[..., Training]:
         return Training(network, image_tokens_at, recipe, sampler, group)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def mini_train(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with 16 items of each of the mini world's train splits."""
-    folder = tmp_path_factory.mktemp("mini-train")
-    write_mini(folder, splits=("train",), train_size=16)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def mini_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the mini world's test splits."""
-    folder = tmp_path_factory.mktemp("mini-test")
-    write_mini(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def both_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with both, few of each."""
-    folder = tmp_path_factory.mktemp("mini-both")
-    write_mini(folder, splits=("train", "test"), train_size=16)
-    return folder
 
 
 @pytest.fixture(scope="session")

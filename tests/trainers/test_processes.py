@@ -20,11 +20,11 @@ LOSSES = 1e-5
 
 
 @pytest.fixture
-def command(recipe_file, parity_card, mini_train, tmp_path):
+def command(recipe_file, parity_card, small_mini, tmp_path):
     """Makes what follows `python` to train the tiny model into a folder below `tmp_path`."""
 
     def make(output: str, *settings: str) -> list[str]:
-        options = {"--recipe": recipe_file, "--model": parity_card, "--data-root": mini_train}
+        options = {"--recipe": recipe_file, "--model": parity_card, "--data-root": small_mini}
         options |= {"--output": tmp_path / output}
         given = [str(part) for pair in options.items() for part in pair]
         given += [part for setting in settings for part in ("--set", setting)]

@@ -22,24 +22,36 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
 
 @pytest.fixture
-def train(recipe_file, parity_card, mini_train, tmp_path):
+def train(recipe_file, parity_card, small_mini, tmp_path):
     """Trains by the small recipe into `tmp_path/out`."""
 
     def call(**more):
-        fixed = {"model": parity_card, "data_root": mini_train, "output": tmp_path / "out"}
+        fixed = {"model": parity_card, "data_root": small_mini, "output": tmp_path / "out"}
         fixed |= {"results": tmp_path / "results"}
         return adem_bench.train(recipe_file, **{**fixed, **more})
 
     return call
 
 
-def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(
-    train, mini_test, tmp_path
-):
-    outcome = train()
-    out = tmp_path / "out"
-    assert (outcome.steps, outcome.resumed_from) == (8, 0)
-    adapter = read_adapter(out / "adapter")
+@pytest.fixture(scope="module")
+def undisturbed(once, recipe_file, parity_card, small_mini):
+    """What the small recipe makes when nothing comes between, to be read."""
+
+    def make(folder):
+        adem_bench.train(recipe_file, model=parity_card, data_root=small_mini, output=folder)
+
+    return once("undisturbed-training", make)
+
+
+@pytest.fixture
+def trained(undisturbed, tmp_path):
+    """The same in `tmp_path/out`, to be gone on with."""
+    shutil.copytree(undisturbed, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(trained, mini, tmp_path):
+    adapter = read_adapter(trained / "adapter")
     settings = adapter.settings
     values = [settings.values[name] for name in ("alpha", "scales", "adapter_dim")]
     assert values == [0.2, (256, 16), 6]
@@ -48,16 +60,15 @@ def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(
     assert settings.language_model == "parity"
     assert len(settings.language_model_signature) == 16
     (result,) = adem_bench.evaluate(
-        out, ["mini_mme"], data_root=mini_test, results=tmp_path / "results",
+        trained, ["mini_mme"], data_root=mini, results=tmp_path / "results",
         options=adem_bench.RunOptions(limit=4),
     )  # fmt: skip
     assert result.result.scored == 4
     assert "parity-small" in str(result.folder)
 
 
-def test_the_log_the_curve_and_the_manifest_tell_of_every_step(train, tmp_path):
-    train()
-    out = tmp_path / "out"
+def test_the_log_the_curve_and_the_manifest_tell_of_every_step(undisturbed):
+    out = undisturbed
     log = read_log(out / "log.jsonl")
     assert [line["step"] for line in log] == list(range(1, 9))
     assert {"loss", "learning_rate", "grad_norm", "samples_per_second", "memory"} <= set(log[0])
@@ -102,19 +113,19 @@ class StopsAt:
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 7])
-def test_an_interrupted_training_ends_on_the_same_bits(train, tmp_path, step):
-    train(output=tmp_path / "whole", settings={"checkpoint_steps": 3})
+def test_an_interrupted_training_ends_on_the_same_bits(train, undisturbed, tmp_path, step):
     with pytest.raises(StopError):
         train(settings={"checkpoint_steps": 3}, callback=StopsAt(step))
     outcome = train(settings={"checkpoint_steps": 3})
-    assert outcome.resumed_from == {1: 0, 3: 0, 4: 3, 7: 6}[step]
-    whole, resumed = (tmp_path / name for name in ("whole", "out"))
+    assert (outcome.steps, outcome.resumed_from) == (8, {1: 0, 3: 0, 4: 3, 7: 6}[step])
+    whole, resumed = undisturbed, tmp_path / "out"
     assert [x["loss"] for x in read_log(whole / "log.jsonl")] == [
         x["loss"] for x in read_log(resumed / "log.jsonl")
     ]
     first, second = (
         load_file(path / "adapter" / "adapter.safetensors") for path in (whole, resumed)
     )
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -123,18 +134,15 @@ def test_the_callbacks_former_name_is_still_taken(train):
         train(watcher=StopsAt(1))
 
 
-def test_a_finished_training_is_not_done_again(train, tmp_path):
-    train()
-    before = (tmp_path / "out" / "manifest.json").read_bytes()
+def test_a_finished_training_is_not_done_again(train, trained):
+    before = (trained / "manifest.json").read_bytes()
     outcome = train()
     assert (outcome.loss, outcome.resumed_from) == (None, 8)
-    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert (trained / "manifest.json").read_bytes() == before
 
 
-def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(
-    train, both_splits, tmp_path
-):
-    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(train, tmp_path):
+    outcome = train(tasks=["mini_mme"])
     assert [figures["epoch"] for figures in outcome.evaluations] == [1, 2]
     name = "mini_mme accuracy"
     best = json.loads((tmp_path / "out" / "best" / "evaluation.json").read_text())
@@ -148,9 +156,7 @@ def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(
     assert [line[name] for line in logged] == [f[name] for f in outcome.evaluations]
 
 
-def test_an_evaluation_that_was_interrupted_is_made_up_for(
-    train, both_splits, tmp_path, monkeypatch
-):
+def test_an_evaluation_that_was_interrupted_is_made_up_for(train, tmp_path, monkeypatch):
     from adem_bench.trainers import train as module
 
     def fail(*given):
@@ -159,8 +165,8 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
     with monkeypatch.context() as patch:
         patch.setattr(module, "evaluate_model", fail)
         with pytest.raises(StopError):
-            train(tasks=["mini_mme"], data_root=both_splits)
-    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+            train(tasks=["mini_mme"])
+    outcome = train(tasks=["mini_mme"])
     assert outcome.resumed_from == 4
     assert [figures["epoch"] for figures in outcome.evaluations] == [1, 2]
 
@@ -185,19 +191,17 @@ def test_samples_without_room_for_an_answer_are_left_out_counted_and_named(train
         )
 
 
-def test_another_recipe_does_not_touch_the_folder(train, tmp_path):
-    train()
-    before = (tmp_path / "out" / "adapter" / "adapter.safetensors").read_bytes()
+def test_another_recipe_does_not_touch_the_folder(train, trained):
+    before = (trained / "adapter" / "adapter.safetensors").read_bytes()
     with pytest.raises(ResultsError, match=r"recipe\.epochs 2 there, 3 here"):
         train(settings={"epochs": 3})
-    assert (tmp_path / "out" / "adapter" / "adapter.safetensors").read_bytes() == before
+    assert (trained / "adapter" / "adapter.safetensors").read_bytes() == before
     assert train(settings={"epochs": 3}, overwrite=True).steps == 12
 
 
 def test_an_adapter_is_refused_on_another_language_model_of_its_shape(
-    train, parity_card, parity, mini_test, tmp_path
+    trained, parity_card, parity, mini, tmp_path
 ):
-    train()
     other = tmp_path / "llama"
     (other / "7B").mkdir(parents=True)
     weights = torch.load(parity / "weights/tiny/consolidated.00.pth", weights_only=True)
@@ -210,8 +214,8 @@ def test_an_adapter_is_refused_on_another_language_model_of_its_shape(
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(card))
     with pytest.raises(CheckpointError, match="was tuned on another language model"):
         adem_bench.evaluate(
-            tmp_path / "other.yaml", ["mini_mme"], data_root=mini_test,
-            adapter=str(tmp_path / "out" / "adapter"), results=tmp_path / "results",
+            tmp_path / "other.yaml", ["mini_mme"], data_root=mini,
+            adapter=str(trained / "adapter"), results=tmp_path / "results",
         )  # fmt: skip
 
 
@@ -234,12 +238,11 @@ def test_mistakes_are_told_before_anything_is_written(train, tmp_path):
 
 
 def test_the_output_is_a_model_wherever_it_is_used_from(
-    train, parity_card, parity, mini_test, tmp_path, monkeypatch
+    train, parity_card, parity, mini, tmp_path, monkeypatch
 ):
-    (tmp_path / "DATA").symlink_to(mini_test)
-    weights = tmp_path / "DATA" / "weights"
-    if not weights.exists():
-        weights.symlink_to(parity / "weights")
+    (tmp_path / "DATA").mkdir()
+    for place in (*mini.iterdir(), parity / "weights"):
+        (tmp_path / "DATA" / place.name).symlink_to(place)
     card = {
         "language_model": {"path": "tiny"}, "vision": {"path": "clip_tiny.pt", "pretrained": ""},
         "dtype": "float32",
@@ -256,14 +259,14 @@ def test_the_output_is_a_model_wherever_it_is_used_from(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     (outcome,) = adem_bench.evaluate(
-        tmp_path / "out", ["mini_mme"], data_root=mini_test, results=tmp_path / "results",
+        tmp_path / "out", ["mini_mme"], data_root=mini, results=tmp_path / "results",
         options=adem_bench.RunOptions(limit=2),
     )  # fmt: skip
     assert outcome.result.scored == 2
 
 
 def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
-    train, parity_card, both_splits, tmp_path, monkeypatch
+    train, parity_card, small_mini, tmp_path, monkeypatch
 ):
     from adem_bench.trainers import train as module
 
@@ -278,7 +281,7 @@ def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
             yield outcome
 
     monkeypatch.setattr(module, "evaluate_model", record)
-    train(model=tmp_path / "own.yaml", tasks=["mini_mme"], data_root=both_splits)
+    train(model=tmp_path / "own.yaml", tasks=["mini_mme"])
     assert used == [0.2, 0.2]  # the recipe's
     made = yaml.safe_load((tmp_path / "out" / "model.yaml").read_text())
     assert "fusion" not in made
@@ -293,9 +296,8 @@ def test_sources_of_one_kind_that_differ_leave_the_prompts_unsaid(train, tmp_pat
     assert list(identity["data"]) == ["0 mini_sqa train", "1 mini_sqa train"]
 
 
-def test_another_evaluation_of_a_finished_training_is_made(train, both_splits):
-    train(data_root=both_splits)
-    outcome = train(tasks=["mini_mme"], data_root=both_splits)
+def test_another_evaluation_of_a_finished_training_is_made(train, trained):
+    outcome = train(tasks=["mini_mme"])
     assert [list(figures) for figures in outcome.evaluations] == [
         ["step", "epoch", "mini_mme accuracy"]
     ]
@@ -327,10 +329,10 @@ def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())
 
 
-def test_a_folder_of_another_training_is_refused_before_the_model_is_loaded(train, monkeypatch):
+def test_a_folder_of_another_training_is_refused_before_the_model_is_loaded(
+    train, trained, monkeypatch
+):
     from adem_bench.trainers import prepare as module
-
-    train()
 
     def load(*given, **more):
         raise AssertionError("the model is loaded")
@@ -369,8 +371,8 @@ def test_a_warm_up_that_outlasts_the_training_is_told(train):
     assert any("warmup_epochs 2 is not below epochs 2" in w for w in callback.warnings)
 
 
-def test_malformed_rows_are_named_with_what_is_wrong(train, mini_train, tmp_path):
-    shutil.copytree(mini_train, tmp_path / "data")
+def test_malformed_rows_are_named_with_what_is_wrong(train, small_mini, tmp_path):
+    shutil.copytree(small_mini, tmp_path / "data")
     file = next((tmp_path / "data").rglob("problems.json"))
     problems = json.loads(file.read_text())
     broken = next(name for name, row in problems.items() if row["split"] == "train")

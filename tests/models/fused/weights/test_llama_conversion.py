@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -22,6 +20,7 @@ from adem_bench.models.fused.weights.llama_layout import (
     to_interleaved_rotation,
 )
 from support.llama_folders import consolidated, logits
+from support.processes import Python
 
 CPU = torch.device("cpu")
 
@@ -382,24 +381,22 @@ def test_a_write_that_the_system_refuses_is_told_and_leaves_nothing(tmp_path, la
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from adem_bench.models.fused.weights.convert_llama import convert_llama
-folder = Path(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-convert_llama(folder / "meta", folder / "hf", shard_bytes=int(sys.argv[2]) // 8)
-convert_llama(folder / "hf", folder / "back")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+from support.memory import peak_bytes
+source, target = map(Path, sys.argv[1:3])
+print(peak_bytes(lambda: convert_llama(source, target, shard_bytes=int(sys.argv[3]))))
 """
 
 
-def test_converting_does_not_hold_two_copies(tmp_path):
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+def test_converting_holds_a_part_of_the_weights_at_a_time(tmp_path):
     consolidated(tmp_path / "meta", width=512, layers=10, heads=8, groups=8, hidden=1376)
     weights = (tmp_path / "meta" / "consolidated.00.pth").stat().st_size
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path), str(weights)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    (tmp_path / "peak.py").write_text(PEAK)
+    for source, target in (("meta", "hf"), ("hf", "back")):
+        folders = (tmp_path / source, tmp_path / target)
+        done = Python([tmp_path / "peak.py", *folders, weights // 8], tmp_path / "peak").wait()
+        assert done.returncode == 0, done.stderr
+        assert 0.1 < int(done.stdout) / weights < 0.5
     shutil.rmtree(tmp_path)
-    assert int(done.stdout) < 1.6 * weights
