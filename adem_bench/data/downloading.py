@@ -121,7 +121,7 @@ def _open(download: Download, have: int, timeout_s: float) -> http.client.HTTPRe
         urllib.request.UnknownHandler,
     ):
         opener.add_handler(handler())
-    opener.add_handler(_Redirects(is_checked=bool(download.digests)))
+    opener.add_handler(Redirects(is_checked=bool(download.digests)))
     try:
         reply: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
@@ -132,7 +132,7 @@ def _open(download: Download, have: int, timeout_s: float) -> http.client.HTTPRe
     return reply
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect where what arrives can be trusted as much as what was asked for.
 
     Never from https to http. To another host: over https, or if a digest says what must arrive.

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from filelock import FileLock
 
-from adem_bench.data.downloading import Download, _Redirects, digest_of, fetch
+from adem_bench.data.downloading import Download, Redirects, digest_of, fetch
 from adem_bench.errors import DownloadError
 from support.file_server import serving
 
@@ -173,7 +173,7 @@ def test_a_redirect_to_another_host_needs_https_or_a_digest(wanted, server):
     ],
 )
 def test_a_redirect_never_leaves_https(old, new, is_checked, follows):
-    handler = _Redirects(is_checked)
+    handler = Redirects(is_checked)
     request = urllib.request.Request(old)
     ask = partial(handler.redirect_request, request, None, 302, "Found", {}, new)
     if follows:

@@ -68,6 +68,7 @@ class Recorder:
         self.asked = []
         self.weights = None
         self.answer = "7"
+        self.look = lambda request: None
 
     def load_adapter_for(self, task, task_kind):
         self.weights = (task, task_kind)
@@ -85,6 +86,8 @@ class Recorder:
         pass
 
     def generate(self, requests):
+        for request in requests:
+            self.look(request)
         self.asked += [(self.weights, request) for request in requests]
         return [
             Response("", error="unreadable")

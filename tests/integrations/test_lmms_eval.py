@@ -162,13 +162,11 @@ def test_other_tasks_are_instructions_about_their_images(model, recorder, pictur
     with Image.open(pictures[0]) as picture:
         picture.load()
 
-    def generate(requests):
-        for request in requests:
-            with Image.open(request.images[0]) as image:
-                seen.append((request, image.tobytes()))
-        return [Response(recorder.answer) for _ in requests]
+    def look(request):
+        with Image.open(request.images[0]) as image:
+            seen.append((request, image.tobytes()))
 
-    model._answerer._backoff._generate = generate
+    recorder.look = look
     first, model.task_dict = instance(
         "mme", {"question": "?"}, "Which?\n", lambda doc: [picture], max_new_tokens=5, until="\n\n"
     )

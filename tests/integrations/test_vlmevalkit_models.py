@@ -92,8 +92,8 @@ def test_models_that_cannot_be_had(parrot):
 
 
 def test_the_import_leaves_the_process_as_it_was(unchanged, contract):
-    model = built("parrot")
-    assert type(model._vlm).__module__ == "vlmeval.vlm"
+    (response,) = built("parrot").generate([Request("Who are you?")])
+    assert (response.error, response.text) == (None, "polly None t Who are you?")
 
 
 def test_without_the_package_it_says_where_to_get_it():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -132,13 +134,9 @@ class Failing:
 
 @pytest.mark.parametrize("place", ["open", "log", "close"])
 def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path, monkeypatch, place):
-    monkeypatch.setitem(chosen.KNOWN, "failing", Known("unused", "unused"))
+    monkeypatch.setitem(chosen.KNOWN, "failing", Known("failing_logger:Failing", "unused"))
+    monkeypatch.setitem(sys.modules, "failing_logger", SimpleNamespace(Failing=Failing))
     monkeypatch.setattr(Failing, "fails_at", place)
-    opened = chosen._opened
-    monkeypatch.setattr(
-        chosen, "_opened",
-        lambda where, run: Failing(run) if where == "unused" else opened(where, run),
-    )  # fmt: skip
     warnings = []
     run = LoggedRun(tmp_path, "mine", {})
     assert log(["failing", "tensorboard"], run, [1, 2, 3], warnings.append) == ["tensorboard"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -71,19 +72,37 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path):
             second.gather(fresh=False)
 
 
-def test_a_full_disk_is_told_with_its_remedy(tmp_path):
-    class FullDisk:
-        def write(self, data):
+class AlmostFull:
+    """A file on a disk with room for one more line."""
+
+    def __init__(self, stream):
+        self.stream, self.lines = stream, 0
+
+    def write(self, data):
+        self.lines += 1
+        if self.lines > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
+        return self.stream.write(data)
 
-        def close(self):
-            pass
+    def flush(self):
+        self.stream.flush()
 
+    def close(self):
+        self.stream.close()
+
+
+def test_a_full_disk_is_told_with_its_remedy(tmp_path, monkeypatch):
+    opened = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, mode="r", **more: (
+            AlmostFull(opened(path, mode, **more)) if mode == "ab" else opened(path, mode, **more)
+        ),
+    )
     with RunFolder(tmp_path) as folder:
         folder.gather(fresh=False)
         folder.append([record("a")])
-        folder._stream.close()
-        folder._stream = FullDisk()
         with pytest.raises(ResultsError, match=r"no space left .* the same command again"):
             folder.append([record("b")])
     with RunFolder(tmp_path) as folder:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adem_bench.cards import load_task_card
 from adem_bench.errors import ResultsError
 from adem_bench.records import Metric, Record, Result
 from adem_bench.results.validation import safe_json as reading
@@ -343,7 +344,8 @@ def test_other_data_is_no_fault_of_the_run(run, data, tmp_path):
 def test_another_version_of_the_task_is_no_fault_of_the_run(run, data, monkeypatch):
     from adem_bench.results.validation import validate
 
-    monkeypatch.setattr(validate, "_version_here", lambda card: 2)
+    newer = load_task_card("mini_mme").model_copy(update={"version": 2})
+    monkeypatch.setattr(validate, "load_task_card", lambda name: newer)
     validation = validate_run(run, data)
     assert validation.issues == ()
     assert any("task version 1, this package has 2" in text for text in validation.unchecked)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from adem_bench.cli import main
-from adem_bench.cli.rerun import _shown
 from adem_bench.errors import CheckpointError, DataError, ResultsError
 from adem_bench.runner import rerun as rerun_module
 from adem_bench.runner.rerun import Rerun, rerun
@@ -181,8 +180,25 @@ def test_differences_are_shown_for_readers_and_for_programs(adem_bench, run, dat
     assert "\x1b" not in out
 
 
-def test_long_texts_are_cut_to_where_they_part():
-    first, second = _shown("a" * 500 + "left", "a" * 500 + "right")
-    assert (first, second) == ('…aaaaaaaaaaaaaaaaaaaaleft"', '…aaaaaaaaaaaaaaaaaaaaright"')
-    assert _shown("a" * 500, None)[0] == '"' + "a" * 59 + "…"
-    assert _shown("Yes", "No") == ('"Yes"', '"No"')
+@pytest.mark.parametrize(
+    ("before", "now", "shown"),
+    [
+        ("Yes", "No", ('"Yes"', '"No"')),
+        (
+            "a" * 500 + "left",
+            "a" * 500 + "right",
+            ('…aaaaaaaaaaaaaaaaaaaaleft"', '…aaaaaaaaaaaaaaaaaaaaright"'),
+        ),
+        ("a" * 500, "b", (f'"{"a" * 59}…', '"b"')),
+    ],
+)
+def test_long_texts_are_cut_to_where_they_part(
+    adem_bench, data, tmp_path, monkeypatch, before, now, shown
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = finished_run(tmp_path / "results", data, answer=lambda request: before, limit=1)
+    again = Answering(lambda request: now)
+    monkeypatch.setattr(rerun_module, "build_model", lambda card, options: again)
+    _, out = adem_bench("rerun", run, "--data-root", data)
+    (row,) = (line.split() for line in out.splitlines() if " response " in f"{line} ")
+    assert row[-3:] == ["response", *shown]

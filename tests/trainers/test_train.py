@@ -16,6 +16,7 @@ import adem_bench
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, CheckpointError, DataError, DivergedError, ResultsError
 from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.trainers.train import NullCallback
 from adem_bench.trainers.training_log import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -311,16 +312,22 @@ def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp
     monkeypatch.setattr(module, "MAX_SKIPPED", 5)
     step, made = AdapterOptimizer.step, []
 
+    class KeepsTheMethod(NullCallback):
+        def begins(self, prepared, output, steps_done):
+            self.method = prepared.network.method
+
+    callback = KeepsTheMethod()
+
     def breaks_after_three(optimizer, rate, figures):
         made.append(rate)
         if len(made) > 3:
-            for tensor in optimizer._tensors.values():
+            for tensor in callback.method.adapter_tensors().values():
                 tensor.grad = torch.full_like(tensor, torch.nan)
         return step(optimizer, rate, figures)
 
     monkeypatch.setattr(AdapterOptimizer, "step", breaks_after_three)
     with pytest.raises(DivergedError, match="5 steps in a row were skipped") as told:
-        train(settings={"checkpoint_steps": 1, "keep_checkpoints": 1})
+        train(settings={"checkpoint_steps": 1, "keep_checkpoints": 1}, callback=callback)
     assert "step-00000003 is from before that; lower base_learning_rate" in str(told.value)
     # Steps 4 to 8 were skipped; only the epoch's end is kept too, for where training stood.
     names = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())

@@ -11,6 +11,7 @@ import torch
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.methods.adem import AdemVl
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
@@ -158,10 +159,10 @@ def test_half_precision_answers(parity_card, requests):
 
 
 def test_memory_errors_of_torch_become_ours(model, monkeypatch):
-    def allocate(*_):
+    def allocate(*given, **more):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(model, "_generate", allocate)
+    monkeypatch.setattr(FusedDecoder, "forward", allocate)
     with pytest.raises(OutOfMemoryError):
         model.generate([Request("?", (), 1)])
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.generation import GenerationMixin
 
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import ModelOptions
@@ -34,9 +36,41 @@ def load():
 
 
 @pytest.fixture(scope="session", params=BUILDERS)
-def model(request, folders, load):
+def folder(request, folders):
+    """Each architecture's folder."""
+    return folders[request.param]
+
+
+@pytest.fixture(scope="session")
+def model(folder, load):
     """Each architecture, loaded once."""
-    return load(folders[request.param])
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
+def processor():
+    """Loads the processor of a folder, as transformers' documentation does."""
+    return AutoProcessor.from_pretrained
+
+
+@pytest.fixture(scope="session")
+def network():
+    """Loads the network of a folder, as transformers' documentation does."""
+    return AutoModelForImageTextToText.from_pretrained
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """What transformers is asked to generate from: the inputs of each call."""
+    calls = []
+    generate = GenerationMixin.generate
+
+    def note(network, **given):
+        calls.append(given)
+        return generate(network, **given)
+
+    monkeypatch.setattr(GenerationMixin, "generate", note)
+    return calls
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -84,14 +85,17 @@ def test_a_language_model_without_eyes_is_refused(tmp_path, load):
         load(tmp_path)
 
 
-def test_a_model_without_a_chat_template_gets_plain_prompts_and_a_warning(copied, load, pictures):
+def test_a_model_without_a_chat_template_gets_plain_prompts_and_a_warning(
+    copied, load, pictures, generated, processor
+):
     (copied / "chat_template.jinja").unlink()
     model = load(copied)
-    assert model._prompts.render("a picture of", 1) == "<image>a picture of"
     assert model.warnings() == [
         "the model has no chat template: prompts were given to it as they are"
     ]
     assert model.generate([Request("a picture of", (pictures[0],), 4)])[0].error is None
+    (asked,) = processor(copied).tokenizer.batch_decode(generated[0]["input_ids"])
+    assert re.fullmatch("(<s>)?(<image>)+a picture of", asked)
 
 
 @pytest.mark.parametrize(

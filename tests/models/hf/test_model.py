@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
+from transformers.generation import GenerationMixin
 
 from adem_bench.cards import load_model_card
-from adem_bench.errors import CardError, OutOfMemoryError
+from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.device import MIN_TOKENS, batch_budget, token_bytes
 from adem_bench.models.hf.model import HfModel
+from adem_bench.models.hf.prompts import Prompts
 from adem_bench.records import Request
 
 CHOICES = (" A", " B", " none of them")
@@ -31,16 +34,18 @@ def test_answers_do_not_depend_on_the_batch(model, requests):
         assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-4)
 
 
-def test_an_answer_is_what_the_models_own_processor_and_generate_give(model, requests):
+def test_an_answer_is_what_the_models_own_processor_and_generate_give(
+    model, folder, processor, network, requests
+):
     # The way that transformers documents for one chat, pixels and template included.
     request = requests[1]
-    processor, network = model._prompts._processor, model._network
+    processor = processor(folder)
     picture = {"type": "image", "image": Image.open(request.images[0]).convert("RGB")}
     chat = [{"role": "user", "content": [picture, {"type": "text", "text": request.prompt}]}]
     inputs = processor.apply_chat_template(
         chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
-    written = network.generate(**inputs, do_sample=False, max_new_tokens=8)
+    written = network(folder).generate(**inputs, do_sample=False, max_new_tokens=8)
     new = written[0, inputs["input_ids"].shape[1] :]
     expected = processor.tokenizer.decode(new, skip_special_tokens=True)
     assert texts(model.generate([request])) == [expected]
@@ -57,13 +62,17 @@ def test_images_and_their_order_matter(model, requests):
     assert len({round(score, 3) for score in scores}) == 3
 
 
-def test_the_log_probability_of_a_choice_is_of_all_its_tokens(llava, requests):
+def test_the_log_probability_of_a_choice_is_of_all_its_tokens(
+    llava, folders, processor, network, requests
+):
     (response,) = llava.generate([replace(requests[3], choices=(" ABC", " A"))])
-    tokenizer, network = llava._tokenizer, llava._network
-    text = llava._prompts.render(requests[3].prompt, 0)
+    processor, network = processor(folders["llava"]), network(folders["llava"])
+    chat = [{"role": "user", "content": [{"type": "text", "text": requests[3].prompt}]}]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True)
     for choice, told in zip((" ABC", " A"), response.choice_logprobs, strict=True):
         prompt, whole = (
-            tokenizer(t, add_special_tokens=False).input_ids for t in (text, text + choice)
+            processor.tokenizer(t, add_special_tokens=False).input_ids
+            for t in (text, text + choice)
         )
         with torch.inference_mode():
             logits = network(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
@@ -73,29 +82,25 @@ def test_the_log_probability_of_a_choice_is_of_all_its_tokens(llava, requests):
         assert told == pytest.approx(expected, abs=1e-4)
 
 
-def test_choices_of_one_token_cost_no_further_pass(llava, requests, monkeypatch):
-    calls = []
-    original = llava._network.generate
-    monkeypatch.setattr(
-        llava._network, "generate", lambda **given: calls.append(1) or original(**given)
-    )
+def test_choices_of_one_token_cost_no_further_pass(llava, requests, generated):
     one = replace(requests[3], choices=("A", "B"))
     (response,) = llava.generate([one])
     assert len(response.choice_logprobs) == 2
-    assert len(calls) == 1
+    assert len(generated) == 1
 
 
-def test_a_choice_loses_its_blank_where_an_answer_starts_without_one(folders, load):
-    qwen = load(folders["qwen2_vl"])
-    ids = qwen._tokenizer("A", add_special_tokens=False)["input_ids"]
-    assert qwen._prompts.continuation("assistant\n", " A") == ids
-    assert qwen._prompts.continuation("<|im_end|>", " A") == ids
-    assert len(qwen._prompts.continuation("ANSWER:", " A")) == 2
+def test_a_choice_loses_its_blank_where_an_answer_starts_without_one(folders, processor):
+    processor = processor(folders["qwen2_vl"])
+    prompts = Prompts(processor)
+    ids = processor.tokenizer("A", add_special_tokens=False)["input_ids"]
+    assert prompts.continuation("assistant\n", " A") == ids
+    assert prompts.continuation("<|im_end|>", " A") == ids
+    assert len(prompts.continuation("ANSWER:", " A")) == 2
 
 
-def test_what_cannot_be_asked_fails_alone(model, pictures, tmp_path):
+def test_what_cannot_be_asked_fails_alone(model, folder, processor, pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
-    placeholder = model._prompts._placeholder
+    placeholder = processor(folder).image_token
     responses = model.generate(
         [
             Request("Good?", (pictures[0],), 4),
@@ -121,28 +126,25 @@ def test_an_image_that_the_processor_refuses_fails_alone(folders, load, pictures
     assert bad.error.startswith("the model's processor refuses the request: absolute aspect ratio")
 
 
-def test_length_counts_the_tokens_of_images(model, requests):
+def test_length_counts_the_tokens_of_images(model, requests, generated):
     for request in requests[:5]:
-        inputs = model._prompts.inputs(
-            [model._prompts.render(request.prompt, len(request.images))],
-            [[Image.open(path).convert("RGB") for path in request.images]],
-        )
-        exact = inputs["input_ids"].shape[1] + request.max_new_tokens
+        model.generate([request])
+        exact = generated[-1]["input_ids"].shape[1] + request.max_new_tokens
         # Sizes are rounded up, which only tokens that follow the size notice.
         assert exact - 2 <= model.length(request) <= 3 * exact
 
 
 def test_memory_that_runs_out_is_the_schedulers_to_answer(llava, requests, monkeypatch):
-    def full(**given):
+    def full(network, **given):
         raise torch.OutOfMemoryError("too large")
 
-    monkeypatch.setattr(llava._network, "generate", full)
+    monkeypatch.setattr(GenerationMixin, "generate", full)
     with pytest.raises(OutOfMemoryError, match="too large"):
         llava.generate(requests[:1])
 
 
-def test_the_budget_follows_memory_and_the_card(llava, folders, load, monkeypatch):
-    config = llava._network.config
+def test_the_budget_follows_memory_and_the_card(llava, folders, load, network, monkeypatch):
+    config = network(folders["llava"]).config
     cache, working = 2 * 2 * 2 * 8, 4 * (4 * 32 + 3 * 64)
     assert token_bytes(config, 4) == (cache + working) * 4
     module = "adem_bench.models.device.free_bytes"
@@ -153,12 +155,16 @@ def test_the_budget_follows_memory_and_the_card(llava, folders, load, monkeypatc
     assert load(folders["llava"], "prompt_batch_tokens=100").budget().tokens == 100
 
 
-def test_attention_and_precision_can_be_chosen(folders, load, llava, requests):
+def test_attention_and_precision_can_be_chosen(folders, load, llava, requests, monkeypatch):
     eager = load(folders["llava"], "attention=eager")
-    assert eager._network.config._attn_implementation == "eager"
-    assert llava._network.config._attn_implementation == "sdpa"
     asked = [replace(request, choices=(" A",)) for request in requests]
-    for one, other in zip(eager.generate(asked), llava.generate(asked), strict=True):
+    by_default = llava.generate(asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(functional, "scaled_dot_product_attention", None)
+        with pytest.raises(CheckpointError):
+            llava.generate(asked)
+        by_name = eager.generate(asked)
+    for one, other in zip(by_name, by_default, strict=True):
         assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-3)
     half = load(folders["llava"], "dtype=bfloat16")
     assert half.describe()["dtype"] == "bfloat16"
@@ -166,10 +172,14 @@ def test_attention_and_precision_can_be_chosen(folders, load, llava, requests):
     assert len({m.fingerprint() for m in (llava, eager, half)}) == 3
 
 
-def test_a_system_message_and_processor_arguments_change_what_is_seen(folders, load, requests):
+def test_a_system_message_and_processor_arguments_change_what_is_seen(
+    folders, load, requests, generated, processor
+):
     plain = load(folders["qwen2_vl"])
     talked = load(folders["qwen2_vl"], "options.system=Be brief.")
-    assert "ROLE:system Be brief.ROLE:user Why?" in talked._prompts.render("Why?", 0)
+    talked.generate([Request("Why?", (), 1)])
+    (asked,) = processor(folders["qwen2_vl"]).tokenizer.batch_decode(generated[0]["input_ids"])
+    assert "ROLE:system Be brief.ROLE:user Why?" in asked
     small = load(
         folders["qwen2_vl"], "options.processor={size: {longest_edge: 256, shortest_edge: 64}}"
     )

@@ -12,6 +12,7 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.openai_api.messages import MalformedError, data_uri, read_answer
+from adem_bench.models.openai_api.settings import find_server, read_options
 from adem_bench.records import Request
 from support.chat_server import Step, said
 
@@ -173,18 +174,27 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_all_that_is_kept(
     (response,) = model.generate([Request("Hi")])
     assert server.headers[0]["Authorization"] == "Bearer sk-hunter2"
     assert response.error == "HTTP 400: bad key *** (1 attempt)"
-    kept = [str(response), str(model.describe()), str(model.warnings()), repr(model._server)]
+    kept = [
+        str(response),
+        str(model.describe()),
+        str(model.warnings()),
+        repr(server_of(model.card)),
+    ]
     assert "hunter2" not in "".join([*kept, str(model.card)])
+
+
+def server_of(card):
+    return find_server(card, read_options(card))
 
 
 def test_a_key_set_for_somebody_else_does_not_cross_a_network_in_the_clear(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
     monkeypatch.setenv("MY_KEY", "mine")
     lan = "m@http://192.168.0.9:8000/v1"
-    assert build(lan)._server.key == ""
-    assert build(lan, "options.key_variable=MY_KEY")._server.key == "mine"
-    assert build("m@http://127.0.0.1:8000/v1")._server.key == "sk"
-    assert build("m")._server.key == "sk"
+    assert server_of(build(lan).card).key == ""
+    assert server_of(build(lan, "options.key_variable=MY_KEY").card).key == "mine"
+    assert server_of(build("m@http://127.0.0.1:8000/v1").card).key == "sk"
+    assert server_of(build("m").card).key == "sk"
 
 
 def test_prices_are_for_a_million_tokens(served):

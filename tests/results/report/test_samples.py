@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from pathlib import Path
+from itertools import islice
 
 import pytest
 
@@ -65,11 +65,20 @@ def test_prompts_images_and_options_come_from_the_data(opened):
     assert image.startswith(b"\xff\xd8")
 
 
-def test_images_of_samples_that_went_wrong_come_first(monkeypatch):
-    images = samples._Images()
-    for number, urgent in enumerate([False, True, False, True]):
-        images.place(Path(f"{number}.png"), urgent)
-    assert images.chosen(3) == {Path("1.png"): 1, Path("3.png"): 3, Path("0.png"): 0}
+def test_images_of_samples_that_went_wrong_come_first(opened):
+    task = build_task("mini_sqa", None)
+    asked = [sample for sample in islice(task.samples(), 20) if sample.images][:4]
+    assert len({sample.images[0] for sample in asked}) == 4
+    references = [int(str(sample.reference)) for sample in asked]
+    predictions = [reference + number % 2 for number, reference in enumerate(references)]
+    records = [
+        choice(int(sample.id), *given)
+        for sample, *given in zip(asked, predictions, references, strict=True)
+    ]
+    for most, shown in ((2, {"1", "3"}), (3, {"0", "1", "3"})):
+        data = unpacked(pack([opened("a", records)], task, {}, "average", most))
+        assert [row[2] for row in data["rows"]] == [0, 1, 2, 3]
+        assert set(data["images"]) == shown
 
 
 def test_an_unreadable_image_is_left_out(tmp_path):

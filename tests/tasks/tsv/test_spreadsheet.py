@@ -2,12 +2,19 @@ import time
 
 import pytest
 
-from adem_bench.tasks.tsv.predictions import _sheet
+from adem_bench.tasks.tsv.predictions import write_tables
 
 
-def test_equal_answers_make_equal_files_whenever_they_are_written(monkeypatch):
+def test_equal_answers_make_equal_files_whenever_they_are_written(tmp_path, monkeypatch):
     pytest.importorskip("openpyxl")
-    first = _sheet(["index", "prediction"], [["0", "A"]])
+    columns, rows = ["index", "prediction"], [{"index": "0", "prediction": "A"}]
+
+    def written(name: str) -> list[bytes]:
+        (tmp_path / name).mkdir()
+        return [path.read_bytes() for path in write_tables(tmp_path / name, "x", columns, rows)]
+
+    first = written("first")
+    assert len(first) == 2
     later = time.time() + 86_400
     monkeypatch.setattr(time, "time", lambda: later)
-    assert _sheet(["index", "prediction"], [["0", "A"]]) == first
+    assert written("second") == first
