@@ -76,7 +76,7 @@ def test_images_of_samples_that_went_wrong_come_first(opened):
         for sample, *given in zip(asked, predictions, references, strict=True)
     ]
     for most, shown in ((2, {"1", "3"}), (3, {"0", "1", "3"})):
-        data = unpacked(pack([opened("a", records)], task, {}, "average", most))
+        data = unpacked(sample_table([opened("a", records)], task, {}, "average", most))
         assert [row[2] for row in data["rows"]] == [0, 1, 2, 3]
         assert set(data["images"]) == shown
 
