@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from adem_bench.cards import load_model_card, load_recipe_card
@@ -63,6 +65,7 @@ def test_overwriting_removes_nothing_that_training_did_not_write(tmp_path):
 def test_what_a_kill_left_half_written_locks_nobody_out(tmp_path):
     (tmp_path / ".training.json.x1").write_text("{")
     claim(tmp_path)
+    assert json.loads((tmp_path / "training.json").read_text())["recipe"]["epochs"] == 20
 
 
 def test_the_size_of_bucketed_batches_belongs_to_the_training(tmp_path):

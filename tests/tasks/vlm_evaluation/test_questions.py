@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -66,11 +67,13 @@ def test_useless_answers_score_nothing_and_statistics_agree(name, data):
     result = task.aggregate(answered)
     assert result.metric(result.headline).value == 0
     statistics = task.statistics(task.card, answered)
-    for metric in result.metrics:
-        if metric.value is not None and metric.name in statistics.formulas:
-            found = statistics.value(metric.name)
-            # Undefined precision is 0 by convention.
-            assert found == pytest.approx(metric.value) or (found != found and metric.value == 0)
+    known = {m.name: m.value for m in result.metrics if m.value is not None}
+    assert result.headline in known
+    assert result.headline in statistics.formulas
+    for name in known.keys() & statistics.formulas.keys():
+        found = statistics.value(name)
+        # Undefined precision is 0 by convention.
+        assert (0 if math.isnan(found) else found) == pytest.approx(known[name])
 
 
 @pytest.mark.parametrize("name", TASKS)
