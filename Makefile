@@ -1,9 +1,10 @@
 # `make demo`: set up and evaluate the model that travels with the package.
-# `make test`: set up and pass every check.
+# `make test`: set up and pass the checks of every day.
+# `make test-all`: pass those and the long ones.
 # `make docs`: set up and build the documentation site; a warning is an error.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test lint docs
+.PHONY: demo test test-all lint docs
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -21,8 +22,14 @@ demo: .venv/.installed
 	@$(BIN)/adem-bench report results/adem-tiny --output results/report.html
 	@echo && echo "Files of the runs:" && find results/adem-tiny -type f ! -name .lock | sort
 
+# Side by side, as many processes as there are cores; models this small are fastest on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: test .venv/.installed-docs
+	$(PYTEST) -m slow
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import runpy
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,9 +48,21 @@ class Python:
     """A process that runs what `python ARGUMENTS` would run."""
 
     def __init__(
-        self, arguments: Sequence[object], output: Path, environment: Mapping[str, str] = os.environ
+        self,
+        arguments: Sequence[object],
+        output: Path,
+        environment: Mapping[str, str] = os.environ,
+        held: object = None,
     ) -> None:
-        """Start it; what it prints goes to two files beside `output`, named after it."""
+        """Start it.
+
+        Args:
+            arguments: What would follow `python`.
+            output: Beside it are the two files, named after it, that hold what is printed.
+            environment: All of its variables.
+            held: Kept as long as this object, for it needs it.
+        """
+        self._held = held
         self._files = [output.with_name(f"{output.name}.{name}") for name in ("stdout", "stderr")]
         given = ([str(argument) for argument in arguments], self._files, dict(environment))
         self._process = _server().Process(target=_run, args=given, daemon=True)
@@ -69,8 +80,12 @@ class Python:
     def wait(self) -> Done:
         """Wait for its end."""
         self._process.join(DEADLINE_S)
-        assert self._process.exitcode is not None, "the process hangs"
-        return Done(self._process.exitcode, *(file.read_text() for file in self._files))
+        hangs = self._process.exitcode is None
+        if hangs:
+            self.kill()
+        told = [file.read_text() for file in self._files]
+        assert not hangs, f"no end after {DEADLINE_S} s: {told}"
+        return Done(self._process.exitcode, *told)
 
 
 def several(
@@ -79,17 +94,23 @@ def several(
     output: Path,
     environment: Mapping[str, str] = os.environ,
 ) -> list[Python]:
-    """Start processes that find each other by the variables that torchrun sets."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    """Start processes that find each other as those of torchrun do: in a store of their parent."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": store.port,
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
+        "TORCHELASTIC_RESTART_COUNT": 0,
+    }
     started = []
     for rank in range(count):
         own = {name: str(value) for name, value in (shared | dict.fromkeys(RANKS, rank)).items()}
         place = output.with_name(f"{output.name}.{rank}")
-        started.append(Python(arguments, place, {**environment, **own}))
+        started.append(Python(arguments, place, {**environment, **own}, store))
     return started
 
 
