@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from adem_bench.models.hf.prompts import Prompts
 from PIL import Image
 from torch.nn import functional
 from transformers.generation import GenerationMixin
@@ -13,6 +12,7 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.device import MIN_TOKENS, batch_budget, token_bytes
+from adem_bench.models.hf.chat import Prompts
 from adem_bench.models.hf.model import HfModel
 from adem_bench.records import Request
 
