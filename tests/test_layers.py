@@ -86,7 +86,6 @@ def test_help_imports_what_parses_the_command_line_alone(arguments, tmp_path):
         ["models", "show", "hf:NAME"],
         ["models", "show", "openai:NAME@http://localhost:8000"],
         ["recipes"],
-        ["recipes", "show", "sqa"],
         ["tasks"],
     ],
     ids=" ".join,

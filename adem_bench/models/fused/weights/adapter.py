@@ -58,10 +58,13 @@ def read_adapter(path: Path) -> AdapterFile:
     folder = adapter_folder(path)
     if folder is not None:
         tensors, data = _read_folder(folder)
-        settings = _settings_of(folder / SETTINGS_NAME, data, _method_of(path, tensors, data))
+        # Folders that do not say are older than other methods.
+        stated = str(data.get("method") or DEFAULT_METHOD)
+        METHODS.load(stated)
+        settings = _settings_of(folder / SETTINGS_NAME, data, stated)
         return AdapterFile(path, tensors, _with_shapes(path, tensors, settings))
     published = read_published(path)
-    name = _method_of(path, published.tensors, {})
+    name = _recognised(path, published.tensors)
     method: type[Method] = METHODS.load(name)
     settings = replace(method.from_arguments(published.arguments), method=name)
     unknown = published.arguments.keys() - method.known_arguments()
@@ -139,17 +142,12 @@ def resolve_settings(card: FusionSettings, adapter: AdapterSettings) -> MethodSe
         ) from error
 
 
-def _method_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> str:
-    """Return the name of an adapter's method: as the file says, else by its tensors.
+def _recognised(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the method whose published files have such tensors.
 
     Raises:
-        CheckpointError: no known method has such tensors.
-        CardError: the file names an unknown one.
+        CheckpointError: no known method's have.
     """
-    stated = data.get("method")
-    if stated is not None:
-        METHODS.load(str(stated))
-        return str(stated)
     methods: dict[str, type[Method]] = {name: METHODS.load(name) for name in METHODS.table()}
     found = next((name for name, method in methods.items() if method.recognises(tensors)), None)
     if found is None:
