@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from adem_bench.cards import (
     as_mapping,
@@ -11,6 +12,7 @@ from adem_bench.cards import (
     load_model_card,
     load_recipe_card,
     load_task_card,
+    model_card_of,
     packaged_folder,
     split_overrides,
 )
@@ -244,3 +246,24 @@ def test_a_card_in_an_older_manifest_is_read():
     older = TaskCard.model_validate({**fields, "data": {**data, "generator": "mini"}})
     assert older.data.source == "mini"
     assert TaskCard.model_validate({**fields, "data": {"generator": None}}).data.source == ""
+
+
+def test_the_first_name_of_fused_models_is_still_read(cards):
+    cards("models", "older", "kind: adem\n" + MODEL + "fusion: {kind: adem, alpha: 0.2}\n")
+    older, plain = load_model_card("older"), load_model_card("older", ["kind=fused"])
+    assert older == plain
+    assert (older.kind, older.fusion.kind, older.fusion.alpha) == ("fused", "adem", 0.2)
+
+
+def test_a_model_card_of_an_older_manifest_is_read_without_the_fields_of_other_kinds():
+    fields = {
+        "name": "majority", "title": "", "kind": "majority", "options": {},
+        "language_model": {"path": "", "hub": False, "tokenizer": "", "source": ""},
+        "vision": {"path": "", "name": "ViT-L-14-quickgelu", "pretrained": "openai"},
+        "fusion": {"kind": "adem", "alpha": None, "beta": None, "drop_ratio": None,
+                   "scales": None, "cls_token": None},
+        "adapters": {}, "adapter": "", "dtype": "auto", "attention": "sdpa", "prompts": {},
+    }  # fmt: skip
+    assert model_card_of(fields).kind == "majority"
+    with pytest.raises(ValidationError, match="overflow"):
+        model_card_of(fields | {"overflow": "fix"})
