@@ -27,10 +27,12 @@ from adem_bench.cards import (
 from adem_bench.cli import VERBS, group
 from adem_bench.errors import CardError, DataError
 from adem_bench.models import base as models_base
-from adem_bench.records import Metric, Record, Response, Result
+from adem_bench.models.fused.methods.adem import AdemVl
+from adem_bench.records import Metric, Record, Response, Result, Sample
 from adem_bench.runner.evaluate import Evaluation
-from adem_bench.schemas import RecipeCard
+from adem_bench.schemas import MethodSettings, RecipeCard
 from adem_bench.tasks.base import Task, TrainingData, build_task, build_training_data
+from adem_bench.tasks.benchmark import TrainableBenchmark
 from adem_bench.tasks.jsonl.scoring import SCORINGS
 from adem_bench.tasks.jsonl.task import JsonlOptions
 from adem_bench.trainers.prepare import TrainingJob
@@ -254,6 +256,19 @@ def test_code_that_the_method_names_exists():
     named = [name for line in lines for name in re.findall(r"`([\w./]+)`", line)]
     assert len(named) > 10
     assert [name for name in named if not (ROOT / "adem_bench" / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("document", "classes"),
+    [("own-tasks.md", (TrainableBenchmark, Sample)), ("own-methods.md", (AdemVl, MethodSettings))],
+)
+def test_members_that_documents_list_exist(document, classes):
+    text = (ROOT / "docs" / document).read_text("utf-8")
+    table = text.partition("| what | member |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| [^|]+ \| ([^|]+) \|", table, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert len(named) > 15
+    assert {name for name in named if not any(hasattr(c, name) for c in classes)} == set()
 
 
 def test_the_method_in_the_documents_is_the_one_that_the_tests_train():
