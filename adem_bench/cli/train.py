@@ -228,9 +228,8 @@ def train(**given: Any) -> int:
             raise click.Abort(callback.interrupted()) from stop
     if not callback.began:  # another process reports it
         return 0
-    out = console()
     for evaluated in outcome.outcomes:
-        show_result(evaluated.result, out, outcome.output.name)
+        show_result(evaluated.result, console(), outcome.output.name)
         click.echo()
     _report(outcome)
     return 0

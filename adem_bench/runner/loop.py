@@ -71,7 +71,7 @@ def run_task(
     path = run_folder_path(results, model, identity)
     shared = processes.new_run()
     with RunFolder(path, processes.rank) as folder:
-        run = _TaskRun(model, task, options, folder, shared)
+        run = TaskRun(model, task, options, folder, shared)
         if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
@@ -140,12 +140,21 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
     )
 
 
-class _TaskRun:
+class TaskRun:
     """The parts of `run_task` that share its arguments."""
 
     def __init__(
         self, model: Model, task: Task, options: RunOptions, folder: RunFolder, shared: SharedRun
     ) -> None:
+        """Keep what the parts need.
+
+        Args:
+            model: With the task's weights in use.
+            task: The benchmark.
+            options: Limits and switches.
+            folder: Where records are kept.
+            shared: The units that processes draw from, and their barriers.
+        """
         self.model = model
         self.task = task
         self.options = options
@@ -153,14 +162,20 @@ class _TaskRun:
         self.shared = shared
 
     def samples(self) -> Iterator[Sample]:
+        """Yield the samples up to the limit."""
         return islice(self.task.samples(), self.options.limit)
 
     def request(self, sample: Sample) -> Request:
+        """Return what is asked of a sample, without its images in a blind run."""
         request = self.task.request(sample)
         return replace(request, images=()) if self.options.blind else request
 
     def answer(self, on_progress: OnProgress) -> int:
-        """Answer what this process draws; return how many records were there before."""
+        """Answer what this process draws; return how many records were there before.
+
+        Raises:
+            AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
+        """
         earlier = self.folder.records()
         # Every process must have read the same records before the first one adds to them.
         self.shared.barrier("read")
