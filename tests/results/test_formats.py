@@ -79,10 +79,12 @@ def test_data_adds_no_line_and_no_cell_to_a_table(hostile):
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text])
 def test_spreadsheets_find_no_formula(text):
     for separator in (",", ";", "\t"):
-        for cell in next(csv.reader([inert(text)], delimiter=separator), []):
+        (cells,) = csv.reader([inert(text)], delimiter=separator)
+        assert cells
+        for cell in cells:
             assert not cell.strip().startswith(("=", "+", "-", "@", "＝"))  # noqa: RUF001
 
 
