@@ -152,6 +152,14 @@ class Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """Return the request to make instead.
 
+        Args:
+            req: The request that was redirected.
+            fp: The answer's body.
+            code: HTTP status of the answer.
+            msg: Its text.
+            headers: Of the answer.
+            newurl: Where it leads.
+
         Raises:
             DownloadError: the redirect is not followed.
         """
