@@ -7,7 +7,7 @@ task reads a *prediction* out of it, and one *record* per sample is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +35,32 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Decoding:
+    """How new tokens are chosen; what is None is left to the model's card, and then greedy."""
+
+    temperature: float | None = None
+    """Logits are divided by it before a token is drawn; 0 takes the most probable token."""
+    top_p: float | None = None
+    """Only the most probable tokens are drawn, up to this share of the probability."""
+    top_k: int | None = None
+    """Only so many of the most probable tokens are drawn."""
+    seed: int | None = None
+    """Of the random numbers; each request has a stream of its own."""
+    num_beams: int | None = None
+    """Beams of a beam search."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn."""
+        return bool(self.temperature)
+
+    def over(self, default: Decoding) -> Decoding:
+        """Return these settings, and those of `default` where they are silent."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(default, **known)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """All that a model may see of a sample."""
 
@@ -49,6 +75,9 @@ class Request:
     """Pixel statistics of the task's published pipeline (docs/method.md, section 9.1; Q14)."""
     choices: tuple[str, ...] = ()
     """Continuations of the prompt whose log-probabilities are wanted; usually none."""
+    decoding: Decoding = Decoding()
+    stop_pattern: str = ""
+    """A regular expression: nothing after its first match in the answer is wanted."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with what is asked, whatever the machine.
