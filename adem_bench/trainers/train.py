@@ -287,9 +287,9 @@ class _TrainingRun:
         return self.training.steps(loader, workers)
 
     def _tokens_at_once(self) -> int | None:
-        recipe = self.prepared.recipe
-        if recipe.shard_frozen_weights:
-            return None  # all processes must take as many steps
+        recipe, prepared = self.prepared.recipe, self.prepared
+        if recipe.shard_frozen_weights or prepared.network.method.depends_on_batch:
+            return None  # all processes must take as many steps; parts would be other batches
         if recipe.tokens_at_once is not None:
             return recipe.tokens_at_once or None
         return TOKENS_AT_ONCE.get(self.prepared.network.device.type)

@@ -272,6 +272,7 @@ class FusedDecoder(nn.Module):
             )
         self.llama: Any = llama.requires_grad_(False)
         self._position_shift = method.position_shift
+        self.shifts_at_shortest = method.shifts_at_shortest
         self.eager = eager
         self.layers = nn.ModuleList(
             FusedLayer(layer, index, method, eager)
@@ -312,6 +313,7 @@ class FusedDecoder(nn.Module):
         memory: VisualMemory,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        shifted_from: int | None = None,
     ) -> Tensor:
         """Run a whole prompt, right-padded.
 
@@ -321,11 +323,14 @@ class FusedDecoder(nn.Module):
             cache: Filled for later `step` calls, if given.
             positions: (B, W) positions of each row: only these are computed in the last layer and
                 returned.
+            shifted_from: Column from which on the method's `position_shift` counts; None: nowhere.
 
         Returns:
             Normed hidden states, (B, T, D), or (B, W, D) if `positions` is given.
         """
         columns = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+        if shifted_from is not None:
+            columns = columns + self._position_shift * (columns >= shifted_from)
         rotary = self._rotary(inputs_embeds, columns)
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):

@@ -51,7 +51,8 @@ def generate(
     if max_new_tokens > 1:
         cache = KeyValueCache(len(decoder.layers), lengths, longest + max_new_tokens - 1)
     embeds = _embed(decoder, rows, memory, longest)
-    hidden = decoder(embeds, memory, cache, positions=lengths[:, None] - 1)
+    shifted_from = int(lengths.min()) if decoder.shifts_at_shortest else None
+    hidden = decoder(embeds, memory, cache, lengths[:, None] - 1, shifted_from)
     logits = decoder.logits(hidden)[:, 0].float()
     first_logits = logits
     ids: list[list[int]] = [[] for _ in rows]

@@ -145,8 +145,13 @@ class Method(nn.Module, ABC):
     """Task kind to the prompt settings that the released weights were tuned on."""
     layout: InputLayout = InputLayout()
     """Text and tokens that it puts into the input."""
-    position_shift: ClassVar[int] = 0
+    position_shift: int = 0
     """Added to the positions of new tokens (0: they go on where the prompt ends)."""
+    shifts_at_shortest: bool = False
+    """Whether `position_shift` counts from the end of a batch's shortest prompt on, in all rows."""
+    depends_on_batch: bool = False
+    """Whether an answer depends on the rows that share its batch; images are then encoded by
+    `encode_batch`, and batches are the samples in order."""
     skips_nan_loss: ClassVar[bool] = False
     """Whether a micro-batch whose loss is not a number is left out, rather than counted as zero."""
 
@@ -172,6 +177,16 @@ class Method(nn.Module, ABC):
             frame: Its vision tower runs the blocks that the method asks for.
             images: (N, 3, S, S), normalized.
         """
+
+    def encode_batch(self, frame: Frame, images: Tensor, indicators: Tensor) -> VisualMemory:
+        """Return the memory of a batch's images; by default of each by itself.
+
+        Args:
+            frame: As for `encode_images`.
+            images: (N, 3, S, S), normalized: those of the rows that have one, in order.
+            indicators: (B,) 1 where the row has an image, else 0; N of them are 1.
+        """
+        return self.encode_images(frame, images)
 
     def no_image_memory(self, frame: Frame) -> VisualMemory:
         """Return the one entry that all rows without image share."""

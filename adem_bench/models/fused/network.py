@@ -123,7 +123,7 @@ class FusedNetwork(nn.Module):
         Source: ADEM-VL cec09b8 `adem/model.py:268-316`; the cross-entropy is in float32 where
         the published one is in half precision (Q22).
         """
-        memory = self._training_memory(batch)
+        memory = self.batch_memory(batch.images, batch.indicators)
         embeds = self._with_image_tokens(
             self.decoder.embed(batch.ids), batch, memory.tokens, image_tokens_at
         )
@@ -151,21 +151,23 @@ class FusedNetwork(nn.Module):
         put = torch.where(has_image, tokens[:, :count].to(embeds.dtype), embeds[:, place])
         return torch.cat([embeds[:, :at], put, embeds[:, at + count :]], dim=1)
 
-    def _training_memory(self, batch: TrainingBatch) -> VisualMemory:
+    def batch_memory(self, images: Tensor, indicators: Tensor) -> VisualMemory:
         """Return one memory entry per row; only rows with an image go through the vision tower.
 
         Rows without one share the entry that has no image, which is what the published code's
         black image leaves of the memory (Q18).
+
+        Args:
+            images: (N, 3, S, S), normalized: those of the rows that have one, in order.
+            indicators: (B,) 1 where the row has an image, else 0; N of them are 1.
         """
         no_image = self.no_image_memory()
-        if not len(batch.images):
+        if not len(images):
             return no_image
-        seen = self.encode_images(batch.images)
-        if len(batch.images) == len(batch.ids):
+        seen = self.method.encode_batch(self, images, indicators)
+        if len(images) == len(indicators):
             return seen
-        return (
-            type(seen).join([no_image, seen]).select(batch.indicators.cumsum(0) * batch.indicators)
-        )
+        return type(seen).join([no_image, seen]).select(indicators.cumsum(0) * indicators)
 
 
 def build_network(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -72,6 +72,12 @@ class LavinSettings(MethodSettings):
     """Hidden width of the projector."""
     read_every: int = Field(default=4, ge=1)
     """The class token is read after every so many vision blocks (published: 4)."""
+    batch_routing: Literal["own", "first"] = "own"
+    """What routes an image in the vision tower: its own tokens, as published at batch size 1, or
+    those of the batch's first row, as published at any other (L1)."""
+    new_positions: Literal["published", "shortest", "training"] = "published"
+    """Positions of new tokens: one too small, as published at batch size 1; one too small from the
+    end of the batch's shortest prompt on, as published at any other; or as in training (L2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +150,6 @@ class Lavin(Method):
     released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
         PROMPTED: {"prompt_format": "QCM-ALE", "captions": False}
     }
-    # The published loop forgets the modality token's place once the prompt is read (L2).
-    position_shift = -1
     skips_nan_loss = True
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
@@ -167,6 +171,11 @@ class Lavin(Method):
                 f"{sizes.vision_blocks} blocks; choose at most as many"
             )
         self.read_every = chosen.read_every
+        self.routed_by_first = chosen.batch_routing == "first"
+        # The published loop forgets the modality token's place once the prompt is read (L2).
+        self.position_shift = 0 if chosen.new_positions == "training" else -1
+        self.shifts_at_shortest = chosen.new_positions == "shortest"
+        self.depends_on_batch = self.routed_by_first or self.shifts_at_shortest
         self.layout = InputLayout("Image: ", "Image: N/A", image_tokens=tokens, reserved=1)
         width, language = sizes.vision_width, sizes.language_width
         self.layer_routers = nn.ModuleList(
@@ -188,23 +197,47 @@ class Lavin(Method):
 
     def encode_images(self, frame: Frame, images: Tensor) -> RoutedMemory:
         """Return image tokens of (N, 3, S, S) images, and the routing of rows with an image."""
-        states = self.class_tokens(frame, images)
-        hidden = F.silu(self._project("conv_A", states))
-        routing = self._routing(frame)[1:].expand(len(images), -1, -1)
-        return RoutedMemory(
-            tokens=self._project("conv_B", hidden).to(frame.dtype), routing=routing.contiguous()
-        )
+        return self._memory(frame, self.class_tokens(frame, images))
 
-    def class_tokens(self, frame: Frame, images: Tensor) -> Tensor:
-        """Return (N, K, C): the raw class token after every `read_every`-th block."""
+    def encode_batch(self, frame: Frame, images: Tensor, indicators: Tensor) -> RoutedMemory:
+        """Return the memory of a batch's images, routed by its first row if settings say so (L1).
+
+        Args:
+            frame: The network.
+            images: (N, 3, S, S), normalized: those of the rows that have one, in order.
+            indicators: (B,) 1 where the row has an image, else 0; N of them are 1.
+        """
+        if not self.routed_by_first:
+            return self.encode_images(frame, images)
+        # A row without image has a black one in the published code.
+        black = int(indicators[0] == 0)
+        images = torch.cat([torch.zeros_like(images[:black]), images])
+        return self._memory(frame, self.class_tokens(frame, images, by_first=True)[black:])
+
+    def class_tokens(self, frame: Frame, images: Tensor, by_first: bool = False) -> Tensor:
+        """Return (N, K, C): the raw class token after every `read_every`-th block.
+
+        Args:
+            frame: The network.
+            images: (N, 3, S, S), normalized.
+            by_first: Whether the first image routes all.
+        """
         x = frame.vision.embed(images)
         read = []
         for index, router in enumerate(self.vision_routers):
             assert isinstance(router, Router)
-            x = frame.vision.block(index, x, before_attention=partial(_routed_by_itself, router))
+            route = partial(_routed_by_first if by_first else _routed_by_itself, router)
+            x = frame.vision.block(index, x, before_attention=route)
             if (index + 1) % self.read_every == 0:
                 read.append(x[:, 0])
         return torch.stack(read, dim=1)
+
+    def _memory(self, frame: Frame, class_tokens: Tensor) -> RoutedMemory:
+        hidden = F.silu(self._project("conv_A", class_tokens))
+        routing = self._routing(frame)[1:].expand(len(class_tokens), -1, -1)
+        return RoutedMemory(
+            tokens=self._project("conv_B", hidden).to(frame.dtype), routing=routing.contiguous()
+        )
 
     def no_image_memory(self, frame: Frame) -> RoutedMemory:
         """Return the routing of rows without image."""
@@ -347,6 +380,11 @@ def _pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
 
 def _routed_by_itself(router: Router, x: Tensor) -> Tensor:
     routed: Tensor = router(x, router.weights(x))
+    return routed
+
+
+def _routed_by_first(router: Router, x: Tensor) -> Tensor:
+    routed: Tensor = router(x, router.weights(x[:1]))
     return routed
 
 

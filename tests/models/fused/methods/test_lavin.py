@@ -16,7 +16,7 @@ from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.records import Request
-from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, tiny_network
+from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, scale_dropouts, tiny_network
 
 LAVIN = FIXTURES / "parity_lavin"
 
@@ -31,10 +31,31 @@ def tokenizer():
     return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
 
 
+CLIP = LAVIN / "weights" / "clip_tiny.pt"
+
+
 @pytest.fixture(params=["eager", "sdpa"])
 def network(request):
-    clip = LAVIN / "weights" / "clip_tiny.pt"
-    return tiny_network(LAVIN / "checkpoint-19.pth", "lavin", request.param == "eager", clip)
+    return tiny_network(LAVIN / "checkpoint-19.pth", "lavin", request.param == "eager", CLIP)
+
+
+@pytest.fixture(params=["eager", "sdpa"])
+def in_batches(request):
+    """The network whose batches are the published ones."""
+    eager = request.param == "eager"
+    return tiny_network(
+        LAVIN / "checkpoint-19.pth", "lavin", eager, CLIP,
+        batch_routing="first", new_positions="shortest",
+    )  # fmt: skip
+
+
+def batch(goldens, tokenizer, network, rows=range(4)):
+    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
+    pairs = [goldens["pairs"][row] for row in rows]
+    built = [builder.training(prompt, answer, bool(has)) for prompt, answer, has in pairs]
+    indicators = [int(has) for _, _, has in pairs]
+    images = [goldens["images"][row] for row, has in zip(rows, indicators, strict=True) if has]
+    return collate(built, images, indicators), builder.image_tokens_at
 
 
 @pytest.mark.parametrize(
@@ -59,32 +80,82 @@ def test_names_shapes_order_and_settings_are_those_of_the_published_file(network
 
 
 def test_rows_class_tokens_loss_and_gradients(network, tokenizer, goldens):
-    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
-    rows = [builder.training(p, a, bool(has)) for p, a, has in goldens["pairs"]]
-    assert max(len(row.ids) for row in rows) == 127  # one position is the modality token's
-    indicators = [int(has) for _, _, has in goldens["pairs"]]
-    seen = [n for n, has in enumerate(indicators) if has]
+    built, at = batch(goldens, tokenizer, network)
+    assert built.ids.shape[1] == 127  # one position is the modality token's
+    seen = [n for n, (_, _, has) in enumerate(goldens["pairs"]) if has]
     with torch.no_grad():
         tokens = network.method.class_tokens(network, goldens["images"][seen])
     torch.testing.assert_close(tokens, goldens["clip_feats_alone"][seen], atol=1e-5, rtol=0)
-    images = [goldens["images"][n] for n in seen]
-    loss = network.loss(collate(rows, images, indicators), builder.image_tokens_at)
+    loss = network.loss(built, at)
     loss.backward()
     assert loss.item() == pytest.approx(float(goldens["loss_alone"]), abs=1e-5)
+    assert_gradients(network, goldens["grads_alone"])
+
+
+def assert_gradients(network, expected):
     own = network.method.adapter_tensors()
-    assert set(own) == set(goldens["grads_alone"])
-    for name, gradient in goldens["grads_alone"].items():
+    assert set(own) == set(expected)
+    for name, gradient in expected.items():
         torch.testing.assert_close(own[name].grad, gradient, atol=1e-5, rtol=0, msg=name)
 
 
+def test_published_batches_are_routed_by_their_first_row(in_batches, tokenizer, goldens):
+    seen = [n for n, (_, _, has) in enumerate(goldens["pairs"]) if has]
+    with torch.no_grad():
+        tokens = in_batches.method.class_tokens(in_batches, goldens["images"][seen], by_first=True)
+    torch.testing.assert_close(tokens, goldens["clip_feats"][seen], atol=1e-5, rtol=0)
+    loss = in_batches.loss(*batch(goldens, tokenizer, in_batches))
+    loss.backward()
+    assert loss.item() == pytest.approx(float(goldens["loss"]), abs=1e-5)
+    assert_gradients(in_batches, goldens["grads"])
+
+
+def test_a_first_row_without_image_routes_by_a_black_one(in_batches, network, tokenizer, goldens):
+    expected = float(goldens["loss_text_first"])
+    order = (1, 0, 2, 3)
+    loss = in_batches.loss(*batch(goldens, tokenizer, in_batches, order))
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    by_itself = network.loss(*batch(goldens, tokenizer, network, order))
+    assert by_itself.item() == pytest.approx(float(goldens["loss_alone"]), abs=1e-5)
+    assert abs(by_itself.item() - expected) > 1e-3
+
+
+def test_dropout_sits_where_the_published_code_has_it(in_batches, tokenizer, goldens):
+    scale_dropouts(in_batches.method)
+    loss = in_batches.train().loss(*batch(goldens, tokenizer, in_batches))
+    assert loss.item() == pytest.approx(float(goldens["loss_scaled_dropout"]), abs=1e-5)
+
+
 def test_without_images_projector_and_vision_routers_have_no_gradient(network, tokenizer, goldens):
-    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
-    prompt, answer, _ = goldens["pairs"][1]
-    row = builder.training(prompt, answer, has_image=False)
-    network.loss(collate([row], [], [0]), builder.image_tokens_at).backward()
+    network.loss(*batch(goldens, tokenizer, network, [1])).backward()
     own = network.method.adapter_tensors()
     missing = {name for name, tensor in own.items() if tensor.grad is None}
     assert missing == network.method.tensors_without_gradient()
+
+
+@pytest.mark.parametrize("run", ["answer", "caption", "ended"])
+def test_a_published_batch_is_answered_as_published(
+    in_batches, tokenizer, goldens, run, monkeypatch
+):
+    golden = goldens["runs"][run]
+    network, steps = in_batches, []
+    monkeypatch.setattr(network.decoder, "logits", recorded(network.decoder, steps))
+    builder = SequenceBuilder(tokenizer, network.method.layout)
+    rows = [
+        builder.prompt(prompt, bool(has), golden["max_gen_len"])
+        for prompt, has in zip(golden["prompts"], golden["indicators"], strict=True)
+    ]
+    indicators = torch.tensor(golden["indicators"])
+    with torch.inference_mode():
+        memory = network.batch_memory(goldens["images"][indicators > 0], indicators)
+        end = golden.get("eos_id", tokenizer.eos_id)
+        new = generate_rows(network.decoder, rows, memory, golden["max_gen_len"], end).ids
+    assert [row.ids + ids for row, ids in zip(rows, new, strict=True)] == golden["ids"]
+    lengths = [len(row.ids) for row in rows]
+    shortest = min(lengths)
+    for index, length in enumerate(lengths):
+        expected = goldens["runs"]["caption"]["logits"][length - shortest, index]
+        torch.testing.assert_close(steps[0][index, 0], expected, atol=1e-4, rtol=0)
 
 
 def generate(network, row, goldens, index, has_image, most, end):
@@ -123,7 +194,7 @@ def test_a_row_ends_at_its_end_token(network, tokenizer, goldens):
 def card(parity_card):
     def load(*settings):
         adapter = f"adapters={{default: {{path: {LAVIN / 'checkpoint-19.pth'}}}}}"
-        vision = f"vision.path={LAVIN / 'weights' / 'clip_tiny.pt'}"
+        vision = f"vision.path={CLIP}"
         chosen = ["fusion={kind: lavin}", adapter, vision, *settings]
         return load_model_card(str(parity_card), chosen)
 

@@ -21,7 +21,7 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
-from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, tiny_network
+from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, scale_dropouts, tiny_network
 
 MEMVP = FIXTURES / "parity_memvp"
 CPU = torch.device("cpu")
@@ -94,16 +94,8 @@ def test_rows_features_loss_and_gradients(network, tokenizer, goldens):
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=0, msg=name)
 
 
-class Scaled(nn.Module):
-    def forward(self, x):
-        return 1.25 * x
-
-
 def test_dropout_sits_where_the_published_code_has_it(network, tokenizer, goldens):
-    for module in list(network.method.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.Dropout):
-                setattr(module, name, Scaled())
+    scale_dropouts(network.method)
     loss = network.train().loss(batch(goldens, tokenizer), 0)
     assert loss.item() == pytest.approx(float(goldens["loss_scaled_dropout"]), abs=1e-5)
 
