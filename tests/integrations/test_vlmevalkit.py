@@ -150,6 +150,7 @@ def launched(environment, *arguments: object) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_the_launcher_registers_before_the_script_looks(environment, mini):
     sample = next(iter(build_task("mini_mme", mini).samples()))
     asked = ("adem-tiny", "MME", sample.images[0], sample.fields["question"])

@@ -79,6 +79,7 @@ def test_two_processes_share_the_work_and_write_what_one_writes(
     check_shared(tmp_path / "two", alone(), "".join(done.stdout for done in shared))
 
 
+@pytest.mark.slow
 def test_torchrun_starts_processes_that_share_the_work(command, environment, alone, tmp_path):
     arguments = command("--limit", LIMIT, "--batch-size", 2, results="two")
     shared = subprocess.run(

@@ -107,6 +107,7 @@ def test_frozen_weights_stay_and_have_no_gradient(run, make_network, make_recipe
     assert all(torch.equal(p, q) and p.grad is None for p, q in zip(frozen, before, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_learns_too_with_the_adapter_in_float32(
     run, make_network, make_recipe, dataset, dtype

@@ -63,6 +63,7 @@ def check_alike(single: Path, several: Path) -> None:
         torch.testing.assert_close(together[key], tensor, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path):
     # The same effective batch: one process accumulates four micro-batches, two do two each.
     finish("one")
@@ -72,6 +73,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path):
     assert (manifest["steps"]["processes"], manifest["steps"]["accumulation"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
     # Sharded models take micro-batches whole, which dropout can tell from parts.
     finish("whole", "tokens_at_once=0")

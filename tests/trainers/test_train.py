@@ -157,6 +157,7 @@ def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(train, tm
     assert [line[name] for line in logged] == [f[name] for f in outcome.evaluations]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_interrupted_is_made_up_for(train, tmp_path, monkeypatch):
     from adem_bench.trainers import train as module
 
@@ -266,6 +267,7 @@ def test_the_output_is_a_model_wherever_it_is_used_from(
     assert outcome.result.scored == 2
 
 
+@pytest.mark.slow
 def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
     train, parity_card, small_mini, tmp_path, monkeypatch
 ):

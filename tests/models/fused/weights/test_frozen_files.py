@@ -81,6 +81,7 @@ print(peak_bytes(lambda: load_language_model(folder, torch.float16, torch.device
 """
 
 
+@pytest.mark.slow
 def test_loading_does_not_hold_two_copies(tmp_path):
     consolidated(tmp_path, shards=2, width=512, layers=10, heads=8, groups=8, hidden=1376)
     for file in tmp_path.glob("*.pth"):

@@ -390,6 +390,7 @@ print(peak_bytes(lambda: convert_llama(source, target, shard_bytes=int(sys.argv[
 """
 
 
+@pytest.mark.slow
 def test_converting_holds_a_part_of_the_weights_at_a_time(tmp_path):
     consolidated(tmp_path / "meta", width=512, layers=10, heads=8, groups=8, hidden=1376)
     weights = (tmp_path / "meta" / "consolidated.00.pth").stat().st_size
