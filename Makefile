@@ -2,9 +2,11 @@
 # `make test`: set up and pass the checks of every day.
 # `make test-all`: pass those and the long ones.
 # `make docs`: set up and build the documentation site; a warning is an error.
+# `make methods`: train ADEM-VL, MemVP and LaVIN on the mini world and compare them, for an hour or
+# more; what is done is kept, and no test needs it.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test test-all lint docs
+.PHONY: demo test test-all lint docs methods
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -39,6 +41,9 @@ lint: .venv/.installed-test
 docs: .venv/.installed-docs
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -c docs -d build/doctrees . build/site
 	@echo "The site is build/site/index.html"
+
+methods: .venv/.installed
+	$(BIN)/python tools/compare_methods.py
 
 # The stamps keep a second `make` from asking pip again.
 .venv/.installed: pyproject.toml

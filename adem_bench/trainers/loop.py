@@ -162,14 +162,16 @@ class Training:
         seed = derived_seed(self._recipe.seed, batch.micro.epoch, batch.micro.number)
         tokens = [part.supervised for part in batch.parts]
         shares = [count / sum(tokens) if batch.counts else 0.0 for count in tokens]
-        total = 0.0
+        losses = (
+            self.network.loss(
+                part.map(lambda tensor: tensor.to(device, non_blocking=True)),
+                self._image_tokens_at,
+            )
+            * share
+            for part, share in zip(batch.parts, shares, strict=True)
+        )
         with _seeded(seed, device), _attention_backend(device):
-            for part, share in zip(batch.parts, shares, strict=True):
-                moved = part.map(lambda tensor: tensor.to(device, non_blocking=True))
-                loss = self.network.loss(moved, self._image_tokens_at) * share
-                self._optimizer.backward(loss, self._sampler.accumulation)
-                total += loss.item()
-        return total
+            return self._optimizer.accumulate(losses, self._sampler.accumulation)
 
     def _count(self, skipped: bool, nan_losses: int, images: int, reasons: list[str]) -> None:
         counts = self.counts

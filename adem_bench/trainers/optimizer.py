@@ -8,7 +8,7 @@ a hook for each tensor, and to know which ones a text-only batch leaves out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class OptimizerStep:
     grad_norm: float
     """Of the gradients, averaged over all processes, before any clipping."""
     skipped: bool
-    """Whether a gradient was not finite, so that nothing was changed."""
+    """Whether a gradient was not finite, or no micro-batch counted: nothing was changed."""
     summed: tuple[float, ...]
     """The figures handed in, summed over all processes."""
 
@@ -76,6 +76,7 @@ class AdapterOptimizer:
         self._tensors = dict(tensors)
         self._recipe, self._group = recipe, group
         self._skips_nan_loss = skips_nan_loss
+        self._counted = self._left_out = 0  # micro-batches of the window
         groups = parameter_groups(self._tensors, recipe.weight_decay)
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=1e-8)
         device = next(iter(self._tensors.values())).device.type
@@ -90,17 +91,40 @@ class AdapterOptimizer:
         """The loss scale; 1 where there is none."""
         return float(self._scaler.get_scale())
 
-    def backward(self, loss: Tensor, accumulation: int) -> None:
-        """Add a micro-batch's gradients to the window's.
+    def accumulate(self, losses: Iterable[Tensor], accumulation: int) -> float:
+        """Add a micro-batch's gradients to the window's; return its loss.
 
-        A loss that is not a number is left out, or replaced by zero times itself, which leaves the
-        step to the check for finite gradients (Q23; ADEM-VL cec09b8 `engine.py`): as the method
-        has it.
+        A loss that is not a number leaves the step to the check for finite gradients (Q23), or
+        leaves out its micro-batch, all parts of it, and the step is made of the others (L7): as
+        the method has it.
+
+        Args:
+            losses: Of the micro-batch's parts, which add up to its own; taken one by one.
+            accumulation: Micro-batches of the window.
+        """
+        tensors = self._tensors.values()
+        skips = self._skips_nan_loss
+        before = [None if p.grad is None else p.grad.clone() for p in tensors if skips]
+        total = 0.0
+        for loss in losses:
+            self.backward(loss, accumulation)
+            total += loss.item()
+        if skips and math.isnan(total):
+            for parameter, gradient in zip(tensors, before, strict=True):
+                parameter.grad = gradient
+            self._left_out += 1
+        else:
+            self._counted += 1
+        return total
+
+    def backward(self, loss: Tensor, accumulation: int) -> None:
+        """Add the gradients of a part of a micro-batch to the window's.
+
+        A loss that is not a number is replaced by zero times itself (Q23; ADEM-VL cec09b8
+        `engine.py`).
         """
         if not loss.requires_grad:
             return  # rows without image reach no tensor of some methods
-        if self._skips_nan_loss and loss.isnan():
-            return
         loss = torch.where(loss.isnan(), loss.nan_to_num() * 0, loss)
         self._scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 
@@ -111,7 +135,13 @@ class AdapterOptimizer:
             learning_rate: Of this step.
             figures: Numbers to sum over all processes together with the gradients.
         """
-        summed = self._exchange(figures)
+        *summed, counted, left_out = self._exchange(
+            (*figures, float(self._counted), float(self._left_out))
+        )
+        self._counted = self._left_out = 0
+        if left_out and not counted:
+            self._optimizer.zero_grad(set_to_none=False)
+            return OptimizerStep(0.0, True, tuple(summed))
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = learning_rate
         self._scaler.unscale_(self._optimizer)
@@ -121,14 +151,14 @@ class AdapterOptimizer:
             torch.nn.utils.clip_grads_with_norm_(given, self._recipe.max_grad_norm, norm)
         finite = bool(norm.isfinite())
         if not given:
-            return OptimizerStep(0.0, False, summed)
+            return OptimizerStep(0.0, False, tuple(summed))
         if self._scaler.is_enabled():
             self._scaler.step(self._optimizer)
             self._scaler.update()
         elif finite:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)
-        return OptimizerStep(float(norm), not finite, summed)
+        return OptimizerStep(float(norm), not finite, tuple(summed))
 
     def _exchange(self, figures: tuple[float, ...]) -> tuple[float, ...]:
         """Average gradients over all processes; return the sums of the figures.

@@ -133,18 +133,34 @@ def make_training(image_tokens_at: int) -> Callable[..., Training]:
     return make
 
 
+SMALL = {
+    "adem": {"alpha": 0.2, "scales": [256, 16], "adapter_dim": 6, "hidden_proj": 8},
+    "memvp": {"kind": "memvp", "slots": 260, "adapter_dim": 6, "hidden_proj": 8},
+    "lavin": {"kind": "lavin", "temperature": 2.0, "adapter_dim": 6, "hidden_proj": 8},
+}
+"""Small settings of each method."""
+
+
 @pytest.fixture(scope="session")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe of eight optimizer steps."""
-    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
-    fields = {
-        "data": [
-            {"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 16},
-            {"task": "mini_instruction", "split": "all", "limit": 16},
-        ],
-        "method": {"alpha": 0.2, "scales": [256, 16], "adapter_dim": 6, "hidden_proj": 8},
-        "epochs": 2, "warmup_epochs": 0.5, "effective_batch": 8, "batch_size": 2, "workers": 0,
-        "base_learning_rate": 0.3,
-    }  # fmt: skip
-    path.write_text(yaml.safe_dump(fields))
-    return path
+def recipe_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Method to a recipe of eight optimizer steps."""
+    found = {}
+    for method, settings in SMALL.items():
+        fields = {
+            "data": [
+                {"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 16},
+                {"task": "mini_instruction", "split": "all", "limit": 16},
+            ],
+            "method": settings,
+            "epochs": 2, "warmup_epochs": 0.5, "effective_batch": 8, "batch_size": 2, "workers": 0,
+            "base_learning_rate": 0.3,
+        }  # fmt: skip
+        found[method] = tmp_path_factory.mktemp(method) / "small.yaml"
+        found[method].write_text(yaml.safe_dump(fields))
+    return found
+
+
+@pytest.fixture(scope="session")
+def recipe_file(recipe_files: dict[str, Path]) -> Path:
+    """The recipe of the default method."""
+    return recipe_files["adem"]

@@ -26,9 +26,10 @@ def parameters() -> dict[str, nn.Parameter]:
     }
 
 
-def optimizer(tensors, scaled=False, **more) -> AdapterOptimizer:
+def optimizer(tensors, scaled=False, skips_nan_loss=False, **more) -> AdapterOptimizer:
     group = ProcessGroup(Processes(), torch.device("cpu"))
-    return AdapterOptimizer(tensors, frozenset({"dead.fc2.weight"}), recipe(**more), group, scaled)
+    dead = frozenset({"dead.fc2.weight"})
+    return AdapterOptimizer(tensors, dead, recipe(**more), group, scaled, skips_nan_loss)
 
 
 def loss_of(tensors) -> torch.Tensor:
@@ -60,13 +61,37 @@ def test_a_loss_that_is_no_number_changes_nothing_and_is_told(scaled):
     trained = optimizer(tensors, scaled)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     scale = trained.scale
-    trained.backward(loss_of(tensors) * math.nan, 1)
+    assert math.isnan(trained.accumulate([loss_of(tensors) * math.nan], 1))
     assert trained.step(0.1, ()).skipped
     assert all(torch.equal(tensors[name], before[name]) for name in tensors)
     assert trained.scale == (scale / 2 if scaled else 1)
-    trained.backward(loss_of(tensors), 1)
+    trained.accumulate([loss_of(tensors)], 1)
     assert not trained.step(0.1, ()).skipped
     assert not torch.equal(tensors["adapter_emb1"], before["adapter_emb1"])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_micro_batch_that_is_left_out_leaves_the_step_to_the_others(scaled):
+    """LaVIN's rule (L7): the first parts of such a micro-batch do not count either."""
+
+    def step(*windows) -> tuple[dict[str, nn.Parameter], list[bool]]:
+        tensors = parameters()
+        trained = optimizer(tensors, scaled, skips_nan_loss=True)
+        skipped = []
+        for factors in windows:
+            for parts in factors:
+                trained.accumulate((loss_of(tensors) * part for part in parts), 2)
+            skipped.append(trained.step(0.1, ()).skipped)
+        return tensors, skipped
+
+    expected, _ = step([[0.5, 1.5]])
+    tensors, skipped = step([[0.5, 1.5], [1.0, math.nan]])
+    assert skipped == [False]
+    assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+    # With no micro-batch left there is no step, not one of decay and momentum alone.
+    tensors, skipped = step([[0.5, 1.5]], [[math.nan], [1.0, math.nan]])
+    assert skipped == [False, True]
+    assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
 
 
 def test_loss_scaling_changes_no_step():

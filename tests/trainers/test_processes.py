@@ -20,12 +20,12 @@ LOSSES = 1e-5
 
 
 @pytest.fixture
-def command(recipe_file, parity_card, small_mini, tmp_path):
+def command(recipe_files, parity_card, small_mini, tmp_path):
     """Makes what follows `python` to train the tiny model into a folder below `tmp_path`."""
 
-    def make(output: str, *settings: str) -> list[str]:
-        options = {"--recipe": recipe_file, "--model": parity_card, "--data-root": small_mini}
-        options |= {"--output": tmp_path / output}
+    def make(output: str, *settings: str, method: str = "adem") -> list[str]:
+        options = {"--recipe": recipe_files[method], "--model": parity_card}
+        options |= {"--data-root": small_mini, "--output": tmp_path / output}
         given = [str(part) for pair in options.items() for part in pair]
         given += [part for setting in settings for part in ("--set", setting)]
         return ["-m", "adem_bench", "train", *given]
@@ -37,9 +37,9 @@ def command(recipe_file, parity_card, small_mini, tmp_path):
 def finish(command, tmp_path):
     """Trains to the end in one process or several."""
 
-    def run(output: str, *settings: str, processes: int = 1) -> None:
+    def run(output: str, *settings: str, processes: int = 1, method: str = "adem") -> None:
         place = tmp_path / f"of-{output}"
-        for process in several(processes, command(output, *settings), place):
+        for process in several(processes, command(output, *settings, method=method), place):
             done = process.wait()
             assert done.returncode == 0, done.stderr[-2000:]
 
@@ -63,11 +63,16 @@ def check_alike(single: Path, several: Path) -> None:
         torch.testing.assert_close(together[key], tensor, atol=1e-4, rtol=0)
 
 
+METHODS = ["adem", "memvp", "lavin"]
+SLOW = ((), pytest.mark.slow)
+
+
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path, method):
     # The same effective batch: one process accumulates four micro-batches, two do two each.
-    finish("one")
-    finish("two", processes=2)
+    finish("one", method=method)
+    finish("two", processes=2, method=method)
     check_alike(tmp_path / "one", tmp_path / "two")
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
     assert (manifest["steps"]["processes"], manifest["steps"]["accumulation"]) == (2, 2)
@@ -94,10 +99,12 @@ def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path
     check_alike(tmp_path / "one", tmp_path / "two")
 
 
-def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish, tmp_path):
-    finish("whole", "checkpoint_steps=2")
+@pytest.mark.parametrize("method", [pytest.param(m, marks=SLOW[m != "adem"]) for m in METHODS])
+def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish, tmp_path, method):
+    finish("whole", "checkpoint_steps=2", method=method)
     for lines in (1, 5):
-        running = Python(command("killed", "checkpoint_steps=2"), tmp_path / "of-killed")
+        arguments = command("killed", "checkpoint_steps=2", method=method)
+        running = Python(arguments, tmp_path / "of-killed")
         log = tmp_path / "killed" / "log.jsonl"
         deadline = time.monotonic() + DEADLINE_S
         while not log.exists() or log.read_text().count("\n") < lines:
@@ -107,7 +114,7 @@ def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish,
         running.kill()
         with log.open("a") as torn:
             torn.write('{"step": 7, "lo')
-    finish("killed", "checkpoint_steps=2")
+    finish("killed", "checkpoint_steps=2", method=method)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     weights = "adapter/adapter.safetensors"
     assert (tmp_path / "killed" / weights).read_bytes() == (

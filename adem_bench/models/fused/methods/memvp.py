@@ -41,8 +41,6 @@ from adem_bench.models.fused.sequence import PromptRow
 from adem_bench.records import Json
 from adem_bench.schemas import MethodSettings
 
-VISUAL_SCALE = 0.01
-"""Constant in the published code (`memvp/model.py`): a Python number, so never rounded itself."""
 SCORE_DROPOUT = 0.1
 UNUSED = "adapter_modality_embedding.weight"
 """Saved and counted by the published code, and never read."""
@@ -72,13 +70,17 @@ class MemvpSettings(MethodSettings):
     """Hidden width of the projector."""
     adapter_dim: int = Field(default=12, ge=1)
     """Hidden width of the CLIP adapters (train.py's own default is 8)."""
+    visual_scale: float = 0.01
+    """Factor on projected patches, a constant in the published code (`memvp/model.py`). It is a
+    Python number: half precision rounds the product, never the factor."""
 
 
 class MemVp(Method):
     """Every layer adds `s * Dropout(SiLU(q K^T)) U` to its feed-forward part.
 
     `K = V + E1` and `U = V + E2`, with `V = 0.01 * projector(patches)` in the first P slots and 0
-    in the others; without an image V is 0 everywhere. SiLU is taken of the score.
+    in the others; without an image V is 0 everywhere. SiLU is taken of the score. s is
+    `adapter_scale`, and 0.01 is `visual_scale`.
 
     Source: MemVP 5eef19f `memvp/adapter.py`, `memvp/model.py`. Attribute names are the published
     checkpoint's.
@@ -109,7 +111,7 @@ class MemVp(Method):
                 f"{chosen.slots} slots do not hold the {sizes.patches} patches of an image; "
                 "MemVP needs at least as many"
             )
-        self.adapter_scale = chosen.adapter_scale
+        self.adapter_scale, self.visual_scale = chosen.adapter_scale, chosen.visual_scale
         width = sizes.language_width
         self.vision_adapters = VisionAdapters(sizes, chosen.adapter_dim)
         self.adapter_emb1 = nn.Parameter(torch.randn(1, chosen.slots, width) * 0.02)
@@ -121,7 +123,7 @@ class MemVp(Method):
     def encode_images(self, frame: Frame, images: Tensor) -> KeyValueMemory:
         """Return keys and values of (N, 3, S, S) images; the class token is left out."""
         patches = self.vision_adapters.features(frame, images)[:, 1:]
-        visual = self.adapter_proj(patches) * VISUAL_SCALE
+        visual = self.adapter_proj(patches) * self.visual_scale
         visual = F.pad(visual, (0, 0, 0, self.adapter_emb1.shape[1] - visual.shape[1]))
         return KeyValueMemory(
             keys=(visual + self.adapter_emb1).to(frame.dtype),
