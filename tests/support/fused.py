@@ -17,6 +17,10 @@ from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.registry import METHODS
+from adem_bench.runner.distributed import Processes
+from adem_bench.schemas import RecipeCard
+from adem_bench.trainers.distributed import ProcessGroup
+from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WEIGHTS = FIXTURES / "parity" / "weights"
@@ -66,3 +70,37 @@ def scale_dropouts(method: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, _Scaled())
+
+
+def four_updates(network, golden, loss_of) -> tuple[list[float], list[float]]:
+    """Train as the goldens' `trained` did; return learning rates and losses.
+
+    Args:
+        network: Its dropout is switched off.
+        golden: What the published code was given, and what it ended with.
+        loss_of: Returns the loss of some rows.
+    """
+    recipe = RecipeCard.model_validate(
+        {
+            "name": "golden", "data": [{"task": "given"}], "epochs": golden["epochs"],
+            "warmup_epochs": golden["warmup_epochs"], "betas": golden["betas"],
+            "weight_decay": golden["weight_decay"], "effective_batch": 4,
+            "base_learning_rate": golden["lr"] * 256 / 4,
+        }
+    )  # fmt: skip
+    for module in network.method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    network.train()
+    method = network.method
+    optimizer = AdapterOptimizer(
+        method.adapter_tensors(), method.tensors_without_gradient(), recipe,
+        ProcessGroup(Processes(), torch.device("cpu")), False, method.skips_nan_loss,
+    )  # fmt: skip
+    rates, losses = [], []
+    for step in range(4):
+        for rows in golden["order"][step % 2 * 2 :][:2]:
+            losses.append(optimizer.accumulate([loss_of(rows)], golden["accumulation"]))
+        rates.append(learning_rate(step / 2, recipe))
+        optimizer.step(rates[-1], ())
+    return rates, losses

@@ -16,7 +16,16 @@ from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.records import Request
-from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, scale_dropouts, tiny_network
+from adem_bench.trainers.optimizer import parameter_groups
+from support.fused import (
+    FIXTURES,
+    WEIGHTS,
+    four_updates,
+    meta_network,
+    recorded,
+    scale_dropouts,
+    tiny_network,
+)
 
 LAVIN = FIXTURES / "parity_lavin"
 
@@ -124,6 +133,30 @@ def test_dropout_sits_where_the_published_code_has_it(in_batches, tokenizer, gol
     scale_dropouts(in_batches.method)
     loss = in_batches.train().loss(*batch(goldens, tokenizer, in_batches))
     assert loss.item() == pytest.approx(float(goldens["loss_scaled_dropout"]), abs=1e-5)
+
+
+def test_four_optimizer_steps_end_where_the_published_ones_do(in_batches, tokenizer, goldens):
+    """The published ones are of PyTorch's AdamW in place of bitsandbytes' (L8)."""
+    golden, network = goldens["trained"], in_batches
+    rates, losses = four_updates(
+        network, golden, lambda rows: network.loss(*batch(goldens, tokenizer, network, rows))
+    )
+    assert rates == pytest.approx(golden["learning_rates"])
+    assert losses == pytest.approx(golden["losses"], abs=1e-4)
+    for name, tensor in network.method.adapter_tensors().items():
+        torch.testing.assert_close(
+            tensor.detach(), golden["weights"][name], atol=1e-5, rtol=0, msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "undecayed"), [(4096, 32, 32, 226), (5120, 40, 40, 258)]
+)
+def test_no_bias_decays_and_every_matrix_does(width, layers, heads, undecayed):
+    made = meta_network(Lavin, LavinSettings(), width, layers, heads)
+    free, decayed = parameter_groups(made.method.adapter_tensors(), 0.02)
+    assert (len(free["params"]), free["weight_decay"]) == (undecayed, 0)
+    assert {tensor.ndim for tensor in decayed["params"]} == {2, 3}
 
 
 def test_without_images_projector_and_vision_routers_have_no_gradient(network, tokenizer, goldens):

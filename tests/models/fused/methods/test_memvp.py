@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
@@ -17,14 +16,17 @@ from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.records import Request
-from adem_bench.runner.distributed import Processes
-from adem_bench.schemas import RecipeCard
-from adem_bench.trainers.distributed import ProcessGroup
-from adem_bench.trainers.optimizer import AdapterOptimizer, learning_rate
-from support.fused import FIXTURES, WEIGHTS, meta_network, recorded, scale_dropouts, tiny_network
+from support.fused import (
+    FIXTURES,
+    WEIGHTS,
+    four_updates,
+    meta_network,
+    recorded,
+    scale_dropouts,
+    tiny_network,
+)
 
 MEMVP = FIXTURES / "parity_memvp"
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -102,34 +104,12 @@ def test_dropout_sits_where_the_published_code_has_it(network, tokenizer, golden
 
 def test_four_optimizer_steps_end_where_the_published_ones_do(network, tokenizer, goldens):
     golden = goldens["trained"]
-    recipe = RecipeCard.model_validate(
-        {
-            "name": "golden", "data": [{"task": "given"}], "epochs": golden["epochs"],
-            "warmup_epochs": golden["warmup_epochs"], "betas": golden["betas"],
-            "weight_decay": golden["weight_decay"], "effective_batch": 4,
-            "base_learning_rate": golden["lr"] * 256 / 4,
-        }
-    )  # fmt: skip
-    for module in network.method.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    network.train()
-    method = network.method
-    optimizer = AdapterOptimizer(
-        method.adapter_tensors(), method.tensors_without_gradient(), recipe,
-        ProcessGroup(Processes(), CPU), scaled=False,
-    )  # fmt: skip
-    losses, rates = [], []
-    for step in range(4):
-        for rows in golden["order"][step % 2 * 2 :][:2]:
-            loss = network.loss(batch(goldens, tokenizer, rows), 0)
-            losses.append(loss.item())
-            optimizer.backward(loss, golden["accumulation"])
-        rates.append(learning_rate(step / 2, recipe))
-        optimizer.step(rates[-1], ())
+    rates, losses = four_updates(
+        network, golden, lambda rows: network.loss(batch(goldens, tokenizer, rows), 0)
+    )
     assert rates == pytest.approx(golden["learning_rates"])
     assert losses == pytest.approx(golden["losses"], abs=1e-4)
-    for name, tensor in method.adapter_tensors().items():
+    for name, tensor in network.method.adapter_tensors().items():
         torch.testing.assert_close(
             tensor.detach(), golden["weights"][name], atol=1e-5, rtol=0, msg=name
         )
