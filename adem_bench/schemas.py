@@ -243,8 +243,21 @@ class ModelCard(Card):
         yield f"model {self.name} is of kind {self.kind}, which has no files to fetch"
 
 
+class DecodingDefaults(Strict):
+    """How a model chooses new tokens where a request does not say it; greedily if all is empty."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    """Logits are divided by it before a token is drawn; 0 or nothing is greedy."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Only the most probable tokens are drawn, up to this share of the probability."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Only so many of the most probable tokens are drawn."""
+
+
 class TorchModelCard(ModelCard):
     """A model that is loaded into this process."""
+
+    decoding: DecodingDefaults = DecodingDefaults()
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto` is float32 on the CPU; on a GPU float16 for fused models, as published, and the

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from adem_bench.cli.options import data_root_option, set_option, warn
+from adem_bench.cli.options import data_root_option, decoding_options, set_option, warn
 from adem_bench.errors import printable_lines
 
 if TYPE_CHECKING:
     from adem_bench.models.base import Model
-    from adem_bench.records import Request, Response
+    from adem_bench.records import Decoding, Request, Response
 
 F = TypeVar("F", bound=Callable[..., Any])
 BY_HAND = "by hand"
@@ -37,6 +37,8 @@ def model_options(command: F) -> F:
             help="Precision of the weights [default: the card's].",
         ),
         click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: none."),
+        decoding_options,
+        click.option("--seed", type=int, default=0, show_default=True, help="Of drawn tokens."),
         set_option,
     )
     for option in reversed(options):
@@ -60,7 +62,13 @@ def load_model(given: dict[str, Any]) -> Model:
     return model
 
 
-def as_request(model: Model, question: str, images: Sequence[Path], max_new_tokens: int) -> Request:
+def as_request(
+    model: Model,
+    question: str,
+    images: Sequence[Path],
+    max_new_tokens: int,
+    decoding: Decoding,
+) -> Request:
     """Return a question in the wording that the model was tuned on, where it says so.
 
     Args:
@@ -68,6 +76,7 @@ def as_request(model: Model, question: str, images: Sequence[Path], max_new_toke
         question: In the user's words.
         images: To look at, in order.
         max_new_tokens: The longest answer.
+        decoding: How tokens are chosen.
     """
     from adem_bench.models.base import Instructed
     from adem_bench.records import Request
@@ -75,7 +84,18 @@ def as_request(model: Model, question: str, images: Sequence[Path], max_new_toke
     # An argument that is not UTF-8 arrives with halves of characters, which no tokenizer takes.
     whole = question.encode("utf-8", "replace").decode()
     prompt = model.instruction(whole) if isinstance(model, Instructed) else whole
-    return Request(prompt, tuple(images), max_new_tokens)
+    return Request(prompt, tuple(images), max_new_tokens, decoding=decoding)
+
+
+def asked_decoding(model: Model, given: dict[str, Any]) -> Decoding:
+    """Return how tokens are chosen by the options of `model_options`.
+
+    Raises:
+        CardError: the model does not offer it.
+    """
+    from adem_bench.records import Decoding
+
+    return model.decoding(Decoding(given["temperature"], given["top_p"], seed=given["seed"]))
 
 
 def answer(model: Model, request: Request) -> Response:
@@ -123,7 +143,8 @@ def ask(question: str, images: tuple[Path, ...], max_new_tokens: int, **given: A
     if not text:
         raise click.UsageError("the question is empty")
     model = load_model(given)
-    response = answer(model, as_request(model, text, images, max_new_tokens))
+    decoding = asked_decoding(model, given)
+    response = answer(model, as_request(model, text, images, max_new_tokens, decoding))
     click.echo(printable_lines(response.text.strip()))
     warn(f"the question met quirk {note} (docs/quirks.md)" for note in response.notes)
     warn(model.warnings())

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.ask import answer, as_request, load_model, model_options
+from adem_bench.cli.ask import answer, as_request, asked_decoding, load_model, model_options
 from adem_bench.errors import AdemBenchError
 
 if TYPE_CHECKING:
     from adem_bench.models.base import Model
+    from adem_bench.records import Decoding
 
 ADDRESS = "127.0.0.1"
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -32,7 +33,7 @@ def demo(port: int, **given: Any) -> None:
     """Open a page at 127.0.0.1 to ask a model about images; needs the extra `demo`."""
     gradio = import_gradio()  # before the model is loaded: its absence shows at once
     model = load_model(given)
-    serve(build_page(gradio, model), port)
+    serve(build_page(gradio, model, asked_decoding(model, given)), port)
 
 
 def import_gradio() -> Any:
@@ -52,19 +53,20 @@ def import_gradio() -> Any:
     return gradio
 
 
-def build_page(gradio: Any, model: Model) -> Any:
+def build_page(gradio: Any, model: Model, decoding: Decoding) -> Any:
     """Return the page: images, a question, the answer, and the prompt as the model was given it.
 
     Args:
         gradio: The package.
         model: Ready to be asked.
+        decoding: How tokens are chosen.
     """
 
     def ask(files: list[tuple[str, str | None]] | None, question: str, most: int) -> Any:
         if not question.strip():
             raise gradio.Error("The question is empty.", print_exception=False)
         images = [Path(file) for file, _ in files or []]
-        request = as_request(model, question.strip(), images, int(most))
+        request = as_request(model, question.strip(), images, int(most), decoding)
         try:
             return answer(model, request).text, request.prompt
         except AdemBenchError as error:

@@ -180,6 +180,28 @@ def log_to_option(default: str) -> Callable[[F], F]:
     )
 
 
+def decoding_options(command: F) -> F:
+    """Add `--temperature` and `--top-p`."""
+    for option in (
+        click.option(
+            "--top-p",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="P",
+            help="Draw from the most probable tokens, up to this share of the probability "
+            "[default: the card's].",
+        ),
+        click.option(
+            "--temperature",
+            type=click.FloatRange(min=0),
+            metavar="T",
+            help="Draw new tokens at this temperature; 0: take the most probable [default: the "
+            "card's, else 0].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

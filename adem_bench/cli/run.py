@@ -11,6 +11,7 @@ import click
 from adem_bench.cli.options import (
     NumberOr,
     data_root_option,
+    decoding_options,
     log_to_option,
     set_option,
     split_names,
@@ -57,7 +58,10 @@ FAILED = 1
 )
 @click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: the plain language model.")
 @click.option("--blind", is_flag=True, help="Withhold every image from the model.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in the manifest.")
+@decoding_options
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of models that draw tokens."
+)
 @click.option("--fresh", is_flag=True, help="Discard earlier records of the same run.")
 @click.option(
     "--max-failed",
@@ -105,6 +109,7 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
 
 
 def _evaluation(given: dict[str, Any]) -> Evaluation:
+    from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
 
@@ -117,6 +122,9 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
         tasks=tasks,
         prompt_format=given["prompt_format"],
         overrides=given["overrides"],
-        options=RunOptions(**options),
+        options=RunOptions(
+            **options,
+            decoding=Decoding(temperature=given["temperature"], top_p=given["top_p"]),
+        ),
         **{name: given[name] for name in passed},
     )

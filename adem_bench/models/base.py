@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from adem_bench.cards import load_model_card
 from adem_bench.data.paths import default_data_root
 from adem_bench.errors import CardError
-from adem_bench.records import Json, Request, Response, Sample
+from adem_bench.records import Decoding, Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
-from adem_bench.schemas import ModelCard
+from adem_bench.schemas import ModelCard, TorchModelCard
 
 DEFAULT_ROWS = 16
 """Requests answered together by models that say nothing of their memory."""
@@ -28,6 +28,8 @@ class Budget:
     rows: int
     ahead: int = 1
     """Batches that `prefetch` is given before it is their turn."""
+    in_order: bool = False
+    """Whether batches are the samples in their order, because answers depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class Model(ABC):
     `generate` and `fingerprint` suffice; the rest has defaults that suit a model without weights
     per task and without a memory to speak of.
     """
+
+    decoding_fields: ClassVar[frozenset[str]] = frozenset()
+    """The fields of `Decoding` that it honours; with none it decodes in its own way."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Keep the card.
@@ -71,6 +76,14 @@ class Model(ABC):
         Runs are found again by them: what a later version adds enters only where it is off its
         default (`digests.py`).
         """
+
+    def decoding(self, asked: Decoding) -> Decoding:
+        """Return how a request is decoded: what it leaves open is the card's, and then greedy.
+
+        Raises:
+            CardError: it asks for what this kind of model does not offer.
+        """
+        return resolve_decoding(self.card, self.decoding_fields, asked)
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:  # noqa: B027 - may be nothing
         """Switch to the weights that the card names for a task (by its name, then its kind).
@@ -164,6 +177,43 @@ def chosen_card(
     here = Path(adapter).expanduser()
     chosen = str(here.resolve()) if here.exists() else adapter
     return card.model_copy(update={"adapter": chosen})
+
+
+def resolve_decoding(card: ModelCard, honoured: Collection[str], asked: Decoding) -> Decoding:
+    """Return how a model decodes a request.
+
+    Equal ways of decoding give equal results, so that a run is found again however it was asked
+    for: greedy decoding is the empty `Decoding()`, or says so against a card that samples.
+
+    Args:
+        card: Of the model; its `decoding` fills in what is left open.
+        honoured: The fields that the model's kind honours.
+        asked: By the request.
+
+    Raises:
+        CardError: it asks for what the model does not offer, or for what has no effect.
+    """
+    given = {name: value for name, value in asdict(asked).items() if value is not None}
+    wanted = {name for name in given if name != "seed" and given[name] != 0} - set(honoured)
+    if wanted:
+        offered = f"honours {', '.join(sorted(honoured))}" if honoured else "decodes in its own way"
+        raise CardError(
+            f"{', '.join(sorted(wanted))}: model {card.name} is of kind {card.kind}, which "
+            f"{offered}; leave the option out"
+        )
+    own = Decoding()
+    if isinstance(card, TorchModelCard):
+        own = Decoding(card.decoding.temperature, card.decoding.top_p, card.decoding.top_k)
+    found = asked.over(own)
+    if found.samples:
+        top_p = None if found.top_p == 1 else found.top_p
+        return replace(found, top_p=top_p, seed=found.seed or 0)
+    if asked.top_p is not None or asked.top_k is not None:
+        raise CardError(
+            f"top_p and top_k have no effect on model {card.name} without a temperature; give "
+            "--temperature too"
+        )
+    return Decoding(temperature=0.0 if own.samples else None, num_beams=found.num_beams)
 
 
 def build_model(card: ModelCard, options: ModelOptions) -> Model:

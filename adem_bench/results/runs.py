@@ -56,6 +56,8 @@ class FinishedRun:
     """Of the run's last call; None if that answered nothing."""
     task_card: Mapping[str, Any] = field(default_factory=dict)
     """The task's card as it was used, overrides included."""
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """How tokens were chosen; empty if greedily, or in the model's own way."""
 
 
 def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -104,6 +106,7 @@ def _read(folder: Path) -> FinishedRun:
         result=RESULT.validate_json((folder / METRICS).read_bytes(), strict=True),
         samples_per_second=_rate(manifest.get("timing", {})),
         task_card=dict(manifest["task"].get("card") or {}),
+        decoding=dict(manifest.get("decoding") or {}),
     )
 
 

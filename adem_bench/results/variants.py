@@ -24,10 +24,13 @@ from adem_bench.errors import CardError
 from adem_bench.results.runs import FinishedRun, OpenedRun
 from adem_bench.schemas import FORMER, TaskCard
 
-NEUTRAL_OPTIONS = ("batch_size", "limit", "seed")
-"""Options that make no other model: decoding is greedy, and a limit shows as a subset."""
+NEUTRAL_OPTIONS = ("batch_size", "limit", "seed", "decoding")
+"""Options that make no other model by themselves: what decoding came of them is named, and a limit
+shows as a subset."""
+GREEDY = "greedy"
 CARD_FIELDS = (
     "adapter",
+    "decoding",
     "dtype",
     "fusion",
     "image_normalization",
@@ -107,7 +110,7 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
     used_card = {
         name: run.card.get(name)
         for name in CARD_FIELDS
-        if name in known or run.card.get(name) != FORMER[name]
+        if name in known or run.card.get(name) != FORMER.get(name)
     }
     # The folder of an adapter is private to its machine; its name says enough.
     used_card["adapter"] = PurePath(str(used_card.get("adapter") or "")).name
@@ -120,7 +123,19 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
     else:
         changed = used - card
     quiet = {*_flat(options), *(used - changed)}
-    return (*blind, *sorted(changed)), tuple(sorted(quiet))
+    return (*blind, *_decoding(run, card), *sorted(changed)), tuple(sorted(quiet))
+
+
+def _decoding(run: FinishedRun, card: set[str] | None) -> Iterator[str]:
+    """Yield how tokens were chosen where the model's card would have chosen otherwise."""
+    default = run.card.get("decoding") or {}
+    samples = default.get("temperature") or any("decoding.temperature=" in x for x in card or ())
+    if samples and not run.decoding.get("temperature"):
+        yield GREEDY
+        return
+    for name, value in run.decoding.items():
+        if value != default.get(name) and (name, value) != ("seed", 0):
+            yield f"{name}={value}"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -37,9 +37,19 @@ def plan(items: Iterable[Item], budget: Budget) -> Iterator[Unit]:
     """Yield units of at most `budget`; planning is deterministic and streams."""
     stream, index = iter(items), 0
     while window := list(islice(stream, WINDOW)):
-        for batch in _batches(_ordered(window), budget):
+        batches = (
+            _in_order(window, budget.rows)
+            if budget.in_order
+            else _batches(_ordered(window), budget)
+        )
+        for batch in batches:
             yield Unit(index, tuple(batch))
             index += 1
+
+
+def _in_order(window: Sequence[Item], rows: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(window), rows):
+        yield window[start : start + rows]
 
 
 def _ordered(window: Sequence[Item]) -> list[Item]:

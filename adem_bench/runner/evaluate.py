@@ -11,8 +11,16 @@ import torch
 
 from adem_bench.cards import expand_tasks, split_overrides
 from adem_bench.errors import CardError
-from adem_bench.models.base import Baseline, Model, ModelOptions, build_model, chosen_card
+from adem_bench.models.base import (
+    Baseline,
+    Model,
+    ModelOptions,
+    build_model,
+    chosen_card,
+    resolve_decoding,
+)
 from adem_bench.records import Json
+from adem_bench.registry import MODEL_KINDS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
@@ -64,6 +72,9 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     """
     model_settings, task_settings = split_overrides(evaluation.overrides, evaluation.model)
     card = chosen_card(evaluation.model, model_settings, evaluation.dtype, evaluation.adapter)
+    # What the model does not offer shows before data and weights are read.
+    honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
+    resolve_decoding(card, honoured, evaluation.options.decoding)
     names = expand_tasks(evaluation.tasks)
     matched = evaluation.prompt_format == MATCHED
     chosen = None if matched else evaluation.prompt_format

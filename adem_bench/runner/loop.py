@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +12,14 @@ from pathlib import Path
 
 from adem_bench.errors import DataError
 from adem_bench.models.base import Budget, Model
-from adem_bench.records import Json, Record, Request, Response, Result, Sample
+from adem_bench.records import Decoding, Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
 from adem_bench.runner.batching import Backoff, Item, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun
 from adem_bench.runner.manifest import (
     RunOptions,
     build_manifest,
+    decoding_of,
     now,
     run_folder_path,
     run_identity,
@@ -123,6 +125,9 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
     """
     if request.choices and not response.error and response.choice_logprobs is None:
         response = replace(response, error=NO_LOGPROBS)
+    if request.stop_pattern and (match := re.search(request.stop_pattern, response.text)):
+        # Models may stop later than at the match, or not at all.
+        response = replace(response, text=response.text[: match.end()])
     prediction = None if response.error else task.parse_response(sample, response)
     return Record(
         sample_id=sample.id,
@@ -160,15 +165,25 @@ class TaskRun:
         self.options = options
         self.folder = folder
         self.shared = shared
+        self._decoding = decoding_of(model, options)
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples up to the limit."""
         return islice(self.task.samples(), self.options.limit)
 
     def request(self, sample: Sample) -> Request:
-        """Return what is asked of a sample, without its images in a blind run."""
+        """Return what is asked of a sample, without its images in a blind run.
+
+        Raises:
+            CardError: the task asks for a decoding that the model does not offer.
+        """
         request = self.task.request(sample)
-        return replace(request, images=()) if self.options.blind else request
+        decoding = self._decoding
+        if request.decoding != Decoding():
+            asked = replace(self.options.decoding, seed=self.options.seed)
+            decoding = self.model.decoding(asked.over(request.decoding))
+        images = () if self.options.blind else request.images
+        return replace(request, images=images, decoding=decoding)
 
     def answer(self, on_progress: OnProgress) -> int:
         """Answer what this process draws; return how many records were there before.

@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ import adem_bench
 from adem_bench.cards import as_mapping
 from adem_bench.digests import stable_fields
 from adem_bench.models.base import Model, Priced
-from adem_bench.records import Json, Record
+from adem_bench.records import Decoding, Json, Record
 from adem_bench.results.run_folder import run_place
 from adem_bench.tasks.base import Task
 
@@ -40,8 +40,8 @@ class RunOptions:
 
     FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
     """Always in a run's identity; a later field only off its default (`digests.py`)."""
-    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh"})
-    """Never in it: records do not depend on them."""
+    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh", "decoding"})
+    """Not by themselves in it: records do not depend on them, or `run_identity` says how."""
     limit: int | None = None
     """Only the first so many samples; the result is then marked as a subset."""
     blind: bool = False
@@ -49,12 +49,18 @@ class RunOptions:
     batch_size: int | None = None
     """Rows answered together; None lets the model's budget decide."""
     seed: int = 0
+    """Of models that sample."""
     fresh: bool = False
     """Whether earlier records of the same run are thrown away."""
+    decoding: Decoding = field(default_factory=Decoding)
+    """How tokens are to be chosen, before what the task and the model's card say."""
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
-    """Return everything that records depend on; batch size and processes are not among it.
+    """Return everything that records depend on; processes are not among it.
+
+    How tokens are chosen is part of it where the model samples, and the size of batches where its
+    answers depend on them.
 
     Runs are found again by it, also by later versions. What follows belongs to it for good, in
     this form; more comes in through `RunOptions`, a card's options or a fingerprint, and only
@@ -76,7 +82,28 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
         "prompt_settings": dict(task.prompt_settings()),
         "data": task.fingerprint(),
         **{name: chosen[name] for name in chosen if name not in options.WITHOUT_EFFECT},
+        **_sampling(model, options),
     }
+
+
+def decoding_of(model: Model, options: RunOptions) -> Decoding:
+    """Return how a model chooses tokens in a run, where a task does not say it.
+
+    Raises:
+        CardError: the options ask for what the model does not offer.
+    """
+    return model.decoding(replace(options.decoding, seed=options.seed))
+
+
+def _sampling(model: Model, options: RunOptions) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    decoding = decoding_of(model, options)
+    if decoding.samples:
+        found["decoding"] = stable_fields(decoding)
+    budget = model.budget()
+    if budget.in_order:
+        found["batch_size"] = options.batch_size or budget.rows
+    return found
 
 
 def run_folder_path(root: Path, model: Model, identity: Mapping[str, Json]) -> Path:
@@ -140,7 +167,9 @@ def build_manifest(
             "blind": options.blind,
             "batch_size": options.batch_size or "auto",
             "seed": options.seed,
+            **({"decoding": asked} if (asked := stable_fields(options.decoding)) else {}),
         },
+        "decoding": stable_fields(decoding_of(model, options)),
         "identity": dict(identity),
         "run": dict(run),
         "timing": dict(timing),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from adem_bench.cards import find_card, model_card_of
 from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError
 from adem_bench.models.base import Model, ModelOptions, build_model
+from adem_bench.records import Decoding
 from adem_bench.results.rerun_diff import Differences, differences
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_run_file
 from adem_bench.results.validation.schema import ManifestFile, problems
@@ -92,6 +93,7 @@ def _options(job: Rerun, manifest: Mapping[str, Any]) -> RunOptions:
         batch_size=None if rows == "auto" else rows,
         seed=given["seed"],
         fresh=job.fresh,
+        decoding=Decoding(**given.get("decoding", {})),
     )
 
 

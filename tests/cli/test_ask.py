@@ -10,6 +10,7 @@ from adem_bench.cli import demo as demo_page
 from adem_bench.errors import AdemBenchError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.model import FusedModel
+from adem_bench.records import Decoding
 from adem_bench.tasks.base import build_task
 from support.chat_server import Step, said, serving
 from support.tiny_hf import BUILDERS
@@ -164,13 +165,13 @@ def test_the_page_asks_the_model(pictures, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     gradio = demo_page.import_gradio()
     model = build_model(load_model_card("echo"), ModelOptions())
-    page = demo_page.build_page(gradio, model)
+    page = demo_page.build_page(gradio, model, Decoding())
     assert page.analytics_enabled is False
     ask = next(iter(page.fns.values())).fn
     assert ask([(str(pictures[0]), None)], " Why? ", 5) == ("Why?", "Why?")
     with pytest.raises(gradio.Error, match="The question is empty"):
         ask(None, " ", 5)
     lost = build_model(load_model_card("majority"), ModelOptions())
-    ask = next(iter(demo_page.build_page(gradio, lost).fns.values())).fn
+    ask = next(iter(demo_page.build_page(gradio, lost, Decoding()).fns.values())).fn
     with pytest.raises(gradio.Error, match="there is no task here"):
         ask(None, "Hi", 5)

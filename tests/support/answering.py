@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from adem_bench.models.base import Budget
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.records import Request, Response
 from adem_bench.runner.distributed import Processes
@@ -22,19 +22,13 @@ def by_length(request: Request) -> str:
     return ("Yes", "No", "A", "B")[len(request.prompt) % 4]
 
 
-class Answering:
+class Answering(Model):
     """A model of no weights."""
 
     def __init__(self, answer: Answer = by_length, fingerprint: str = "0123456789abcdef") -> None:
-        self.card = CARD
+        super().__init__(CARD, ModelOptions())
         self._answer = answer
         self._fingerprint = fingerprint
-
-    def load_adapter_for(self, task, task_kind):
-        pass
-
-    def training_prompts(self, task_kind):
-        return {}
 
     def length(self, request):
         return len(request.prompt)
@@ -42,17 +36,11 @@ class Answering:
     def budget(self):
         return Budget(tokens=1 << 20, rows=8)
 
-    def prefetch(self, requests):
-        pass
-
     def generate(self, requests):
         return [Response(self._answer(request)) for request in requests]
 
     def fingerprint(self):
         return self._fingerprint
-
-    def warnings(self):
-        return []
 
     def describe(self):
         facts = {"name": self.card.name, "fingerprint": self._fingerprint}

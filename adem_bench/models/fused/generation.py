@@ -1,8 +1,8 @@
-"""Greedy decoding of a right-padded batch; finished rows leave it."""
+"""Decoding of a right-padded batch; finished rows leave it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +19,21 @@ WORTH_LEAVING = 7 / 8
 
 @dataclass(frozen=True, slots=True)
 class GeneratedRows:
-    """What greedy generation for a batch gave."""
+    """What generation for a batch gave."""
 
     ids: list[list[int]]
     """New ids per row, cut before the end token."""
     first_logits: Tensor
     """(B, vocabulary) float32 logits of the first new position."""
+
+
+Choose = Callable[[Tensor, Sequence[int]], Tensor]
+"""Returns (R,) tokens for (R, vocabulary) logits of the next position of the rows it is told."""
+
+
+def most_probable(logits: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return the most probable token of each row: greedy decoding."""
+    return logits.argmax(dim=-1)
 
 
 @torch.inference_mode()
@@ -34,8 +43,10 @@ def generate(
     memory: VisualMemory,
     max_new_tokens: int,
     eos_id: int,
+    choose: Choose = most_probable,
+    is_finished: Callable[[list[int]], bool] | None = None,
 ) -> GeneratedRows:
-    """Extend every row greedily by at most `max_new_tokens`, or fewer where a row says so.
+    """Extend every row by at most `max_new_tokens`, or fewer where a row says so.
 
     Args:
         decoder: The language model with a method.
@@ -43,6 +54,8 @@ def generate(
         memory: One entry per row, or a single one for all.
         max_new_tokens: At least 1.
         eos_id: Token that ends a row.
+        choose: Chooses the next token of each row.
+        is_finished: Whether a row ends with the new ids that it has; None: none does.
     """
     device = decoder.device
     lengths = torch.tensor([len(row.ids) for row in rows], device=device)
@@ -61,11 +74,14 @@ def generate(
     limits = [max_new_tokens if row.max_new_tokens is None else row.max_new_tokens for row in rows]
     row_limits = torch.tensor(limits, device=device)
     for produced in range(1, max_new_tokens + 1):
-        tokens = logits.argmax(dim=-1)
+        tokens = choose(logits, active.tolist())
         running = running & (tokens != eos_id)
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
         running = running & (row_limits[active] > produced)
+        if is_finished is not None:
+            finished = [is_finished(ids[row]) for row in active.tolist()]
+            running = running & ~torch.tensor(finished, device=device)
         if produced == max_new_tokens or not running.any() or cache is None:
             break
         if int(running.sum()) <= WORTH_LEAVING * len(active):

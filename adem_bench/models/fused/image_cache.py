@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from adem_bench.images import UnreadableImageError, load_image
 from adem_bench.models.fused.method import VisualMemory
@@ -87,29 +88,72 @@ class ImageCache:
         """Start reading the images that are not in the cache."""
         self._reader.prefetch(key for key in keys if key not in self._kept)
 
-    def get(self, keys: Sequence[ImageKey]) -> dict[ImageKey, VisualMemory | str]:
-        """Return the memory of every key, or why its image cannot be read."""
-        found: dict[ImageKey, VisualMemory | str] = {}
-        missing: dict[ImageKey, NDArray[np.float32]] = {}
+    def get(self, keys: Sequence[ImageKey]) -> tuple[VisualMemory, dict[int, str]]:
+        """Return the memories of images, and why others cannot be read.
+
+        Args:
+            keys: At least one.
+
+        Returns:
+            An entry for each key whose image can be read, in order; and for the places of the
+            other keys, the reason.
+        """
+        known: dict[ImageKey, VisualMemory] = {}
         self.prefetch(keys)
-        for key in dict.fromkeys(keys):
+        distinct = list(dict.fromkeys(keys))
+        for key in distinct:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                found[key] = self._kept[key]
-                continue
-            try:
-                missing[key] = self._reader.read(key)
-            except UnreadableImageError as error:
-                found[key] = str(error)
+                known[key] = self._kept[key]
+        missing, reasons = self._read([key for key in distinct if key not in known])
         names = list(missing)
         together = ENCODED_TOGETHER.get(self._network.device.type, 32)
         for start in range(0, len(names), together):
             part = names[start : start + together]
-            images = torch.stack([torch.from_numpy(missing[key]) for key in part])
-            memory = self._network.encode_images(images.to(self._network.device))
+            memory = self._network.encode_images(self._stacked([missing[key] for key in part]))
             for index, key in enumerate(part):
-                found[key] = self._keep(key, memory.entry(index))
-        return found
+                known[key] = self._keep(key, memory.entry(index))
+        errors = {place: reasons[key] for place, key in enumerate(keys) if key in reasons}
+        memories = [known[key] for key in keys if key in known]
+        return type(memories[0]).join(memories) if memories else VisualMemory(), errors
+
+    def encode_together(
+        self, keys: Sequence[ImageKey | None]
+    ) -> tuple[VisualMemory, dict[int, str]]:
+        """Return the memory of a batch whose rows depend on each other; nothing of it is kept.
+
+        Args:
+            keys: One for each row, None where it has no image.
+
+        Returns:
+            As for `get`, with an entry for each row without image too.
+        """
+        pixels, reasons = self._read([key for key in dict.fromkeys(keys) if key is not None])
+        rows = [key for key in keys if key not in reasons]
+        images = [pixels[key] for key in rows if key is not None]
+        device = self._network.device
+        indicators = torch.tensor([int(key is not None) for key in rows], device=device)
+        stacked = self._stacked(images) if images else torch.empty(0)
+        errors = {place: reasons[key] for place, key in enumerate(keys) if key and key in reasons}
+        return self._network.batch_memory(stacked, indicators), errors
+
+    def _read(
+        self, keys: Sequence[ImageKey]
+    ) -> tuple[dict[ImageKey, NDArray[np.float32]], dict[ImageKey, str]]:
+        """Return the pixels of images, and why others cannot be read."""
+        pixels: dict[ImageKey, NDArray[np.float32]] = {}
+        reasons: dict[ImageKey, str] = {}
+        self._reader.prefetch(keys)
+        for key in keys:
+            try:
+                pixels[key] = self._reader.read(key)
+            except UnreadableImageError as error:
+                reasons[key] = str(error)
+        return pixels, reasons
+
+    def _stacked(self, images: Sequence[NDArray[np.float32]]) -> Tensor:
+        stacked = torch.stack([torch.from_numpy(image) for image in images])
+        return stacked.to(self._network.device)
 
     def _keep(self, key: ImageKey, memory: VisualMemory) -> VisualMemory:
         self._kept[key] = memory

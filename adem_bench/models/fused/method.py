@@ -152,6 +152,9 @@ class Method(nn.Module, ABC):
     depends_on_batch: bool = False
     """Whether an answer depends on the rows that share its batch; images are then encoded by
     `encode_batch`, and batches are the samples in order."""
+    keeps_leading_blank: ClassVar[bool] = False
+    """Whether the blank between prompt and answer belongs to the answer, as rules that count
+    characters need it."""
     skips_nan_loss: ClassVar[bool] = False
     """Whether a micro-batch whose loss is not a number is left out, rather than counted as zero."""
 

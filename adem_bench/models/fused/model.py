@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
 from adem_bench.models.fused.card import AdapterSource, FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.generation import choice_logprobs, generate
+from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
     AdapterSettings,
@@ -37,6 +38,7 @@ from adem_bench.models.fused.weights.adapter import (
     resolve_settings,
     stated_facts,
 )
+from adem_bench.models.sampling import RowSampler
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import METHODS
 from adem_bench.schemas import ModelCard
@@ -44,6 +46,10 @@ from adem_bench.schemas import ModelCard
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
 MAX_ROWS = 64
+DEPENDS_ON_BATCH = (
+    "answers depend on the samples that share a batch: only a run without interruption and of the "
+    "same --batch-size repeats them"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class FusedModel(Model):
     """Frozen parts, loaded once, with the adapter that the card names for a task."""
 
     card: FusedCard
+    decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed"})
 
     def __init__(
         self, card: ModelCard, options: ModelOptions, frozen: FrozenParts | None = None
@@ -160,7 +167,8 @@ class FusedModel(Model):
     def budget(self) -> Budget:
         """Return the card's limit, or what suits the device."""
         suits = BATCH_TOKENS.get(self._frozen.device.type, 8192)
-        return Budget(self.card.prompt_batch_tokens or suits, MAX_ROWS)
+        in_order = self.weights.method.depends_on_batch
+        return Budget(self.card.prompt_batch_tokens or suits, MAX_ROWS, in_order=in_order)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Start reading the images of requests to come."""
@@ -171,44 +179,54 @@ class FusedModel(Model):
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch.
 
-        Requests with and without image, and of different answer lengths, are answered apart:
-        rows without image share one memory entry and never touch CLIP.
+        Requests with and without image, and those that are decoded otherwise, are answered apart:
+        rows without image share one memory entry and never touch CLIP. A method whose answers
+        depend on the batch has images and none together.
         """
-        parts: dict[tuple[int, int], list[int]] = {}
-        for index, request in enumerate(requests):
-            parts.setdefault((len(request.images), request.max_new_tokens), []).append(index)
+        together = self.weights.method.depends_on_batch
+        parts: dict[tuple[Any, ...], list[int]] = {}
+        requests = [replace(r, decoding=self.decoding(r.decoding)) for r in requests]
         responses: dict[int, Response] = {}
+        for index, request in enumerate(requests):
+            images = len(request.images)
+            if images > 1:
+                error = f"{self._method.title} reads one image per question, not {images}"
+                responses[index] = Response("", error=error)
+                continue
+            decoding = replace(request.decoding, seed=None)
+            way = (request.max_new_tokens, decoding, request.stop_pattern)
+            parts.setdefault((None if together else images, *way), []).append(index)
         with memory_errors():
-            for (images, _), indices in parts.items():
+            for indices in parts.values():
                 part = [requests[index] for index in indices]
-                responses |= zip(indices, self._answer(part, images), strict=True)
+                responses |= zip(indices, self._answer(part, together), strict=True)
         return [responses[index] for index in range(len(requests))]
 
     @torch.inference_mode()
-    def _answer(self, requests: Sequence[Request], images: int) -> list[Response]:
-        """Answer requests that have the same number of images."""
+    def _answer(self, requests: Sequence[Request], together: bool) -> list[Response]:
+        """Answer requests that all have an image or, unless `together`, all have none."""
         store = self.weights.images
-        if images == 0 or store is None:
+        keys = [self._key(request) for request in requests if request.images]
+        if not keys or store is None:
             return self._generate(requests, self.weights.no_image_memory)
-        if images > 1:
-            error = f"{self._method.title} reads one image per question, not {images}"
-            return [Response("", error=error) for _ in requests]
-        keys = [self._key(request) for request in requests]
-        found = store.get(keys)
-        memories = [found[key] for key in keys]
-        readable = [i for i, memory in enumerate(memories) if isinstance(memory, VisualMemory)]
-        responses = [
-            Response("", error=memory if isinstance(memory, str) else None) for memory in memories
+        if together:
+            memory, errors = store.encode_together(
+                [self._key(request) if request.images else None for request in requests]
+            )
+        else:
+            memory, errors = store.get(keys)
+        readable = [index for index in range(len(requests)) if index not in errors]
+        answers = self._generate([requests[index] for index in readable], memory)
+        answered = dict(zip(readable, answers, strict=True))
+        return [
+            answered.get(index) or Response("", error=errors[index])
+            for index in range(len(requests))
         ]
-        if readable:
-            known = [m for m in memories if isinstance(m, VisualMemory)]
-            joined = type(known[0]).join(known)
-            answers = self._generate([requests[index] for index in readable], joined)
-            for index, response in zip(readable, answers, strict=True):
-                responses[index] = response
-        return responses
 
     def _generate(self, requests: Sequence[Request], memory: VisualMemory) -> list[Response]:
+        """Answer requests that are decoded alike; `memory` has an entry per request, or one."""
+        if not requests:
+            return []
         rows = [self._row_of(request) for request in requests]
         roomy = [index for index, row in enumerate(rows) if row.max_new_tokens != 0]
         if len(roomy) < len(rows):  # prompts that leave no room for any answer are not run
@@ -219,12 +237,19 @@ class FusedModel(Model):
                 for index, response in zip(roomy, asked, strict=True):
                     answers[index] = response
             return answers
-        tokenizer = self._frozen.tokenizer
-        limit = requests[0].max_new_tokens
-        generated = generate(self.weights.decoder, rows, memory, limit, tokenizer.eos_id)
+        first = requests[0]
+        generated = generate(
+            self.weights.decoder,
+            rows,
+            memory,
+            first.max_new_tokens,
+            self._frozen.tokenizer.eos_id,
+            RowSampler(requests) if first.decoding.samples else most_probable,
+            self._has_match(first.stop_pattern) if first.stop_pattern else None,
+        )
         return [
             Response(
-                tokenizer.decode(ids),
+                self._text(ids),
                 notes=row.notes,
                 choice_logprobs=self._choices(request, logits) if request.choices else None,
             )
@@ -232,6 +257,17 @@ class FusedModel(Model):
                 requests, rows, generated.ids, generated.first_logits, strict=True
             )
         ]
+
+    def _has_match(self, pattern: str) -> Callable[[list[int]], bool]:
+        expression = re.compile(pattern)
+        return lambda ids: expression.search(self._text(ids)) is not None
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """Return the text of new ids."""
+        tokenizer = self._frozen.tokenizer
+        text = tokenizer.decode(ids)
+        keeps_blank = self.weights.method.keeps_leading_blank
+        return f" {text}" if keeps_blank and ids and tokenizer.begins_with_blank(ids[0]) else text
 
     def _choices(self, request: Request, logits: Tensor) -> tuple[float, ...]:
         encode = self._frozen.tokenizer.encode
@@ -270,7 +306,8 @@ class FusedModel(Model):
 
     def warnings(self) -> Sequence[str]:
         """Return what a reader of the results must know about the weights in use."""
-        return self.weights.warnings
+        found = self.weights.warnings
+        return (*found, DEPENDS_ON_BATCH) if self.weights.method.depends_on_batch else found
 
     def describe(self) -> Mapping[str, Any]:
         """Return names, sizes, settings and precision for a manifest."""

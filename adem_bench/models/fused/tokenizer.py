@@ -11,6 +11,8 @@ from sentencepiece import SentencePieceProcessor
 from adem_bench.errors import CheckpointError
 
 TOKENIZER_NAME = "tokenizer.model"
+BLANKS = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}")
+"""What stands for a blank in the tokens of SentencePiece and of byte-level BPE."""
 
 
 class Tokenizer(Protocol):
@@ -25,7 +27,11 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
+        """Return the text of ids; a blank in front of it is dropped."""
+        ...
+
+    def begins_with_blank(self, token: int) -> bool:
+        """Return whether a token begins a word: behind other text it is set off by a blank."""
         ...
 
 
@@ -58,6 +64,10 @@ class SentencePieceTokenizer:
         """Return the text of ids; the leading dummy space is dropped."""
         return str(self._processor.decode(list(ids)))
 
+    def begins_with_blank(self, token: int) -> bool:
+        """Return whether a token begins a word: behind other text it is set off by a blank."""
+        return str(self._processor.id_to_piece(token)).startswith(BLANKS)
+
 
 class HubTokenizer:
     """A transformers tokenizer, for language models that ship no `tokenizer.model`."""
@@ -77,6 +87,10 @@ class HubTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(" ")
+
+    def begins_with_blank(self, token: int) -> bool:
+        """Return whether a token begins a word: behind other text it is set off by a blank."""
+        return str(self._tokenizer.convert_ids_to_tokens(token)).startswith(BLANKS)
 
 
 def tokenizer_file(folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Greedy decoding of a left-padded batch, and log-probabilities of given continuations."""
+"""Decoding of a left-padded batch, and log-probabilities of given continuations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from adem_bench.models.sampling import RowSampler
+
 
 @dataclass(frozen=True, slots=True)
-class GreedyOutput:
-    """What greedy generation for a batch gave."""
+class GeneratedRows:
+    """What generation for a batch gave."""
 
     ids: list[list[int]]
     """New ids of each row, cut before the end token."""
@@ -48,18 +50,33 @@ class _ForcedTokens(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, -torch.inf).scatter(1, forced, 0.0)
 
 
+class _DrawnTokens(LogitsProcessor):  # type: ignore[misc]
+    """Leaves greedy decoding no choice but the token that each row has drawn."""
+
+    def __init__(self, sampler: RowSampler) -> None:
+        self._sampler = sampler
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        drawn = self._sampler(scores.float(), range(len(scores)))[:, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+
+
 @torch.inference_mode()
-def generate_greedily(network: Any, inputs: Any, max_new_tokens: int) -> GreedyOutput:
-    """Extend every row greedily by at most `max_new_tokens`.
+def generate(
+    network: Any, inputs: Any, max_new_tokens: int, sampler: RowSampler | None = None
+) -> GeneratedRows:
+    """Extend every row by at most `max_new_tokens`.
 
     Args:
         network: A generative model of transformers.
         inputs: B rows from its processor, padded on the left.
         max_new_tokens: At least 1.
+        sampler: Of the rows; None decodes greedily.
     """
     first = _FirstLogprobs()
+    processors = [first, *([_DrawnTokens(sampler)] if sampler else [])]
     sequences = network.generate(
-        **inputs, max_new_tokens=max_new_tokens, logits_processor=LogitsProcessorList([first])
+        **inputs, max_new_tokens=max_new_tokens, logits_processor=LogitsProcessorList(processors)
     )
     prompt = inputs["input_ids"]
     width = prompt.shape[1]
@@ -70,7 +87,7 @@ def generate_greedily(network: Any, inputs: Any, max_new_tokens: int) -> GreedyO
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else []
     stops = {*ends, settings.eos_token_id if not ends else None, settings.pad_token_id} - {None}
     assert first.kept is not None
-    return GreedyOutput([_cut(row, stops) for row in sequences.tolist()], first.kept)
+    return GeneratedRows([_cut(row, stops) for row in sequences.tolist()], first.kept)
 
 
 def _cut(ids: list[int], stops: set[int]) -> list[int]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
@@ -28,10 +29,11 @@ from adem_bench.models.device import (
     pick_device,
 )
 from adem_bench.models.hf.chat import Prompts
-from adem_bench.models.hf.decoding import GreedyOutput, generate_greedily, score_continuations
+from adem_bench.models.hf.decoding import GeneratedRows, generate, score_continuations
 from adem_bench.models.hf.loading import load
 from adem_bench.models.hf.settings import HfCard, find_files, read_options
-from adem_bench.records import Request, Response
+from adem_bench.models.sampling import RowSampler
+from adem_bench.records import Decoding, Request, Response
 from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class HfModel(Model):
     """An image-text-to-text model of transformers."""
 
     card: HfCard
+    decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed"})
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Find the files, fetching them if need be, and load them.
@@ -114,17 +117,19 @@ class HfModel(Model):
         self._images.prefetch(path for request in requests for path in request.images)
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer a batch; requests with and without image, or of other limits, apart."""
+        """Answer a batch; those with and without image, or that are decoded otherwise, apart."""
         images = self._images.read(path for request in requests for path in request.images)
         responses: dict[int, Response] = {}
-        parts: dict[tuple[bool, int], list[int]] = {}
+        parts: dict[tuple[bool, int, Decoding], list[int]] = {}
+        requests = [replace(r, decoding=self.decoding(r.decoding)) for r in requests]
         for index, request in enumerate(requests):
             unreadable = [e for e in map(images.get, request.images) if isinstance(e, str)]
             fault = unreadable[0] if unreadable else self._prompts.fault(request)
             if fault:
                 responses[index] = Response("", error=fault)
             else:
-                key = (bool(request.images), request.max_new_tokens)
+                decoding = replace(request.decoding, seed=None)
+                key = (bool(request.images), request.max_new_tokens, decoding)
                 parts.setdefault(key, []).append(index)
         with memory_errors():
             for indices in parts.values():
@@ -135,7 +140,7 @@ class HfModel(Model):
     def _answer(
         self, requests: Sequence[Request], images: Mapping[Path, Image | str]
     ) -> list[Response]:
-        """Answer requests that all have images, or none, and one limit."""
+        """Answer requests that all have images, or none, and are decoded alike."""
         texts = [self._prompts.render(r.prompt, len(r.images)) for r in requests]
         try:
             inputs = self._prompts.inputs(texts, [[images[p] for p in r.images] for r in requests])
@@ -151,7 +156,9 @@ class HfModel(Model):
             ) from error
         inputs = inputs.to(self._device, self._network.dtype)
         try:
-            output = generate_greedily(self._network, inputs, requests[0].max_new_tokens)
+            first = requests[0]
+            sampler = RowSampler(requests) if first.decoding.samples else None
+            output = generate(self._network, inputs, first.max_new_tokens, sampler)
             choices = self._choices(requests, texts, inputs, output)
         except (ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
@@ -166,7 +173,7 @@ class HfModel(Model):
         ]
 
     def _choices(
-        self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, output: GreedyOutput
+        self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, output: GeneratedRows
     ) -> list[tuple[float, ...] | None]:
         """Return the log-probabilities of every request's choices, None where it has none."""
         continuations = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adem_bench.digests import digest
 from adem_bench.images import open_rgb
 from adem_bench.models.openai_api.settings import ServedOptions
 from adem_bench.records import Request
@@ -59,8 +60,23 @@ def request_body(model: str, request: Request, options: ServedOptions) -> dict[s
         options.max_tokens_field: request.max_new_tokens,
         "temperature": 0,
         **options.parameters,
+        **_decoding(request),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _decoding(request: Request) -> dict[str, Any]:
+    """Return the fields of a request that says how tokens are chosen."""
+    decoding = request.decoding
+    if decoding.temperature is None:
+        return {}
+    fields: dict[str, Any] = {"temperature": decoding.temperature}
+    if decoding.samples:
+        # A seed for each request: one for all would draw alike questions alike.
+        fields["seed"] = int(digest([decoding.seed, request.digest()])[:8], 16) >> 1
+        if decoding.top_p is not None:
+            fields["top_p"] = decoding.top_p
+    return fields
 
 
 def data_uri(path: Path) -> str:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from adem_bench.digests import digest
@@ -25,7 +26,7 @@ from adem_bench.models.openai_api.messages import (
 from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
 from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
 from adem_bench.models.openai_api.thread_pool import DaemonThreadPool
-from adem_bench.records import Request, Response
+from adem_bench.records import Decoding, Request, Response
 from adem_bench.schemas import ModelCard
 
 TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
@@ -52,6 +53,8 @@ class _FailedError(Exception):
 class ServedModel(Model):
     """A model behind an OpenAI-compatible server, with several requests in flight."""
 
+    decoding_fields = frozenset({"temperature", "top_p", "seed"})
+
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Read the card; no request is sent yet.
 
@@ -69,6 +72,16 @@ class ServedModel(Model):
         self._reasons: Counter[str] = Counter()
         self._answered_by: set[str] = set()
         self._has_answered = False
+
+    def decoding(self, asked: Decoding) -> Decoding:
+        """Return how a request is decoded; what it leaves open, `parameters` and the server say.
+
+        Raises:
+            CardError: it asks for what servers do not offer.
+        """
+        found = super().decoding(asked)
+        # Said to the server against `parameters`, which may say otherwise.
+        return replace(found, temperature=0.0) if asked.temperature == 0 else found
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Count requests and failures from zero: a manifest reports those of its task."""

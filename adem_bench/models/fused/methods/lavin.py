@@ -150,6 +150,8 @@ class Lavin(Method):
     released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
         PROMPTED: {"prompt_format": "QCM-ALE", "captions": False}
     }
+    # The published code decodes answers with their prompts (L5).
+    keeps_leading_blank = True
     skips_nan_loss = True
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
