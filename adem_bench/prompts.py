@@ -8,3 +8,11 @@ INSTRUCTION = "instruction"
 """The format of that template."""
 FORMATS = {INSTRUCTION: TEMPLATE, "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""
+
+
+def halve_blanks(text: str) -> str:
+    """Halve every pair of blanks once and strip, as published: three blanks become two.
+
+    Source: `util/base_prompt.py` of LaVIN, MemVP and ADEM-VL; LaVIN dd0a1bf `eval_mme.py`.
+    """
+    return text.replace("  ", " ").strip()

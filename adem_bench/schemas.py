@@ -212,6 +212,9 @@ class ModelCard(Card):
     """For tables, for example `LLaMA-7B`."""
     trainable_parameters: int | None = None
     published: tuple[PublishedScore, ...] = ()
+    evaluation: dict[str, dict[str, Any]] = {}
+    """How the model is asked unless the user says otherwise: a task's name or kind to its
+    `prompt_format` and options."""
 
     @model_validator(mode="before")
     @classmethod

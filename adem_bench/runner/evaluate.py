@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from adem_bench.cards import expand_tasks, split_overrides
-from adem_bench.errors import CardError
+from adem_bench.cards import expand_tasks, list_cards, load_task_card, split_overrides
+from adem_bench.errors import CardError, nearest_hint
 from adem_bench.models.base import (
     Baseline,
     Model,
@@ -20,10 +21,11 @@ from adem_bench.models.base import (
     resolve_decoding,
 )
 from adem_bench.records import Json
-from adem_bench.registry import MODEL_KINDS
+from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
+from adem_bench.schemas import ModelCard
 from adem_bench.tasks.base import Task, build_task
 
 MATCHED = "matched"
@@ -81,8 +83,10 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
 
     def build(name: str, settings: list[str], prompt_format: str | None) -> Task:
         all_settings = [*task_settings, *settings]
-        return build_task(name, evaluation.data_root, all_settings, evaluation.split, prompt_format)
+        split = evaluation.split
+        return task_for(card, name, evaluation.data_root, all_settings, split, prompt_format)
 
+    check_evaluation(card, names)
     tasks = [build(name, [], chosen) for name in names]
     for task in tasks:
         task.fingerprint()  # reads the annotation files: what is missing shows now
@@ -126,6 +130,68 @@ def evaluate_model(
             outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
             yield outcome
+
+
+def check_evaluation(card: ModelCard, names: Sequence[str]) -> None:
+    """Check that a model's card says how to ask tasks that there are.
+
+    Args:
+        card: The model's.
+        names: Names or paths of the tasks that it is asked.
+
+    Raises:
+        CardError: a key of `evaluation` is neither a kind of task nor a task.
+    """
+    if card.evaluation:
+        asked = {load_task_card(name).name for name in names}
+        known = {*TASK_KINDS.table(), *list_cards("tasks"), *asked}
+        unknown = [key for key in card.evaluation if key not in known]
+        if unknown:
+            raise CardError(
+                f"model {card.name}: evaluation names {unknown[0]!r}, which is neither a task nor "
+                f"a kind of task{nearest_hint(unknown[0], known)}"
+            )
+
+
+def task_for(
+    card: ModelCard,
+    name: str,
+    data_root: Path | None,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    prompt_format: str | None = None,
+) -> Task:
+    """Return a task, asked as the model's card says where nothing else is said.
+
+    Args:
+        card: The model's; its `evaluation` of the task's kind goes before the task's card, that of
+            the task's name before both.
+        name: Name or path of a task card, not of a group.
+        data_root: As for `build_task`.
+        overrides: `key=value` settings of the task's card, which go before all those.
+        split: Replaces the card's split.
+        prompt_format: Replaces the prompt format.
+
+    Raises:
+        CardError: as for `build_task`; what the model's card says wrongly is its own error.
+        DataError: the data is missing.
+    """
+    task = load_task_card(name)
+    chosen = card.evaluation.get(task.kind, {}) | card.evaluation.get(task.name, {})
+    own = [
+        # JSON is YAML, which values of overrides are read as.
+        f"{'' if key == 'prompt_format' else 'options.'}{key}={json.dumps(value)}"
+        for key, value in chosen.items()
+    ]
+    try:
+        return build_task(name, data_root, [*own, *overrides], split, prompt_format)
+    except CardError:
+        try:
+            build_task(name, data_root, own)
+        except CardError as error:
+            if own:
+                raise CardError(f"model {card.name}, evaluation of {name}: {error}") from error
+        raise
 
 
 def _match(

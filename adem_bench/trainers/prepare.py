@@ -20,8 +20,9 @@ from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
+from adem_bench.runner.evaluate import task_for
 from adem_bench.schemas import RecipeCard, TaskCard
-from adem_bench.tasks.base import TrainingData, build_task, build_training_data
+from adem_bench.tasks.base import TrainingData, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
 from adem_bench.trainers.distributed import ProcessGroup, shard_language_model
@@ -146,6 +147,23 @@ def read_recipe(job: TrainingJob) -> RecipeCard:
     return recipe.model_copy(update={"model": model})
 
 
+def base_card(recipe: RecipeCard) -> FusedCard:
+    """Return the card of the model whose frozen parts are used, as the trained one is asked.
+
+    Raises:
+        CardError: there is no such card, or the model has no frozen parts.
+    """
+    base = load_model_card(recipe.model)
+    if not isinstance(base, FusedCard):
+        raise CardError(
+            f"model {base.name} is of kind {base.kind}, which has no frozen parts to train an "
+            "adapter on; expected one of kind fused"
+        )
+    if base.fusion.kind == recipe.method.kind:
+        return base
+    return base.model_copy(update={"evaluation": {}})  # which is another method's
+
+
 def outline(
     job: TrainingJob, recipe: RecipeCard, processes: Processes, device: torch.device
 ) -> Outline:
@@ -160,12 +178,7 @@ def outline(
     Raises:
         AdemBenchError: a card or the data are at fault, or weights are missing.
     """
-    base = load_model_card(recipe.model)
-    if not isinstance(base, FusedCard):
-        raise CardError(
-            f"model {base.name} is of kind {base.kind}, which has no frozen parts to train an "
-            "adapter on; expected one of kind fused"
-        )
+    base = base_card(recipe)
     card = _training_card(base, recipe, device)
     sources = [
         build_training_data(
@@ -181,7 +194,7 @@ def outline(
     names = [f"{n} {data.card.name} {data.card.split}" for n, data in enumerate(sources)]
     data = {name: source.fingerprint() for name, source in zip(names, sources, strict=True)}
     prompts = tuple(
-        _prompt_use(name, source, job.data_root)
+        _prompt_use(base, name, source, job.data_root)
         for name, source in zip(names, sources, strict=True)
     )
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
@@ -276,11 +289,13 @@ def _agreed(prompts: Iterable[PromptUse]) -> dict[str, dict[str, Json]]:
     }
 
 
-def _prompt_use(name: str, data: TrainingData, data_root: Path | None) -> PromptUse:
+def _prompt_use(
+    base: FusedCard, name: str, data: TrainingData, data_root: Path | None
+) -> PromptUse:
     card: TaskCard = load_task_card(str(data.card.path))
     evaluation = None
     if card.headline:
-        evaluation = build_task(str(data.card.path), data_root).prompt_settings()
+        evaluation = task_for(base, str(data.card.path), data_root).prompt_settings()
     return PromptUse(name, card.name, card.kind, data.training_settings(), evaluation)
 
 

@@ -22,11 +22,11 @@ from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.evaluate import evaluate_model
+from adem_bench.runner.evaluate import check_evaluation, evaluate_model, task_for
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
-from adem_bench.tasks.base import Task, build_task
+from adem_bench.tasks.base import Task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
 from adem_bench.trainers.data_loader import BatchLoader, worker_count
 from adem_bench.trainers.distributed import ProcessGroup
@@ -39,7 +39,15 @@ from adem_bench.trainers.output import (
     training_identity,
     training_manifest,
 )
-from adem_bench.trainers.prepare import Prepared, TrainingJob, outline, prepare, read_recipe, shard
+from adem_bench.trainers.prepare import (
+    Prepared,
+    TrainingJob,
+    base_card,
+    outline,
+    prepare,
+    read_recipe,
+    shard,
+)
 from adem_bench.trainers.training_log import (
     CURVE_NAME,
     LOG_NAME,
@@ -164,7 +172,9 @@ def _tasks(job: TrainingJob, recipe: RecipeCard) -> list[Task]:
             "a model with shard_frozen_weights cannot be evaluated while it trains; leave --eval "
             "out and run `adem-bench run` on the output"
         )
-    tasks = [build_task(name, job.data_root) for name in expand_tasks(job.tasks)]
+    card, names = base_card(recipe), expand_tasks(job.tasks)
+    check_evaluation(card, names)
+    tasks = [task_for(card, name, job.data_root) for name in names]
     for task in tasks:
         task.fingerprint()
     return tasks

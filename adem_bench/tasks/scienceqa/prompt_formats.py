@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from adem_bench.prompts import halve_blanks
+
 INPUTS = ("Q", "QM", "CQM", "QCM", "QCML", "QCME", "QCMLE", "QCLM", "QCEM", "QCLEM")
 OUTPUTS = {
     "A": "The answer is {answer}.",
@@ -27,7 +29,8 @@ OUTPUTS = {
 }
 FORMATS = tuple(f"{asked}-{answered}" for asked in INPUTS for answered in OUTPUTS)
 ANSWER_START = "The answer is"
-"""Put behind the prompt in evaluation (eval_sqa.py, main)."""
+"""Put behind the prompt in evaluation (ADEM-VL's eval_sqa.py, MemVP's eval.py); LaVIN's appends
+nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,10 @@ def render(prompt_format: str, texts: Texts) -> tuple[str, str]:
         for part in re.findall("[QCM]|[LE]+", asked)
     ]
     answer = OUTPUTS[answered].format(answer=texts.answer, lecture=lecture, solution=solution)
-    return _squeeze("".join(parts) + "Response:"), _squeeze(answer)
+    return halve_blanks("".join(parts) + "Response:"), halve_blanks(answer)
 
 
 def _options(choices: Sequence[str]) -> str:
     return " ".join(
         f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False)
     )
-
-
-def _squeeze(text: str) -> str:
-    """Halve every pair of blanks once, as published: three blanks become two."""
-    return text.replace("  ", " ").strip()
