@@ -401,11 +401,33 @@ def _explain(
             place = f"--set {override}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
+        foreign = _of_another_method(card_class, names)
+        if foreign:
+            return f"{place}: field {where!r} {foreign}{more}"
         fields = _fields_at(card_class, names[:-1])
         close = difflib.get_close_matches(names[-1], fields, n=3, cutoff=0.5) or sorted(fields)
         return f"{place}: unknown field {where!r}; did you mean: {', '.join(close)}?{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
     return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"
+
+
+def _of_another_method(card_class: type[BaseModel], names: Sequence[str]) -> str:
+    """Return what to do about a setting that other methods have; empty if none has it."""
+    part = card_class.model_fields.get(names[0])
+    own: Any = part.annotation if part else None
+    if len(names) != 2 or "kind" not in getattr(own, "model_fields", {}):
+        return ""
+    owners = [
+        kind for kind in METHODS.table() if names[1] in METHODS.load(kind).settings.model_fields
+    ]
+    kind = own.model_fields["kind"].default
+    if not owners or kind in owners:
+        return ""
+    has = ", ".join(name for name in own.model_fields if name != "kind")
+    return (
+        f"is of the method {' or '.join(owners)}; {kind} has {has}: leave it out (--set "
+        f"'{names[0]}={{kind: {kind}}}' leaves out all), or choose {names[0]}.kind={owners[0]}"
+    )
 
 
 def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:

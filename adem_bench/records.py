@@ -123,6 +123,8 @@ class Prediction:
     value: Json
     score: float | None
     """1 right, 0 wrong; None where only a whole set can be scored (captions)."""
+    notes: tuple[str, ...] = ()
+    """Quirks met in reading, by the ids of docs/quirks.md, for example `L4`."""
 
 
 @dataclass(frozen=True, slots=True)

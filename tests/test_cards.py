@@ -44,7 +44,7 @@ def test_every_packaged_model_card_is_valid(path):
     assert card.name == path.stem
     assert card.title
     for source in getattr(card, "adapters", {}).values():
-        assert source.url == "" or source.url.startswith("https://")
+        assert all(a == "" or a.startswith("https://") for a in (source.url, source.page))
 
 
 @pytest.mark.parametrize("path", sorted(packaged_folder("tasks").glob("*.yaml")), ids=str)
@@ -106,6 +106,57 @@ def test_the_published_model_picks_the_adapter_tuned_for_each_task():
         "mme": "checkpoint_7B_instruction.pth",
         "default": "checkpoint_7B_instruction.pth",
     }
+
+
+LAVIN_ASKED = {
+    "scienceqa": {
+        "prompt_format": "QCM-ALE", "captions": False, "answer_start": False,
+        "answer_rule": "lavin", "max_new_tokens": 64,
+    },
+    "mme": {"prompt_format": "lavin", "answer_rule": "lavin", "max_new_tokens": 20},
+}  # fmt: skip
+MEMVP_ASKED = {
+    "sqa": {
+        "prompt_format": "QCM-A", "captions": True, "answer_start": True,
+        "answer_rule": "published", "max_new_tokens": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "trained", "asked"),
+    [
+        ("memvp-7b", 3_879_040, "QCM-A", MEMVP_ASKED),
+        ("memvp-13b", 5_487_744, "QCM-A", MEMVP_ASKED),
+        ("lavin-7b", 3_781_296, "QCM-ALE", LAVIN_ASKED),
+        ("lavin-13b", 5_390_080, "QCM-ALE", LAVIN_ASKED),
+        ("lavin-vicuna-7b", 3_781_296, "QCM-ALE", LAVIN_ASKED),
+        ("lavin-vicuna-13b", 5_390_080, "QCM-ALE", LAVIN_ASKED),
+    ],
+)
+def test_the_other_methods_published_models(name, parameters, trained, asked):
+    card = load_model_card(name)
+    assert card.trainable_parameters == parameters
+    assert card.fusion.kind == name.partition("-")[0]
+    assert card.fusion.values() == {}
+    assert card.prompts == {"scienceqa": {"prompt_format": trained, "captions": False}}
+    assert card.evaluation == asked
+    assert load_model_card(name, ["evaluation={}"]).digest() != card.digest()
+
+
+@pytest.mark.parametrize("path", sorted(packaged_folder("models").glob("*-*b.yaml")), ids=str)
+def test_published_scores_of_cards_are_those_of_the_list(path):
+    from adem_bench.results.leaderboard.published_figures import published_rows
+
+    card = load_model_card(str(path))
+    method = {"adem": "ADEM-VL", "memvp": "MemVP", "lavin": "LaVIN"}[card.fusion.kind]
+    listed = {
+        (row.task, row.metric, row.value)
+        for row in published_rows()
+        if row.model.startswith(method)
+        and row.language_model in (card.language_model_name, card.language_model_name[-3:])
+    }
+    assert {(score.task, score.metric, score.value) for score in card.published} <= listed
 
 
 def test_the_published_model_leaves_fusion_to_its_checkpoints():

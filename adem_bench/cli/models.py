@@ -73,6 +73,31 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
         grid(console(), ("file", "path", "on disk"), files)
 
 
+@models.command("check")
+@click.argument("name")
+@data_root_option
+@set_option
+def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
+    """Say what a model's adapters on disk are: method, tensors, size, digest.
+
+    What its card says of them is compared; of a published file without a digest, method and number
+    of values are all that can be.
+    """
+    from adem_bench.cards import load_model_card
+    from adem_bench.errors import CheckpointError
+    from adem_bench.results.console import console, grid
+
+    rows = load_model_card(name, overrides).inspected(data_root)
+    if not rows:
+        click.echo(f"no adapter of {name} is on disk; `adem-bench models show {name}` names them")
+        return
+    said = [(path, facts, problem or "yes") for path, facts, problem in rows]
+    grid(console(), ("adapter", "is", "as the card says"), said)
+    problems = [f"{path}: {problem}" for path, _, problem in rows if problem]
+    if problems:
+        raise CheckpointError(f"{'; '.join(problems)}; fetch it anew, or name another file")
+
+
 @models.command("pull")
 @click.argument("name")
 @data_root_option

@@ -41,6 +41,21 @@ def read_official(text: str) -> YesNo:
     return _in_prefix(text.lower())
 
 
+def read_lavin(text: str) -> YesNo:
+    """Read an answer as LaVIN does: yes or no in the first four characters, blanks counted.
+
+    The published code splits prompt and answer together at `response:`, in lower case and stripped,
+    and reads the part behind the first one. It begins with the answer's own blank, and a further
+    `response:` ends it.
+
+    Args:
+        text: What follows the prompt, its first blank included.
+
+    Source: LaVIN dd0a1bf `eval_mme.py`.
+    """
+    return _in_prefix(text.lower().rstrip().partition("response:")[0])
+
+
 def read_lmms_eval(text: str) -> YesNo:
     """Read an answer as lmms-eval does (tasks/mme/utils.py): dots and margins off, y or n too."""
     answer = text.lower().strip().replace(".", "")

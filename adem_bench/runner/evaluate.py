@@ -90,6 +90,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     tasks = [build(name, [], chosen) for name in names]
     for task in tasks:
         task.fingerprint()  # reads the annotation files: what is missing shows now
+    card.check([task.card for task in tasks], evaluation.data_root)
     processes = Processes()
     torch.manual_seed(evaluation.options.seed)
     device = processes.own_device(evaluation.device)

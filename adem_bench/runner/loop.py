@@ -139,7 +139,7 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
         groups=sample.groups,
         cluster=sample.cluster,
         error=response.error,
-        notes=response.notes,
+        notes=(*response.notes, *(prediction.notes if prediction else ())),
         choice_logprobs=response.choice_logprobs,
         tokens=response.tokens,
     )

@@ -457,6 +457,7 @@ def imported_record(sample: Sample, text: str, prediction: Prediction) -> Record
         score=prediction.score,
         groups=sample.groups,
         cluster=sample.cluster,
+        notes=prediction.notes,
     )
 
 

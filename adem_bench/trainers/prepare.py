@@ -14,6 +14,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused.backbone import FrozenFiles, FrozenParts, pick_dtype
 from adem_bench.models.fused.card import FusedCard, FusionSettings
+from adem_bench.models.fused.fit import check_method
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
@@ -198,6 +199,7 @@ def outline(
         for name, source in zip(names, sources, strict=True)
     )
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
+    check_method(card, recipe.method, job.data_root)
     files = FrozenFiles(card, job.data_root, pick_dtype(card.dtype, device))
     model = {"name": card.name, "fingerprint": files.fingerprint}
     return Outline(recipe, base, card, tuple(sources), data, prompts, model)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,47 @@ def test_show_says_of_every_file_where_it_is_or_where_to_get_it(adem_bench, tmp_
     lines = {line.split("  ")[0]: line for line in shown.out.splitlines()}
     assert "yes: data/weights/7B" in lines["language model"]
     assert "`adem-bench models pull adem-7b` fetches it" in lines["adapter sqa"]
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        ("memvp-7b", 1), ("memvp-13b", 1), ("lavin-7b", 1), ("lavin-13b", 2),
+        ("lavin-vicuna-7b", 1), ("lavin-vicuna-13b", 0),
+    ],
+)  # fmt: skip
+def test_show_and_pull_of_models_whose_adapters_are_fetched_by_hand(adem_bench, name, by_hand):
+    shown = adem_bench("models", "show", name)
+    assert shown.code == 0
+    assert "evaluation:\n" in shown.out
+    assert "prompts:\n  scienceqa:\n    prompt_format: QCM-A" in shown.out
+    pulled = adem_bench("models", "pull", name, "--data-root", "d")
+    assert (pulled.code, pulled.err) == (0, "")
+    lines = pulled.out.splitlines()
+    assert sum(line.startswith("to be fetched by hand: adapter ") for line in lines) == by_hand
+    assert all("(no size and no sha256 is published)" in line for line in lines[:by_hand])
+    assert lines[-1].startswith("still needed: language model")
+    checked = adem_bench("models", "check", name, "--data-root", "d")
+    assert checked.out.startswith(f"no adapter of {name} is on disk")
+
+
+def test_check_says_what_an_adapter_is_and_in_what_it_is_not_as_the_card_says(
+    adem_bench, my_cards, parity
+):
+    file = parity.parent / "parity_lavin" / "checkpoint-19.pth"
+    text = "language_model: {{path: lm}}\nfusion: {{kind: {kind}}}\ntrainable_parameters: {count}\n"
+    text += f"adapters: {{{{sqa: {{{{path: {file}}}}}}}}}\n"
+    my_cards("mine", text.format(kind="lavin", count=36_640))
+    checked = adem_bench("models", "check", "mine")
+    assert (checked.code, checked.err) == (0, "")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    facts = f"lavin, 101 tensors, 36,640 values, {file.stat().st_size:,} bytes, sha256 {sha256}"
+    assert facts in checked.out
+    my_cards("mine", text.format(kind="memvp", count=1))
+    checked = adem_bench("models", "check", "mine")
+    assert checked.code == 2
+    assert "method lavin, and the card says memvp" in checked.err
+    assert "values 36640, and the card says 1" in checked.err
 
 
 def test_show_of_another_kind_is_what_is_set_and_where_its_folder_is(adem_bench, tmp_path):

@@ -20,6 +20,30 @@ def test_adapters_with_a_url_are_wanted_each_file_once(tmp_path):
     }
 
 
+PAGE = "https://example.org/a/view"
+
+
+def test_an_adapter_behind_a_web_page_is_named_with_its_place_and_what_to_check(tmp_path):
+    chosen = card(sqa={"path": "a.pth", "page": PAGE}, default={"path": "a.pth", "page": PAGE})
+    assert downloads(chosen, tmp_path) == {}
+    first, *others = chosen.pull(tmp_path, None)
+    assert first.startswith("to be fetched by hand: adapter 'a.pth' of model m is not on disk")
+    assert f"get it from {PAGE} and put it at {tmp_path / 'weights' / 'a.pth'}" in first
+    assert "`adem-bench models check m`" in first
+    assert "(no size and no sha256 is published)" in first
+    assert [line.partition(":")[0] for line in others] == ["still needed"]
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.pth").touch()
+    assert next(chosen.pull(tmp_path, None)).startswith(
+        f"{tmp_path / 'weights' / 'a.pth'}: already there; `adem-bench models check m`"
+    )
+
+
+def test_what_a_card_knows_of_a_file_behind_a_page_is_not_called_unknown():
+    known = {"path": "a.pth", "page": PAGE, "size": 3, "sha256": "0" * 64}
+    assert "is published" not in card(sqa=known).missing("a.pth", None)
+
+
 @pytest.mark.parametrize("path", ["/etc/a.pth", "../a.pth", "~/a.pth"])
 def test_a_card_cannot_write_outside_the_weights_folder(tmp_path, path):
     with pytest.raises(CheckpointError, match="leads out of"):

@@ -89,6 +89,7 @@ def answered() -> Callable[[Task, str], list[Record]]:
             score=prediction.score,
             groups=sample.groups,
             cluster=sample.cluster,
+            notes=prediction.notes,
         )
 
     return answer

@@ -52,6 +52,64 @@ def test_lavin_scores_what_the_eval_tool_says(lavin):
     assert result.complete
 
 
+def test_lavin_s_own_reading_of_its_answers_scores_the_same(lavin):
+    task = build(lavin / "no data here", "options.answer_rule=lavin")
+    result = task.aggregate(task.import_predictions(lavin))
+    assert result.metric("perception").value == 963.6114445778312
+    assert result.metric("cognition").value == 249.64285714285714
+
+
+# What the published eval_mme.py of LaVIN makes of a prompt with these answers behind it.
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" yes", "yes"),
+        (" no,", "no"),
+        (" No, there is not", "no"),
+        ("  yes", "other"),
+        ("  no", "no"),
+        ("   no", "other"),
+        ("eyes", "yes"),
+        ("\nyes", "yes"),
+        ("\n\nyes", "other"),
+        (" It is", "other"),
+        (" Response: yes", "other"),
+        ("  \n ", "other"),
+        ("", "other"),
+    ],
+)
+def test_answers_are_read_as_lavin_reads_them(text, answer):
+    assert published_reading(f"Image:  ?? Instruction: Is it?\nResponse:{text}") == answer
+    card = load_task_card("mme", ["options.answer_rule=lavin"])
+    sample = Sample("existence/1/0", {"question": "?"}, "Yes")
+    assert Mme(card, Path()).parse_response(sample, Response(text)).value == answer
+
+
+def published_reading(decoded):
+    """The rule of eval_mme.py (LaVIN dd0a1bf) in one's own words."""
+    piece = decoded.lower().strip().split("response:")[1]
+    return next((word for word in ("yes", "no") if word in piece[:4]), "other")
+
+
+def test_a_question_is_asked_as_lavin_asks(mme, write):
+    root = mme("existence", "count")
+    write(f"{TREE}/existence/0001.txt", "Is  it   red? \tYes\nIs it?\tNo\n")
+    options = "options={subtasks: [existence, count], answer_rule: lavin, max_new_tokens: 20}"
+    task = build(root, "prompt_format=lavin", options)
+    request = task.request(next(task.samples()))
+    assert request.prompt == "Instruction: Is it  red? \nResponse:"
+    assert (request.max_new_tokens, request.stop_pattern) == (20, "")
+
+
+def test_lavin_s_answers_go_out_and_come_back(mme, tmp_path, answered):
+    task = build(mme("existence", "count"), FEW, "options.answer_rule=lavin")
+    records = answered(task, " yes")
+    paths = task.export(records, tmp_path)
+    assert paths[0].read_text().splitlines()[0].endswith("\tYes\t yes")
+    assert task.aggregate(task.import_predictions(paths[0].parent)) == task.aggregate(records)
+    assert records[0].prediction == "yes"
+
+
 def test_a_missing_file_makes_a_subset(lavin):
     (lavin / "count.txt").unlink()
     task = build(lavin / "no data here")

@@ -8,7 +8,8 @@ import pytest
 
 from adem_bench.tasks.scienceqa.prompt_formats import FORMATS, Texts, render
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "scienceqa" / "prompts.json"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURE = FIXTURES / "scienceqa" / "prompts.json"
 GOLDEN = json.loads(FIXTURE.read_text())
 """Per format, a digest over prompt and answer of five problems without and with captions, made by
 `build_prompt` of the published code (util/base_prompt.py, commit cec09b8)."""
@@ -42,6 +43,21 @@ def test_every_format_is_the_published_one(prompt_format):
     ]
     digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
     assert digest == GOLDEN["digests"][prompt_format]
+
+
+@pytest.mark.parametrize("method", ["lavin", "memvp"])
+def test_every_format_is_that_of_lavin_s_and_memvp_s_code(method):
+    torch = pytest.importorskip("torch")
+    goldens = torch.load(FIXTURES / f"parity_{method}" / "goldens.pt", weights_only=True)
+    checked = 0
+    for prompt_format, by_captions in goldens["prompt_formats"].items():
+        for captions, by_id in by_captions.items():
+            for qid, pair in by_id.items():
+                problem = {"caption": "", **goldens["problems"][qid]}
+                assert list(rendered(prompt_format, problem, captions)) == list(pair)
+                checked += 1
+    assert checked == len(goldens["prompt_formats"]) * 2 * 3
+    assert len(goldens["prompt_formats"]) >= 23
 
 
 def test_a_prompt_in_full():

@@ -49,6 +49,26 @@ def test_a_question_is_asked_as_published(science):
     assert sample.groups == ("NAT", "IMG", "G1-6")
 
 
+LAVIN = (
+    "prompt_format=QCM-ALE",
+    "options={captions: false, answer_start: false, answer_rule: lavin, max_new_tokens: 64}",
+)
+
+
+def test_a_question_is_asked_as_lavin_asks(science):
+    task = build(science({"1": PROBLEM | {"question": "Which  one?"}}), *LAVIN)
+    request = task.request(next(task.samples()))
+    assert request.prompt == (
+        "Question: Which one?\nContext: N/A\nOptions: (A) this (B) that (C) both\nResponse:"
+    )
+    assert (request.max_new_tokens, request.stop_pattern) == (64, "The answer is ([A-Z]).")
+    assert task.prompt_settings()["answer_start"] is False
+    assert task.training_settings() == {"prompt_format": "QCM-ALE", "captions": False}
+    (pair,) = task.training_pairs()
+    assert pair.prompt == request.prompt
+    assert pair.answer == "The answer is B. BECAUSE: L. S."
+
+
 def test_captions_can_be_left_out_and_need_no_file_then(science):
     root = science({"1": PROBLEM})
     (root / "scienceqa" / "captions.json").unlink()
@@ -121,7 +141,66 @@ def test_the_logits_rule_takes_the_most_probable_option():
         assert (nothing.value, nothing.score) == (None, None)
 
 
-@given(st.text(), st.sampled_from(["published", "strict", "logits"]))
+# The right column is what the published eval.py of LaVIN makes of these texts; None: its draw.
+@pytest.mark.parametrize(
+    ("text", "options", "index"),
+    [
+        ("The answer is B. BECAUSE: the answer is A.", 3, 1),
+        (" The answer is C.", 3, 2),
+        ("The answer is A, or The answer is B.", 3, 0),
+        ("The answer is A\nThe answer is B.", 3, 1),
+        ("The answer is B", 3, None),
+        ("The answer is B\n", 3, None),
+        ("The answer is D.", 3, None),
+        ("The answer is Both", 3, 1),
+        ("the answer is B.", 3, None),
+        ("B", 3, None),
+        ("", 3, None),
+    ],
+)
+def test_answers_are_read_as_lavin_reads_them(text, options, index):
+    sample = Sample("1", {"choices": ("x",) * options}, 1)
+    drawn = rule("lavin").parse_response(sample, Response(text))
+    assert drawn.notes == (("L4",) if index is None else ())
+    assert drawn.value in (range(options) if index is None else [index])
+    card = load_task_card("sqa", ["options={answer_rule: lavin, unread: wrong}"])
+    wrong = ScienceQA(card, card.path).parse_response(sample, Response(text))
+    assert (wrong.value, wrong.notes) == (-1 if index is None else index, ())
+
+
+def test_an_unread_answer_is_drawn_evenly_by_the_question_s_id_alone():
+    task = rule("lavin")
+    samples = [Sample(str(n), {"choices": ("x",) * 3}, 0) for n in range(600)]
+    drawn = [task.parse_response(sample, Response("?")).value for sample in samples]
+    assert drawn == [task.parse_response(sample, Response("!")).value for sample in samples]
+    assert all(160 < drawn.count(index) < 240 for index in range(3))
+    assert task.parse_response(Sample("\ud800", {"choices": ("x",)}, 0), Response("")).value == 0
+
+
+@pytest.mark.parametrize("name", ["published", "strict"])
+def test_other_rules_can_draw_too(name):
+    card = load_task_card("sqa", [f"options={{answer_rule: {name}, unread: draw}}"])
+    assert ScienceQA(card, card.path).parse_response(SAMPLE, Response("?")).notes == ("L4",)
+    assert rule(name).parse_response(SAMPLE, Response("?")).value == -1
+
+
+def test_drawn_answers_are_counted_and_their_spread_is_told(science, answered):
+    rows = {str(n): PROBLEM for n in range(100)}
+    task = build(science(rows), *LAVIN)
+    read, drawn = answered(task, "The answer is B."), answered(task, "?")
+    result = task.aggregate([*read[:75], *drawn[75:]])
+    unread = result.metric("unread")
+    assert (unread.value, unread.note) == (25, "no option read; one was drawn (L4)")
+    (warning,) = result.warnings
+    # 25 answers of two options each: sqrt(25 / 4) of 100.
+    assert "in 25 of 100 answers" in warning
+    assert "by 2.50 points or less" in warning
+    assert task.aggregate(read).warnings == ()
+    right = sum(record.score for record in drawn[75:])
+    assert result.metric("average").value == (75 + right) / 100
+
+
+@given(st.text(), st.sampled_from(["published", "strict", "logits", "lavin"]))
 def test_reading_never_fails(text, name):
     value = rule(name).parse_response(SAMPLE, Response(text)).value
     assert value is None if name == "logits" else value in (-1, 0, 1, 2)
@@ -277,7 +356,8 @@ def test_predictions_that_do_not_fit_are_refused(science, tmp_path, content, mes
     [
         ("options.captoins=true", "unknown option 'captoins'; did you mean: captions?"),
         ("options.captions=perhaps", "option 'captions' cannot be 'perhaps'"),
-        ("options.answer_rule=first", "'published', 'strict' or 'logits'"),
+        ("options.answer_rule=first", "'published', 'strict', 'logits' or 'lavin'"),
+        ("options.unread=guess", "'wrong' or 'draw'"),
         ("options.max_new_tokens=0", "option 'max_new_tokens' cannot be 0"),
         ("prompt_format=QCMA", "unknown prompt format 'QCMA'; did you mean: "),
         ("headline=avrage", "unknown metric 'avrage'; did you mean: average?"),

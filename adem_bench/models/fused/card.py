@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,13 @@ from adem_bench.models.base import (
     weights_folder,
     weights_path,
 )
-from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Strict, TorchModelCard
+from adem_bench.schemas import (
+    DEFAULT_METHOD,
+    DownloadProgress,
+    Strict,
+    TaskCard,
+    TorchModelCard,
+)
 
 if TYPE_CHECKING:
     from adem_bench.data.downloading import Download
@@ -32,9 +38,17 @@ class AdapterSource(Strict):
     path: str
     """Below the card's own folder or the weights folder."""
     url: str = ""
+    """Of the file itself, which can be fetched."""
     size: int | None = None
     """Bytes."""
     sha256: str = ""
+    page: str = ""
+    """Of a web page that offers the file, which must be fetched by hand."""
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the method's authors published it."""
+        return bool(self.url or self.page)
 
 
 class LanguageModelSource(Strict):
@@ -126,9 +140,12 @@ class FusedCard(TorchModelCard):
 
     def _remedy(self, path: str, target: str) -> str:
         """Return what to do about a missing file, which belongs at `target`."""
-        source = next((a for a in self.adapters.values() if a.path == path and a.url), None)
-        if source:
+        offered = (a for a in self.adapters.values() if a.path == path and a.is_released)
+        source = next(offered, None)
+        if source and source.url:
             return f"`adem-bench models pull {self.name}` fetches it from {source.url}"
+        if source:
+            return f"get it from {source.page} and put it at {target}; {self._to_check(source)}"
         language_model = self.language_model
         if path in (language_model.path, language_model.tokenizer):
             if language_model.source:
@@ -139,6 +156,64 @@ class FusedCard(TorchModelCard):
             )
         card = self.path or "built in memory"
         return f"put it at {target}, or change the path in the card ({card})"
+
+    def _to_check(self, source: AdapterSource) -> str:
+        """Return how a file that was fetched by hand is checked, and what it cannot be held to."""
+        unknown = [name for name in ("size", "sha256") if not getattr(source, name)]
+        silent = f" (no {' and no '.join(unknown)} is published)" if unknown else ""
+        values = f", {self.trainable_parameters:,} values" if self.trainable_parameters else ""
+        return (
+            f"`adem-bench models check {self.name}` then says whether it is a {self.fusion.kind} "
+            f"adapter{values}{silent}"
+        )
+
+    def source_for(self, task: str, task_kind: str) -> AdapterSource:
+        """Return the adapter for a task: by its name, its kind, then `default`.
+
+        Raises:
+            CheckpointError: the card names none.
+        """
+        if self.adapter:
+            return AdapterSource(path=self.adapter)
+        for name in (task, task_kind, "default"):
+            if name in self.adapters:
+                return self.adapters[name]
+        raise CheckpointError(
+            f"model {self.name} names no adapter for {task}; add `default` to the card's "
+            "`adapters`, or give --adapter PATH (or --adapter none for the plain language model)"
+        )
+
+    def check(self, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
+        """Refuse adapters for these tasks that are missing or do not fit, before all is loaded.
+
+        Args:
+            tasks: What the model will be asked.
+            data_root: Folder whose `weights/` holds what the card names; None for the default.
+
+        Raises:
+            CheckpointError: the frozen parts or an adapter are missing or do not go together.
+        """
+        from adem_bench.models.fused.fit import check_adapter  # imports torch
+
+        sources = [self.source_for(task.name, task.kind) for task in tasks]
+        for source in {source.path: source for source in sources}.values():
+            check_adapter(self, source, data_root)
+
+    def inspected(self, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return each adapter on disk: its path, what it is, in what it is not as the card says.
+
+        Raises:
+            CheckpointError: one cannot be read.
+        """
+        from adem_bench.models.fused.fit import inspect_adapter  # imports torch
+
+        rows = []
+        for source in {source.path: source for source in self.adapters.values()}.values():
+            path = weights_path(source.path, self, data_root)
+            if path is not None:
+                found = inspect_adapter(self, source, path)
+                rows.append((str(path), found.facts, "; ".join(found.problems)))
+        return rows
 
     def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
         """Return each file that the card names: what it is, its path, and whether it is there."""
@@ -183,7 +258,14 @@ class FusedCard(TorchModelCard):
                 yield f"{download.target}: {outcome}"
             except DownloadError as error:
                 failures.append(str(error))
-        if not chosen:
+        by_hand = {a.path: a for a in self.adapters.values() if a.page and not a.url}
+        for path, source in by_hand.items():
+            there = weights_path(path, self, data_root)
+            if there is None:
+                yield f"to be fetched by hand: {self.missing(path, data_root)}"
+            else:
+                yield f"{there}: already there; {self._to_check(source)}"
+        if not chosen and not by_hand:
             yield f"model {self.name} names no adapter with a URL: nothing to fetch"
         path = self.language_model.path
         if not self.language_model.hub and weights_path(path, self, data_root) is None:

@@ -18,8 +18,9 @@ from adem_bench.files import file_digest
 from adem_bench.models.base import NO_ADAPTER, Budget, Model, ModelOptions, weights_path
 from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
-from adem_bench.models.fused.card import AdapterSource, FusedCard, FusionSettings
+from adem_bench.models.fused.card import FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
+from adem_bench.models.fused.fit import check_kind
 from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
@@ -106,8 +107,8 @@ class FusedModel(Model):
             CheckpointError: the card names none, it is missing, it does not fit the frozen parts,
                 or it is of another method than the card's.
         """
-        source = self._source(task, task_kind)
-        self._released = bool(source.url)
+        source = self.card.source_for(task, task_kind)
+        self._released = source.is_released
         if source.path == NO_ADAPTER:
             self._tuned = _untuned(self._frozen)
         else:
@@ -118,17 +119,6 @@ class FusedModel(Model):
             if self._tuned is None or self._tuned.path != path:
                 self._tuned = _tuned(self._frozen, read_adapter(path))
         self._row.cache_clear()
-
-    def _source(self, task: str, task_kind: str) -> AdapterSource:
-        if self.card.adapter:
-            return AdapterSource(path=self.card.adapter)
-        for name in (task, task_kind, "default"):
-            if name in self.card.adapters:
-                return self.card.adapters[name]
-        raise CheckpointError(
-            f"model {self.card.name} names no adapter for {task}; add `default` to the card's "
-            "`adapters`, or give --adapter PATH (or --adapter none for the plain language model)"
-        )
 
     @property
     def weights(self) -> TunedWeights:
@@ -362,12 +352,7 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
         CheckpointError: it does not fit the frozen parts or the card's method.
     """
     card, stated = frozen.card, adapter.settings
-    if stated.method != card.fusion.kind:
-        raise CheckpointError(
-            f"the adapter {adapter.path} is of the method {stated.method!r}, and model {card.name} "
-            f"uses {card.fusion.kind!r}; choose another adapter, or set "
-            f"fusion.kind={stated.method}"
-        )
+    check_kind(card, adapter)
     _check_language_model(frozen, adapter)
     chosen = resolve_settings(card.fusion, stated)
     eager = card.attention == "eager"

@@ -27,7 +27,7 @@ from adem_bench.metrics.intervals import (
     without_points,
 )
 from adem_bench.metrics.vlmevalkit_rules import read_yes_no
-from adem_bench.metrics.yes_no import YesNo, read_lmms_eval, read_official
+from adem_bench.metrics.yes_no import YesNo, read_lavin, read_lmms_eval, read_official
 from adem_bench.records import Metric
 
 PERCEPTION = (
@@ -51,10 +51,12 @@ COGNITION = (
 SUBTASKS = (*PERCEPTION, *COGNITION)
 HALVES = {"perception": PERCEPTION, "cognition": COGNITION}
 DETAILS = ("acc", "acc+", "precision", "recall", "other")
+LAVIN = "lavin"
 READERS: dict[str, Callable[[str], YesNo]] = {
     "official": read_official,
     "lmms_eval": read_lmms_eval,
     "vlmevalkit": read_yes_no,
+    LAVIN: read_lavin,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import YesNo
+from adem_bench.prompts import FORMATS, TEMPLATE, halve_blanks
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.benchmark import (
@@ -28,6 +29,7 @@ from adem_bench.tasks.benchmark import (
 from adem_bench.tasks.mme.files import MmeFiles, MmeQuestion
 from adem_bench.tasks.mme.scores import (
     HALVES,
+    LAVIN,
     PERCEPTION,
     READERS,
     SUBTASKS,
@@ -49,8 +51,9 @@ class MmeOptions(TaskOptions):
 
     subtasks: tuple[str, ...] = Field(default=SUBTASKS, min_length=1)
     """Those that the data has; scores of fewer than all 14 are marked."""
-    answer_rule: Literal["official", "lmms_eval", "vlmevalkit"] = "official"
-    """Whose way of reading yes or no out of an answer; scores of other ways differ."""
+    answer_rule: Literal["official", "lmms_eval", "vlmevalkit", "lavin"] = "official"
+    """Whose way of reading yes or no out of an answer; scores of other ways differ. LaVIN's reads
+    an answer with its line breaks, all others one without."""
     max_new_tokens: TokenCount = 10
 
 
@@ -59,6 +62,7 @@ class Mme(Benchmark):
 
     options_schema = MmeOptions
     options: MmeOptions
+    prompt_formats: ClassVar = {**FORMATS, LAVIN: TEMPLATE}
     sum_metrics = tuple(HALVES)
     vlmevalkit_columns = ()
 
@@ -100,14 +104,23 @@ class Mme(Benchmark):
             cluster=f"{row.subtask}/{row.image.stem}",
         )
 
+    def prompt(self, sample: Sample) -> str:
+        """Return a sample's prompt; in the format `lavin`, its pairs of blanks are halved."""
+        prompt = super().prompt(sample)
+        return halve_blanks(prompt) if self.prompt_format == LAVIN else prompt
+
     def metric_names(self) -> Sequence[str]:
         """Return all of MME's metrics: columns may name subtasks that are left out."""
         return metric_names()
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
         """Read `yes`, `no` or `other`."""
-        answer = READERS[self.options.answer_rule](_one_field(response.text))
+        answer = self._read(response.text)
         return Prediction(answer, float(answer == str(sample.reference).lower()))
+
+    def _read(self, text: str) -> YesNo:
+        rule = self.options.answer_rule
+        return READERS[rule](text if rule == LAVIN else _one_field(text))
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the official scores."""
@@ -201,7 +214,7 @@ class Mme(Benchmark):
 
     def _record(self, sample_id: str, cells: Sequence[str]) -> Record:
         gold = cells[2].strip()
-        answer = READERS[self.options.answer_rule](_one_field(cells[3]))
+        answer = self._read(cells[3])
         subtask, stem, _ = sample_id.split("/")
         return Record(
             sample_id=sample_id,

@@ -6,7 +6,7 @@ Columns overlap: a question with a hint and an image counts in TXT and in IMG.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adem_bench.metrics.grouped import majority, unread
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric
@@ -18,6 +18,7 @@ AVERAGE = "average"
 LETTERS = "ABCDE"
 NO_ANSWER = -1
 """Index of an answer in which no option was found; wrong, as published (get_pred_idx)."""
+DRAWN_NOTE = "no option read; one was drawn (L4)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class ScienceQAAnswer:
     """Index of the chosen option, or -1."""
     reference: int
     groups: tuple[str, ...]
+    is_drawn: bool = False
+    """Whether no option was read, and the prediction was drawn."""
 
 
 def groups_of(subject: str, grade: str, has_hint: bool, has_image: bool) -> tuple[str, ...]:
@@ -61,11 +64,13 @@ def nine_columns(answers: Sequence[ScienceQAAnswer]) -> tuple[Metric, ...]:
         _share(column, [answer for answer in answers if column in answer.groups])
         for column in COLUMNS
     ]
-    missing = sum(answer.prediction == NO_ANSWER for answer in answers)
+    drawn = sum(answer.is_drawn for answer in answers)
+    missing = drawn + sum(answer.prediction == NO_ANSWER for answer in answers)
+    counted = unread(missing, len(answers), "option")
     return (
         *metrics,
         _share(AVERAGE, answers),
-        unread(missing, len(answers), "option"),
+        replace(counted, note=DRAWN_NOTE) if drawn else counted,
         majority([answer.reference for answer in answers]),
     )
 

@@ -5,9 +5,12 @@ Prompts and scores are in docs/method.md, section 10.1, the layout in section 11
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,7 @@ from adem_bench.records import (
     Metric,
     Prediction,
     Record,
+    Request,
     Response,
     Sample,
     TrainingPair,
@@ -50,6 +54,10 @@ from adem_bench.tasks.scienceqa.scores import (
 )
 
 PREDICTIONS_HOLD = "an object of question id to option index (preds.json)"
+LAVIN_PATTERN = "The answer is ([A-Z])."
+"""How LaVIN's eval.py finds the letter; a character that is no line break must follow it."""
+DRAWN = "L4"
+"""Marks an answer in which no option was found and for which one was drawn."""
 
 
 class ScienceQAOptions(TaskOptions):
@@ -57,10 +65,21 @@ class ScienceQAOptions(TaskOptions):
 
     captions: bool = True
     """Whether a machine-made caption of the image joins the context, as in eval_sqa.py (Q2)."""
-    answer_rule: Literal["published", "strict", "logits"] = "published"
+    answer_start: bool = True
+    """Whether the prompt ends in `The answer is`, as in eval_sqa.py; not so in LaVIN's eval.py."""
+    answer_rule: Literal["published", "strict", "logits", "lavin"] = "published"
     """How an answer is read: the first capital letter anywhere (Q5); a listed option's letter
-    standing alone; or the most probable option, whatever would have been written."""
+    standing alone; the most probable option, whatever would have been written; or the letter of
+    the first `The answer is X.`, at which the answer ends, as in LaVIN's eval.py."""
+    unread: Literal["wrong", "draw"] | None = None
+    """What counts where no option was read: -1, which is wrong (Q6), or an option drawn by the
+    question's id (L4). If empty, as the rule's published code has it: drawn for `lavin`."""
     max_new_tokens: TokenCount = 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether an option is drawn where none was read."""
+        return (self.unread or {"lavin": "draw"}.get(self.answer_rule)) == "draw"
 
 
 class ScienceQA(Benchmark):
@@ -84,6 +103,11 @@ class ScienceQA(Benchmark):
         return ScienceQALayout(card, data_root)
 
     def prompt_settings(self) -> Mapping[str, Json]:
+        """Return the prompt format, whether captions are used, and a start that is left out."""
+        bare: dict[str, Json] = {} if self.options.answer_start else {"answer_start": False}
+        return {"prompt_format": self.prompt_format, "captions": self.options.captions, **bare}
+
+    def training_settings(self) -> Mapping[str, Json]:
         """Return the prompt format and whether captions are used."""
         return {"prompt_format": self.prompt_format, "captions": self.options.captions}
 
@@ -127,9 +151,14 @@ class ScienceQA(Benchmark):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """Return a question's prompt, which ends where the letter must follow."""
+        """Return a question's prompt, which by default ends where the letter must follow."""
         prompt, _ = render(self.prompt_format, _texts(sample, self.options.captions))
-        return prompt + ANSWER_START
+        return prompt + ANSWER_START * self.options.answer_start
+
+    def request(self, sample: Sample) -> Request:
+        """Render a sample; by the rule `lavin`, nothing after the first match is wanted."""
+        stop = LAVIN_PATTERN if self.options.answer_rule == "lavin" else ""
+        return replace(super().request(sample), stop_pattern=stop)
 
     def choices(self, sample: Sample) -> Sequence[str]:
         """Return the letters, by the rule `logits`."""
@@ -148,22 +177,38 @@ class ScienceQA(Benchmark):
             yield TrainingPair(sample.id, prompt, answer, sample.images)
 
     def parse_response(self, sample: Sample, response: Response) -> Prediction:
-        """Read the index of the chosen option, -1 for none.
+        """Read the index of the chosen option; for none, -1 or one that is drawn.
 
         By the rule `logits`, a response without usable log-probabilities has no prediction.
         """
         count = len(sample.fields["choices"])
-        if self.options.answer_rule == "logits":
+        rule = self.options.answer_rule
+        if rule == "logits":
             index = most_probable_choice(response.choice_logprobs or (), count)
-        elif self.options.answer_rule == "strict":
-            index = _strict(response.text, count)
-        else:
-            index = _published(response.text, count)
-        return Prediction(None, None) if index is None else _prediction(sample, index)
+            return Prediction(None, None) if index is None else _prediction(sample, index)
+        index = READERS[rule](response.text, count)
+        if index == NO_ANSWER and self.options.draws:
+            return replace(_prediction(sample, _drawn(sample.id, count)), notes=(DRAWN,))
+        return _prediction(sample, index)
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the nine columns."""
         return nine_columns(list(_answers(records).values()))
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return how much answers that were drawn spread the average by themselves."""
+        answers = _answers(scored_records(records)).values()
+        drawn = sum(answer.is_drawn for answer in answers)
+        if not drawn:
+            return ()
+        # One standard deviation; an option of k is right with 1/k, whose variance is greatest for
+        # two options.
+        spread = 100 * math.sqrt(drawn / 4) / len(answers)
+        return (
+            f"no option was read in {drawn} of {len(answers)} answers, and one was drawn for each: "
+            f"other draws alone would move the average by {spread:.2f} points or less (standard "
+            "deviation; --set options.unread=wrong draws none)",
+        )
 
     @classmethod
     def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
@@ -214,7 +259,9 @@ class ScienceQA(Benchmark):
 
 def _answers(records: Sequence[Record]) -> dict[str, ScienceQAAnswer]:
     return {
-        r.sample_id: ScienceQAAnswer(int(str(r.prediction)), int(str(r.reference)), r.groups)
+        r.sample_id: ScienceQAAnswer(
+            int(str(r.prediction)), int(str(r.reference)), r.groups, DRAWN in r.notes
+        )
         for r in records
         if isinstance(r.prediction, int)
     }
@@ -238,15 +285,38 @@ def _prediction(sample: Sample, index: int) -> Prediction:
 
 
 def _published(text: str, count: int) -> int:
-    """The first of A to Z anywhere; wrong (-1) beyond the question's options (eval_sqa.py)."""
-    letter = re.search("[A-Z]", text)
-    index = LETTERS.find(letter.group()) if letter else NO_ANSWER
+    """The first of A to Z anywhere; none beyond the question's options (eval_sqa.py)."""
+    return _first("([A-Z])", text, count)
+
+
+def _lavin(text: str, count: int) -> int:
+    """The first `The answer is X.`; none beyond the question's options (LaVIN's eval.py)."""
+    return _first(LAVIN_PATTERN, text, count)
+
+
+def _first(pattern: str, text: str, count: int) -> int:
+    found = re.search(pattern, text)
+    index = LETTERS.find(found.group(1)) if found else NO_ANSWER
     return index if index < count else NO_ANSWER
 
 
 def _strict(text: str, count: int) -> int:
     letter = read_strict(text, LETTERS[:count])
     return LETTERS.index(letter) if letter else NO_ANSWER
+
+
+READERS: Mapping[str, Callable[[str, int], int]] = {
+    "published": _published,
+    "strict": _strict,
+    "lavin": _lavin,
+}
+"""Rules by which the index of an option is read out of a text, with the number of options."""
+
+
+def _drawn(sample_id: str, count: int) -> int:
+    """Return the index of an option, drawn evenly by the question's id."""
+    digits = hashlib.sha256(sample_id.encode(errors="surrogatepass")).digest()[:8]
+    return int.from_bytes(digits, "big") % count
 
 
 def _index(path: Path, qid: str, value: object) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
@@ -44,6 +45,36 @@ def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> 
     return visual.eval()
 
 
+@dataclass(frozen=True, slots=True)
+class VisualSizes:
+    """The sizes of a vision tower."""
+
+    width: int
+    blocks: int
+    patches: int
+
+
+def visual_sizes(source: VisionSource, file: Path | None) -> VisualSizes | None:
+    """Return a tower's sizes without making one; None where its name does not say them.
+
+    Args:
+        source: The card's tower.
+        file: Weights in OpenAI's layout; None for open_clip's name.
+
+    Raises:
+        CheckpointError: the file is no tower.
+    """
+    if file is not None:
+        shapes = _sizes_of(file, _tensors(file))
+        return VisualSizes(shapes["width"], shapes["layers"], shapes["patches"])
+    config = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
+    found = [config.get(name) for name in ("width", "layers", "image_size", "patch_size")]
+    if not all(isinstance(size, int) for size in found):
+        return None  # not a plain vision transformer: what loads it says so
+    width, layers, image, patch = found
+    return VisualSizes(width, layers, (image // patch) ** 2)
+
+
 def _from_tag(source: VisionSource) -> VisionTransformer:
     # Without this, open_clip builds plain GELU for OpenAI's weights and merely warns.
     force_quick_gelu = source.pretrained == "openai"
@@ -58,25 +89,23 @@ def _from_tag(source: VisionSource) -> VisionTransformer:
         ) from error
     visual = model.visual
     if not isinstance(visual, VisionTransformer):
-        raise CheckpointError(f"{source.name} has no vision transformer")
+        raise CheckpointError(
+            f"{source.name} has no vision transformer with a class token, which methods need; name "
+            "one that has in the card's vision.name (ViT-L-14-quickgelu is the published one)"
+        )
     return visual
 
 
 def _from_file(file: Path, dtype: torch.dtype) -> VisionTransformer:
-    tensors = {
-        name.removeprefix("visual."): tensor
-        for name, tensor in _read(file).items()
-        if name.startswith("visual.")
-    }
+    tensors = _tensors(file)
+    sizes = _sizes_of(file, tensors)
+    width, patch = sizes["width"], sizes["patch"]
     try:
-        width, _, _, patch = tensors["conv1.weight"].shape
-        positions = tensors["positional_embedding"].shape[0] - 1
-        blocks = sum(name.endswith("attn.in_proj_weight") for name in tensors)
         visual = VisionTransformer(
-            image_size=patch * math.isqrt(positions),
+            image_size=patch * math.isqrt(sizes["patches"]),
             patch_size=patch,
             width=width,
-            layers=blocks,
+            layers=sizes["layers"],
             heads=max(1, width // HEAD_WIDTH),
             mlp_ratio=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0] / width,
             output_dim=tensors["proj"].shape[1],
@@ -85,10 +114,42 @@ def _from_file(file: Path, dtype: torch.dtype) -> VisionTransformer:
         )
         visual.load_state_dict(tensors)
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{file} is not a CLIP vision transformer in OpenAI's layout (visual.…): {error}"
-        ) from error
+        raise _not_clip(file, error) from error
     return visual
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("visual."): tensor
+        for name, tensor in _read(file).items()
+        if name.startswith("visual.")
+    }
+
+
+def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return a tower's sizes by its tensors.
+
+    Raises:
+        CheckpointError: it has no class token, or they are not those of a tower.
+    """
+    try:
+        width, _, _, patch = tensors["conv1.weight"].shape
+        positions = tensors["positional_embedding"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise _not_clip(file, error) from error
+    if "class_embedding" not in tensors:
+        raise CheckpointError(
+            f"{file} has no class token (visual.class_embedding), which methods need; use a CLIP "
+            "tower that has one, such as OpenAI's ViT-L/14"
+        )
+    layers = sum(name.endswith("attn.in_proj_weight") for name in tensors)
+    return {"width": width, "patch": patch, "patches": positions - 1, "layers": layers}
+
+
+def _not_clip(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is not a CLIP vision transformer in OpenAI's layout (visual.…): {error}"
+    )
 
 
 def _read(file: Path) -> Mapping[str, Tensor]:

@@ -162,6 +162,23 @@ def _read_shard(file: Path) -> dict[str, Tensor]:
     return shard
 
 
+def language_config(source: Path | str) -> Any:
+    """Return the configuration of a language model whose weights are not read.
+
+    Args:
+        source: A folder in either layout, or a hub id.
+
+    Raises:
+        CheckpointError: files are missing or say nothing sensible.
+    """
+    if isinstance(source, Path) and is_consolidated(source):
+        return Consolidated(source).config
+    try:
+        return AutoConfig.from_pretrained(str(source))
+    except (OSError, ValueError, ImportError, StrictDataclassError) as error:
+        raise _unloadable(source, error) from error
+
+
 def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> Any:
     """Return a LlamaForCausalLM (or a model of its architecture) in evaluation mode.
 
@@ -180,11 +197,13 @@ def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.de
             AutoConfig.from_pretrained(str(source))
             model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
     except (OSError, ValueError, ImportError, StrictDataclassError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"no language model could be loaded from {source}: {reason}"
-        ) from error
+        raise _unloadable(source, error) from error
     return model.to(device).eval()
+
+
+def _unloadable(source: Path | str, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(f"no language model could be loaded from {source}: {reason}")
 
 
 def _load_consolidated(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:

@@ -174,7 +174,9 @@ def recipe(setting):
         (model, "fusion={kind: gated_tower, strenght: 1}", "'fusion.strenght'; did you mean: str"),
         (model, "fusion={kind: gated_tower, rank: 1}", "unknown field 'fusion.rank'"),
         (model, "fusion={kind: patch_prefix, gain: 0}", "greater than 0"),
-        (recipe, "method={kind: gated_tower, alpha: 1}", "unknown field 'method.alpha'"),
+        (recipe, "method={kind: gated_tower, alpha: 1}", "'method.alpha' is of the method adem;"),
+        (recipe, "method={kind: memvp, beta: 1}", "--set 'method={kind: memvp}' leaves out all"),
+        (model, "fusion={kind: lavin, drop_ratio: 0}", "or choose fusion.kind=adem"),
         (recipe, "method.kind=memvpp", "unknown method 'memvpp'"),
     ],
 )

@@ -1,0 +1,147 @@
+"""Whether a method or an adapter fits a model's frozen parts, found out before these are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.base import NO_ADAPTER, weights_path
+from adem_bench.models.fused.backbone import FrozenFiles
+from adem_bench.models.fused.card import AdapterSource, FusedCard
+from adem_bench.models.fused.method import FrozenSizes, Method
+from adem_bench.models.fused.weights.adapter import AdapterFile, read_adapter, resolve_settings
+from adem_bench.models.fused.weights.clip import visual_sizes
+from adem_bench.models.fused.weights.llama import language_config
+from adem_bench.registry import METHODS
+from adem_bench.schemas import MethodSettings
+
+
+def check_method(card: FusedCard, settings: MethodSettings, data_root: Path | None) -> None:
+    """Refuse a method whose settings do not suit a model's frozen parts; no weight is read.
+
+    Args:
+        card: The model's.
+        settings: Of the method that their `kind` names.
+        data_root: Folder below which `weights/` is looked for.
+
+    Raises:
+        CheckpointError: they do not, or the frozen parts are missing.
+    """
+    sizes = frozen_sizes(card, data_root)
+    if sizes is not None:
+        _made(METHODS.load(settings.kind), settings, sizes)
+
+
+def check_adapter(card: FusedCard, source: AdapterSource, data_root: Path | None) -> None:
+    """Refuse an adapter that is missing, of another method, or does not fit the frozen parts.
+
+    Args:
+        card: The model's.
+        source: One of its adapters.
+        data_root: Folder below which `weights/` is looked for.
+
+    Raises:
+        CheckpointError: it is one of these.
+    """
+    if source.path == NO_ADAPTER:
+        return
+    path = weights_path(source.path, card, data_root)
+    if path is None:
+        raise CheckpointError(card.missing(source.path, data_root))
+    adapter = read_adapter(path)
+    check_kind(card, adapter)
+    sizes = frozen_sizes(card, data_root)
+    if sizes is None:
+        return
+    method = _made(adapter.method, resolve_settings(card.fusion, adapter.settings), sizes)
+    try:
+        method.load_adapter(adapter.tensors, str(path))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; model {card.name} has {sizes.language_layers} layers of width "
+            f"{sizes.language_width} and a tower of {sizes.vision_blocks} blocks of width "
+            f"{sizes.vision_width}: choose the card of the model that it was tuned on"
+        ) from error
+
+
+def check_kind(card: FusedCard, adapter: AdapterFile) -> None:
+    """Refuse an adapter of another method than the card's.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    stated = adapter.settings.method
+    if stated != card.fusion.kind:
+        raise CheckpointError(
+            f"the adapter {adapter.path} is of the method {stated!r}, and model {card.name} uses "
+            f"{card.fusion.kind!r}; choose another adapter, or set fusion.kind={stated}"
+        )
+
+
+def frozen_sizes(card: FusedCard, data_root: Path | None) -> FrozenSizes | None:
+    """Return the sizes of a model's frozen parts; None where the tower's name does not say them.
+
+    Raises:
+        CheckpointError: a part is missing, or does not say its sizes.
+    """
+    files = FrozenFiles(card, data_root, torch.float32)
+    visual = visual_sizes(card.vision, files.vision)
+    config = language_config(files.language_model)
+    if visual is None:
+        return None
+    return FrozenSizes(
+        vision_width=visual.width,
+        vision_blocks=visual.blocks,
+        patches=visual.patches,
+        language_width=config.hidden_size,
+        language_layers=config.num_hidden_layers,
+    )
+
+
+def _made(method: type[Method], settings: MethodSettings, sizes: FrozenSizes) -> Method:
+    """Return the method with untrained parameters, of which no random number is used up."""
+    with torch.random.fork_rng(devices=[]):
+        return method(settings, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an adapter's file turned out to be."""
+
+    facts: str
+    problems: tuple[str, ...]
+    """In what it is not as the card says."""
+
+
+def inspect_adapter(card: FusedCard, source: AdapterSource, path: Path) -> Inspection:
+    """Return what an adapter on disk is, and in what it is not as the card says.
+
+    Args:
+        card: The model's.
+        source: One of its adapters.
+        path: Where that is.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    adapter = read_adapter(path)
+    values = sum(tensor.numel() for tensor in adapter.tensors.values())
+    kind = adapter.settings.method
+    facts = [kind, f"{len(adapter.tensors)} tensors", f"{values:,} values"]
+    compared = [("method", kind, card.fusion.kind), ("values", values, card.trainable_parameters)]
+    if path.is_file():
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        facts += [f"{size:,} bytes", f"sha256 {sha256}"]
+        compared += [("bytes", size, source.size), ("sha256", sha256, source.sha256 or None)]
+    problems = [
+        f"{name} {found}, and the card says {stated}"
+        for name, found, stated in compared
+        if stated is not None and found != stated
+    ]
+    return Inspection(", ".join(facts), tuple(problems))
