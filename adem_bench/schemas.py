@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -227,25 +227,6 @@ class ModelCard(Card):
             for name, value in fields.items()
             if name in cls.model_fields or name not in FORMER or value != FORMER[name]
         }
-
-    def check(self, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
-        """Refuse a model that cannot answer these tasks, as far as is seen without loading it.
-
-        Args:
-            tasks: What it will be asked.
-            data_root: Folder whose `weights/` holds what the card names; None for the default.
-
-        Raises:
-            CheckpointError: weights are missing, or do not go together.
-        """
-
-    def inspected(self, data_root: Path | None) -> list[tuple[str, str, str]]:
-        """Return each tuned file on disk: its path, what it is, and in what it is not as said.
-
-        Raises:
-            CheckpointError: one cannot be read.
-        """
-        return []
 
     def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
         """Return each file that the card names: what it is, its path, and whether it is there."""

@@ -85,9 +85,12 @@ def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...])
     """
     from adem_bench.cards import load_model_card
     from adem_bench.errors import CheckpointError
+    from adem_bench.registry import MODEL_KINDS
     from adem_bench.results.console import console, grid
 
-    rows = load_model_card(name, overrides).inspected(data_root)
+    card = load_model_card(name, overrides)
+    kind = MODEL_KINDS.load(card.kind)
+    rows = kind.inspect(card, data_root) if hasattr(kind, "inspect") else []
     if not rows:
         click.echo(f"no adapter of {name} is on disk; `adem-bench models show {name}` names them")
         return

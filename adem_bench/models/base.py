@@ -13,7 +13,7 @@ from adem_bench.data.paths import default_data_root
 from adem_bench.errors import CardError
 from adem_bench.records import Decoding, Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
-from adem_bench.schemas import ModelCard, TorchModelCard
+from adem_bench.schemas import ModelCard, TaskCard, TorchModelCard
 
 DEFAULT_ROWS = 16
 """Requests answered together by models that say nothing of their memory."""
@@ -60,6 +60,30 @@ class Model(ABC):
             options: How to load the model.
         """
         self.card = card
+
+    @classmethod  # noqa: B027 - may be nothing
+    def check(
+        cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None
+    ) -> None:
+        """Refuse a model that cannot answer these tasks, as far as is seen without loading it.
+
+        Args:
+            card: The model's.
+            tasks: What it will be asked.
+            data_root: Folder whose `weights/` holds what the card names; None for the default.
+
+        Raises:
+            CheckpointError: weights are missing, or do not go together.
+        """
+
+    @classmethod
+    def inspect(cls, card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return each tuned file on disk: its path, what it is, in what it is not as the card says.
+
+        Raises:
+            CheckpointError: one cannot be read.
+        """
+        return []
 
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Response]:
@@ -225,6 +249,13 @@ def build_model(card: ModelCard, options: ModelOptions) -> Model:
     """
     model: Model = MODEL_KINDS.load(card.kind)(card, options)
     return model
+
+
+def check_model(card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
+    """Check a model before it is loaded; arguments and errors are those of `Model.check`."""
+    kind = MODEL_KINDS.load(card.kind)
+    if hasattr(kind, "check"):  # a plug-in's may be a function
+        kind.check(card, tasks, data_root)
 
 
 NO_ADAPTER = "none"

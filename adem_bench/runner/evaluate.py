@@ -17,6 +17,7 @@ from adem_bench.models.base import (
     Model,
     ModelOptions,
     build_model,
+    check_model,
     chosen_card,
     resolve_decoding,
 )
@@ -90,7 +91,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     tasks = [build(name, [], chosen) for name in names]
     for task in tasks:
         task.fingerprint()  # reads the annotation files: what is missing shows now
-    card.check([task.card for task in tasks], evaluation.data_root)
+    check_model(card, [task.card for task in tasks], evaluation.data_root)
     processes = Processes()
     torch.manual_seed(evaluation.options.seed)
     device = processes.own_device(evaluation.device)

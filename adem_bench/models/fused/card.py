@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,13 +15,7 @@ from adem_bench.models.base import (
     weights_folder,
     weights_path,
 )
-from adem_bench.schemas import (
-    DEFAULT_METHOD,
-    DownloadProgress,
-    Strict,
-    TaskCard,
-    TorchModelCard,
-)
+from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Strict, TorchModelCard
 
 if TYPE_CHECKING:
     from adem_bench.data.downloading import Download
@@ -182,38 +176,6 @@ class FusedCard(TorchModelCard):
             f"model {self.name} names no adapter for {task}; add `default` to the card's "
             "`adapters`, or give --adapter PATH (or --adapter none for the plain language model)"
         )
-
-    def check(self, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
-        """Refuse adapters for these tasks that are missing or do not fit, before all is loaded.
-
-        Args:
-            tasks: What the model will be asked.
-            data_root: Folder whose `weights/` holds what the card names; None for the default.
-
-        Raises:
-            CheckpointError: the frozen parts or an adapter are missing or do not go together.
-        """
-        from adem_bench.models.fused.fit import check_adapter  # imports torch
-
-        sources = [self.source_for(task.name, task.kind) for task in tasks]
-        for source in {source.path: source for source in sources}.values():
-            check_adapter(self, source, data_root)
-
-    def inspected(self, data_root: Path | None) -> list[tuple[str, str, str]]:
-        """Return each adapter on disk: its path, what it is, in what it is not as the card says.
-
-        Raises:
-            CheckpointError: one cannot be read.
-        """
-        from adem_bench.models.fused.fit import inspect_adapter  # imports torch
-
-        rows = []
-        for source in {source.path: source for source in self.adapters.values()}.values():
-            path = weights_path(source.path, self, data_root)
-            if path is not None:
-                found = inspect_adapter(self, source, path)
-                rows.append((str(path), found.facts, "; ".join(found.problems)))
-        return rows
 
     def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
         """Return each file that the card names: what it is, its path, and whether it is there."""

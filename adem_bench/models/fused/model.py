@@ -20,7 +20,7 @@ from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
 from adem_bench.models.fused.card import FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.fit import check_kind
+from adem_bench.models.fused.fit import check_adapter, check_kind, inspect_adapter
 from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
@@ -42,7 +42,7 @@ from adem_bench.models.fused.weights.adapter import (
 from adem_bench.models.sampling import RowSampler
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import METHODS
-from adem_bench.schemas import ModelCard
+from adem_bench.schemas import ModelCard, TaskCard
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
@@ -100,6 +100,34 @@ class FusedModel(Model):
         self._released = False
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 
+    @classmethod
+    def check(cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
+        """Refuse adapters for these tasks that are missing or do not fit; arguments as in `Model`.
+
+        Raises:
+            CheckpointError: the frozen parts or an adapter are missing, or do not go together.
+        """
+        assert isinstance(card, FusedCard)
+        sources = [card.source_for(task.name, task.kind) for task in tasks]
+        for source in {source.path: source for source in sources}.values():
+            check_adapter(card, source, data_root)
+
+    @classmethod
+    def inspect(cls, card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:
+        """Return each adapter on disk: its path, what it is, in what it is not as the card says.
+
+        Raises:
+            CheckpointError: one cannot be read.
+        """
+        assert isinstance(card, FusedCard)
+        rows = []
+        for source in {source.path: source for source in card.adapters.values()}.values():
+            path = weights_path(source.path, card, data_root)
+            if path is not None:
+                found = inspect_adapter(card, source, path)
+                rows.append((str(path), found.facts, "; ".join(found.problems)))
+        return rows
+
     def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Switch to the adapter for a task: by its name, its kind, then `default`.
 
@@ -134,11 +162,11 @@ class FusedModel(Model):
         return self._tuned
 
     def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
-        """Return the prompts the adapter was tuned on: by its file, the card or the method."""
-        stated = self.weights.settings.prompts.get(task_kind)
-        if stated or task_kind in self.card.prompts:
-            return stated or self.card.prompts[task_kind]
-        return self.weights.method.released_prompts.get(task_kind, {}) if self._released else {}
+        """Return the prompts the adapter was tuned on: by its file, else the card or the method."""
+        stated = self.weights.settings.prompts.get(task_kind, {})
+        known = self.weights.method.released_prompts.get(task_kind, {}) if self._released else {}
+        # A file that says one setting may be silent about another.
+        return {**self.card.prompts.get(task_kind, known), **stated}
 
     def instruction(self, question: str) -> str:
         """Return a question in the wording of the method's released weights."""

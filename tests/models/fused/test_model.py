@@ -248,3 +248,7 @@ def test_the_method_knows_the_prompts_of_released_adapters_alone(parity_card, pa
     stated = "prompts={scienceqa: {prompt_format: QCM-A}}"
     chosen = load(parity_card, f"adapters={{default: {source}}}", stated)
     assert chosen.training_prompts("scienceqa") == {"prompt_format": "QCM-A"}
+    half = replace(published.settings, prompts={"scienceqa": {"prompt_format": "QCM-A"}})
+    write_adapter(tmp_path / "a", published.tensors, half)
+    chosen = load(parity_card, f"adapters={{default: {source}}}")
+    assert chosen.training_prompts("scienceqa") == {"prompt_format": "QCM-A", "captions": False}
