@@ -141,6 +141,8 @@ def test_the_other_methods_published_models(name, parameters, trained, asked):
     assert card.fusion.values() == {}
     assert card.prompts == {"scienceqa": {"prompt_format": trained, "captions": False}}
     assert card.evaluation == asked
+    sampled = (0.1, 0.75) if asked is LAVIN_ASKED else (None, None)
+    assert (card.decoding.temperature, card.decoding.top_p) == sampled
     assert load_model_card(name, ["evaluation={}"]).digest() != card.digest()
 
 
