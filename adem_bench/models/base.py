@@ -62,9 +62,7 @@ class Model(ABC):
         self.card = card
 
     @classmethod  # noqa: B027 - may be nothing
-    def check(
-        cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None
-    ) -> None:
+    def check(cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
         """Refuse a model that cannot answer these tasks, as far as is seen without loading it.
 
         Args:
