@@ -5,8 +5,8 @@ was done is not done again: a training goes on from its checkpoint, a finished r
 
     python tools/compare_methods.py [--full] [--seeds 1 2 3] [--at-once 2]
 
-A training sees a tenth of what the recipes say, in a fifth of their steps, so that two slow cores
-need an hour or two; `--full` leaves the recipes as they are.
+A training sees a fifth of the rows that the recipes say, captions above all, so that two slow cores
+need two hours and not ten; `--full` leaves the recipes as they are.
 
 Stages can be run one by one (`--stages timings tables`). Figures go to
 `docs/comparison-of-methods/`, tables into the documents. `--ship` copies the first seed's adapters
@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "comparison-of-methods"
 DOCUMENT = ROOT / "docs" / "comparison-of-methods.md"
 STAGES = ("trainings", "scores", "timings", "tables")
-HOURS = 0.1
+HOURS = 0.2
 """Of one short training on one core, evaluation included."""
-FULL = 10
+FULL = 5
 """So many times as long is a full one."""
 SHIPPED = {"memvp_mini": "memvp-tiny", "lavin_mini": "lavin-tiny"}
 
