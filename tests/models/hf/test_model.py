@@ -14,7 +14,7 @@ from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.device import MIN_TOKENS, batch_budget, token_bytes
 from adem_bench.models.hf.chat import Prompts
 from adem_bench.models.hf.model import HfModel
-from adem_bench.records import Request
+from adem_bench.records import Decoding, Request
 
 CHOICES = (" A", " B", " none of them")
 
@@ -32,6 +32,18 @@ def test_answers_do_not_depend_on_the_batch(model, requests):
     assert len(set(texts(alone))) > 3
     for one, other in zip(together, alone, strict=True):
         assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-4)
+
+
+def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(model, requests):
+    def drawn(requests, **decoding):
+        chosen = Decoding(**decoding)
+        return texts(model.generate([replace(r, decoding=chosen) for r in requests]))
+
+    together = drawn(requests, temperature=1.5, seed=1)
+    assert together == [drawn([r], temperature=1.5, seed=1)[0] for r in requests]
+    assert drawn(requests, temperature=1.5, seed=2) != together
+    greedy = texts(model.generate(requests))
+    assert drawn(requests, temperature=1.5, top_k=1) == greedy != together
 
 
 def test_an_answer_is_what_the_models_own_processor_and_generate_give(

@@ -13,7 +13,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.openai_api.messages import MalformedError, data_uri, read_answer
 from adem_bench.models.openai_api.settings import find_server, read_options
-from adem_bench.records import Request
+from adem_bench.records import Decoding, Request
 from support.chat_server import Step, said
 
 
@@ -29,6 +29,23 @@ def test_a_question_without_image_is_plain_text(server, served):
             "temperature": 0,
         }
     ]
+
+
+def test_what_a_run_asks_of_decoding_goes_before_the_cards_parameters(server, served):
+    model = served("options.parameters={temperature: 0.7, seed: 1}")
+    asked = [Decoding(), Decoding(0.0), Decoding(0.5, top_p=0.8, seed=3)]
+    first, greedy, drawn = (model.decoding(decoding) for decoding in asked)
+    for decoding in (first, greedy, drawn):
+        model.generate([Request("a", decoding=decoding), Request("b", decoding=decoding)])
+    bodies = sorted(server.asked, key=lambda body: body["messages"][0]["content"])
+    names = ("temperature", "top_p")
+    assert {tuple(body.get(name) for name in names) for body in bodies} == {
+        (0.7, None), (0.0, None), (0.5, 0.8),
+    }  # fmt: skip
+    seeds = [body["seed"] for body in bodies if body["temperature"] == 0.5]
+    assert len(set(seeds)) == 2
+    with pytest.raises(CardError, match=r"top_k: model .* honours seed, temperature, top_p; leave"):
+        model.decoding(Decoding(0.5, top_k=5))
 
 
 def test_images_go_before_the_prompt_in_their_own_bytes(server, served, pictures):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +18,8 @@ from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
-from adem_bench.records import Request
+from adem_bench.models.sampling import drawable
+from adem_bench.records import Decoding, Request
 from adem_bench.trainers.optimizer import parameter_groups
 from support.fused import (
     FIXTURES,
@@ -223,6 +227,47 @@ def test_a_row_ends_at_its_end_token(network, tokenizer, goldens):
     assert row.ids + ids == list(golden["ids"][0])
 
 
+def test_a_published_batch_draws_as_published_from_the_published_random_stream(
+    in_batches, tokenizer, goldens
+):
+    """The published loop draws for all rows at once in every column, forced ones included.
+
+    Its stream is PyTorch's global one, so it depends on the batch; ours is each request's own. What
+    is comparable is everything but the stream, so here the rows are given the published one.
+    """
+    golden, network = goldens["runs"]["sampled"], in_batches
+    builder = SequenceBuilder(tokenizer, network.method.layout)
+    rows = [
+        builder.prompt(prompt, bool(has), golden["max_gen_len"])
+        for prompt, has in zip(golden["prompts"], golden["indicators"], strict=True)
+    ]
+    lengths = [len(row.ids) for row in rows]
+    torch.manual_seed(1)
+    columns = [torch.empty(4, 600).exponential_(1) for _ in range(golden["steps"])]
+    made = [0] * len(rows)
+
+    def choose(logits, active):
+        probabilities, ids = drawable(logits, Decoding(0.1, 0.75))
+        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        tokens = []
+        for place, row in enumerate(active):
+            # As torch.multinomial draws one token.
+            noise = columns[lengths[row] - min(lengths) + made[row]][row]
+            tokens.append(ids[place, (probabilities[place] / noise).argmax()])
+            made[row] += 1
+        return torch.stack(tokens)
+
+    indicators = torch.tensor(golden["indicators"])
+    with torch.inference_mode():
+        memory = network.batch_memory(goldens["images"][indicators > 0], indicators)
+        new = generate_rows(
+            network.decoder, rows, memory, golden["max_gen_len"], tokenizer.eos_id, choose
+        ).ids
+    assert [row.ids + ids for row, ids in zip(rows, new, strict=True)] == golden["ids"]
+    greedy = goldens["runs"]["caption"]["ids"]
+    assert any(ids != other[: len(ids)] for ids, other in zip(golden["ids"], greedy, strict=True))
+
+
 @pytest.fixture
 def card(parity_card):
     def load(*settings):
@@ -246,6 +291,60 @@ def test_the_registered_model_answers_by_image_and_nothing_of_the_batch(card, pi
     together = answers(card(), requests)
     assert together == [answers(card(), [request])[0] for request in requests]
     assert answers(card("fusion.temperature=0.5"), requests) != together
+
+
+def test_answers_are_the_published_text_behind_the_prompt_with_its_blank(card, goldens):
+    texts = [run for run in goldens["runs"]["alone"] if not run["indicators"][0]]
+    found = answers(card(), [Request(run["prompts"][0], (), 20) for run in texts])
+    expected = [run["text"][0].partition("Response:")[2] for run in texts]
+    assert [response.text for response in found] == expected
+    assert any(text.startswith(" ") for text in expected)
+
+
+def test_a_sampled_answer_depends_on_its_seed_and_on_no_other_sample(card, pictures):
+    sampled = card("decoding={temperature: 1.5, top_p: 0.9}")
+    images = [(), *((picture,) for picture in pictures)]
+    requests = [Request(f"Question {n}?\nResponse:", images[n % 4], 6) for n in range(6)]
+    together = answers(sampled, requests)
+    assert together[::-1] == answers(sampled, requests[::-1])
+    assert together == [answers(sampled, [request])[0] for request in requests]
+    seeded = [replace(request, decoding=Decoding(seed=2)) for request in requests]
+    assert answers(sampled, seeded) != together
+    greedy = [replace(request, decoding=Decoding(temperature=0.0)) for request in requests]
+    assert answers(sampled, greedy) == answers(card(), requests) != together
+
+
+def test_an_answer_ends_with_what_it_is_to_stop_at(card):
+    request = Request("Question 1?\nResponse:", (), 20)
+    (whole,) = answers(card(), [request])
+    middle = re.escape(whole.text[3:5])
+    first = re.search(middle, whole.text)
+    (stopped,) = answers(card(), [replace(request, stop_pattern=middle)])
+    assert first.end() <= len(stopped.text) < len(whole.text)
+    assert whole.text.startswith(stopped.text)
+
+
+@pytest.mark.parametrize("setting", ["fusion.batch_routing=first", "fusion.new_positions=shortest"])
+def test_published_batches_are_an_option_of_the_card_and_are_told(card, pictures, setting):
+    model = build_model(card(setting), ModelOptions("cpu"))
+    model.load_adapter_for("any", "any")
+    assert model.budget().in_order
+    assert any("share a batch" in warning for warning in model.warnings())
+    text = "Question?\nResponse:"
+    requests = [
+        Request(text, (), 6), Request(2 * text, (pictures[0],), 6), Request(text, (pictures[1],), 6)
+    ]  # fmt: skip
+    alone = [model.generate([request])[0] for request in requests]
+    assert model.generate(requests) != alone
+    missing = Request(text, (pictures[0].parent / "none.png",), 6)
+    answered, failed = model.generate([requests[1], missing])
+    assert failed.error
+    assert answered == alone[1]
+
+
+def test_positions_may_go_on_as_in_training(card):
+    requests = [Request(f"Question {n}?\nResponse:", (), 12) for n in range(4)]
+    assert answers(card("fusion.new_positions=training"), requests) != answers(card(), requests)
 
 
 def test_prompts_that_are_too_long_are_answered_with_fewer_tokens_or_none(card, tokenizer):
