@@ -35,21 +35,21 @@ class Unit:
 
 def plan(items: Iterable[Item], budget: Budget) -> Iterator[Unit]:
     """Yield units of at most `budget`; planning is deterministic and streams."""
-    stream, index = iter(items), 0
+    batches = _in_order(items, budget.rows) if budget.in_order else _sorted(items, budget)
+    for index, batch in enumerate(batches):
+        yield Unit(index, tuple(batch))
+
+
+def _in_order(items: Iterable[Item], rows: int) -> Iterator[list[Item]]:
+    stream = iter(items)
+    while batch := list(islice(stream, rows)):
+        yield batch
+
+
+def _sorted(items: Iterable[Item], budget: Budget) -> Iterator[list[Item]]:
+    stream = iter(items)
     while window := list(islice(stream, WINDOW)):
-        batches = (
-            _in_order(window, budget.rows)
-            if budget.in_order
-            else _batches(_ordered(window), budget)
-        )
-        for batch in batches:
-            yield Unit(index, tuple(batch))
-            index += 1
-
-
-def _in_order(window: Sequence[Item], rows: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(window), rows):
-        yield window[start : start + rows]
+        yield from _batches(_ordered(window), budget)
 
 
 def _ordered(window: Sequence[Item]) -> list[Item]:

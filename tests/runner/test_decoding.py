@@ -20,6 +20,7 @@ from adem_bench.runner.loop import record_of
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.runner.rerun import Rerun, rerun
 from adem_bench.tasks.base import build_task
+from support.fused import FIXTURES
 from support.run_files import read_manifest
 
 SAMPLED = "model.decoding={temperature: 1.5, top_p: 0.9}"
@@ -70,6 +71,21 @@ def test_drawn_answers_depend_neither_on_the_batch_nor_on_other_samples(run):
     assert answers(run(temperature=1.5, batch_size=5, results="fives")) == whole
     fewer = answers(run(temperature=1.5, limit=3, results="fewer"))
     assert fewer == {name: whole[name] for name in fewer}
+
+
+def test_the_size_of_batches_makes_another_run_only_where_answers_depend_on_it(run, tmp_path):
+    lavin = FIXTURES / "parity_lavin"
+    card = (
+        "model.fusion={kind: lavin, batch_routing: first}",
+        f"model.vision.path={lavin / 'weights' / 'clip_tiny.pt'}",
+        f"model.adapters={{default: {{path: {lavin / 'checkpoint-19.pth'}}}}}",
+    )
+    assert run(batch_size=3).folder == run(batch_size=4).folder
+    assert "batch_size" not in read_manifest(tmp_path / "results")["identity"]
+    threes = run(*card, batch_size=3, results="lavin")
+    assert read_manifest(tmp_path / "lavin")["identity"]["batch_size"] == 3
+    assert run(*card, batch_size=4, results="lavin").folder != threes.folder
+    assert any("share a batch" in warning for warning in threes.result.warnings)
 
 
 def test_a_cards_decoding_is_the_default_and_greedy_a_named_variant(run, tmp_path):

@@ -45,6 +45,13 @@ def test_questions_on_one_image_follow_each_other_and_text_comes_last(items):
     assert [bool(image) for image in images] == sorted(map(bool, images), reverse=True)
 
 
+@given(items=many_items(), rows=st.integers(1, 8))
+def test_batches_on_which_answers_depend_are_the_samples_in_order(items, rows):
+    units = list(plan(items, Budget(tokens=1, rows=rows, in_order=True)))
+    assert [entry for unit in units for entry in unit.items] == items
+    assert {len(unit.items) for unit in units[:-1]} <= {rows}
+
+
 def test_an_item_larger_than_the_budget_is_still_answered():
     units = list(plan([item(0, 500), item(1, 5)], Budget(100, 8)))
     assert [len(unit.items) for unit in units] == [1, 1]

@@ -37,6 +37,7 @@ from adem_bench.models.fused.methods.parts import (
     text_or_none,
 )
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
+from adem_bench.prompts import TEMPLATE
 from adem_bench.records import Json
 from adem_bench.schemas import MethodSettings
 
@@ -146,6 +147,7 @@ class Lavin(Method):
     title = "LaVIN"
     settings = LavinSettings
     recognised_by = "layers.0.adapter_attn.conv_A.weight and adapter_modality_embedding.weight"
+    instruction = TEMPLATE
     # What its scripts train ScienceQA with.
     released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
         PROMPTED: {"prompt_format": "QCM-ALE", "captions": False}
