@@ -34,7 +34,8 @@ def train(
         settings: Recipe fields to override, by dotted name (`--set`).
         callback: Notified of every step, evaluation and warning, on the first process only.
         watcher: The former name of `callback`.
-        job: `model`, `data_root`, `output`, `results`, `device`, `overwrite`, as for `TrainingJob`.
+        job: `model`, `data_root`, `output`, `results`, `device`, `quantization`, `overwrite`, as
+            for `TrainingJob`.
 
     Returns:
         The output folder, which `evaluate` takes as a model, and the figures.
@@ -68,8 +69,8 @@ def evaluate(
         tasks: Names or paths of tasks or groups.
         settings: Card fields to override, by dotted name (`--set`).
         options: Limit, blind, batch size, seed, fresh.
-        evaluation: `data_root`, `results`, `device`, `dtype`, `adapter`, `split`,
-            `prompt_format`, as for `Evaluation`.
+        evaluation: `data_root`, `results`, `device`, `dtype`, `adapter`,
+            `quantization`, `split`, `prompt_format`, as for `Evaluation`.
 
     Returns:
         One outcome per task; none on any process but the first.

@@ -42,6 +42,11 @@ FORMER: Mapping[str, Any] = {
 """Fields that cards of every kind once had, at the values that said nothing."""
 
 
+NOT_QUANTIZED: Literal["none"] = "none"
+Quantization = Literal["none", "bnb-4bit", "bnb-8bit", "int8-cpu"]
+"""How the frozen weights of the decoder layers are kept (docs/models.md)."""
+
+
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
@@ -267,6 +272,9 @@ class TorchModelCard(ModelCard):
     checkpoint's own precision for others."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     """`eager` rounds as the published code does; `sdpa` is faster."""
+    quantization: Quantization = NOT_QUANTIZED
+    """Of the linear layers within the language model's decoder layers, which are frozen; all else
+    stays in `dtype`, which is also what the quantized layers compute in."""
     prompt_batch_tokens: int | None = Field(default=None, ge=64)
     """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
 
@@ -371,6 +379,9 @@ class RecipeCard(Card, Explained):
     precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     """Of frozen weights and activations; the adapter is float32. `auto` is float16 with loss
     scaling on a GPU, as published, and float32 on the CPU."""
+    quantization: Literal["auto"] | Quantization = "auto"
+    """Of the frozen linear layers within the decoder layers: `bnb-4bit` and `bnb-8bit`
+    (bitsandbytes), `int8-cpu`, or `none`; the adapter stays float32. `auto` is the model card's."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """`eager` rounds as the published code does; `auto` is that on the CPU, where it is also
     faster to train, and `sdpa` on a GPU."""

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from adem_bench.cli.options import data_root_option, decoding_options, set_option, warn
+from adem_bench.cli.options import (
+    data_root_option,
+    decoding_options,
+    quantization_option,
+    set_option,
+    warn,
+)
 from adem_bench.errors import printable_lines
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ def model_options(command: F) -> F:
             type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
             help="Precision of the weights [default: the card's].",
         ),
+        quantization_option("the card's"),
         click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: none."),
         decoding_options,
         click.option("--seed", type=int, default=0, show_default=True, help="Of drawn tokens."),
@@ -56,7 +63,8 @@ def load_model(given: dict[str, Any]) -> Model:
 
     # All settings are the model's here; `model.` in front is for who comes from `run`.
     settings = [override.removeprefix("model.") for override in given["overrides"]]
-    card = chosen_card(given["model"], settings, given["dtype"], given["adapter"])
+    names = ("dtype", "adapter", "quantization")
+    card = chosen_card(given["model"], settings, **{name: given[name] for name in names})
     model = build_model(card, ModelOptions(given["device"], given["data_root"]))
     model.load_adapter_for(BY_HAND, BY_HAND)
     return model

@@ -202,6 +202,18 @@ def decoding_options(command: F) -> F:
     return command
 
 
+QUANTIZATIONS = ("none", "bnb-4bit", "bnb-8bit", "int8-cpu")
+
+
+def quantization_option(default: str) -> Callable[[F], F]:
+    """Add `--quantization`; `default` says what it is unless given."""
+    return click.option(
+        "--quantization",
+        type=click.Choice(QUANTIZATIONS),
+        help=f"How the decoder layers' frozen weights are kept [default: {default}].",
+    )
+
+
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

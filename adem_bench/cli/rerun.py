@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option
+from adem_bench.cli.options import data_root_option, quantization_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +44,7 @@ BEFORE_DIFFERENCE = 20
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Precision of the frozen weights  [default: the run's].",
 )
+@quantization_option("the run's")
 @click.option("--fresh", is_flag=True, help="Discard an earlier repetition in that folder.")
 @click.option(
     "--format",

@@ -13,6 +13,7 @@ from adem_bench.cli.options import (
     data_root_option,
     decoding_options,
     log_to_option,
+    quantization_option,
     set_option,
     split_names,
     split_option,
@@ -53,6 +54,7 @@ FAILED = 1
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     help="Precision of the frozen weights [default: the card's].",
 )
+@quantization_option("the card's")
 @click.option(
     "--prompt-format", metavar="F", help="A format of the task, or `matched`: the weights' own."
 )
@@ -117,7 +119,9 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     if not tasks:
         raise click.UsageError("--tasks names no task")
     options = {name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh")}
-    passed = ("model", "data_root", "results", "device", "dtype", "adapter", "split")
+    passed = (
+        "model", "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
+    )  # fmt: skip
     return Evaluation(
         tasks=tasks,
         prompt_format=given["prompt_format"],

@@ -16,6 +16,7 @@ import click
 from adem_bench.cli.options import (
     data_root_option,
     log_to_option,
+    quantization_option,
     recipe_set_option,
     split_names,
     warn,
@@ -205,6 +206,7 @@ class TrainingProgress:
     help="Where the final evaluation is kept.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@quantization_option("the recipe's, else the model card's")
 @click.option(
     "--overwrite", is_flag=True, help="Start again, removing what a training left in the output."
 )

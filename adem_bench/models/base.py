@@ -173,6 +173,7 @@ def chosen_card(
     overrides: Sequence[str] = (),
     dtype: str | None = None,
     adapter: str | None = None,
+    quantization: str | None = None,
 ) -> ModelCard:
     """Return a model's card with what the command line says of it.
 
@@ -181,24 +182,29 @@ def chosen_card(
         overrides: `key=value` settings of its fields.
         dtype: `--dtype`; None leaves it to the card.
         adapter: `--adapter`: a path, or `none`; None leaves it to the card.
+        quantization: `--quantization`; None leaves it to the card.
 
     Raises:
         CardError: there is no such card, or a field is wrong.
     """
     card = load_model_card(name, overrides)
-    for option, field, value in (("--dtype", "dtype", dtype), ("--adapter", "adapter", adapter)):
+    given = {"dtype": dtype, "adapter": adapter, "quantization": quantization}
+    for field, value in given.items():
         if value is not None and field not in type(card).model_fields:
             raise CardError(
-                f"{option}: model {card.name} is of kind {card.kind}, which has no {field}; leave "
+                f"--{field}: model {card.name} is of kind {card.kind}, which has no {field}; leave "
                 "the option out"
             )
-    if dtype is not None:
-        card = load_model_card(name, [*overrides, f"dtype={dtype}"])
+    chosen = [
+        f"{field}={given[field]}" for field in ("dtype", "quantization") if given[field] is not None
+    ]
+    if chosen:
+        card = load_model_card(name, [*overrides, *chosen])
     if adapter is None:
         return card
     here = Path(adapter).expanduser()
-    chosen = str(here.resolve()) if here.exists() else adapter
-    return card.model_copy(update={"adapter": chosen})
+    place = str(here.resolve()) if here.exists() else adapter
+    return card.model_copy(update={"adapter": place})
 
 
 def resolve_decoding(card: ModelCard, honoured: Collection[str], asked: Decoding) -> Decoding:

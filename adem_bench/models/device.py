@@ -15,8 +15,14 @@ from adem_bench.models.base import Budget
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return the number of a module's weights."""
-    return sum(weight.numel() for weight in module.parameters())
+    """Return the number of a module's weights, however they are kept."""
+    return sum(_size(weight).numel() for weight in module.parameters())
+
+
+def _size(weight: Any) -> torch.Size:
+    # Weights of 4 bits are stored two to a byte; their quantization state has their shape.
+    state = getattr(weight, "quant_state", None)
+    return torch.Size(weight.shape if state is None else state.shape)
 
 
 def pick_device(name: str) -> torch.device:

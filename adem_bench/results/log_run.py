@@ -14,7 +14,7 @@ from adem_bench.results.run_folder import MANIFEST, read_run_file
 
 OF_MODEL = (
     "name", "fingerprint", "language_model", "trainable_parameters", "total_parameters", "dtype",
-    "device", "fusion",
+    "quantization", "device", "fusion",
 )  # fmt: skip
 OF_TASK = ("name", "kind", "version", "split", "prompt_settings", "data_fingerprint")
 

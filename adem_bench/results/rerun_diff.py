@@ -27,6 +27,7 @@ IDENTITY_WORDS = {
 ENVIRONMENT = (
     ("model", "device"),
     ("model", "dtype"),
+    ("model", "quantization"),
     ("options", "batch_size"),
     ("run", "processes"),
 )

@@ -36,6 +36,7 @@ CARD_FIELDS = (
     "image_normalization",
     "max_sequence_length",
     "overflow",
+    "quantization",
 )
 """Fields of a card that change answers."""
 
@@ -117,11 +118,14 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
     used = set(_flat(used_card))
+    # A card's name does not say it, and a row of other figures must not pass for the weights' own.
+    quantized = {text for text in used if text.startswith("quantization=")}
     if card is None:
         # The card is not available: only an adapter from the command line is surely an override.
         changed = {text for text in used if text.startswith("adapter=")}
     else:
         changed = used - card
+    changed |= quantized
     quiet = {*_flat(options), *(used - changed)}
     return (*blind, *_decoding(run, card), *sorted(changed)), tuple(sorted(quiet))
 

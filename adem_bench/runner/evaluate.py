@@ -49,6 +49,7 @@ class Evaluation:
     dtype: str | None = None
     adapter: str | None = None
     """An adapter's path, or `none` for the language model alone; None leaves it to the card."""
+    quantization: str | None = None
     split: str | None = None
     prompt_format: str | None = None
     """One of the task's formats, or `matched`."""
@@ -74,7 +75,13 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
         AdemBenchError: a card, the data, the weights or the disk are at fault.
     """
     model_settings, task_settings = split_overrides(evaluation.overrides, evaluation.model)
-    card = chosen_card(evaluation.model, model_settings, evaluation.dtype, evaluation.adapter)
+    card = chosen_card(
+        evaluation.model,
+        model_settings,
+        evaluation.dtype,
+        evaluation.adapter,
+        evaluation.quantization,
+    )
     # What the model does not offer shows before data and weights are read.
     honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
     resolve_decoding(card, honoured, evaluation.options.decoding)

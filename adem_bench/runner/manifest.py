@@ -30,7 +30,7 @@ from adem_bench.tasks.base import Task
 SCHEMA = 1
 PACKAGES = (
     "torch", "transformers", "open_clip_torch", "sentencepiece", "safetensors",
-    "numpy", "pillow", "pycocoevalcap", "pandas",
+    "numpy", "pillow", "pycocoevalcap", "pandas", "bitsandbytes",
 )  # fmt: skip
 
 

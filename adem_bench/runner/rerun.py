@@ -40,6 +40,8 @@ class Rerun:
     """None: the CPU if the run was on one, else a GPU."""
     dtype: str | None = None
     """None: the precision that the run had."""
+    quantization: str | None = None
+    """None: as the run's weights were."""
     fresh: bool = False
     """Whether an earlier repetition in the same folder is thrown away."""
 
@@ -117,6 +119,13 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
     if dtype in PRECISIONS and "dtype" in type(card).model_fields:
         # `auto` on another device would be another precision.
         card = card.model_copy(update={"dtype": dtype})
+    if job.quantization is not None:
+        if "quantization" not in type(card).model_fields:
+            raise CardError(
+                f"--quantization: the run's model is of kind {card.kind}, which has no "
+                "quantization; leave the option out"
+            )
+        card = card.model_copy(update={"quantization": job.quantization})
     device = job.device or ("cpu" if stated.get("device") == "cpu" else "auto")
     try:
         model = build_model(card, ModelOptions(processes.own_device(device), job.data_root))

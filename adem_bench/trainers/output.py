@@ -31,6 +31,7 @@ from adem_bench.errors import ResultsError
 from adem_bench.files import disk_error, write_atomically, write_json
 from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
+from adem_bench.models.quantization import stated_quantization
 from adem_bench.records import Json
 from adem_bench.runner.manifest import hardware, now, peak_memory, versions
 from adem_bench.schemas import RecipeCard
@@ -246,6 +247,7 @@ def training_facts(prepared: Prepared, processes: int) -> dict[str, Any]:
             "name": frozen.card.name,
             "fingerprint": frozen.fingerprint,
             "dtype": str(frozen.dtype).removeprefix("torch."),
+            **stated_quantization(frozen.card),
             "device": name_of(prepared.network.device),
         },
         "parameters": {"trainable": tuned, "total": total, "share": tuned / total},

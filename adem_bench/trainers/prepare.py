@@ -18,11 +18,12 @@ from adem_bench.models.fused.fit import check_method
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.quantization import check_quantization
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import task_for
-from adem_bench.schemas import RecipeCard, TaskCard
+from adem_bench.schemas import NOT_QUANTIZED, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
@@ -49,6 +50,8 @@ class TrainingJob:
     device: str = "auto"
     overrides: tuple[str, ...] = ()
     """`key=value` settings of recipe fields."""
+    quantization: str | None = None
+    """Of the frozen weights; None leaves it to the recipe."""
     overwrite: bool = False
     """Whether to start from scratch, removing what a training left in the output."""
     loggers: tuple[str, ...] = ("tensorboard",)
@@ -141,7 +144,8 @@ def read_recipe(job: TrainingJob) -> RecipeCard:
     Raises:
         CardError: it cannot be read, or neither it nor the job names a model.
     """
-    recipe = load_recipe_card(job.recipe, job.overrides)
+    chosen = [] if job.quantization is None else [f"quantization={job.quantization}"]
+    recipe = load_recipe_card(job.recipe, [*job.overrides, *chosen])
     model = job.model or recipe.model
     if not model:
         raise CardError(f"recipe {recipe.name} names no model; give --model NAME or a model card")
@@ -181,6 +185,13 @@ def outline(
     """
     base = base_card(recipe)
     card = _training_card(base, recipe, device)
+    if card.quantization != NOT_QUANTIZED:
+        if recipe.shard_frozen_weights:
+            raise CardError(
+                f"shard_frozen_weights cannot spread quantized weights ({card.quantization}); "
+                "leave it out, or set quantization=none"
+            )
+        check_quantization(card, device, pick_dtype(card.dtype, device))
     sources = [
         build_training_data(
             source.task,
@@ -243,14 +254,15 @@ def prepare(
 
 
 def _training_card(base: FusedCard, recipe: RecipeCard, device: torch.device) -> FusedCard:
-    """Return the card with the recipe's precision and method, and no settings of its own.
+    """Return the card with the recipe's precisions and method, and no settings of its own.
 
     Those are the recipe's, and a card's would go before the trained adapter's in an evaluation.
     """
     chosen = base.dtype if recipe.precision == "auto" else recipe.precision
     dtype = str(pick_dtype(chosen, device)).removeprefix("torch.")
     fusion = FusionSettings(kind=recipe.method.kind)
-    return base.model_copy(update={"dtype": dtype, "fusion": fusion})
+    kept = base.quantization if recipe.quantization == "auto" else recipe.quantization
+    return base.model_copy(update={"dtype": dtype, "quantization": kept, "fusion": fusion})
 
 
 def _new_network(recipe: RecipeCard, frozen: FrozenParts, device: torch.device) -> FusedNetwork:

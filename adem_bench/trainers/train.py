@@ -377,7 +377,9 @@ class _TrainingRun:
         counts = asdict(self.training.counts)
         manifest = training_manifest(prepared, timing, counts, self.processes.world_size)
         write_json(path / "manifest.json", manifest)
-        base = prepared.base.model_copy(update={"fusion": prepared.frozen.card.fusion})
+        # The adapter belongs to weights as they were kept here.
+        trained = {name: getattr(prepared.frozen.card, name) for name in ("fusion", "quantization")}
+        base = prepared.base.model_copy(update=trained)
         self.output.write_model_card(base, self.name, prepared.frozen.files, prepared.parameters[0])
 
     def _write_adapter(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
@@ -19,6 +20,8 @@ from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_ll
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.models.quantization import check_quantization, quantize_linear_layers
+from adem_bench.schemas import NOT_QUANTIZED
 
 
 class FrozenParts:
@@ -38,16 +41,33 @@ class FrozenParts:
         self.card = card
         self.device = pick_device(options.device)
         self.dtype = pick_dtype(card.dtype, self.device)
+        check_quantization(card, self.device, self.dtype)
         self._visual_parameters = 0
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
         self.tokenizer: Tokenizer = load_tokenizer(source, self._found.tokenizer)
-        self.llama: Any = load_language_model(source, self.dtype, self.device)
-        self.signature = language_model_signature(self.llama)
+        self.llama: Any
+        self.llama, self.signature = self._load_language_model()
         self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:
             pack_llama(self.llama)
+
+    def _load_language_model(self) -> tuple[Any, tuple[float, ...]]:
+        """Return the language model, quantized as the card says, and its signature."""
+        source, quantization = self._found.language_model, self.card.quantization
+        if quantization == NOT_QUANTIZED:
+            llama = load_language_model(source, self.dtype, self.device)
+            return llama, language_model_signature(llama)
+        last: tuple[float, ...] = ()
+
+        def take(layer: Any) -> None:
+            nonlocal last
+            last = _sums_of_rows(layer.mlp.down_proj.weight)  # as it was read
+            quantize_linear_layers(layer, quantization, self.dtype)
+
+        llama = load_language_model(source, self.dtype, self.device, take)
+        return llama, (*_sums_of_rows(llama.model.embed_tokens.weight), *last)
 
     @cached_property
     def visual(self) -> Any:
@@ -102,20 +122,25 @@ TOLERANCE = 4e-3
 were tuned by a hundredth of their size, by 1e-2."""
 
 
-@torch.no_grad()
 def language_model_signature(llama: Any) -> tuple[float, ...]:
     """Return 16 numbers, each a row of weights summed up with fixed signs, over its norm.
 
     The rows are of the input embedding and of the last layer's `down_proj`: neither tensor is
-    permuted between the published and the Hugging Face layout.
+    permuted between the published and the Hugging Face layout. Both must be as they were read:
+    quantization would move the numbers further than tuning does.
     """
-    numbers: list[float] = []
-    for weight in (llama.model.embed_tokens.weight, llama.model.layers[-1].mlp.down_proj.weight):
-        places = torch.linspace(0, len(weight) - 1, ROWS, device="cpu").long()
-        rows = weight[places.to(weight.device)].float().cpu()
-        fractions = torch.arange(rows.shape[1], device="cpu", dtype=torch.float64) * 0.6180339887
-        signs = (fractions.frac() < 0.5).float() * 2 - 1
-        numbers += (rows @ signs / rows.norm(dim=1).clamp_min(1e-9)).tolist()
+    last = llama.model.layers[-1].mlp.down_proj.weight
+    return (*_sums_of_rows(llama.model.embed_tokens.weight), *_sums_of_rows(last))
+
+
+@torch.no_grad()
+def _sums_of_rows(weight: Tensor) -> tuple[float, ...]:
+    """Return the 8 numbers that an (outputs, inputs) weight adds to the signature."""
+    places = torch.linspace(0, len(weight) - 1, ROWS, device="cpu").long()
+    rows = weight[places.to(weight.device)].float().cpu()
+    fractions = torch.arange(rows.shape[1], device="cpu", dtype=torch.float64) * 0.6180339887
+    signs = (fractions.frac() < 0.5).float() * 2 - 1
+    numbers = (rows @ signs / rows.norm(dim=1).clamp_min(1e-9)).tolist()
     return tuple(round(number, 5) for number in numbers)
 
 
@@ -152,6 +177,8 @@ class FrozenFiles:
     def fingerprint(self) -> str:
         """16 hexadecimal digits over the weight files (or the names, of hub weights)."""
         parts = [str(self._dtype)]
+        if self._card.quantization != NOT_QUANTIZED:
+            parts.append(self._card.quantization)
         if isinstance(self.language_model, Path):
             files = {file for glob in WEIGHT_FILES for file in self.language_model.glob(glob)}
             parts += [f"{file.name} {file_digest(file)}" for file in sorted(files)]

@@ -39,6 +39,7 @@ from adem_bench.models.fused.weights.adapter import (
     resolve_settings,
     stated_facts,
 )
+from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import METHODS
@@ -340,6 +341,7 @@ class FusedModel(Model):
             "method": weights.settings.method,
             "fusion": stated_facts(weights.settings),
             "dtype": str(self._frozen.dtype).removeprefix("torch."),
+            **stated_quantization(self.card),
             "device": self._frozen.device_name,
         }
 

@@ -74,7 +74,7 @@ def pack_linear_layers(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.MultiheadAttention):
             setattr(module, name, PackedAttention(child))
-        elif isinstance(child, nn.Linear):
+        elif type(child) is nn.Linear:  # quantized layers are of classes of their own
             setattr(module, name, PackedLinear(child.weight, child.bias))
         else:
             pack_linear_layers(child)

@@ -11,11 +11,26 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions
+from adem_bench.models.quantization import (
+    BNB_4BIT,
+    INT8_CPU,
+    OUTLIER_THRESHOLD,
+    QUANT_TYPE,
+    check_quantization,
+    quantize_linear_layers,
+)
+from adem_bench.schemas import NOT_QUANTIZED
 
 UNLOADABLE = (
     OSError,
@@ -29,6 +44,8 @@ UNLOADABLE = (
     SafetensorError,
 )
 """What transformers raises over folders that are not as it expects."""
+HALF = torch.float16
+"""What 4-bit layers compute in on a GPU where neither card nor checkpoint says it."""
 PLAIN = {
     "do_sample": False,
     "num_beams": 1,
@@ -47,6 +64,13 @@ class LoadedModel:
 
     processor: Any
     network: Any
+
+
+def check_quantizes(card: HfCard, device: torch.device) -> None:
+    """Refuse what cannot be quantized on a device; arguments and errors of `check_quantization`."""
+    dtype = _dtype(card, device)
+    packages = ("bitsandbytes", "accelerate")  # transformers quantizes with the help of both
+    check_quantization(card, device, HALF if isinstance(dtype, str) else dtype, packages)
 
 
 def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device) -> LoadedModel:
@@ -75,6 +99,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             "model of transformers with the files of its processor"
         )
     with _quietly(), without_progress_bars():
+        quantized = _quantized(card, files, options, device)
         network, report = _tried(
             card,
             lambda: AutoModelForImageTextToText.from_pretrained(
@@ -85,6 +110,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
                 # Pickles can run code as they are read.
                 use_safetensors=True,
                 output_loading_info=True,
+                **quantized,
             ),
         )
     missing = sorted(report["missing_keys"])
@@ -94,6 +120,8 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             f"{type(network).__name__}, {missing[0]} first; a download may have been broken off"
         )
     _decode_plainly(network, processor.tokenizer)
+    if card.quantization == INT8_CPU:
+        quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
     try:
         network.to(device).eval()
     except torch.OutOfMemoryError as error:
@@ -102,6 +130,77 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             "another --device"
         ) from error
     return LoadedModel(processor, network)
+
+
+def _quantized(
+    card: HfCard, files: HfFiles, options: HfOptions, device: torch.device
+) -> dict[str, Any]:
+    """Return the arguments by which transformers quantizes as it loads: none without bitsandbytes.
+
+    Args:
+        card: Says how.
+        files: Where the model's configuration is.
+        options: The card's.
+        device: Where the model goes.
+
+    Raises:
+        CheckpointError: the model is quantized already, or has no decoder layers.
+    """
+    if card.quantization == NOT_QUANTIZED:
+        return {}
+    folder, trusted = str(files.folder), options.trust_remote_code
+    config = _tried(card, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted))
+    text = config.get_text_config()
+    if any(getattr(part, "quantization_config", None) for part in (config, text)):
+        raise CheckpointError(
+            f"model {card.name}: its weights are quantized already; choose --quantization "
+            f"{NOT_QUANTIZED}"
+        )
+    with torch.device("meta"):
+        empty = _tried(
+            card,
+            lambda: AutoModelForImageTextToText.from_config(config, trust_remote_code=trusted),
+        )
+    inner = set(_decoder_layers(card, empty).modules())
+    if card.quantization == INT8_CPU:
+        return {}
+    others = [
+        name
+        for name, module in empty.named_modules()
+        if isinstance(module, nn.Linear) and module not in inner
+    ]
+    dtype = _dtype(card, device)
+    is_4bit = card.quantization == BNB_4BIT
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=is_4bit,
+            load_in_8bit=not is_4bit,
+            bnb_4bit_quant_type=QUANT_TYPE,
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=(config.dtype or HALF) if isinstance(dtype, str) else dtype,
+            llm_int8_threshold=OUTLIER_THRESHOLD,
+            llm_int8_skip_modules=others,
+        ),
+        "device_map": {"": device},
+    }
+
+
+def _decoder_layers(card: HfCard, network: Any) -> nn.Module:
+    """Return the layers of a network's language model.
+
+    Raises:
+        CheckpointError: there are none to be found.
+    """
+    decoder = network.get_decoder() if hasattr(network, "get_decoder") else network
+    while not hasattr(decoder, "layers") and hasattr(decoder, "model"):
+        decoder = decoder.model
+    layers = getattr(decoder, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise CheckpointError(
+            f"model {card.name}: a {type(network).__name__} has no decoder layers that are known "
+            f"here; choose --quantization {NOT_QUANTIZED}"
+        )
+    return layers
 
 
 @contextmanager

@@ -30,8 +30,9 @@ from adem_bench.models.device import (
 )
 from adem_bench.models.hf.chat import Prompts
 from adem_bench.models.hf.decoding import GeneratedRows, generate, score_continuations
-from adem_bench.models.hf.loading import load
+from adem_bench.models.hf.loading import check_quantizes, load
 from adem_bench.models.hf.settings import HfCard, find_files, read_options
+from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
 from adem_bench.records import Decoding, Request, Response
 from adem_bench.schemas import ModelCard
@@ -96,6 +97,7 @@ class HfModel(Model):
         super().__init__(card, options)
         self._settings = read_options(card)
         self._device = pick_device(options.device)
+        check_quantizes(card, self._device)
         self._files = find_files(card, self._settings, options.data_root)
         loaded = load(card, self._files, self._settings, self._device)
         self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
@@ -211,6 +213,7 @@ class HfModel(Model):
             "attention": self.card.attention,
             "processor": settings.processor,
             "system": settings.system,
+            **stated_quantization(self.card),
         }
         return digest(seen)
 
@@ -235,5 +238,6 @@ class HfModel(Model):
             "architecture": type(self._network).__name__,
             "total_parameters": count_parameters(self._network),
             "dtype": str(self._network.dtype).removeprefix("torch."),
+            **stated_quantization(self.card),
             "device": name_of(self._device),
         }

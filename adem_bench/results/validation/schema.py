@@ -85,6 +85,7 @@ class ModelPart(_Open):
         validation_alias=AliasChoices("training_prompts", "tuned_on")
     )
     dtype: str = ""
+    quantization: str = ""
     device: str = ""
 
 

@@ -7,6 +7,7 @@ two copies of the weights are in memory at a time (docs/method.md, section 12).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from adem_bench.models.fused.weights.llama_layout import (
     LlamaTensor,
     config_of,
     empty_llama,
+    layer_tensors,
     llama_tensors,
     to_half_rotation,
+    top_tensors,
 )
 from adem_bench.models.fused.weights.published import load_plain_data
 
@@ -179,25 +182,39 @@ def language_config(source: Path | str) -> Any:
         raise _unloadable(source, error) from error
 
 
-def load_language_model(source: Path | str, dtype: torch.dtype, device: torch.device) -> Any:
+def load_language_model(
+    source: Path | str,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_layer: Callable[[nn.Module], None] | None = None,
+) -> Any:
     """Return a LlamaForCausalLM (or a model of its architecture) in evaluation mode.
 
     Args:
         source: A folder in either layout, or a hub id.
         dtype: Precision of the weights in memory.
         device: Where they go.
+        on_layer: Given every decoder layer in order, once it is on the device in `dtype`; it may
+            replace the layer's modules. The layers after it are still as they are stored.
 
     Raises:
         CheckpointError: files are missing, or their tensors do not fit together.
     """
     if isinstance(source, Path) and is_consolidated(source):
-        return _load_consolidated(source, dtype, device)
+        return _load_consolidated(source, dtype, device, on_layer)
     try:
         with without_progress_bars():
             AutoConfig.from_pretrained(str(source))
-            model = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(source), dtype="auto" if on_layer else dtype
+            )
     except (OSError, ValueError, ImportError, StrictDataclassError) as error:
         raise _unloadable(source, error) from error
+    if on_layer:
+        for layer in model.model.layers:
+            on_layer(layer.to(device=device, dtype=dtype))
+        for part in (model.model.embed_tokens, model.model.norm, model.lm_head):
+            part.to(device=device, dtype=dtype)
     return model.to(device).eval()
 
 
@@ -206,11 +223,25 @@ def _unloadable(source: Path | str, error: Exception) -> CheckpointError:
     return CheckpointError(f"no language model could be loaded from {source}: {reason}")
 
 
-def _load_consolidated(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+def _load_consolidated(
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_layer: Callable[[nn.Module], None] | None,
+) -> Any:
     weights = Consolidated(folder)
     model = weights.model
-    for tensor in llama_tensors(weights.config.num_hidden_layers):
-        _assign(model, tensor.transformers, weights.take(tensor).to(device=device, dtype=dtype))
+
+    def place(tensors: Iterable[LlamaTensor]) -> None:
+        for tensor in tensors:
+            weight = weights.take(tensor).to(device=device, dtype=dtype)
+            _assign(model, tensor.transformers, weight)
+
+    place(top_tensors())
+    for index, layer in enumerate(model.model.layers):
+        place(layer_tensors(index))
+        if on_layer:
+            on_layer(layer)
     # The rotary table is a buffer, computed rather than stored: it is still on the meta device.
     model.model.rotary_emb = LlamaRotaryEmbedding(weights.config).to(device)
     return model.eval()

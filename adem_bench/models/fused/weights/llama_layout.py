@@ -67,12 +67,22 @@ class LlamaTensor:
 
 def llama_tensors(layers: int) -> Iterator[LlamaTensor]:
     """Yield the tensors of a LLaMA with that many layers."""
+    yield from top_tensors()
+    for layer in range(layers):
+        yield from layer_tensors(layer)
+
+
+def top_tensors() -> Iterator[LlamaTensor]:
+    """Yield the tensors that belong to no decoder layer."""
     for name, (target, dim) in TOP_TENSORS.items():
         yield LlamaTensor(name, target, dim, rotated=False)
-    for layer in range(layers):
-        for name, (target, dim) in LAYER_TENSORS.items():
-            published, transformers = f"layers.{layer}.{name}", f"model.layers.{layer}.{target}"
-            yield LlamaTensor(published, transformers, dim, name in ROTATED)
+
+
+def layer_tensors(layer: int) -> Iterator[LlamaTensor]:
+    """Yield the tensors of one decoder layer, counted from 0."""
+    for name, (target, dim) in LAYER_TENSORS.items():
+        published, transformers = f"layers.{layer}.{name}", f"model.layers.{layer}.{target}"
+        yield LlamaTensor(published, transformers, dim, name in ROTATED)
 
 
 def to_half_rotation(weight: Tensor, head_size: int) -> Tensor:
