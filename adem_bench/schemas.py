@@ -379,7 +379,7 @@ class RecipeCard(Card, Explained):
     precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     """Of frozen weights and activations; the adapter is float32. `auto` is float16 with loss
     scaling on a GPU, as published, and float32 on the CPU."""
-    quantization: Literal["auto"] | Quantization = "auto"
+    quantization: Literal["auto", Quantization] = "auto"
     """Of the frozen linear layers within the decoder layers: `bnb-4bit` and `bnb-8bit`
     (bitsandbytes), `int8-cpu`, or `none`; the adapter stays float32. `auto` is the model card's."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"

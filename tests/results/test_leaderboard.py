@@ -122,6 +122,13 @@ def test_an_overridden_card_never_passes_for_the_model_itself(run, tmp_path):
     assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]", "adem-7b"]
 
 
+def test_quantized_weights_are_always_named_also_where_the_card_says_them(run, tmp_path):
+    run(value=0.8, fingerprint="a" * 16, card={"quantization": "bnb-4bit"})
+    assert [row["model"] for row in rows(tmp_path)] == ["m [quantization=bnb-4bit]"]
+    run(value=0.7, fingerprint="b" * 16, card={"kind": "fused"})
+    assert [row["model"] for row in rows(tmp_path)] == ["m [quantization=bnb-4bit]", "m"]
+
+
 def test_changed_weights_of_the_same_name_are_told_apart(run, tmp_path):
     run(value=0.8, fingerprint="a" * 16, finished="2026-01-01T00:00:00+00:00")
     run(value=0.7, fingerprint="b" * 16, finished="2026-01-02T00:00:00+00:00")
