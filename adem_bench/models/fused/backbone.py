@@ -16,6 +16,7 @@ from adem_bench.files import file_digest
 from adem_bench.models.base import ModelOptions, weights_path
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
+from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
@@ -36,7 +37,7 @@ class FrozenParts:
             trainable: Whether gradients must pass through, which packed layers cannot do.
 
         Raises:
-            CheckpointError: they are missing or cannot be read.
+            CheckpointError: they are missing, cannot be read, or are of another architecture.
         """
         self.card = card
         self.device = pick_device(options.device)
@@ -45,9 +46,12 @@ class FrozenParts:
         self._visual_parameters = 0
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
-        self.tokenizer: Tokenizer = load_tokenizer(source, self._found.tokenizer)
+        self.tokenizer: Tokenizer = load_tokenizer(
+            source, self._found.tokenizer, card.language_model
+        )
         self.llama: Any
         self.llama, self.signature = self._load_language_model()
+        check_architecture(self.llama.config, card.max_sequence_length)
         self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:

@@ -58,6 +58,18 @@ class LanguageModelSource(Strict):
     """tokenizer.model; by default looked for in the folder and next to it."""
     source: str = ""
     """Where to get it, for the message when it is missing."""
+    bos_token: str | None = None
+    """The token that a prompt begins with, none if empty text; if nothing is said, the tokenizer's
+    own, or its EOS where it has no such token."""
+    end_tokens: tuple[str, ...] = ()
+    """Tokens that end an answer, besides the tokenizer's EOS."""
+    chat_template: bool = False
+    """Whether prompts are put as a user's message into the tokenizer's chat template."""
+
+    def prompt_tokens(self) -> dict[str, Any]:
+        """Return what is said of prompts and answers, without what is at its default."""
+        said = self.stable_fields()
+        return {name: said[name] for name in said if name not in self.FIRST_FIELDS}
 
 
 class VisionSource(Strict):

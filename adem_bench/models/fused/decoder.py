@@ -197,15 +197,18 @@ def _project(
     cos, sin = rotary
     size: int = attention.head_dim
 
-    def heads(linear: Any, states: Tensor) -> Tensor:
+    def heads(linear: Any, states: Tensor, norm: Any = None) -> Tensor:
         out: Tensor = linear(states)
-        return out.view(*states.shape[:2], -1, size).transpose(1, 2)
+        out = out.view(*states.shape[:2], -1, size)
+        return (out if norm is None else norm(out)).transpose(1, 2)
 
-    key, value = heads(attention.k_proj, x), heads(attention.v_proj, x)
+    # Qwen3 norms each head of queries and keys; the others have no such layers.
+    norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
+    key, value = heads(attention.k_proj, x, norms[1]), heads(attention.v_proj, x)
     if positions is None:
-        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x), key, cos, sin)
+        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x, norms[0]), key, cos, sin)
         return query, key, value
-    query = heads(attention.q_proj, _take(x, positions))
+    query = heads(attention.q_proj, _take(x, positions), norms[0])
     query, _ = apply_rotary_pos_emb(query, query, cos[0, positions], sin[0, positions])
     _, key = apply_rotary_pos_emb(key, key, cos, sin)
     return query, key, value
@@ -243,12 +246,36 @@ def _attend_eagerly(
     return out
 
 
-SUPPORTED_ARCHITECTURES = ("llama", "mistral")
-"""Model types of transformers whose layers have LLaMA's parts and nothing else."""
+SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types of transformers whose layers have LLaMA's parts, and at most biases and norms of
+queries and keys besides."""
+
+
+def check_architecture(config: Any, max_length: int) -> None:
+    """Refuse a language model whose layers compute something else than `FusedDecoder`.
+
+    Args:
+        config: Of transformers.
+        max_length: Most tokens of prompt and answer together.
+
+    Raises:
+        CheckpointError: its architecture is another one, or its attention does not reach as far.
+    """
+    if config.model_type not in SUPPORTED_ARCHITECTURES:
+        raise CheckpointError(
+            f"the language model is a {config.model_type!r}; "
+            f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < max_length:
+        raise CheckpointError(
+            f"the language model's attention reaches {window} tokens back, and rows may have "
+            f"{max_length}; set max_sequence_length={window}"
+        )
 
 
 class FusedDecoder(nn.Module):
-    """A LlamaForCausalLM whose layers also do what a method does."""
+    """A LlamaForCausalLM, or a model of like parts, whose layers also do what a method does."""
 
     def __init__(self, llama: Any, method: Method, eager: bool = False) -> None:
         """Wrap `llama` (frozen here).
@@ -259,17 +286,8 @@ class FusedDecoder(nn.Module):
             eager: Whether attention is computed step by step in the published order of
                 operations. It rounds as the published code does, where the drop rule can turn
                 a difference of one unit in the last place into one of 1e-3; SDPA is faster.
-
-        Raises:
-            CheckpointError: its architecture is not LLaMA's.
         """
         super().__init__()
-        config = llama.config
-        if config.model_type not in SUPPORTED_ARCHITECTURES:
-            raise CheckpointError(
-                f"the language model is a {config.model_type!r}; "
-                f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
-            )
         self.llama: Any = llama.requires_grad_(False)
         self._position_shift = method.position_shift
         self.shifts_at_shortest = method.shifts_at_shortest

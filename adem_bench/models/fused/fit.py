@@ -12,6 +12,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.base import NO_ADAPTER, weights_path
 from adem_bench.models.fused.backbone import FrozenFiles
 from adem_bench.models.fused.card import AdapterSource, FusedCard
+from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.method import FrozenSizes, Method
 from adem_bench.models.fused.weights.adapter import AdapterFile, read_adapter, resolve_settings
 from adem_bench.models.fused.weights.clip import visual_sizes
@@ -86,11 +87,12 @@ def frozen_sizes(card: FusedCard, data_root: Path | None) -> FrozenSizes | None:
     """Return the sizes of a model's frozen parts; None where the tower's name does not say them.
 
     Raises:
-        CheckpointError: a part is missing, or does not say its sizes.
+        CheckpointError: a part is missing, does not say its sizes, or is of no use here.
     """
     files = FrozenFiles(card, data_root, torch.float32)
     visual = visual_sizes(card.vision, files.vision)
     config = language_config(files.language_model)
+    check_architecture(config, card.max_sequence_length)
     if visual is None:
         return None
     return FrozenSizes(

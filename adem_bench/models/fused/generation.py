@@ -42,7 +42,7 @@ def generate(
     rows: Sequence[PromptRow],
     memory: VisualMemory,
     max_new_tokens: int,
-    eos_id: int,
+    end_ids: Sequence[int],
     choose: Choose = most_probable,
     is_finished: Callable[[list[int]], bool] | None = None,
 ) -> GeneratedRows:
@@ -53,7 +53,7 @@ def generate(
         rows: B prompts, each with room for at least one new token.
         memory: One entry per row, or a single one for all.
         max_new_tokens: At least 1.
-        eos_id: Token that ends a row.
+        end_ids: The tokens that end a row.
         choose: Chooses the next token of each row.
         is_finished: Whether a row ends with the new ids that it has; None: none does.
     """
@@ -73,9 +73,10 @@ def generate(
     running = torch.ones_like(active, dtype=torch.bool)
     limits = [max_new_tokens if row.max_new_tokens is None else row.max_new_tokens for row in rows]
     row_limits = torch.tensor(limits, device=device)
+    ends = torch.tensor(end_ids, device=device)
     for produced in range(1, max_new_tokens + 1):
         tokens = choose(logits, active.tolist())
-        running = running & (tokens != eos_id)
+        running = running & ~torch.isin(tokens, ends)
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
         running = running & (row_limits[active] > produced)

@@ -262,7 +262,7 @@ class FusedModel(Model):
             rows,
             memory,
             first.max_new_tokens,
-            self._frozen.tokenizer.eos_id,
+            self._frozen.tokenizer.end_ids,
             RowSampler(requests) if first.decoding.samples else most_probable,
             self._has_match(first.stop_pattern) if first.stop_pattern else None,
         )
@@ -289,10 +289,11 @@ class FusedModel(Model):
         return f" {text}" if keeps_blank and ids and tokenizer.begins_with_blank(ids[0]) else text
 
     def _choices(self, request: Request, logits: Tensor) -> tuple[float, ...]:
-        encode = self._frozen.tokenizer.encode
-        start = len(encode(request.prompt))
+        tokenizer = self._frozen.tokenizer
+        encode, asked = tokenizer.encode, request.prompt + tokenizer.after_prompt
+        start = len(encode(asked))
         return choice_logprobs(
-            logits, [encode(request.prompt + choice)[start] for choice in request.choices]
+            logits, [encode(asked + choice)[start] for choice in request.choices]
         )
 
     def _key(self, request: Request) -> ImageKey:
@@ -321,6 +322,9 @@ class FusedModel(Model):
             "image_normalization": self.card.image_normalization,
             "attention": self.card.attention,
         }
+        prompt_tokens = self.card.language_model.prompt_tokens()
+        if prompt_tokens:
+            seen["prompt_tokens"] = prompt_tokens
         return digest(seen)
 
     def warnings(self) -> Sequence[str]:

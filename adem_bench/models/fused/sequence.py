@@ -1,6 +1,7 @@
 """Token sequences as the published code builds them: plain lists in, plain lists out.
 
-A row is `BOS, prefix, image tokens, prompt`; what stands before the prompt is the method's.
+A row is `BOS, prefix, image tokens, prompt`; what stands between BOS and prompt is the method's. A
+card may have a chat template in place of BOS; its rest then follows the prompt.
 Source: ADEM-VL cec09b8 `adem/model.py:232-266` (training) and `:318-357` (generation),
 docs/method.md, section 5.
 """
@@ -88,19 +89,20 @@ class SequenceBuilder:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._cut = cut
+        self._begin = list(tokenizer.begin_ids)
         self._image_tokens, self._reserved = layout.image_tokens, layout.reserved
         placeholders = [PLACEHOLDER_ID] * layout.image_tokens
         self._image_prefix = [*_encoded(tokenizer, layout.image_prefix), *placeholders]
         self._no_image_prefix = _encoded(tokenizer, layout.no_image_prefix)
 
     def prefix(self, has_image: bool) -> list[int]:
-        """Return what follows BOS; with an image its last ids are the placeholders."""
+        """Return what precedes the prompt; with an image its last ids are the placeholders."""
         return self._image_prefix if has_image else self._no_image_prefix
 
     @property
     def image_tokens_at(self) -> int:
         """Index of the first image token in an uncut row with an image."""
-        return 1 + len(self._image_prefix) - self._image_tokens
+        return len(self._begin) + len(self._image_prefix) - self._image_tokens
 
     def prompt(self, text: str, has_image: bool, max_new_tokens: int) -> PromptRow:
         """Return the row of a prompt, leaving room for `max_new_tokens`.
@@ -113,8 +115,8 @@ class SequenceBuilder:
         Raises:
             CardError: the answer alone fills the row.
         """
-        head = [self.tokenizer.bos_id, *self.prefix(has_image)]
-        ids = head + self.tokenizer.encode(text)
+        head = [*self._begin, *self.prefix(has_image)]
+        ids = head + self.tokenizer.encode(text + self.tokenizer.after_prompt)
         room = self.max_length - max_new_tokens
         if room < 1:
             raise CardError(
@@ -141,11 +143,12 @@ class SequenceBuilder:
             answer: What is learned, followed by EOS.
             has_image: Whether the row has one.
         """
-        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        ids = [bos, *self.tokenizer.encode(prompt + answer), eos][: self.max_length]
+        begin, encode = self._begin, self.tokenizer.encode
+        asked = prompt + self.tokenizer.after_prompt
+        ids = [*begin, *encode(asked + answer), self.tokenizer.eos_id][: self.max_length]
         prefix = self.prefix(has_image)
-        spliced = [bos, *prefix, *ids[1:]][: self.max_length - self._reserved]
-        return TrainingRow(spliced, 1 + len(prefix) + len(self.tokenizer.encode(prompt)))
+        spliced = [*begin, *prefix, *ids[len(begin) :]][: self.max_length - self._reserved]
+        return TrainingRow(spliced, len(begin) + len(prefix) + len(encode(asked)))
 
 
 def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
 from sentencepiece import SentencePieceProcessor
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.card import LanguageModelSource
 
 TOKENIZER_NAME = "tokenizer.model"
 BLANKS = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}")
 """What stands for a blank in the tokens of SentencePiece and of byte-level BPE."""
+MESSAGE = "\N{LEFT WHITE SQUARE BRACKET}message\N{RIGHT WHITE SQUARE BRACKET}"
+"""Stands for a user's message while a chat template is taken apart."""
 
 
 class Tokenizer(Protocol):
@@ -20,7 +24,14 @@ class Tokenizer(Protocol):
 
     bos_id: int
     eos_id: int
+    """The token that a learned answer ends with."""
     vocab_size: int
+    begin_ids: tuple[int, ...]
+    """What every row begins with: BOS, or the start of a chat template."""
+    after_prompt: str
+    """Text between prompt and answer: the rest of a chat template, or nothing."""
+    end_ids: tuple[int, ...]
+    """The tokens that end an answer, `eos_id` first."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
@@ -32,6 +43,14 @@ class Tokenizer(Protocol):
 
     def begins_with_blank(self, token: int) -> bool:
         """Return whether a token begins a word: behind other text it is set off by a blank."""
+        ...
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its name; None if there is no such token."""
+        ...
+
+    def chat_frame(self) -> tuple[str, str] | None:
+        """Return the text before and after a user's message; None without a chat template."""
         ...
 
 
@@ -55,6 +74,9 @@ class SentencePieceTokenizer:
         self.bos_id = int(self._processor.bos_id())
         self.eos_id = int(self._processor.eos_id())
         self.vocab_size = int(self._processor.vocab_size())
+        self.begin_ids: tuple[int, ...] = (self.bos_id,)
+        self.after_prompt = ""
+        self.end_ids: tuple[int, ...] = (self.eos_id,)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
@@ -68,6 +90,14 @@ class SentencePieceTokenizer:
         """Return whether a token begins a word: behind other text it is set off by a blank."""
         return str(self._processor.id_to_piece(token)).startswith(BLANKS)
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its name; None if there is no such token."""
+        found = int(self._processor.piece_to_id(token))
+        return found if self._processor.id_to_piece(found) == token else None
+
+    def chat_frame(self) -> None:
+        """Return None: the file holds no chat template."""
+
 
 class HubTokenizer:
     """A transformers tokenizer, for language models that ship no `tokenizer.model`."""
@@ -79,6 +109,9 @@ class HubTokenizer:
         bos = tokenizer.bos_token_id
         self.bos_id = self.eos_id if bos is None else int(bos)
         self.vocab_size = len(tokenizer)
+        self.begin_ids: tuple[int, ...] = (self.bos_id,)
+        self.after_prompt = ""
+        self.end_ids: tuple[int, ...] = (self.eos_id,)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
@@ -92,6 +125,30 @@ class HubTokenizer:
         """Return whether a token begins a word: behind other text it is set off by a blank."""
         return str(self._tokenizer.convert_ids_to_tokens(token)).startswith(BLANKS)
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its name; None if there is no such token."""
+        found = self._tokenizer.get_vocab().get(token)
+        return None if found is None else int(found)
+
+    def chat_frame(self) -> tuple[str, str] | None:
+        """Return the text before and after a user's message; None without a chat template.
+
+        Raises:
+            CheckpointError: the template does not take a user's message as it is.
+        """
+        if not self._tokenizer.chat_template:
+            return None
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": MESSAGE}], tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError, TypeError) as error:
+            raise CheckpointError(f"the chat template cannot be used: {error}") from error
+        before, found, after = str(text).partition(MESSAGE)
+        if not found or MESSAGE in after:
+            raise CheckpointError("the chat template does not hold a user's message once")
+        return before, after
+
 
 def tokenizer_file(folder: Path) -> Path | None:
     """Return the `tokenizer.model` in a language model's folder or next to it, or None."""
@@ -99,24 +156,57 @@ def tokenizer_file(folder: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def load_tokenizer(folder: Path | str, model_file: Path | None) -> Tokenizer:
+def load_tokenizer(
+    folder: Path | str, model_file: Path | None, source: LanguageModelSource
+) -> Tokenizer:
     """Return the tokenizer of a language model.
 
     Args:
         folder: The model's folder or hub id, for transformers' tokenizers.
         model_file: A `tokenizer.model`, which wins where it exists.
+        source: What the card says of prompts and answers.
 
     Raises:
-        CheckpointError: there is no tokenizer.
+        CheckpointError: there is no tokenizer, or it lacks what the card asks for.
     """
+    tokenizer: Tokenizer
     if model_file is not None and model_file.is_file():
-        return SentencePieceTokenizer(model_file)
-    from transformers import AutoTokenizer
+        tokenizer = SentencePieceTokenizer(model_file)
+    else:
+        from transformers import AutoTokenizer
 
-    try:
-        return HubTokenizer(AutoTokenizer.from_pretrained(str(folder)))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no tokenizer for {folder}: expected tokenizer.model in it or next to it, or the "
-            "files of a transformers tokenizer"
-        ) from error
+        try:
+            tokenizer = HubTokenizer(AutoTokenizer.from_pretrained(str(folder)))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"no tokenizer for {folder}: expected tokenizer.model in it or next to it, or the "
+                "files of a transformers tokenizer"
+            ) from error
+    _frame_prompts(tokenizer, source)
+    return tokenizer
+
+
+def _frame_prompts(tokenizer: Tokenizer, source: LanguageModelSource) -> None:
+    """Set what stands around prompts and ends answers."""
+
+    def known(token: str, field: str) -> int:
+        found = tokenizer.token_id(token)
+        if found is None:
+            raise CheckpointError(
+                f"language_model.{field}: the tokenizer of {source.path} has no token {token!r}"
+            )
+        return found
+
+    if source.bos_token is not None:
+        tokenizer.begin_ids = (known(source.bos_token, "bos_token"),) if source.bos_token else ()
+    if source.chat_template:
+        frame = tokenizer.chat_frame()
+        if frame is None:
+            raise CheckpointError(
+                f"language_model.chat_template: the tokenizer of {source.path} has no chat "
+                "template; leave the field out to ask with plain prompts"
+            )
+        before, tokenizer.after_prompt = frame
+        tokenizer.begin_ids = tuple(tokenizer.encode(before))
+    ends = (known(token, "end_tokens") for token in source.end_tokens)
+    tokenizer.end_ids = tuple(dict.fromkeys((tokenizer.eos_id, *ends)))

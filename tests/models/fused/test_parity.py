@@ -94,7 +94,7 @@ def test_generated_texts_and_the_logits_of_every_step(
         with torch.inference_mode():
             images = goldens["gen_images"][index : index + 1]
             memory = network.encode_images(images) if has_image else network.no_image_memory()
-            generated = generate(network.decoder, [row], memory, most, tokenizer.eos_id)
+            generated = generate(network.decoder, [row], memory, most, (tokenizer.eos_id,))
         assert tokenizer.decode(generated.ids[0]) == golden["text"][index]
         assert steps
         expected = golden["logits"][: len(steps), index]

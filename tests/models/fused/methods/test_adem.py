@@ -133,6 +133,7 @@ class Letters:
     """One id a character; the class token's prefix is then three ids, as in LLaMA's vocabulary."""
 
     bos_id, eos_id, vocab_size = 1, 2, 300
+    begin_ids, after_prompt, end_ids = (1,), "", (2,)
 
     def encode(self, text):
         return [ord(c) + 3 for c in text.replace("Image: N/A", "NONES").replace("Image: ", "IMG")]

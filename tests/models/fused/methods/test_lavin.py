@@ -186,7 +186,7 @@ def test_a_published_batch_is_answered_as_published(
     with torch.inference_mode():
         memory = network.batch_memory(goldens["images"][indicators > 0], indicators)
         end = golden.get("eos_id", tokenizer.eos_id)
-        new = generate_rows(network.decoder, rows, memory, golden["max_gen_len"], end).ids
+        new = generate_rows(network.decoder, rows, memory, golden["max_gen_len"], (end,)).ids
     assert [row.ids + ids for row, ids in zip(rows, new, strict=True)] == golden["ids"]
     lengths = [len(row.ids) for row in rows]
     shortest = min(lengths)
@@ -199,7 +199,7 @@ def generate(network, row, goldens, index, has_image, most, end):
     with torch.inference_mode():
         images = goldens["images"][index : index + 1]
         memory = network.encode_images(images) if has_image else network.no_image_memory()
-        return generate_rows(network.decoder, [row], memory, most, end).ids[0]
+        return generate_rows(network.decoder, [row], memory, most, (end,)).ids[0]
 
 
 def test_each_row_by_itself_is_answered_as_published(network, tokenizer, goldens, monkeypatch):
@@ -261,7 +261,7 @@ def test_a_published_batch_draws_as_published_from_the_published_random_stream(
     with torch.inference_mode():
         memory = network.batch_memory(goldens["images"][indicators > 0], indicators)
         new = generate_rows(
-            network.decoder, rows, memory, golden["max_gen_len"], tokenizer.eos_id, choose
+            network.decoder, rows, memory, golden["max_gen_len"], tokenizer.end_ids, choose
         ).ids
     assert [row.ids + ids for row, ids in zip(rows, new, strict=True)] == golden["ids"]
     greedy = goldens["runs"]["caption"]["ids"]

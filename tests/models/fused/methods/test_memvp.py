@@ -129,7 +129,7 @@ def test_texts_and_the_logits_of_every_step(network, tokenizer, goldens, run, mo
         with torch.inference_mode():
             images = goldens["images"][index : index + 1]
             memory = network.encode_images(images) if has_image else network.no_image_memory()
-            generated = generate(network.decoder, [row], memory, most, end)
+            generated = generate(network.decoder, [row], memory, most, (end,))
         assert tokenizer.decode(generated.ids[0]) == golden["text"][index]
         expected = golden["logits"][: len(steps), index]
         torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)

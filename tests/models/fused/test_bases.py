@@ -1,0 +1,307 @@
+"""Language models of today as bases, against transformers' own forward on random weights."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.nn import functional
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CheckpointError
+from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.fused.card import VisionSource
+from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache, check_architecture
+from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
+from adem_bench.models.fused.network import build_network, collate
+from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer, load_tokenizer
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.records import Request
+from adem_bench.registry import METHODS
+from support.fused import WEIGHTS
+
+SIZES = {
+    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "max_position_embeddings": 512, "initializer_range": 0.1,
+}  # fmt: skip
+GROUPED = {"num_key_value_heads": 2}
+SCALED = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
+BASES = {
+    "llama-2": (LlamaForCausalLM, LlamaConfig, {}),
+    "llama-3": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        GROUPED | {"rope_parameters": SCALED, "tie_word_embeddings": True},
+    ),
+    "mistral": (MistralForCausalLM, MistralConfig, GROUPED | {"sliding_window": None}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, GROUPED | {"tie_word_embeddings": True}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, GROUPED | {"head_dim": 32}),
+}
+LENGTHS = (23, 9, 17)
+
+
+@pytest.fixture(params=BASES)
+def llama(request):
+    network, config, more = BASES[request.param]
+    torch.manual_seed(4)
+    made = network(config(**SIZES | more)).eval()
+    with torch.no_grad():  # norms and biases are not drawn by themselves
+        for name, parameter in made.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return made
+
+
+@pytest.fixture
+def rows():
+    torch.manual_seed(5)
+    return [torch.randint(3, 600, (length,)) for length in LENGTHS]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_prompts_and_steps_have_the_logits_of_transformers(llama, rows, eager):
+    decoder = FusedDecoder(llama, LanguageModelAlone(), eager)
+    lengths = torch.tensor(LENGTHS)
+    cache = KeyValueCache(3, lengths, max(LENGTHS) + 4)
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    new = torch.randint(3, 600, (len(rows), 4))
+    with torch.inference_mode():
+        hidden = decoder(decoder.embed(padded), VisualMemory(), cache)
+        prompts = decoder.logits(hidden)
+        steps = [
+            decoder.logits(decoder.step(decoder.embed(new[:, [i]]), VisualMemory(), cache))[:, 0]
+            for i in range(4)
+        ]
+        for index, row in enumerate(rows):
+            whole = torch.cat([row, new[index]])[None]
+            expected = llama(whole).logits[0]
+            own = torch.cat([prompts[index, : len(row)], *[step[[index]] for step in steps]])
+            torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
+
+
+METHOD_SETTINGS = {"adem": {}, "memvp": {}, "lavin": {"read_every": 2}}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
+
+
+@pytest.fixture
+def network(request, llama):
+    """The base with a method whose tensors are all drawn, so that every term counts."""
+    visual = load_visual(VisionSource(), WEIGHTS / "clip_tiny.pt", torch.float32)
+    method = METHODS.load(request.param)
+    settings = method.settings(**METHOD_SETTINGS[request.param])
+    network = build_network(llama, visual, method, settings).eval()
+    torch.manual_seed(6)
+    with torch.no_grad():
+        for parameter in network.method.parameters():
+            parameter.normal_(0, 0.1)
+    return network
+
+
+def batch_of(network, tokenizer):
+    builder = SequenceBuilder(tokenizer, network.method.layout, max_length=64)
+    pairs = [("Which one is red?", " A", True), ("Is it?", " no, it is not", False)]
+    rows = [builder.training(*pair) for pair in pairs]
+    torch.manual_seed(7)
+    return collate(rows, [torch.randn(3, 224, 224)], [1, 0]), builder.image_tokens_at
+
+
+def loss_by_hooks(network, batch, at):
+    """The loss by transformers' own forward, the method's terms put in by hooks on its modules."""
+    llama, method = network.decoder.llama, network.method
+    memory = network.batch_memory(batch.images, batch.indicators)
+    embeds = llama.model.embed_tokens(batch.ids).clone()
+    if memory.tokens is not None:
+        embeds[0, at : at + memory.tokens.shape[1]] = memory.tokens[0]
+
+    def before(module, inputs, output, index):
+        return method.before_attention(index, output, memory)
+
+    def after(module, inputs, output, index):
+        nothing = torch.zeros_like(output)
+        return method.after_feed_forward(index, nothing, inputs[0], output, memory)
+
+    hooks = []
+    for index, layer in enumerate(llama.model.layers):
+        hooks.append(layer.input_layernorm.register_forward_hook(partial(before, index=index)))
+        hooks.append(layer.mlp.register_forward_hook(partial(after, index=index)))
+    logits = llama(inputs_embeds=embeds).logits
+    for hook in hooks:
+        hook.remove()
+    return functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=0
+    )
+
+
+def gradients(network, loss):
+    network.zero_grad()
+    loss.backward()
+    tensors = network.method.adapter_tensors()
+    return {name: tensor.grad for name, tensor in tensors.items() if tensor.grad is not None}
+
+
+@pytest.mark.parametrize("network", METHOD_SETTINGS, indirect=True)
+def test_loss_and_gradients_are_those_of_transformers_with_the_methods_terms(network, tokenizer):
+    batch = batch_of(network, tokenizer)
+    loss, expected = network.loss(*batch), loss_by_hooks(network, *batch)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    own, theirs = gradients(network, loss), gradients(network, expected)
+    assert set(own) == set(theirs)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(own[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "gpt2"}, "is a 'gpt2'; fusion needs one of: llama, mistral, qwen2, qwen3"),
+        ({"sliding_window": 256}, "reaches 256 tokens back, and rows may have 512; set max_sequ"),
+    ],
+)
+def test_another_architecture_or_a_shorter_reach_is_refused(changes, reason):
+    config = MistralConfig(**SIZES)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    with pytest.raises(CheckpointError, match=reason):
+        check_architecture(config, 512)
+
+
+CHAT = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """A folder as Qwen's are: safetensors, a tokenizer without BOS, a chat template."""
+    folder = tmp_path_factory.mktemp("qwen")
+    vocabulary = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|start|>"],
+        chat_template=CHAT,
+    ).save_pretrained(folder)
+    torch.manual_seed(8)
+    Qwen2ForCausalLM(Qwen2Config(**SIZES | GROUPED | {"vocab_size": 259})).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def card(parity_card, qwen):
+    def load(*settings):
+        chosen = [f"language_model.path={qwen}", "adapter=none", *settings]
+        return load_model_card(str(parity_card), chosen)
+
+    return load
+
+
+def loaded(card):
+    model = build_model(card, ModelOptions("cpu"))
+    model.load_adapter_for("any", "any")
+    return model
+
+
+def by_transformers(qwen, text, most):
+    """The new ids of greedy generation, and the tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(qwen)
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    network = Qwen2ForCausalLM.from_pretrained(qwen).eval()
+    new = network.generate(ids, max_new_tokens=most, do_sample=False)[0, ids.shape[1] :]
+    return new.tolist(), tokenizer
+
+
+def text_of(tokenizer, ids):
+    return tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ((), "<|end|>Is it red?"),
+        (("language_model.bos_token=''",), "Is it red?"),
+        (("language_model.bos_token='<|start|>'",), "<|start|>Is it red?"),
+        (
+            ("language_model.chat_template=true",),
+            "<|start|>user\nIs it red?<|end|>\n<|start|>assistant\n",
+        ),
+    ],
+)
+def test_a_prompt_begins_and_ends_as_its_card_says(card, qwen, settings, text):
+    (response,) = loaded(card(*settings)).generate([Request("Is it red?", (), 8)])
+    ids, tokenizer = by_transformers(qwen, text, 8)
+    assert response.text == text_of(tokenizer, ids)
+
+
+def test_answers_end_at_the_tokens_that_the_card_names(card, qwen):
+    ids, tokenizer = by_transformers(qwen, "<|end|>Is it red?", 8)
+    end = json.dumps(tokenizer.convert_ids_to_tokens(ids[2]))
+    request = Request("Is it red?", (), 8)
+    (response,) = loaded(card(f"language_model.end_tokens=[{end}]")).generate([request])
+    assert response.text == text_of(tokenizer, ids[: ids.index(ids[2])])
+
+
+def test_a_learned_answer_follows_the_chat_template_and_is_all_that_is_learned(card):
+    source = card("language_model.chat_template=true").language_model
+    tokenizer = load_tokenizer(source.path, None, source)
+    builder = SequenceBuilder(tokenizer, InputLayout("Image: ", "", image_tokens=2), max_length=80)
+    row = builder.training("Red?", "Yes", has_image=True)
+    start, end = tokenizer.token_id("<|start|>"), tokenizer.token_id("<|end|>")
+    encode = tokenizer.encode
+    assert list(row.ids) == [
+        start, *encode("user\nImage: "), 0, 0, *encode("Red?"), end, *encode("\n"),
+        start, *encode("assistant\n"), *encode("Yes"), end,
+    ]  # fmt: skip
+    assert list(row.ids[row.supervised_from :]) == [*encode("Yes"), end]
+    assert row.ids[builder.image_tokens_at : builder.image_tokens_at + 2] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("language_model.bos_token=<s>", "bos_token: the tokenizer of .* has no token '<s>'"),
+        ("language_model.end_tokens=[nope]", "end_tokens: the tokenizer of .* no token 'nope'"),
+    ],
+)
+def test_a_token_that_the_tokenizer_lacks_is_named(card, setting, reason):
+    with pytest.raises(CheckpointError, match=reason):
+        loaded(card(setting))
+
+
+def test_a_tokenizer_without_chat_template_is_told(parity_card):
+    card = load_model_card(str(parity_card), ["language_model.chat_template=true"])
+    with pytest.raises(CheckpointError, match="has no chat template; leave the field out"):
+        loaded(card)
+
+
+def test_what_stands_around_prompts_makes_another_fingerprint(card):
+    settings = ("bos_token=''", "chat_template=true", "end_tokens=['!']")
+    cards = [card(), *(card(f"language_model.{setting}") for setting in settings)]
+    assert len({loaded(one).fingerprint() for one in cards}) == 4
