@@ -20,7 +20,7 @@ from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
-from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.models.fused.weights.llama import language_config, load_language_model
 from adem_bench.models.quantization import check_quantization, quantize_linear_layers
 from adem_bench.schemas import NOT_QUANTIZED
 
@@ -50,8 +50,8 @@ class FrozenParts:
             source, self._found.tokenizer, card.language_model
         )
         self.llama: Any
+        check_architecture(language_config(source), card.max_sequence_length)
         self.llama, self.signature = self._load_language_model()
-        check_architecture(self.llama.config, card.max_sequence_length)
         self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
+    GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -186,6 +187,15 @@ def test_another_architecture_or_a_shorter_reach_is_refused(changes, reason):
         setattr(config, name, value)
     with pytest.raises(CheckpointError, match=reason):
         check_architecture(config, 512)
+
+
+def test_a_folder_of_another_architecture_is_refused_by_its_name(card, tmp_path, qwen):
+    for file in qwen.iterdir():
+        if file.name != "config.json":
+            (tmp_path / file.name).symlink_to(file)
+    GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="the language model is a 'gpt2'; fusion needs one"):
+        loaded(card(f"language_model.path={tmp_path}"))
 
 
 CHAT = (
