@@ -63,9 +63,10 @@ def check_adapter(card: FusedCard, source: AdapterSource, data_root: Path | None
         method.load_adapter(adapter.tensors, str(path))
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error}; model {card.name} has {sizes.language_layers} layers of width "
-            f"{sizes.language_width} and a tower of {sizes.vision_blocks} blocks of width "
-            f"{sizes.vision_width}: choose the card of the model that it was tuned on"
+            f"the adapter {path} was tuned on another model than {card.name}, which has "
+            f"{sizes.language_layers} layers of width {sizes.language_width} and a tower of "
+            f"{sizes.vision_blocks} blocks of width {sizes.vision_width}; choose the card of that "
+            f"one ({error})"
         ) from error
 
 
