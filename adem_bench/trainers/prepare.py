@@ -23,7 +23,7 @@ from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import task_for
-from adem_bench.schemas import NOT_QUANTIZED, RecipeCard, TaskCard
+from adem_bench.schemas import NOT_QUANTIZED, DecodingDefaults, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
@@ -166,7 +166,8 @@ def base_card(recipe: RecipeCard) -> FusedCard:
         )
     if base.fusion.kind == recipe.method.kind:
         return base
-    return base.model_copy(update={"evaluation": {}})  # which is another method's
+    # How another method is asked and decodes says nothing of this one.
+    return base.model_copy(update={"evaluation": {}, "decoding": DecodingDefaults()})
 
 
 def outline(

@@ -168,3 +168,33 @@ def test_an_interruption_says_what_becomes_of_the_training(
     done = adem_bench("train", *options, "--set", "checkpoint_steps=1")
     assert done.code == 3
     assert done.err.splitlines()[-1] == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--recipe", "sqa", "--set", "method.kind=memvp", "--set", "method.beta=1"),
+            "error: --set method.beta=1: field 'method.beta' is of the method adem; memvp has ",
+        ),
+        (
+            ("--recipe", "mini", "--set", "method.kind=lavin"),
+            "mini.yaml, line 16: field 'method.scales' is of the method adem; lavin has ",
+        ),
+        (
+            ("--recipe", "memvp_mini", "--set", "method.slots=9"),
+            "error: 9 slots do not hold the 64 patches of an image; MemVP needs at least as many",
+        ),
+        (
+            ("--recipe", "lavin_mini", "--set", "method.read_every=9"),
+            "error: read_every 9 reads no class token of a vision tower with 5 blocks; choose",
+        ),
+    ],
+)
+def test_a_method_with_what_is_not_its_own_or_what_the_base_lacks_is_one_line(
+    adem_bench, arguments, message, monkeypatch
+):
+    monkeypatch.setattr("adem_bench.models.fused.backbone.load_language_model", None)
+    done = adem_bench("train", *arguments, "--output", "out")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err

@@ -156,7 +156,8 @@ def test_a_trained_model_is_asked_as_its_base_if_it_is_of_the_same_method(
     parity_card, small_mini, tmp_path
 ):
     asked = {"scienceqa": {"prompt_format": "CQM-A", "max_new_tokens": 2}}
-    fields = yaml.safe_load(parity_card.read_text()) | {"evaluation": asked}
+    drawn = {"temperature": 0.5}
+    fields = yaml.safe_load(parity_card.read_text()) | {"evaluation": asked, "decoding": drawn}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(fields))
     recipe = {
         "data": [{"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 8}],
@@ -171,7 +172,8 @@ def test_a_trained_model_is_asked_as_its_base_if_it_is_of_the_same_method(
             tmp_path / "mine.yaml", model=tmp_path / "base.yaml", data_root=small_mini,
             output=output, results=results, tasks=[str(tmp_path / "few.yaml")],
         )  # fmt: skip
-        assert load_model_card(str(output)).evaluation == kept
+        card = load_model_card(str(output))
+        assert (card.evaluation, card.decoding.temperature) == (kept, 0.5 if kept else None)
         expected = "CQM-A" if kept else "QCM-A"
         assert read_manifest(results)["task"]["prompt_format"] == expected
         (prompts,) = json.loads((output / "manifest.json").read_text())["prompts"].values()
