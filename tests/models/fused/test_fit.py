@@ -30,7 +30,7 @@ LAVIN_CLIP = FIXTURES / "parity_lavin" / "weights" / "clip_tiny.pt"
 def no_weights(monkeypatch):
     """Loading a language model is an error."""
 
-    def load(*given):
+    def load(*given, **more):
         raise AssertionError("the language model was loaded")
 
     monkeypatch.setattr("adem_bench.models.fused.backbone.load_language_model", load)
