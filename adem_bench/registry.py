@@ -261,6 +261,7 @@ METHODS = Registry(
         "adem": "adem_bench.models.fused.methods.adem:AdemVl",
         "memvp": "adem_bench.models.fused.methods.memvp:MemVp",
         "lavin": "adem_bench.models.fused.methods.lavin:Lavin",
+        "llava": "adem_bench.models.fused.methods.llava:Llava",
     },
 )
 """Ways of joining a frozen language model and a frozen vision tower: a card's `fusion.kind`, a

@@ -1,0 +1,121 @@
+"""LLaVA's connector alone: patch tokens through a two-layer projector, in front of the prompt.
+
+The baseline that other methods have to beat: the language model and the tower stay frozen, and a
+question costs as many more tokens as the image has patches.
+
+Source: arXiv 2310.03744 section 3; transformers `models/llava/modeling_llava.py`, whose tensor
+names these are.
+
+Shapes: N images, P patches, C vision width, D language width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adem_bench.errors import CheckpointError
+from adem_bench.models.fused.method import (
+    Frame,
+    FrozenSizes,
+    Method,
+    VisualMemory,
+    linear_as,
+)
+from adem_bench.models.fused.sequence import InputLayout, PromptRow
+from adem_bench.schemas import MethodSettings
+
+PROJECTOR = "multi_modal_projector"
+
+
+class LlavaSettings(MethodSettings):
+    """Hyper-parameters of LLaVA's connector; the defaults are those of LLaVA-1.5."""
+
+    FIRST_FIELDS = frozenset({"kind"})
+
+    kind: str = "llava"
+    skipped_blocks: int = Field(default=1, ge=0)
+    """Vision blocks that are left out at the tower's end (LLaVA-1.5: 1)."""
+
+
+class Llava(Method):
+    """`linear_2(GELU(linear_1(patches)))` in the input, nothing in the layers."""
+
+    title = "LLaVA's connector"
+    settings = LlavaSettings
+    recognised_by = f"{PROJECTOR}.linear_1.weight and {PROJECTOR}.linear_2.weight"
+
+    def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
+        """Make untrained parameters.
+
+        Args:
+            chosen: `LlavaSettings`.
+            sizes: Of the frozen parts.
+
+        Raises:
+            CheckpointError: the tower has no block that is not left out.
+        """
+        super().__init__(chosen, sizes)
+        assert isinstance(chosen, LlavaSettings)
+        self.blocks = sizes.vision_blocks - chosen.skipped_blocks
+        if self.blocks < 1:
+            raise CheckpointError(
+                f"skipped_blocks {chosen.skipped_blocks} leaves nothing of a vision tower with "
+                f"{sizes.vision_blocks} blocks; choose fewer"
+            )
+        self.layout = InputLayout(image_tokens=sizes.patches)
+        width = sizes.language_width
+        self.multi_modal_projector = nn.ModuleDict(
+            {
+                "linear_1": nn.Linear(sizes.vision_width, width),
+                "linear_2": nn.Linear(width, width),
+            }
+        )
+
+    def encode_images(self, frame: Frame, images: Tensor) -> VisualMemory:
+        """Return the (N, P, D) tokens of (N, 3, S, S) images; the class token is left out."""
+        x = frame.vision.embed(images)
+        for index in range(self.blocks):
+            x = frame.vision.block(index, x)
+        hidden = F.gelu(self._project("linear_1", x[:, 1:]))
+        return VisualMemory(tokens=self._project("linear_2", hidden).to(frame.dtype))
+
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        layer = self.multi_modal_projector[name]
+        assert isinstance(layer, nn.Linear)
+        return linear_as(layer, x)
+
+    def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
+        """Keep the image whole: the question loses its start.
+
+        Args:
+            row: The prompt; with its answer it is longer than `max_length`.
+            max_length: Most tokens of prompt and answer together.
+            max_new_tokens: Of the answer.
+
+        Raises:
+            CheckpointError: the image alone leaves no room for a question.
+        """
+        at = row.image_tokens_at
+        head = 0 if at is None else at + self.layout.image_tokens
+        room = max_length - max_new_tokens - head
+        if room < 1:
+            raise CheckpointError(
+                f"an image takes {self.layout.image_tokens} tokens, which with {max_new_tokens} "
+                f"new ones leave no room for a question in {max_length}; set "
+                "max_sequence_length of the model's card"
+            )
+        return replace(row, ids=row.ids[:head] + row.ids[len(row.ids) - room :], notes=("cut",))
+
+    def tensors_without_gradient(self) -> frozenset[str]:
+        """Return the names that the loss does not reach before some row has an image."""
+        return frozenset(self.adapter_tensors())
+
+    @classmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether a file that does not say its method is one of this method."""
+        return {f"{PROJECTOR}.linear_1.weight", f"{PROJECTOR}.linear_2.weight"} <= set(tensors)
