@@ -391,6 +391,14 @@ def test_of_very_many_findings_the_first_are_told(run, data):
     assert found[-1] == f"samples.jsonl: and {1000 - MAX_PER_FILE} more issues"
 
 
+def content(text: bytes) -> object:
+    """What a file says, whatever blanks there are between the parts of JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.split()
+
+
 def test_no_file_brings_the_check_down_and_no_byte_goes_unnoticed(made, data, tmp_path):
     run = copied(made(), tmp_path)
     chance = random.Random(0)
@@ -400,6 +408,6 @@ def test_no_file_brings_the_check_down_and_no_byte_goes_unnoticed(made, data, tm
         place = chance.randrange(len(whole))
         piece = chance.choice([b"", b"\x00", b"\x1b[2J", b"[" * 3000, b"\xff", b"1", b'"', b"{"])
         path.write_bytes(whole[:place] + piece + whole[place + chance.choice([0, 1, 300]) :])
-        if path.read_bytes().split() != whole.split():
+        if content(path.read_bytes()) != content(whole):
             assert validate_run(run, data).issues, (path.name, place, piece)
         path.write_bytes(whole)

@@ -11,10 +11,11 @@ import yaml
 import adem_bench
 from adem_bench.cards import load_model_card, packaged_folder
 from adem_bench.errors import CardError
+from adem_bench.results.validation.validate import validate_run
 from adem_bench.runner.evaluate import Evaluation, check_evaluation, evaluate, task_for
 from adem_bench.runner.manifest import RunOptions
 from support.fused import FIXTURES
-from support.run_files import read_manifest
+from support.run_files import read_manifest, read_records
 
 QUESTION = "evaluation={mme: {prompt_format: question, answer_rule: lmms_eval, max_new_tokens: 3}}"
 
@@ -120,6 +121,25 @@ def test_a_run_is_asked_so_and_its_identity_holds_it(run, tmp_path):
         "task.prompt_format=question", "options.answer_rule=lmms_eval", "options.max_new_tokens=3"
     )
     assert told.folder.name == asked.folder.name
+
+
+def test_drawn_tokens_and_drawn_options_are_kept_resumed_and_validated(run, mini, tmp_path):
+    settings = (
+        "evaluation={scienceqa: {answer_rule: lavin, answer_start: false, max_new_tokens: 6}}",
+        "decoding={temperature: 0.8, top_p: 0.9}",
+    )
+    (outcome,) = run(*settings, tasks=("mini_sqa",))
+    records = read_records(tmp_path / "results")
+    assert [record["notes"] for record in records] == [["L4"], ["L4"]]
+    assert outcome.result.metric("unread").value == 2
+    assert "in 2 of 2 answers, and one was drawn" in outcome.result.warnings[0]
+    assert "2 samples met quirk L4 (docs/quirks.md)" in outcome.result.warnings
+    assert run(*settings, tasks=("mini_sqa",))[0].resumed == 2
+    checked = validate_run(outcome.folder, mini)
+    assert (list(checked.issues), list(checked.unchecked)) == ([], [])
+    (wrong,) = run(*settings, "options.unread=wrong", tasks=("mini_sqa",))
+    assert wrong.folder != outcome.folder
+    assert wrong.result.metric("average").value == 0
 
 
 @pytest.mark.parametrize(

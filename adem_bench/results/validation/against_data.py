@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from adem_bench.records import Json, Record, Response, Sample
+from adem_bench.records import Decoding, Record, Request, Response, Sample
 from adem_bench.results.run_folder import SAMPLES
 from adem_bench.results.validation.issues import Issues
 from adem_bench.tasks.base import Task
@@ -22,7 +23,7 @@ Numbered = tuple[int, Record]
 def check_samples(
     task: Task,
     records: Sequence[Numbered],
-    options: Mapping[str, Json],
+    manifest: Mapping[str, Any],
     issues: Issues,
 ) -> bool:
     """Check that each record is of a sample, was asked as the task asks and read as it reads.
@@ -30,7 +31,7 @@ def check_samples(
     Args:
         task: With the data of the run.
         records: As in samples.jsonl.
-        options: Those of the manifest.
+        manifest: Of the run: its options, and how it decoded.
         issues: Are added to.
 
     Returns:
@@ -40,6 +41,8 @@ def check_samples(
         AdemBenchError: the data cannot be read.
     """
     found = {record.sample_id: (line, record) for line, record in records}
+    options = manifest["options"]
+    decoding = Decoding(**manifest.get("decoding") or {})
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
     missing: list[str] = []
@@ -55,7 +58,12 @@ def check_samples(
             )
             issues.add(SAMPLES, text, line)
         last = max(last, line)
-        for text in _faults(task, sample, record, bool(options["blind"])):
+        request = task.request(sample)
+        if request.decoding == Decoding():  # else the task's own goes before
+            request = replace(request, decoding=decoding)
+        if options["blind"]:
+            request = replace(request, images=())
+        for text in _faults(task, sample, request, record):
             issues.add(SAMPLES, text, line)
     _check_malformed(task, found, issues)
     if len(found) == len(records) > 0:
@@ -78,11 +86,8 @@ def _check_malformed(task: Task, found: dict[str, Numbered], issues: Issues) -> 
             issues.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 
 
-def _faults(task: Task, sample: Sample, record: Record, blind: bool) -> Iterator[str]:
+def _faults(task: Task, sample: Sample, request: Request, record: Record) -> Iterator[str]:
     """Yield in which fields a record is not what the run would have kept."""
-    request = task.request(sample)
-    if blind:
-        request = replace(request, images=())
     wanted: dict[str, object] = {
         "request_digest": request.digest(),
         "reference": sample.reference,

@@ -152,7 +152,7 @@ class _Check:
             self.issues.unchecked.append(f"{what}: {reason}")
             return
         try:
-            if check_samples(task, numbered, manifest["options"], self.issues):
+            if check_samples(task, numbered, manifest, self.issues):
                 check_exports(task, records, self.folder, self.issues)
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
             self.issues.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
