@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 PIXEL_STATISTICS: dict[ImageNormalization, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and standard deviation of RGB in [0, 1]: captions use CLIP's, the rest ImageNet's.
+"""Mean and standard deviation of RGB in [0, 1]: captions use CLIP's, the rest ImageNet's, and some
+towers have their own.
 
 Source: docs/method.md, section 9.1.
 """

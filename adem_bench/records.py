@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from adem_bench.digests import digest, stable_fields
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-ImageNormalization = Literal["imagenet", "clip"]
+ImageNormalization = Literal["imagenet", "clip", "inception"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ and each worker would end up with its own copy.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from adem_bench.records import ImageNormalization, TrainingPair
 from adem_bench.schemas import TrainingSource
 from adem_bench.tasks.base import TrainingData
 
+Normalization = Callable[[ImageNormalization], ImageNormalization]
 NAMED = 5
 """Samples named in a message about many."""
 
@@ -70,7 +71,12 @@ class TrainingDataset:
         self.skipped = SkippedSamples()
 
     def add(
-        self, source: TrainingSource, data: TrainingData, tokenizer: Tokenizer, layout: InputLayout
+        self,
+        source: TrainingSource,
+        data: TrainingData,
+        tokenizer: Tokenizer,
+        layout: InputLayout,
+        normalization: Normalization,
     ) -> None:
         """Tokenize what a source holds.
 
@@ -79,6 +85,7 @@ class TrainingDataset:
             data: Its pairs.
             tokenizer: Of the language model.
             layout: What the method puts in front of prompts.
+            normalization: Returns the pixel statistics for those of a task.
         """
         builder = SequenceBuilder(tokenizer, layout, source.max_sequence_length)
         places: dict[TrainingImage, int] = {}
@@ -90,7 +97,8 @@ class TrainingDataset:
                 continue
             place = -1
             if pair.images:
-                image = TrainingImage(pair.images[0], pair.image_normalization, augmented)
+                statistics = normalization(pair.image_normalization)
+                image = TrainingImage(pair.images[0], statistics, augmented)
                 place = places.setdefault(image, len(self._images))
                 if place == len(self._images):
                     self._images.append(image)
@@ -129,6 +137,7 @@ def build_dataset(
     sources: Iterable[tuple[TrainingSource, TrainingData]],
     tokenizer: Tokenizer,
     layout: InputLayout,
+    normalization: Normalization,
 ) -> TrainingDataset:
     """Tokenize all sources of a recipe.
 
@@ -136,13 +145,14 @@ def build_dataset(
         sources: What the recipe says of each, and its pairs.
         tokenizer: Of the language model.
         layout: What the method puts in front of prompts.
+        normalization: Returns the pixel statistics for those of a task.
 
     Raises:
         DataError: data is missing or malformed, or no sample is left to train on.
     """
     dataset = TrainingDataset()
     for source, data in sources:
-        dataset.add(source, data, tokenizer, layout)
+        dataset.add(source, data, tokenizer, layout, normalization)
     if not len(dataset):
         reasons = "; ".join(dataset.skipped.warnings()) or "the data holds no sample"
         raise DataError(f"nothing to train on: {reasons}")

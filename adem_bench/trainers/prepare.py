@@ -238,7 +238,7 @@ def prepare(
     settings = _settings(recipe, frozen, outlined.prompts)
     network = _new_network(recipe, frozen, device)
     pairs = zip(recipe.data, outlined.sources, strict=True)
-    dataset = build_dataset(pairs, frozen.tokenizer, network.method.layout)
+    dataset = build_dataset(pairs, frozen.tokenizer, network.method.layout, frozen.normalization)
     sampler = BatchSampler(dataset.lengths, recipe, processes.world_size, processes.rank)
     return Prepared(
         recipe=recipe,

@@ -102,7 +102,7 @@ def make_dataset(tokenizer: SentencePieceTokenizer) -> Callable[..., TrainingDat
 
     def make(pairs: Sequence[TrainingPair], **source: object) -> TrainingDataset:
         chosen = TrainingSource(task="given", max_sequence_length=128).model_copy(update=source)
-        return build_dataset([(chosen, Pairs(pairs))], tokenizer, LAYOUT)
+        return build_dataset([(chosen, Pairs(pairs))], tokenizer, LAYOUT, lambda of_task: of_task)
 
     return make
 

@@ -19,9 +19,10 @@ from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
-from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.clip import load_visual, pixel_statistics
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
 from adem_bench.models.quantization import check_quantization, quantize_linear_layers
+from adem_bench.records import ImageNormalization
 from adem_bench.schemas import NOT_QUANTIZED
 
 
@@ -85,6 +86,21 @@ class FrozenParts:
         if self._packs:
             pack_linear_layers(visual)
         return visual
+
+    def normalization(self, of_task: ImageNormalization) -> ImageNormalization:
+        """Return the pixel statistics for a task that was published with `of_task`.
+
+        Raises:
+            CheckpointError: the tower's are asked for, and not known.
+        """
+        chosen = self.card.image_normalization
+        if chosen == "tower":
+            return self._tower_normalization
+        return of_task if chosen == "task" else chosen
+
+    @cached_property
+    def _tower_normalization(self) -> ImageNormalization:
+        return pixel_statistics(self.card.vision, self._found.vision)
 
     @property
     def parameters(self) -> int:

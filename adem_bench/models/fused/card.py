@@ -116,8 +116,8 @@ class FusedCard(TorchModelCard):
     """Prompt and answer together (published: 512)."""
     overflow: Literal["published", "fix"] = "published"
     """What happens to prompts that do not fit (Q9)."""
-    image_normalization: Literal["task", "imagenet", "clip"] = "task"
-    """`task` follows each benchmark's published pipeline (Q14)."""
+    image_normalization: Literal["task", "tower", "imagenet", "clip", "inception"] = "task"
+    """`task` follows each benchmark's published pipeline (Q14), `tower` the tower's training."""
     prompts: dict[str, dict[str, Any]] = Field(default={})
     """Task kind to the prompt settings the weights were tuned on, where their file is silent; of
     released adapters (those with a `url`) the method knows them."""

@@ -297,10 +297,7 @@ class FusedModel(Model):
         )
 
     def _key(self, request: Request) -> ImageKey:
-        chosen = self.card.image_normalization
-        return ImageKey(
-            request.images[0], request.image_normalization if chosen == "task" else chosen
-        )
+        return ImageKey(request.images[0], self._frozen.normalization(request.image_normalization))
 
     def _row_of(self, request: Request) -> PromptRow:
         return self._row(request.prompt, bool(request.images), request.max_new_tokens)

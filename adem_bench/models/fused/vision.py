@@ -81,9 +81,11 @@ class VisionTower(nn.Module):
         """
         block = self.visual.transformer.resblocks[index]
         y = block.ln_1(x)
-        x = x + _self_attention(block.attn, y if before_attention is None else before_attention(y))
+        y = y if before_attention is None else before_attention(y)
+        # The scales of layers are the identity in towers that have none.
+        x = x + block.ls_1(_self_attention(block.attn, y))
         z = block.ln_2(x)
-        out: Tensor = x + block.mlp(z)
+        out: Tensor = x + block.ls_2(block.mlp(z))
         return out if beside_mlp is None else out + beside_mlp(z)
 
     def final_norm(self, x: Tensor) -> Tensor:

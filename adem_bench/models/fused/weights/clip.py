@@ -7,16 +7,25 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
-from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, VisionTransformer
+from open_clip.transformer import (
+    LayerNorm,
+    LayerNormFp32,
+    QuickGELU,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adem_bench.errors import CheckpointError
+from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.weights.published import load_plain_data
+from adem_bench.records import ImageNormalization
 
 HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""
@@ -75,9 +84,46 @@ def visual_sizes(source: VisionSource, file: Path | None) -> VisualSizes | None:
     return VisualSizes(width, layers, (image // patch) ** 2)
 
 
+def pixel_statistics(source: VisionSource, file: Path | None) -> ImageNormalization:
+    """Return the pixel statistics that a tower was trained with.
+
+    Args:
+        source: The card's tower.
+        file: Weights in OpenAI's layout, whose statistics are CLIP's; None for open_clip's tag.
+
+    Raises:
+        CheckpointError: they are none of those that are known here.
+    """
+    trained = {} if file is not None else _tag(source)
+    if not trained:
+        return "clip"
+    found = (tuple(trained["mean"]), tuple(trained["std"]))
+    for name, statistics in PIXEL_STATISTICS.items():
+        if statistics == found:
+            return name
+    raise CheckpointError(
+        f"{source.name} with tag {source.pretrained!r} was trained with pixel statistics {found}, "
+        f"which image_normalization=tower does not know; choose one of "
+        f"{', '.join(PIXEL_STATISTICS)}"
+    )
+
+
+def _tag(source: VisionSource) -> Mapping[str, Any]:
+    """Return what open_clip knows of a tag's training; nothing of a tag that it does not know."""
+    found: Mapping[str, Any] = open_clip.get_pretrained_cfg(source.name, source.pretrained)
+    return found
+
+
 def _from_tag(source: VisionSource) -> VisionTransformer:
-    # Without this, open_clip builds plain GELU for OpenAI's weights and merely warns.
-    force_quick_gelu = source.pretrained == "openai"
+    # Without this, open_clip builds plain GELU for weights that had the quick one, and the other
+    # way round, and merely warns.
+    force_quick_gelu = bool(_tag(source).get("quick_gelu"))
+    is_quick = (open_clip.get_model_config(source.name) or {}).get("quick_gelu", False)
+    if _tag(source) and is_quick and not force_quick_gelu:
+        raise CheckpointError(
+            f"{source.name} computes QuickGELU, and the weights of tag {source.pretrained!r} were "
+            f"trained with GELU; set vision.name={source.name.removesuffix('-quickgelu')}"
+        )
     try:
         model = open_clip.create_model(
             source.name, pretrained=source.pretrained, force_quick_gelu=force_quick_gelu
@@ -92,6 +138,11 @@ def _from_tag(source: VisionSource) -> VisionTransformer:
         raise CheckpointError(
             f"{source.name} has no vision transformer with a class token, which methods need; name "
             "one that has in the card's vision.name (ViT-L-14-quickgelu is the published one)"
+        )
+    if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
+        raise CheckpointError(
+            f"the blocks of {source.name} are not those of CLIP, which methods need; name another "
+            "tower in the card's vision.name"
         )
     return visual
 
