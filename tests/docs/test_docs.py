@@ -29,6 +29,7 @@ from adem_bench.errors import CardError, DataError
 from adem_bench.models import base as models_base
 from adem_bench.models.fused.methods.adem import AdemVl
 from adem_bench.records import Metric, Record, Response, Result, Sample
+from adem_bench.registry import METHODS
 from adem_bench.runner.evaluate import Evaluation
 from adem_bench.schemas import MethodSettings, RecipeCard
 from adem_bench.tasks.base import Task, TrainingData, build_task, build_training_data
@@ -279,6 +280,17 @@ def test_members_that_documents_list_exist(document, classes):
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert len(named) > 15
     assert {name for name in named if not any(hasattr(c, name) for c in classes)} == set()
+
+
+def test_the_table_of_methods_has_all_of_them_and_their_settings():
+    text = (ROOT / "docs" / "own-methods.md").read_text("utf-8")
+    table = text.partition("| `kind` |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
+    assert [kind for kind, _, _ in rows] == list(METHODS.table())
+    for kind, chosen, measured in rows:
+        method = METHODS.load(kind)
+        assert set(re.findall(r"`(\w+)`", chosen)) == set(method.overrides.model_fields) - {"kind"}
+        assert set(re.findall(r"`(\w+)`", measured)) == method.settings.from_tensors
 
 
 def test_the_method_in_the_documents_is_the_one_that_the_tests_train():
