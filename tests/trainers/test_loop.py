@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,26 @@ def test_a_micro_batch_without_any_readable_image_is_passed_over(
     trained, (report,) = run(make_network(), make_recipe(epochs=1), make_dataset(pairs))
     assert trained.counts.unreadable_images == 4
     assert report.loss != report.loss  # there is none
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_loss_that_is_no_number_costs_the_step_or_its_micro_batch(
+    run, make_network, make_recipe, dataset, monkeypatch, skips
+):
+    """Q23 and L7, as the method has it."""
+    network, losses = make_network(), []
+    network.method.skips_nan_loss = skips
+    loss = network.loss
+
+    def broken_once(batch, at):
+        losses.append(loss(batch, at) * (math.nan if len(losses) == 3 else 1))
+        return losses[-1]
+
+    monkeypatch.setattr(network, "loss", broken_once)
+    trained, reports = run(network, make_recipe(epochs=1), dataset)
+    assert (trained.counts.nan_losses, trained.counts.skipped_steps) == (1, int(not skips))
+    assert [report.skipped for report in reports] == [False, not skips, *[False] * 4]
+    assert reports[1].loss == pytest.approx(losses[2].item())
 
 
 class Twin(ProcessGroup):

@@ -1,9 +1,11 @@
-"""How long a training step and an answer take, and how much memory: one short run, printed as JSON.
+"""What a training step and an answer cost: one short run, printed as JSON.
 
     python tools/method_comparison/probe.py step RECIPE
     python tools/method_comparison/probe.py answers MODEL
 
-Peak memory is the whole process's, libraries included, so each probe is a process of its own.
+Seconds are those that the processor worked for this process, which runs on one thread: other work
+on the machine changes them less than a clock's. Peak memory is the whole process's, libraries
+included, so each probe is a process of its own.
 """
 
 from __future__ import annotations
@@ -12,26 +14,28 @@ import json
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import adem_bench
-from adem_bench.results.runs import finished_runs
 
-LIMITS = (960, 960, 480)
-"""Samples of each source of the recipe: its own shares, 37 steps."""
-WARM_UP = 5
+LIMITS = (512, 512, 256)
+"""Samples of each source of the recipe: its own shares, 20 steps of 64 rows."""
+WARM_UP = 4
 """Steps that are not timed."""
+ANSWERS = 100
+"""Of each task, that are timed."""
 
 
 class Clock:
-    """A callback that keeps the seconds of every step."""
+    """A callback that keeps the time at every step's end."""
 
     def __init__(self) -> None:
         """Start with none."""
-        self.seconds: list[float] = []
-        self.parameters = self.rows = 0
+        self.ends: list[float] = []
+        self.parameters = 0
 
     def begins(self, prepared: Any, output: Path, steps_done: int) -> None:
         """Note what is trained.
@@ -41,11 +45,11 @@ class Clock:
             output: Unused.
             steps_done: Unused.
         """
-        self.parameters, self.rows = prepared.parameters[0], prepared.recipe.effective_batch
+        self.parameters = prepared.parameters[0]
 
     def step(self, report: Any) -> None:
-        """Note a step's seconds."""
-        self.seconds.append(self.rows / report.samples_per_second)
+        """Note the time."""
+        self.ends.append(time.process_time())
 
     def evaluated(self, evaluation: Mapping[str, Any]) -> None:
         """Do nothing."""
@@ -55,23 +59,28 @@ class Clock:
 
 
 def step(recipe: str) -> dict[str, float]:
-    """Return the mean seconds of a training step, and what is tuned."""
+    """Return the mean seconds of a training step, and how many parameters are tuned."""
     clock = Clock()
     settings: dict[str, Any] = {f"data.{n}.limit": limit for n, limit in enumerate(LIMITS)}
     settings |= {"epochs": 1, "workers": 0}
     with tempfile.TemporaryDirectory() as output:
         adem_bench.train(recipe, output=output, settings=settings, callback=clock)
-    timed = clock.seconds[WARM_UP:]
-    return {"parameters": clock.parameters, "seconds_per_step": sum(timed) / len(timed)}
+    timed = clock.ends[WARM_UP:]
+    seconds = (timed[-1] - timed[0]) / (len(timed) - 1)
+    return {"parameters": clock.parameters, "seconds_per_step": seconds}
 
 
 def answers(model: str) -> dict[str, float]:
     """Return the answers per second of a model on the mini tasks, reading of images included."""
-    with tempfile.TemporaryDirectory() as results:
-        adem_bench.evaluate(model, ["mini"], results=results)
-        runs, _ = finished_runs(Path(results))
-    seconds = sum(run.result.scored / (run.samples_per_second or 1) for run in runs)
-    return {"answers_per_second": sum(run.result.scored for run in runs) / seconds}
+    spent, given = [], []
+    for limit in (1, 1 + ANSWERS):  # the first one loads, and is taken off
+        started = time.process_time()
+        with tempfile.TemporaryDirectory() as results:
+            options = adem_bench.RunOptions(limit=limit)
+            outcomes = adem_bench.evaluate(model, ["mini"], results=results, options=options)
+        spent.append(time.process_time() - started)
+        given.append(sum(outcome.result.scored for outcome in outcomes))
+    return {"answers_per_second": (given[1] - given[0]) / (spent[1] - spent[0])}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ NAMES = {
 def summary(scores: Sequence[Line], timings: Sequence[Line]) -> str:
     """Return a row per method: what it costs, and the mean over seeds on each task."""
     rows = [
-        "| method | tuned | s/step | training memory | answers/s | "
+        "| method | tuned | CPU s/step | training memory | answers/CPU s | "
         + " | ".join(NAMES.values())
         + " |",
         "|---" * (5 + len(NAMES)) + "|",

@@ -1,4 +1,4 @@
-"""Speed and memory of the methods by short runs that alternate, each in a process of its own."""
+"""Cost of the methods by short runs that alternate, each in a process of its own on one thread."""
 
 from __future__ import annotations
 
