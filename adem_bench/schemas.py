@@ -372,6 +372,9 @@ class RecipeCard(Card, Explained):
     """AdamW's decay rates."""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """Gradients are scaled down to this norm; not at all if empty, as published."""
+    nan_loss: Literal["method", "zero", "skip"] = "method"
+    """What a micro-batch does whose loss is not a number: counts as zero (ADEM-VL, MemVP, Q23), or
+    is left out of its step (LaVIN, L7); by default as the method's published trainer has it."""
     effective_batch: int = Field(default=32, ge=1)
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
     batch_size: int = Field(default=2, ge=1)

@@ -75,13 +75,15 @@ class Training:
         """What is wrong with the first few images that this process could not read."""
         self._image_tokens_at = image_tokens_at
         self._recipe, self._sampler, self._group = recipe, sampler, group
+        own = network.method.skips_nan_loss
+        skips = {"skip": True, "zero": False}.get(recipe.nan_loss, own)
         self._optimizer = AdapterOptimizer(
             network.method.adapter_tensors(),
             network.method.tensors_without_gradient(),
             recipe,
             group,
             scaled=network.dtype == torch.float16,
-            skips_nan_loss=network.method.skips_nan_loss,
+            skips_nan_loss=skips,
         )
 
     def state(self) -> TrainingState:

@@ -163,13 +163,21 @@ def test_a_micro_batch_without_any_readable_image_is_passed_over(
     assert report.loss != report.loss  # there is none
 
 
-@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize(
+    ("own", "rule", "skips"),
+    [
+        (False, "method", False),
+        (True, "method", True),
+        (False, "skip", True),
+        (True, "zero", False),
+    ],
+)
 def test_a_loss_that_is_no_number_costs_the_step_or_its_micro_batch(
-    run, make_network, make_recipe, dataset, monkeypatch, skips
+    run, make_network, make_recipe, dataset, monkeypatch, own, rule, skips
 ):
-    """Q23 and L7, as the method has it."""
+    """Q23 and L7, as the method has it unless the recipe says otherwise."""
     network, losses = make_network(), []
-    network.method.skips_nan_loss = skips
+    network.method.skips_nan_loss = own
     loss = network.loss
 
     def broken_once(batch, at):
@@ -177,7 +185,7 @@ def test_a_loss_that_is_no_number_costs_the_step_or_its_micro_batch(
         return losses[-1]
 
     monkeypatch.setattr(network, "loss", broken_once)
-    trained, reports = run(network, make_recipe(epochs=1), dataset)
+    trained, reports = run(network, make_recipe(epochs=1, nan_loss=rule), dataset)
     assert (trained.counts.nan_losses, trained.counts.skipped_steps) == (1, int(not skips))
     assert [report.skipped for report in reports] == [False, not skips, *[False] * 4]
     assert reports[1].loss == pytest.approx(losses[2].item())
