@@ -53,6 +53,7 @@ CONTENTS = {
         "docs/method",
         "docs/quirks",
         "docs/adem-tiny/README",
+        "docs/comparison-of-methods",
         "models/README",
         "trainers/README",
     ],

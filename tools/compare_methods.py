@@ -5,12 +5,11 @@ was done is not done again: a training goes on from its checkpoint, a finished r
 
     python tools/compare_methods.py [--full] [--seeds 1 2 3] [--at-once 2]
 
-A training sees a fifth of the rows that the recipes say, captions above all, so that two slow cores
-need two hours and not ten; `--full` leaves the recipes as they are.
+A training sees a fifth of the rows that the recipes say, captions above all, so that two cores need
+an hour and not five; `--full` leaves the recipes as they are.
 
 Stages can be run one by one (`--stages timings tables`). Figures go to
-`docs/comparison-of-methods/`, tables into the documents. `--ship` copies the first seed's adapters
-of MemVP and LaVIN into `models/`.
+`docs/comparison-of-methods/`, tables into the documents.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,6 @@ HOURS = 0.2
 """Of one short training on one core, evaluation included."""
 FULL = 5
 """So many times as long is a full one."""
-SHIPPED = {"memvp_mini": "memvp-tiny", "lavin_mini": "lavin-tiny"}
 
 
 def main() -> None:
@@ -48,7 +45,6 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3, help="of the timings")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "methods")
-    parser.add_argument("--ship", action="store_true", help="copy adapters into models/")
     arguments = parser.parse_args()
     tunings = [
         Tuning(recipe, seed, arguments.full, arguments.folder)
@@ -65,8 +61,6 @@ def main() -> None:
         _write("timings", timings.measure(models, arguments.rounds))
     if "tables" in arguments.stages:
         _write_tables()
-    if arguments.ship:
-        _ship(tunings)
 
 
 def _announce(tunings: Sequence[Tuning], at_once: int) -> None:
@@ -98,15 +92,6 @@ def _write_tables() -> None:
         tables.put(document, "methods", tables.summary(scores, measured))
     tables.put(DOCUMENT, "seeds", tables.by_seed(scores))
     tables.put(DOCUMENT, "differences", tables.pairs(_read("differences")))
-
-
-def _ship(tunings: Sequence[Tuning]) -> None:
-    """Copy the first seed's adapters to where the package's cards look for them."""
-    for tuning in tunings[: len(METHODS)]:
-        if tuning.recipe in SHIPPED:
-            target = ROOT / "models" / SHIPPED[tuning.recipe] / "adapter"
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(tuning.adapter, target)
 
 
 def _write(name: str, lines: Sequence[dict[str, Any]]) -> None:

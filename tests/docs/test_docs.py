@@ -49,6 +49,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 QUIRKS = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+COMPARISON = (ROOT / "docs" / "comparison-of-methods.md").read_text(encoding="utf-8")
 RUN_FOLDER = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
 METHODS_OF_OTHERS = ROOT / "tests" / "models" / "fused" / "methods" / "third_party"
 SPACE = "adem-bench "
@@ -357,7 +358,9 @@ def test_the_document_of_dependencies_names_all_of_them():
 
 
 def test_documents_keep_their_places_for_figures():
-    for text, name in ((README, "adem-tiny"), (BENCHMARKS, "speed"), (BENCHMARKS, "training")):
+    places = [(README, "adem-tiny"), (BENCHMARKS, "speed"), (BENCHMARKS, "training")]
+    places += [(README, "methods"), (COMPARISON, "methods"), (COMPARISON, "differences")]
+    for text, name in [*places, (COMPARISON, "seeds")]:
         assert re.search(rf"^<!-- figures: {name} -->\n(.*\n)*?<!-- end -->$", text, re.MULTILINE)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from adem_bench.results.runs import open_run
@@ -9,6 +12,7 @@ from support.run_writer import choice, write_run
 from tools.method_comparison.figures import between_runs, differences, scores
 from tools.method_comparison.tables import by_seed, pairs, put, summary
 
+ROOT = Path(__file__).resolve().parents[2]
 NUMBER = 60
 WRONG = {"first": (range(20), range(26), range(14)), "second": (range(2), range(3), range(1))}
 """Method to the questions that each seed gets wrong."""
@@ -52,6 +56,19 @@ def test_seeds_that_answered_other_samples_are_refused(runs, tmp_path):
     runs["first"]["mini_sqa"][2] = less
     with pytest.raises(ValueError, match="did not answer the same samples"):
         scores(runs)
+
+
+def test_the_documents_tables_are_those_of_the_figures_next_to_them():
+    found = {
+        path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for path in (ROOT / "docs" / "comparison-of-methods").glob("*.jsonl")
+    }
+    document = (ROOT / "docs" / "comparison-of-methods.md").read_text("utf-8")
+    table = summary(found["scores"], found["timings"])
+    assert table in document
+    assert table in (ROOT / "README.md").read_text("utf-8")
+    assert pairs(found["differences"]) in document
+    assert by_seed(found["scores"]) in document
 
 
 def test_tables_have_every_figure_and_go_between_their_marks(tmp_path):

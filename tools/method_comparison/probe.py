@@ -73,14 +73,15 @@ def step(recipe: str) -> dict[str, float]:
 def answers(model: str) -> dict[str, float]:
     """Return the answers per second of a model on the mini tasks, reading of images included."""
     spent, given = [], []
-    for limit in (1, 1 + ANSWERS):  # the first one loads, and is taken off
+    # The first run also imports; the second only loads, and is taken off the third.
+    for limit in (1, 1, 1 + ANSWERS):
         started = time.process_time()
         with tempfile.TemporaryDirectory() as results:
             options = adem_bench.RunOptions(limit=limit)
             outcomes = adem_bench.evaluate(model, ["mini"], results=results, options=options)
         spent.append(time.process_time() - started)
         given.append(sum(outcome.result.scored for outcome in outcomes))
-    return {"answers_per_second": (given[1] - given[0]) / (spent[1] - spent[0])}
+    return {"answers_per_second": (given[2] - given[1]) / (spent[2] - spent[1])}
 
 
 def main() -> None:

@@ -47,10 +47,10 @@ def by_seed(scores: Sequence[Line]) -> str:
     for task, name in NAMES.items():
         for line in (one for one in scores if one["task"] == task):
             values = [f"{100 * value:.1f}" for value in line["seeds"]]
-            spread = 100 * (max(line["seeds"]) - min(line["seeds"]))
+            spread = f"{100 * (max(line['seeds']) - min(line['seeds'])):.1f}" if seeds > 1 else "-"
             width = 100 * (line["high"] - line["low"])
             rows.append(
-                f"| {name} | {line['method']} | {' | '.join(values)} | {spread:.1f} | "
+                f"| {name} | {line['method']} | {' | '.join(values)} | {spread} | "
                 f"[{100 * line['low']:.1f}, {100 * line['high']:.1f}], {width:.1f} wide |"
             )
     return "\n".join(rows)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adem_bench.cards import MODEL_CARD_NAME
-from adem_bench.trainers.output import ADAPTER
 
 METHODS = {"mini": "ADEM-VL", "memvp_mini": "MemVP", "lavin_mini": "LaVIN"}
 """Recipe to the name of its method."""
@@ -46,11 +45,6 @@ class Tuning:
     def output(self) -> Path:
         """What training makes; a model."""
         return self.root / "trainings" / self.name
-
-    @property
-    def adapter(self) -> Path:
-        """The adapter's folder."""
-        return self.output / ADAPTER
 
     @property
     def results(self) -> Path:
