@@ -42,6 +42,7 @@ def alone(command, finish, tmp_path):
     return records
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_ends_as_an_undisturbed_one(
     command, environment, finish, alone, tmp_path
 ):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from support.processes import DEADLINE_S, Python, several
 
+pytestmark = pytest.mark.slow
 LOSSES = 1e-5
 """Sums in another order round otherwise; the drop rule's near-ties stay clear of this data."""
 
@@ -67,7 +68,6 @@ METHODS = ["adem", "memvp", "lavin"]
 SLOW = ((), pytest.mark.slow)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path, method):
     # The same effective batch: one process accumulates four micro-batches, two do two each.
@@ -78,7 +78,6 @@ def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path, met
     assert (manifest["steps"]["processes"], manifest["steps"]["accumulation"]) == (2, 2)
 
 
-@pytest.mark.slow
 def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
     # Sharded models take micro-batches whole, which dropout can tell from parts.
     finish("whole", "tokens_at_once=0")
@@ -86,7 +85,6 @@ def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
     check_alike(tmp_path / "whole", tmp_path / "sharded")
 
 
-@pytest.mark.slow
 def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
