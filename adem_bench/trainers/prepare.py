@@ -18,12 +18,12 @@ from adem_bench.models.fused.fit import check_method
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import SequenceBuilder
-from adem_bench.models.quantization import check_quantization
+from adem_bench.models.quantization import BNB_4BIT, BNB_8BIT, check_quantization
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import task_for
-from adem_bench.schemas import NOT_QUANTIZED, DecodingDefaults, RecipeCard, TaskCard
+from adem_bench.schemas import DecodingDefaults, RecipeCard, TaskCard
 from adem_bench.tasks.base import TrainingData, build_training_data
 from adem_bench.trainers.batch_sampler import BatchSampler, accumulation
 from adem_bench.trainers.dataset import TrainingDataset, build_dataset
@@ -186,13 +186,12 @@ def outline(
     """
     base = base_card(recipe)
     card = _training_card(base, recipe, device)
-    if card.quantization != NOT_QUANTIZED:
-        if recipe.shard_frozen_weights:
-            raise CardError(
-                f"shard_frozen_weights cannot spread quantized weights ({card.quantization}); "
-                "leave it out, or set quantization=none"
-            )
-        check_quantization(card, device, pick_dtype(card.dtype, device))
+    if recipe.shard_frozen_weights and card.quantization in (BNB_4BIT, BNB_8BIT):
+        raise CardError(
+            f"shard_frozen_weights cannot spread weights of {card.quantization}, whose layers keep "
+            "scales next to them; leave it out, or set quantization=none"
+        )
+    check_quantization(card, device, pick_dtype(card.dtype, device))
     sources = [
         build_training_data(
             source.task,

@@ -85,6 +85,12 @@ def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
     check_alike(tmp_path / "whole", tmp_path / "sharded")
 
 
+def test_two_processes_that_share_int8_weights_are_one(finish, tmp_path):
+    finish("whole", "tokens_at_once=0", "quantization=int8-cpu")
+    finish("sharded", "shard_frozen_weights=true", "quantization=int8-cpu", processes=2)
+    check_alike(tmp_path / "whole", tmp_path / "sharded")
+
+
 def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

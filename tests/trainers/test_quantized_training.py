@@ -101,8 +101,8 @@ def test_a_training_goes_on_with_weights_as_it_began(train):
 
 def test_what_cannot_be_trained_is_refused_before_weights_are_read(train, tmp_path, monkeypatch):
     monkeypatch.setattr("adem_bench.trainers.prepare.FrozenFiles", None)
-    with pytest.raises(CardError, match=r"shard_frozen_weights cannot spread quantized weights"):
-        train(quantization="int8-cpu", settings={"shard_frozen_weights": True})
+    with pytest.raises(CardError, match=r"shard_frozen_weights cannot spread weights of bnb-8bit"):
+        train(quantization="bnb-8bit", settings={"shard_frozen_weights": True})
     with pytest.raises(CardError, match="field 'quantization'"):
         train(settings={"quantization": "int4"})
     monkeypatch.setattr("adem_bench.models.quantization.find_spec", lambda name: None)
