@@ -126,8 +126,8 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
         network.to(device).eval()
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
-            f"model {card.name} does not fit on {device}; use a smaller --dtype (bfloat16) or "
-            "another --device"
+            f"model {card.name} does not fit on {device}; use a smaller --dtype (bfloat16), "
+            "--quantization or another --device"
         ) from error
     return LoadedModel(processor, network)
 
