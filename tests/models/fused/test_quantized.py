@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
@@ -197,3 +198,30 @@ def test_gradients_of_the_adapter_are_those_of_the_numbers_that_the_weights_stan
             assert gradients[name] is None
         else:
             torch.testing.assert_close(gradients[name], gradient, atol=1e-5, rtol=0, msg=name)
+
+
+def test_a_base_with_biases_and_a_tied_head_is_read_from_half_precision(kind, tmp_path):
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=600, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+        initializer_range=0.1,
+    )  # fmt: skip
+    made = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter))
+    made.half().save_pretrained(tmp_path)
+    llama = load_language_model(
+        tmp_path, torch.float32, torch.device("cpu"),
+        lambda layer: quantize_linear_layers(layer, kind, torch.float32),
+    ).train()  # fmt: skip
+    assert sum(map(is_quantized, llama.modules())) == 2 * len(LINEAR)
+    assert llama.lm_head.weight is llama.model.embed_tokens.weight
+    kept = {p.dtype for p in llama.parameters() if p.is_floating_point()}
+    assert kept == {torch.float32}
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        found, expected = llama(ids).logits, dequantized(llama)(ids).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
