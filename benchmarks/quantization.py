@@ -1,6 +1,6 @@
 """Memory, processor time and rounding of quantized frozen weights on the CPU.
 
-    python benchmarks/quantization.py [--width 2048] [--layers 8] [--log benchmarks/log.jsonl]
+    python benchmarks/quantization.py [--width 4096] [--layers 2] [--log benchmarks/log.jsonl]
 
 A LLaMA with random weights, saved in float16 as the hub has them, is loaded without adapter and
 computed in float32, each variant in a process of its own. Time is the processor's, so that other
@@ -27,7 +27,7 @@ import torch
 import yaml
 
 VARIANTS = ("none", "int8-cpu", "bnb-8bit", "bnb-4bit")
-PROMPT, NEW = 256, 16
+PROMPT, NEW = 64, 8
 REFERENCE = "reference.pt"
 TOKENIZER = Path(__file__).parents[1] / "tests/fixtures/parity/weights/tokenizer.model"
 VOCABULARY = 600
@@ -36,8 +36,8 @@ VOCABULARY = 600
 def main() -> None:
     """Measure every variant and print a table, or (`--variant`) be one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=2048)
-    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--log", type=Path, help="JSON-lines file to add the figures to")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
