@@ -227,6 +227,29 @@ def test_a_row_ends_at_its_end_token(network, tokenizer, goldens):
     assert row.ids + ids == list(golden["ids"][0])
 
 
+def test_a_batch_with_a_prompt_that_is_too_long_is_answered_as_published(
+    in_batches, tokenizer, goldens, monkeypatch
+):
+    golden, network = goldens["runs"]["overlong"], in_batches
+    builder = SequenceBuilder(tokenizer, network.method.layout, cut=network.method.cut_prompt)
+    most, steps = golden["max_gen_len"], []
+    rows = [
+        builder.prompt(prompt, bool(has), most)
+        for prompt, has in zip(golden["prompts"], golden["indicators"], strict=True)
+    ]
+    assert [len(row.ids) for row in rows] == golden["prompt_lengths"]
+    assert [row.max_new_tokens for row in rows] == [0, None]
+    assert rows[0].ids[:512] == golden["ids"][0]  # all that the published text is made of
+    monkeypatch.setattr(network.decoder, "logits", recorded(network.decoder, steps))
+    with torch.inference_mode():
+        new = generate_rows(
+            network.decoder, rows[1:], network.no_image_memory(), most, tokenizer.end_ids
+        ).ids
+    assert rows[1].ids + new[0] == golden["ids"][1]
+    expected = golden["logits"][: len(steps), 1]
+    torch.testing.assert_close(torch.cat(steps)[:, 0], expected, atol=1e-4, rtol=0)
+
+
 def test_a_published_batch_draws_as_published_from_the_published_random_stream(
     in_batches, tokenizer, goldens
 ):
