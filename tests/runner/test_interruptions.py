@@ -71,6 +71,7 @@ def check_shared(results: Path, records: list, stdout: str) -> None:
     assert not list(results.rglob("samples.rank*"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_write_what_one_writes(
     command, environment, alone, tmp_path
 ):
@@ -98,6 +99,7 @@ def check_taken_up(command, finish, records: list, tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "two")["timing"]["answered"] <= LIMIT - 19
 
 
+@pytest.mark.slow
 def test_records_of_killed_processes_are_taken_up_by_one(
     command, environment, finish, alone, tmp_path
 ):

@@ -142,6 +142,7 @@ def test_a_finished_training_is_not_done_again(train, trained):
     assert (trained / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_evaluations_are_made_at_epoch_ends_and_the_best_adapter_stays(train, tmp_path):
     outcome = train(tasks=["mini_mme"])
     assert [figures["epoch"] for figures in outcome.evaluations] == [1, 2]
