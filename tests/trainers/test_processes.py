@@ -65,7 +65,6 @@ def check_alike(single: Path, several: Path) -> None:
 
 
 METHODS = ["adem", "memvp", "lavin"]
-SLOW = ((), pytest.mark.slow)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -103,7 +102,7 @@ def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path
     check_alike(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, marks=SLOW[m != "adem"]) for m in METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish, tmp_path, method):
     finish("whole", "checkpoint_steps=2", method=method)
     for lines in (1, 5):

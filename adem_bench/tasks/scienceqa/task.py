@@ -55,7 +55,7 @@ from adem_bench.tasks.scienceqa.scores import (
 
 PREDICTIONS_HOLD = "an object of question id to option index (preds.json)"
 LAVIN_PATTERN = "The answer is ([A-Z])."
-"""How LaVIN's eval.py finds the letter; a character that is no line break must follow it."""
+"""How LaVIN's eval.py finds the letter; a character that is not a line break must follow it."""
 DRAWN = "L4"
 """Marks an answer in which no option was found and for which one was drawn."""
 

@@ -31,7 +31,7 @@ from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache, check_a
 from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder
-from adem_bench.models.fused.tokenizer import SentencePieceTokenizer, load_tokenizer
+from adem_bench.models.fused.tokenizer import load_tokenizer
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.records import Request
 from adem_bench.registry import METHODS
@@ -100,11 +100,6 @@ def test_prompts_and_steps_have_the_logits_of_transformers(llama, rows, eager):
 
 
 METHOD_SETTINGS = {"adem": {}, "memvp": {}, "lavin": {"read_every": 2}}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
 
 
 @pytest.fixture

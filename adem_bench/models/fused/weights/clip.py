@@ -71,7 +71,7 @@ def visual_sizes(source: VisionSource, file: Path | None) -> VisualSizes | None:
         file: Weights in OpenAI's layout; None for open_clip's name.
 
     Raises:
-        CheckpointError: the file is no tower.
+        CheckpointError: the file is not a tower.
     """
     if file is not None:
         shapes = _sizes_of(file, _tensors(file))

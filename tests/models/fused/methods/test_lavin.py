@@ -15,7 +15,6 @@ from adem_bench.models.fused.generation import generate as generate_rows
 from adem_bench.models.fused.methods.lavin import Lavin, LavinSettings
 from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import SequenceBuilder
-from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.models.sampling import drawable
@@ -23,7 +22,6 @@ from adem_bench.records import Decoding, Request
 from adem_bench.trainers.optimizer import parameter_groups
 from support.fused import (
     FIXTURES,
-    WEIGHTS,
     four_updates,
     meta_network,
     recorded,
@@ -37,11 +35,6 @@ LAVIN = FIXTURES / "parity_lavin"
 @pytest.fixture(scope="module")
 def goldens() -> dict:
     return torch.load(LAVIN / "goldens.pt", weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
 
 
 CLIP = LAVIN / "weights" / "clip_tiny.pt"

@@ -16,10 +16,9 @@ from adem_bench.models.fused.method import FrozenSizes
 from adem_bench.models.fused.methods.llava import Llava, LlavaSettings
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
-from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter, write_adapter
 from adem_bench.records import Request
-from support.fused import WEIGHTS, meta_network
+from support.fused import meta_network
 
 IMAGE = 599
 """The token that stands for a patch in transformers' input."""
@@ -102,11 +101,6 @@ def network(reference):
     reference.requires_grad_(False)
     projector.requires_grad_(True)
     return network
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,11 @@ from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.memvp import MemVp, MemvpSettings
 from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import SequenceBuilder
-from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.convert_adapter import convert_adapter
 from adem_bench.records import Request
 from support.fused import (
     FIXTURES,
-    WEIGHTS,
     four_updates,
     meta_network,
     recorded,
@@ -32,11 +30,6 @@ MEMVP = FIXTURES / "parity_memvp"
 @pytest.fixture(scope="module")
 def goldens() -> dict:
     return torch.load(MEMVP / "goldens.pt", weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
 
 
 @pytest.fixture(params=["eager", "sdpa"])
