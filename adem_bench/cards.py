@@ -159,7 +159,10 @@ def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
     data, path = _model_fields(name)
     for override in overrides:
         _apply_override(data, override)
-    return _checked(data, path, _model_schema(data), overrides)
+    card = _checked(data, path, _model_schema(data), overrides)
+    typed = [] if path else ["options.source"]
+    card.note_given([*typed, *(override.partition("=")[0] for override in overrides)])
+    return card
 
 
 def model_card_of(fields: Mapping[str, Any]) -> ModelCard:

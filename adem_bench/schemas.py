@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -220,6 +221,16 @@ class ModelCard(Card):
     evaluation: dict[str, dict[str, Any]] = {}
     """How the model is asked unless the user says otherwise: a task's name or kind to its
     `prompt_format` and options."""
+    _given: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def note_given(self, names: Iterable[str]) -> None:
+        """Keep which options the command line sets, by dotted names; no file can say that."""
+        self._given = frozenset(name for name in names if name.split(".")[0] == "options")
+
+    def is_given(self, name: str) -> bool:
+        """Return whether the command line sets an option (`options.source`), or all of them."""
+        parts = name.split(".")
+        return any(".".join(parts[:count]) in self._given for count in range(1, len(parts) + 1))
 
     @model_validator(mode="before")
     @classmethod

@@ -45,6 +45,11 @@ BEFORE_DIFFERENCE = 20
     help="Precision of the frozen weights  [default: the run's].",
 )
 @quantization_option("the run's")
+@click.option(
+    "--key-variable",
+    metavar="NAME",
+    help="Environment variable with the key of a served model; a manifest alone sends none.",
+)
 @click.option("--fresh", is_flag=True, help="Discard an earlier repetition in that folder.")
 @click.option(
     "--format",

@@ -42,6 +42,8 @@ class Rerun:
     """None: the precision that the run had."""
     quantization: str | None = None
     """None: as the run's weights were."""
+    key_variable: str | None = None
+    """Environment variable with the key of a served model; a manifest alone sends none."""
     fresh: bool = False
     """Whether an earlier repetition in the same folder is thrown away."""
 
@@ -116,6 +118,11 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
         card = model_card_of({**stated["card"], "path": path})
     except ValidationError as error:
         raise _foreign_card(job, "model", error) from error
+    if job.key_variable is not None:
+        card = card.model_copy(
+            update={"options": {**card.options, "key_variable": job.key_variable}}
+        )
+        card.note_given(["options.key_variable"])
     if dtype in PRECISIONS and "dtype" in type(card).model_fields:
         # `auto` on another device would be another precision.
         card = card.model_copy(update={"dtype": dtype})

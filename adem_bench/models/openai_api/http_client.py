@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
+import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from adem_bench import __version__
 
@@ -44,7 +48,41 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+@lru_cache
+def _opener(proxies: tuple[tuple[str, str], ...]) -> urllib.request.OpenerDirector:
+    """Return what opens addresses; kept, since each new one reads the system's certificates."""
+    return urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(dict(proxies)))
+
+
+def is_this_machine(url: str) -> bool:
+    """Return whether an address is of this machine: `localhost`, `127.…`, `[::1]`, `0.0.0.0`."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def proxy_note(url: str) -> str:
+    """Return which proxy of the environment stands before a server, in words; empty if none.
+
+    A server on this machine is always asked directly. Name and password of the proxy are left out.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or is_this_machine(url) or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    names = (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY")
+    variable = next(
+        (f"${name}" for name in names if os.environ.get(name)), "this system's settings"
+    )
+    place = proxy.rpartition("@")[2].rpartition("//")[2]
+    return f"through the proxy {place} of {variable}; NO_PROXY={host} goes around it"
 
 
 def post(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> Reply:
@@ -74,14 +112,17 @@ def post(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> Reply
         raise UnreachableError(str(error.reason)) from error
     except TimeoutError as error:
         raise BrokenOffError(f"no answer within {timeout_s:g} s") from error
+    except (http.client.InvalidURL, ValueError) as error:  # a proxy's, or a name that none can have
+        raise UnreachableError(f"the address cannot be used: {error}") from error
     except (http.client.HTTPException, OSError) as error:
         raise BrokenOffError(f"the connection broke off ({type(error).__name__})") from error
 
 
 def _open(request: urllib.request.Request, timeout_s: float) -> Any:
     """Return the response, whatever its status."""
+    proxies = {} if is_this_machine(request.full_url) else urllib.request.getproxies()
     try:
-        return _OPENER.open(request, timeout=timeout_s)
+        return _opener(tuple(sorted(proxies.items()))).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         return error
 

@@ -1,39 +1,20 @@
-"""Requests in the words of the chat-completions interface, and what its answers say."""
+"""Requests in the words of the chat-completions interface."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adem_bench.digests import digest
 from adem_bench.images import open_rgb
+from adem_bench.models.openai_api.bodies import whole
 from adem_bench.models.openai_api.settings import ServedOptions
 from adem_bench.records import Request
 
 MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 """First bytes of the formats that every server reads; other images are sent as PNG."""
-MAX_CHARACTERS = 300
-"""Of a server's own text, what is kept."""
-
-
-class MalformedError(Exception):
-    """An answer that is not what the interface promises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer."""
-
-    text: str
-    tokens: tuple[int, int] | None
-    """Of prompt and answer, if the server counts them."""
-    model: str
-    """The model that the server says has answered."""
 
 
 def request_body(model: str, request: Request, options: ServedOptions) -> dict[str, Any]:
@@ -50,10 +31,11 @@ def request_body(model: str, request: Request, options: ServedOptions) -> dict[s
     pictures: list[Any] = [
         {"type": "image_url", "image_url": {"url": data_uri(path)}} for path in request.images
     ]
-    words = [{"type": "text", "text": request.prompt}]
+    prompt = whole(request.prompt)
+    words = [{"type": "text", "text": prompt}]
     # Text alone goes as text: servers of language models without images know nothing else.
-    content: Any = [*pictures, *words] if pictures else request.prompt
-    system = [{"role": "system", "content": options.system}] if options.system else []
+    content: Any = [*pictures, *words] if pictures else prompt
+    system = [{"role": "system", "content": whole(options.system)}] if options.system else []
     fields = {
         "model": model,
         "messages": [*system, {"role": "user", "content": content}],
@@ -93,55 +75,3 @@ def data_uri(path: Path) -> str:
         image.save(stream, "PNG")
         media_type, raw = "image/png", stream.getvalue()
     return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"
-
-
-def read_answer(raw: bytes) -> Answer:
-    """Return what a server answered.
-
-    Raises:
-        MalformedError: it is not JSON, or has no choice with text.
-    """
-    try:
-        answer = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError("the answer is not JSON") from error
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise MalformedError("the answer has no choice")
-    message = choices[0].get("message")
-    found = message if isinstance(message, dict) else {}
-    text = found.get("content")
-    if not isinstance(text, str):
-        text = found.get("refusal")
-    if not isinstance(text, str):
-        reason = clean(str(choices[0].get("finish_reason")))
-        raise MalformedError(f"the answer's choice has no text (finish_reason {reason})")
-    return Answer(_whole(text), _tokens(answer.get("usage")), clean(str(answer.get("model", ""))))
-
-
-def error_text(raw: bytes) -> str:
-    """Return a server's own words about a request that it refuses, in a line."""
-    try:
-        found = json.loads(raw)
-        error = found.get("error", found)
-        words = error if isinstance(error, str) else error.get("message") or error.get("detail")
-    except (ValueError, RecursionError, AttributeError):
-        words = raw[: 4 * MAX_CHARACTERS].decode(errors="replace")
-    return clean(str(words or ""))
-
-
-def clean(text: str) -> str:
-    """Return foreign text as one line of bounded length."""
-    return " ".join(_whole(text).split())[:MAX_CHARACTERS]
-
-
-def _whole(text: str) -> str:
-    """Return text without halves of characters, which JSON can hold and no file can."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _tokens(usage: Any) -> tuple[int, int] | None:
-    found: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
-    counts = (found.get("prompt_tokens"), found.get("completion_tokens"))
-    prompt, answer = (n if type(n) is int and 0 <= n < 1 << 40 else None for n in counts)
-    return None if prompt is None or answer is None else (prompt, answer)

@@ -14,14 +14,23 @@ from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError
 from adem_bench.images import UnreadableImageError
 from adem_bench.models.base import Budget, Model, ModelOptions
-from adem_bench.models.openai_api.http_client import BrokenOffError, Reply, UnreachableError, post
-from adem_bench.models.openai_api.messages import (
+from adem_bench.models.openai_api.bodies import clean
+from adem_bench.models.openai_api.http_client import (
+    BrokenOffError,
+    Reply,
+    UnreachableError,
+    post,
+    proxy_note,
+)
+from adem_bench.models.openai_api.keys import Redaction
+from adem_bench.models.openai_api.messages import request_body
+from adem_bench.models.openai_api.refusals import error_status, error_text, is_filtered
+from adem_bench.models.openai_api.replies import (
     Answer,
     MalformedError,
-    clean,
-    error_text,
+    RefusedError,
+    UnansweredError,
     read_answer,
-    request_body,
 )
 from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
 from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
@@ -30,8 +39,12 @@ from adem_bench.records import Decoding, Request, Response
 from adem_bench.schemas import ModelCard
 
 TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
-HOPELESS = frozenset((301, 302, 303, 307, 308, 401, 403, 404, 405))
-"""Wrong address or key: if it comes before any answer, it will come for every sample."""
+HOPELESS = frozenset((301, 302, 303, 307, 308, 403, 404, 405, 407))
+"""Wrong address or model: if it comes before any answer, it will come for every sample."""
+UNREACHABLE = -1
+"""In place of a status: no server is there."""
+FINAL = frozenset((401, 402))
+"""A wrong key, or nothing left to spend: it comes for every sample from now on."""
 BUSY = frozenset((429, 503, 529))
 COUNTED_REASONS = 5
 
@@ -43,11 +56,23 @@ class ServerError(AdemBenchError):
 class _FailedError(Exception):
     """An attempt that gave no answer."""
 
-    def __init__(self, reason: str, again: bool, hopeless: bool = False, wait_s: float = 0) -> None:
+    def __init__(
+        self, reason: str, again: bool = False, status: int = 0, wait_s: float = 0, ended: str = ""
+    ) -> None:
+        """Keep why.
+
+        Args:
+            reason: In the server's words, where it has any.
+            again: Whether another attempt may fare better.
+            status: Of HTTP; `UNREACHABLE` if there was no reply.
+            wait_s: Seconds that the server asks to wait.
+            ended: How the answer ended, if there was one.
+        """
         super().__init__(reason)
         self.again = again
-        self.hopeless = hopeless
+        self.status = status
         self.wait_s = wait_s
+        self.ended = ended
 
 
 class ServedModel(Model):
@@ -59,11 +84,13 @@ class ServedModel(Model):
         """Read the card; no request is sent yet.
 
         Raises:
-            CardError: an option is wrong, or the environment holds no key.
+            CardError: an option is wrong, the environment holds no key, or a key would go where it
+                was not meant to go.
         """
         super().__init__(card, options)
         self._settings = read_options(card)
         self._server = find_server(card, self._settings)
+        self._hide = Redaction(self._server.key).hide
         self._gate = Gate()
         self._lock = threading.Lock()
         self._threads = DaemonThreadPool(self._settings.concurrency, self._ask)
@@ -150,34 +177,46 @@ class ServedModel(Model):
         try:
             reply = post(url, asked, self._server.key, settings.timeout)
         except UnreachableError as error:
-            raise _FailedError(f"cannot be reached: {error}", True, hopeless=True) from error
+            reason = f"cannot be reached: {clean(self._hide(str(error)))}"
+            raise _FailedError(self._with_proxy(reason), True, UNREACHABLE) from error
         except BrokenOffError as error:
-            raise _FailedError(str(error), True) from error
+            raise _FailedError(self._with_proxy(str(error)), True) from error
         pause = pause_s(reply.headers)
         if pause <= settings.longest_wait:
             self._gate.hold(pause)
         if reply.status != 200:
             raise self._refusal(reply)
         try:
-            return read_answer(reply.body)
+            return read_answer(reply.body, self._hide)
         except MalformedError as error:
             raise _FailedError(str(error), True) from error
+        except UnansweredError as error:
+            raise _FailedError(str(error), ended=error.finish_reason) from error
+        except RefusedError as error:
+            again = not error.status or error.status in TRY_AGAIN
+            ended = "filter" if is_filtered(reply.body) else "error"
+            raise _FailedError(str(error), again, error.status, ended=ended) from error
 
     def _refusal(self, reply: Reply) -> _FailedError:
-        words = error_text(reply.body)
-        if self._server.key:
-            # Some servers repeat a key that they do not know.
-            words = words.replace(self._server.key, "***")
-        reason = f"HTTP {reply.status}{': ' if words else ''}{words}"
+        words = error_text(reply.body, self._hide)
+        reason = self._with_proxy(f"HTTP {reply.status}{': ' if words else ''}{words}")
+        named = error_status(reply.body)
+        if named in FINAL:  # which some servers send as 400 or 429
+            return _FailedError(reason, status=named)
         asked_for = retry_after_s(reply.headers) or 0.0
         if asked_for > self._settings.longest_wait:
             return _FailedError(
-                f"{reason} (asks to wait {asked_for:.0f} s, longer than longest_wait)", False
+                f"{reason} (asks to wait {asked_for:.0f} s, longer than longest_wait)"
             )
         if reply.status in BUSY:
             self._gate.hold(asked_for)
         again = reply.status in TRY_AGAIN
-        return _FailedError(reason, again, reply.status in HOPELESS, asked_for)
+        ended = "filter" if is_filtered(reply.body) else ""
+        return _FailedError(reason, again, reply.status, asked_for, ended)
+
+    def _with_proxy(self, reason: str) -> str:
+        note = proxy_note(self._server.url)
+        return f"{reason} ({note})" if note else reason
 
     def _wait_s(self, attempt: int, failure: _FailedError) -> float:
         settings = self._settings
@@ -189,16 +228,29 @@ class ServedModel(Model):
         Raises:
             ServerError: no sample will fare better.
         """
-        if failure.hopeless and not self._has_answered:
-            raise ServerError(
-                f"{self._server.url}: {failure}; check the address, the model's name "
-                f"({clean(self._server.model)}) and the key in ${self._settings.key_variable}"
-            )
+        hopeless = failure.status in HOPELESS or failure.status == UNREACHABLE
+        if failure.status in FINAL or (hopeless and not self._has_answered):
+            raise ServerError(f"{self._server.url}: {failure}; {self._remedy(failure.status)}")
         with self._lock:
             self._counts["failures"] += 1
             self._reasons[str(failure)] += 1
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         return Response("", error=f"{failure} ({times})")
+
+    def _remedy(self, status: int) -> str:
+        if status == 402:
+            return (
+                "see to the account that pays; what was answered is kept, and the same command "
+                "goes on from there"
+            )
+        variable = self._settings.key_variable
+        key = f"the key in ${variable}"
+        if not self._server.key:
+            key = (
+                f"the key: none was sent (--set model.options.key_variable={variable} sends the "
+                f"one in ${variable})"
+            )
+        return f"check the address, the model's name ({clean(self._server.model)}) and {key}"
 
     def _count(self, what: str) -> None:
         with self._lock:

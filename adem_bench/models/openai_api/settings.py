@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +11,10 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError
+from adem_bench.models.openai_api.keys import OPENAI_URL, OPENAI_VARIABLE, find_key
 from adem_bench.schemas import ModelCard, Strict
 
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_VARIABLE = "OPENAI_API_KEY"
 ENDPOINT = "/chat/completions"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PLACED = re.compile(r"(.+?)@(https?://.*)", re.DOTALL)
 
 
@@ -27,7 +24,10 @@ class ServedOptions(Strict):
     source: str
     """`MODEL@URL`, or `MODEL` alone for OpenAI's own server."""
     key_variable: str = OPENAI_VARIABLE
-    """Environment variable that holds the key; keys stand nowhere else."""
+    """Environment variable that holds the key; keys stand nowhere else. Another one than the
+    default counts only if the command line names it."""
+    insecure_key: bool = False
+    """Whether the key may go over plain http to another machine; for the command line alone."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Requests in flight at a time."""
     timeout: float = Field(default=120, gt=0)
@@ -85,7 +85,8 @@ def find_server(card: ModelCard, options: ServedOptions) -> Server:
     """Return the server that a card names, with the key out of the environment.
 
     Raises:
-        CardError: the address is not valid or holds a password, or a key is missing.
+        CardError: the address is not valid or holds a password, or a key is missing or would go
+            where it was not meant to go.
     """
     placed = PLACED.fullmatch(options.source)
     model, url = placed.groups() if placed else (options.source, OPENAI_URL)
@@ -95,7 +96,8 @@ def find_server(card: ModelCard, options: ServedOptions) -> Server:
             f"model {card.name}: {behind!r} is not an address; expected MODEL@http://HOST:PORT/v1"
         )
     address = _address(card, url)
-    return Server(model, address, _key(card, options, address))
+    key = find_key(card, options.key_variable, address, options.insecure_key)
+    return Server(model, address, key)
 
 
 def _address(card: ModelCard, url: str) -> str:
@@ -117,24 +119,3 @@ def _address(card: ModelCard, url: str) -> str:
         raise CardError(f"model {card.name}: {url!r} is not an address; {expected}")
     path = parts.path.rstrip("/").removesuffix(ENDPOINT) or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def _key(card: ModelCard, options: ServedOptions, url: str) -> str:
-    variable = options.key_variable
-    if not re.fullmatch("[A-Z_][A-Z0-9_]*", variable):
-        # Not repeated in the message: it may be the key itself.
-        raise CardError(
-            f"model {card.name}: options.key_variable is the name of an environment variable, in "
-            "capitals; keys themselves stand in no card and no command"
-        )
-    key = os.environ.get(variable, "").strip()
-    if not key and (variable != OPENAI_VARIABLE or url == OPENAI_URL):
-        raise CardError(
-            f"model {card.name}: the environment variable {variable} holds no key; set it, or "
-            "name another one with --set model.options.key_variable=NAME"
-        )
-    parts = urlsplit(url)
-    readable = parts.scheme == "http" and parts.hostname not in LOOPBACK
-    if readable and variable == OPENAI_VARIABLE:
-        return ""  # A key that was set for somebody else does not cross a network in the clear.
-    return key

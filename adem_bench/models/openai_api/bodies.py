@@ -1,0 +1,84 @@
+"""What any body that a server sends is made of: bytes, text, JSON, and what of it is kept."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+MAX_CHARACTERS = 300
+"""Of a server's own text, what is kept."""
+MAX_READ = 20_000
+"""Characters of a page or an error that are looked at."""
+MAX_DEPTH = 64
+"""Of JSON."""
+WESTERN = "adem_bench.western"
+"""Name of the way in which bytes are read that are not UTF-8."""
+NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+Hide = Callable[[str], str]
+"""Takes out of a text what must not be kept."""
+
+
+def decoded(raw: bytes) -> str:
+    """Return a body as text: UTF-8 (or 16, or 32), and what is neither as Windows-1252."""
+    try:
+        return raw.decode(json.detect_encoding(raw), "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", WESTERN)
+
+
+def _western(error: UnicodeError) -> tuple[str, int]:
+    """Return the bytes that are not UTF-8, as the most common of the older encodings has them."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error(WESTERN, _western)
+
+
+def parsed(raw: bytes, hide: Hide) -> Any:
+    """Return a body's JSON, all its texts without what must not be kept.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested more deeply than any answer.
+    """
+
+    def hidden(found: Any, depth: int = 0) -> Any:
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        if isinstance(found, str):
+            return hide(found)
+        if isinstance(found, list):
+            return [hidden(inner, depth + 1) for inner in found]
+        if isinstance(found, dict):
+            return {hide(name): hidden(inner, depth + 1) for name, inner in found.items()}
+        return found
+
+    return hidden(json.loads(decoded(raw), strict=False))
+
+
+def clean(text: str) -> str:
+    """Return foreign text as one line of bounded length."""
+    return " ".join(whole(text[: 4 * MAX_CHARACTERS]).split())[:MAX_CHARACTERS]
+
+
+def whole(text: str) -> str:
+    """Return text without halves of characters, which JSON can hold and no file can."""
+    # Two halves that came apart, in two parts of an answer, are joined first.
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return joined.encode("utf-8", "replace").decode()
+
+
+def is_page(text: str) -> bool:
+    """Return whether a text is a web page."""
+    start = text[:1000].lstrip("\ufeff \t\r\n").lower()
+    return start.startswith("<") and any(tag in start for tag in ("<html", "<!doctype", "<head"))
+
+
+def page_text(text: str) -> str:
+    """Return the words of a web page, its markup left out."""
+    return " ".join(NO_PAGE.sub(" ", text[:MAX_READ]).split())
