@@ -216,7 +216,7 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     )
     from sentencepiece import SentencePieceProcessor
 
-    from adem_bench.images import load_image
+    from adem_bench.images import load_square
     from adem_bench.models.fused.weights.adapter import read_adapter
     from adem_bench.trainers.batch_sampler import Position
 
@@ -245,7 +245,7 @@ def published(arguments: argparse.Namespace) -> tuple[float, list[float]]:
     def read(rows: Sequence[int]) -> Batch:
         chosen = [pairs[index] for index in rows]
         images = [
-            torch.from_numpy(load_image(p.images[0], 224, "imagenet")) if p.images else None
+            torch.from_numpy(load_square(p.images[0], 224, "imagenet").pixels) if p.images else None
             for p in chosen
         ]
         return published_batch(tokenizer, [(p.prompt, p.answer) for p in chosen], images, LENGTH)

@@ -40,6 +40,7 @@ CONTENTS = {
         "docs/models",
         "docs/training",
         "docs/data",
+        "docs/images",
         "docs/run-folder",
     ],
     "Benchmarks": ["tasks/README", "docs/tsv", "docs/vlm-evaluation"],

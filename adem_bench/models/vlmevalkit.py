@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError, nearest_hint
+from adem_bench.images import UnreadableImageError, common_form
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
 from adem_bench.records import Request, Response
@@ -71,12 +74,15 @@ class VlmEvalKitModel(Model):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Response:
-        message = [{"type": "image", "value": str(path)} for path in request.images]
-        message.append({"type": "text", "value": request.prompt})
         try:
             # Most of its models rely on gradients being off for the whole process.
-            with torch.no_grad(), memory_errors():
+            with TemporaryDirectory() as folder, torch.no_grad(), memory_errors():
+                images = [_in_common_form(path, Path(folder)) for path in request.images]
+                message = [{"type": "image", "value": str(path)} for path in images]
+                message.append({"type": "text", "value": request.prompt})
                 text = str(self._vlm.generate(message, dataset=self.options.dataset))
+        except UnreadableImageError as error:
+            return Response("", error=str(error))
         except OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the code of hundreds of models
@@ -105,6 +111,17 @@ class VlmEvalKitModel(Model):
             "dataset": self.options.dataset,
             "vlmevalkit": githash(digits=8),
         }
+
+
+def _in_common_form(path: Path, folder: Path) -> Path:
+    """Return an image's file, or one in a folder where models would read its own in many ways."""
+    form = common_form(path)
+    if form.is_own:
+        return path
+    number = sum(1 for _ in folder.iterdir())
+    written = folder / f"{number}.{form.media_type.removeprefix('image/')}"
+    written.write_bytes(form.data)
+    return written
 
 
 @contextmanager

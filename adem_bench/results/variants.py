@@ -34,6 +34,7 @@ CARD_FIELDS = (
     "dtype",
     "fusion",
     "image_normalization",
+    "image_reading",
     "max_sequence_length",
     "overflow",
     "quantization",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from adem_bench.images import UnreadableImageError, load_image, normalized, open_rgb
+from adem_bench.images import UnreadableImageError, load_square, normalized, open_rgb
 from adem_bench.models.fused.network import TrainingBatch, collate
 from adem_bench.models.fused.sequence import TrainingRow
 from adem_bench.trainers.augmentation import augment_caption_image
@@ -91,8 +91,9 @@ class BatchLoader(Dataset[LoadedBatch]):
     def _pixels(self, image: TrainingImage, seed: int) -> Tensor:
         size = self._image_size
         if not image.augmented:
-            return torch.from_numpy(load_image(image.path, size, image.normalization))
-        square = augment_caption_image(open_rgb(image.path), size, seed)
+            return torch.from_numpy(load_square(image.path, size, image.normalization).pixels)
+        image_read = open_rgb(image.path, reading="published")
+        square = augment_caption_image(image_read, size, seed)
         return torch.from_numpy(normalized(square, image.normalization))
 
 

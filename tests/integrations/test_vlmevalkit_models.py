@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError
@@ -59,6 +60,33 @@ def test_a_registered_model_answers(parrot, pictures):
     ]
     assert torch.is_grad_enabled()
     assert model.budget().rows == 1
+
+
+def test_a_model_is_given_the_image_that_is_shown(vlmeval, monkeypatch, pictures, tmp_path):
+    from vlmeval.config import supported_VLM
+    from vlmeval.vlm.base import BaseModel
+
+    class Sizes(BaseModel):
+        def generate_inner(self, message, dataset=None):
+            sizes = []
+            for item in message[:-1]:
+                with Image.open(item["value"]) as image:
+                    sizes.append(image.size)
+            given.append([item["value"] for item in message[:-1]])
+            return str(sizes)
+
+    given = []
+    monkeypatch.setitem(supported_VLM, "sizes", Sizes)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, missing = tmp_path / "turned.jpg", tmp_path / "missing.jpg"
+    Image.new("RGB", (30, 20)).save(turned, exif=exif)
+    images = (turned, pictures[0], turned)
+    good, bad = built("sizes").generate([Request("?", images), Request("?", (missing,))])
+    with Image.open(pictures[0]) as image:
+        assert good.text == f"[(20, 30), {image.size}, (20, 30)]"
+    assert given[0][1] == str(pictures[0])
+    assert bad == Response("", error=f"image {missing} does not exist")
 
 
 def test_options_name_a_data_set_and_arguments(parrot):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sentencepiece import SentencePieceProcessor
 
-from adem_bench.images import load_image
+from adem_bench.images import load_square
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.trainers.batch_sampler import BatchSampler, Position
 from adem_bench.trainers.data_loader import BatchLoader
@@ -49,7 +49,9 @@ def micro_batch(pairs, indices, parity) -> Batch:
     tokenizer = SentencePieceProcessor(model_file=str(parity / "weights" / "tokenizer.model"))
     chosen = [pairs[index] for index in indices]
     images = [
-        torch.from_numpy(load_image(pair.images[0], 224, "imagenet")) if pair.images else None
+        torch.from_numpy(load_square(pair.images[0], 224, "imagenet").pixels)
+        if pair.images
+        else None
         for pair in chosen
     ]
     return published_batch(tokenizer, [(p.prompt, p.answer) for p in chosen], images, LENGTH)

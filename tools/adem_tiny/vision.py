@@ -177,7 +177,7 @@ def pixels_of(scenes: Sequence[Scene]) -> Tensor:
 
 
 def normalized(pixels: Tensor, normalization: ImageNormalization) -> Tensor:
-    """Return float32 pixels as `images.load_image` makes them."""
+    """Return float32 pixels as `images.load_square` makes them."""
     mean, deviation = (torch.tensor(values) for values in PIXEL_STATISTICS[normalization])
     return (pixels.float() / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from adem_bench.errors import CheckpointError, DownloadError
+from adem_bench.images import Reading
 from adem_bench.models.base import (
     NO_ADAPTER,
     candidate_paths,
@@ -118,6 +119,8 @@ class FusedCard(TorchModelCard):
     """What happens to prompts that do not fit (Q9)."""
     image_normalization: Literal["task", "tower", "imagenet", "clip", "inception"] = "task"
     """`task` follows each benchmark's published pipeline (Q14), `tower` the tower's training."""
+    image_reading: Reading = "published"
+    """How files become pixels: as the published code reads them, or as they are shown (Q33)."""
     prompts: dict[str, dict[str, Any]] = Field(default={})
     """Task kind to the prompt settings the weights were tuned on, where their file is silent; of
     released adapters (those with a `url`) the method knows them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from adem_bench.images import UnreadableImageError, load_image
+from adem_bench.images import Reading, Square, UnreadableImageError, load_square
 from adem_bench.models.fused.method import VisualMemory
 from adem_bench.records import ImageNormalization
 
@@ -40,23 +40,32 @@ class ImageKey:
 class ImageReader:
     """Reads images ahead in threads, so that decoding overlaps with computing."""
 
-    def __init__(self, size: int, threads: int | None = None) -> None:
-        """Make a reader of squares of `size` pixels."""
+    def __init__(
+        self, size: int, reading: Reading = "published", threads: int | None = None
+    ) -> None:
+        """Make a reader.
+
+        Args:
+            size: Sides of the squares, in pixels.
+            reading: How a file becomes RGB (Q33).
+            threads: How many read at once; None: one a core, 8 at most.
+        """
         self._size = size
+        self._reading = reading
         # PIL releases the interpreter lock while it decodes and resizes.
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), "image-reader")
-        self._pending: dict[ImageKey, Future[NDArray[np.float32]]] = {}
+        self._pending: dict[ImageKey, Future[Square]] = {}
 
     def prefetch(self, keys: Iterable[ImageKey]) -> None:
         """Start reading images that `read` will be called for."""
         for key in keys:
             if key not in self._pending:
                 self._pending[key] = self._pool.submit(
-                    load_image, key.path, self._size, key.normalization
+                    load_square, key.path, self._size, key.normalization, self._reading
                 )
 
-    def read(self, key: ImageKey) -> NDArray[np.float32]:
-        """Return a (3, size, size) array, waiting for it if need be.
+    def read(self, key: ImageKey) -> Square:
+        """Return an image, waiting for it if need be.
 
         Raises:
             UnreadableImageError: the file cannot be read.
@@ -83,10 +92,15 @@ class ImageCache:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[ImageKey, VisualMemory] = OrderedDict()
         self._bytes = 0
+        self._differing: set[ImageKey] = set()
 
     def prefetch(self, keys: Iterable[ImageKey]) -> None:
         """Start reading the images that are not in the cache."""
         self._reader.prefetch(key for key in keys if key not in self._kept)
+
+    def readings_differ(self, key: ImageKey) -> bool:
+        """Return whether an image that was read is another one in the other reading (Q33)."""
+        return key in self._differing
 
     def get(self, keys: Sequence[ImageKey]) -> tuple[VisualMemory, dict[int, str]]:
         """Return the memories of images, and why others cannot be read.
@@ -146,9 +160,13 @@ class ImageCache:
         self._reader.prefetch(keys)
         for key in keys:
             try:
-                pixels[key] = self._reader.read(key)
+                square = self._reader.read(key)
             except UnreadableImageError as error:
                 reasons[key] = str(error)
+                continue
+            pixels[key] = square.pixels
+            if square.differs:
+                self._differing.add(key)
         return pixels, reasons
 
     def _stacked(self, images: Sequence[NDArray[np.float32]]) -> Tensor:

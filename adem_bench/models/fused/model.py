@@ -48,6 +48,8 @@ from adem_bench.schemas import ModelCard, TaskCard
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
 MAX_ROWS = 64
+READING_NOTE = "Q33"
+"""Of answers about images that the published code reads otherwise than they are shown."""
 DEPENDS_ON_BATCH = (
     "answers depend on the samples that share a batch: only a run without interruption and of the "
     "same --batch-size repeats them"
@@ -236,11 +238,22 @@ class FusedModel(Model):
             memory, errors = store.get(keys)
         readable = [index for index in range(len(requests)) if index not in errors]
         answers = self._generate([requests[index] for index in readable], memory)
-        answered = dict(zip(readable, answers, strict=True))
+        answered = {
+            index: self._marked(requests[index], response)
+            for index, response in zip(readable, answers, strict=True)
+        }
         return [
             answered.get(index) or Response("", error=errors[index])
             for index in range(len(requests))
         ]
+
+    def _marked(self, request: Request, response: Response) -> Response:
+        """Return a response with a note if its image is not what a viewer shows."""
+        store = self.weights.images
+        if store is None or not request.images or self.card.image_reading != "published":
+            return response
+        differs = store.readings_differ(self._key(request))
+        return replace(response, notes=(*response.notes, READING_NOTE)) if differs else response
 
     def _generate(self, requests: Sequence[Request], memory: VisualMemory) -> list[Response]:
         """Answer requests that are decoded alike; `memory` has an entry per request, or one."""
@@ -319,6 +332,8 @@ class FusedModel(Model):
             "image_normalization": self.card.image_normalization,
             "attention": self.card.attention,
         }
+        if self.card.image_reading != "published":
+            seen["image_reading"] = self.card.image_reading
         prompt_tokens = self.card.language_model.prompt_tokens()
         if prompt_tokens:
             seen["prompt_tokens"] = prompt_tokens
@@ -396,7 +411,7 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
         decoder=network.decoder,
         sequences=_sequences(frozen, method),
         no_image_memory=network.no_image_memory(),
-        images=ImageCache(network, ImageReader(network.vision.image_size)),
+        images=ImageCache(network, ImageReader(network.vision.image_size, card.image_reading)),
         settings=replace(stated, values=chosen.values()),
         trainable_parameters=sum(p.numel() for p in method.adapter_tensors().values()),
         fingerprint=file_digest(weights_file),

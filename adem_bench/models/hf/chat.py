@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from adem_bench.errors import CheckpointError
+from adem_bench.images import UnreadableImageError, shown_size
 from adem_bench.records import Request
 
 STEP, MAX_SIDE = 128, 4096
@@ -109,12 +110,9 @@ class Prompts:
         return words + sum(self._of_file(path) for path in request.images)
 
     def _count_file(self, path: Path) -> int:
-        from PIL import Image
-
         try:
-            with Image.open(path) as image:
-                sides = image.size
-        except (OSError, ValueError, Image.DecompressionBombError):
+            sides = shown_size(path)
+        except UnreadableImageError:
             return 0  # it fails when it is its turn
         width, height = (min(MAX_SIDE, -(-side // STEP) * STEP) for side in sides)
         return self._of_size(width, height)

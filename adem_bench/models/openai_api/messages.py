@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
 from adem_bench.digests import digest
-from adem_bench.images import open_rgb
+from adem_bench.images import common_form
 from adem_bench.models.openai_api.bodies import whole
 from adem_bench.models.openai_api.settings import ServedOptions
 from adem_bench.records import Request
-
-MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
-"""First bytes of the formats that every server reads; other images are sent as PNG."""
 
 
 def request_body(model: str, request: Request, options: ServedOptions) -> dict[str, Any]:
@@ -62,16 +58,10 @@ def _decoding(request: Request) -> dict[str, Any]:
 
 
 def data_uri(path: Path) -> str:
-    """Return an image file as a `data:` URI, in its own bytes where servers read those.
+    """Return an image file as a `data:` URI, in its own bytes where all servers read those alike.
 
     Raises:
         UnreadableImageError: it cannot be read to its end.
     """
-    image = open_rgb(path)
-    raw = path.read_bytes()
-    media_type = next((t for start, t in MEDIA_TYPES.items() if raw.startswith(start)), "")
-    if not media_type:
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        media_type, raw = "image/png", stream.getvalue()
-    return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"
+    form = common_form(path)
+    return f"data:{form.media_type};base64,{base64.b64encode(form.data).decode()}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError, OutOfMemoryError
@@ -99,6 +100,36 @@ def test_an_unreadable_image_fails_alone(model, pictures, tmp_path):
     assert "missing.png does not exist" in responses[3].error
     expected = model.generate([Request("Question?", (pictures[1],), 2)])[0]
     assert responses[2] == expected
+
+
+def test_images_that_are_shown_otherwise_are_marked(parity_card, pictures, tmp_path):
+    with Image.open(pictures[0]) as image:
+        image.load()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned, clear, deep = (tmp_path / f"{name}.png" for name in ("turned", "clear", "deep"))
+    image.save(turned, exif=exif)
+    image.convert("RGBA").save(tmp_path / "opaque.png")
+    seen_through = image.convert("RGB")
+    seen_through.putalpha(100)
+    seen_through.save(clear)
+    Image.new("I;16", (8, 8), 30_000).save(deep)
+    files = [pictures[0], turned, clear, deep, tmp_path / "opaque.png", pictures[1]]
+    requests = [Request("Question?\nResponse:", (file,), 8) for file in files]
+    published = load(parity_card)
+    for _ in range(2):  # read, and out of the cache
+        answers = published.generate([*requests, Request("Question?", (), 8)])
+        marks = [(), ("Q33",), ("Q33",), ("Q33",), (), (), ()]
+        assert [answer.notes for answer in answers] == marks
+    assert answers[1].text == answers[0].text  # not turned
+    shown = load(parity_card, "image_reading=shown")
+    assert shown.fingerprint() != published.fingerprint()
+    asked = shown.generate(requests)
+    assert [answer.notes for answer in asked] == [()] * len(files)
+    upright = tmp_path / "upright.png"
+    image.convert("RGB").transpose(Image.Transpose.ROTATE_180).save(upright)
+    (expected,) = published.generate([replace(requests[0], images=(upright,))])
+    assert asked[1].text == expected.text
 
 
 def test_two_images_are_an_error_of_that_request(model, pictures):

@@ -12,7 +12,7 @@ from open_clip.transformer import VisionTransformer
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
-from adem_bench.images import load_image
+from adem_bench.images import load_square
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import VisionTower
@@ -107,7 +107,7 @@ def test_half_gray_is_nothing_to_a_tower_of_half_statistics(tmp_path):
     from PIL import Image
 
     Image.new("RGB", (8, 8), (127, 128, 255)).save(tmp_path / "a.png")
-    pixels = load_image(tmp_path / "a.png", 4, "inception")
+    pixels = load_square(tmp_path / "a.png", 4, "inception").pixels
     np.testing.assert_allclose(pixels[:, 0, 0], [-1 / 255, 1 / 255, 1], atol=1e-6)
 
 

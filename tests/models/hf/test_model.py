@@ -63,6 +63,22 @@ def test_an_answer_is_what_the_models_own_processor_and_generate_give(
     assert texts(model.generate([request])) == [expected]
 
 
+def test_an_image_is_seen_upright(llava, requests, tmp_path):
+    with Image.open(requests[1].images[0]) as image:
+        upright = image.convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    upright.crop((0, 0, 40, 20)).save(tmp_path / "upright.png")
+    lying = upright.crop((0, 0, 40, 20)).transpose(Image.Transpose.ROTATE_270)
+    lying.save(tmp_path / "lying.png", exif=exif)
+    lying.save(tmp_path / "untagged.png")
+    (first, *others) = (
+        llava.generate([replace(requests[1], images=(tmp_path / f"{name}.png",), choices=CHOICES)])
+        for name in ("upright", "lying", "untagged")
+    )
+    assert [other == first for other in others] == [True, False]
+
+
 def test_images_and_their_order_matter(model, requests):
     two = requests[2]
     swapped = replace(two, images=two.images[::-1])

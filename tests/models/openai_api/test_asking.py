@@ -73,6 +73,24 @@ def test_half_characters_of_a_question_are_replaced(server, served):
     assert (system["content"], question["content"]) == ("??", "Is ? red? \U0001d400")
 
 
+def test_a_server_is_sent_the_image_that_is_shown(server, served, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("I;16", (8, 8), 30_000).save(tmp_path / "deep.png")
+    served().generate([Request("?", (tmp_path / "turned.jpg", tmp_path / "deep.png"))])
+    sent = []
+    for part in server.asked[0]["messages"][0]["content"][:2]:
+        kind, _, data = part["image_url"]["url"].partition(",")
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        sent.append((kind, image.mode, image.size, image.getexif().get(0x0112)))
+    assert sent == [
+        ("data:image/png;base64", "RGB", (20, 30), None),
+        ("data:image/png;base64", "RGB", (8, 8), None),
+    ]
+    assert image.getpixel((0, 0)) == (117, 117, 117)
+
+
 def test_an_image_that_cannot_be_read_fails_its_sample_and_asks_nobody(server, served, tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG, not")
     good, bad = served().generate([Request("a"), Request("b", (tmp_path / "a.png",))])
