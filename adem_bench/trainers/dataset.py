@@ -64,6 +64,7 @@ class TrainingDataset:
         self._ids = array("i")
         self._ends = array("q", [0])
         self._supervised_from = array("i")
+        self._unlearned_id: int | None = None
         self._image_of = array("q")
         self._images: list[TrainingImage] = []
         self.names: list[str] = []
@@ -88,6 +89,7 @@ class TrainingDataset:
             normalization: Returns the pixel statistics for those of a task.
         """
         builder = SequenceBuilder(tokenizer, layout, source.max_sequence_length)
+        self._unlearned_id = tokenizer.unlearned_id
         places: dict[TrainingImage, int] = {}
         augmented = source.augmentation == "caption"
         for pair in _limited(data, source.limit):
@@ -125,7 +127,7 @@ class TrainingDataset:
     def row(self, index: int) -> TrainingRow:
         """Return a row's tokens."""
         ids = self._ids[self._ends[index] : self._ends[index + 1]].tolist()
-        return TrainingRow(ids, self._supervised_from[index])
+        return TrainingRow(ids, self._supervised_from[index], self._unlearned_id)
 
     def image(self, index: int) -> TrainingImage | None:
         """Return a row's image."""

@@ -182,13 +182,14 @@ class OutputFolder:
 
 
 def training_identity(
-    recipe: RecipeCard, model: Mapping[str, str], data: Mapping[str, str]
+    recipe: RecipeCard, model: Mapping[str, Json], data: Mapping[str, str]
 ) -> dict[str, Json]:
     """Return what makes two trainings the same, so that one may continue the other.
 
     Args:
         recipe: With its overrides.
-        model: Name and fingerprint (precision included) of the frozen parts.
+        model: Name and fingerprint (precision included) of the frozen parts, and what its card
+            says of prompts and answers off the defaults.
         data: Fingerprint of each source.
     """
     # Buckets are filled batch by batch: there, its size decides the order.

@@ -97,8 +97,9 @@ class Outline:
     data: Mapping[str, str]
     """Fingerprint of each source's data."""
     prompts: tuple[PromptUse, ...]
-    model: Mapping[str, str]
-    """Name and fingerprint (precision included) of the frozen parts."""
+    model: Mapping[str, Json]
+    """Name and fingerprint (precision included) of the frozen parts, and what the card says of
+    prompts and answers."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,10 @@ def outline(
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
     check_method(card, recipe.method, job.data_root)
     files = FrozenFiles(card, job.data_root, pick_dtype(card.dtype, device))
-    model = {"name": card.name, "fingerprint": files.fingerprint}
+    model: dict[str, Json] = {"name": card.name, "fingerprint": files.fingerprint}
+    prompt_tokens = card.language_model.prompt_tokens()
+    if prompt_tokens:
+        model["prompt_tokens"] = prompt_tokens
     return Outline(recipe, base, card, tuple(sources), data, prompts, model)
 
 

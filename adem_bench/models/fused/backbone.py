@@ -47,11 +47,11 @@ class FrozenParts:
         self._visual_parameters = 0
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
+        check_architecture(language_config(source), card.max_sequence_length)
         self.tokenizer: Tokenizer = load_tokenizer(
             source, self._found.tokenizer, card.language_model
         )
         self.llama: Any
-        check_architecture(language_config(source), card.max_sequence_length)
         self.llama, self.signature = self._load_language_model()
         self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
@@ -173,6 +173,8 @@ def is_same_language_model(first: tuple[float, ...], second: tuple[float, ...]) 
 
 
 WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")
+TEMPLATE_FILES = ("*.jinja",)
+"""Read where the card puts prompts into a chat template; older folders have it in a JSON file."""
 
 
 class FrozenFiles:
@@ -200,7 +202,9 @@ class FrozenFiles:
         if self._card.quantization != NOT_QUANTIZED:
             parts.append(self._card.quantization)
         if isinstance(self.language_model, Path):
-            files = {file for glob in WEIGHT_FILES for file in self.language_model.glob(glob)}
+            templates = TEMPLATE_FILES if self._card.language_model.chat_template else ()
+            globs = (*WEIGHT_FILES, *templates)
+            files = {file for glob in globs for file in self.language_model.glob(glob)}
             parts += [f"{file.name} {file_digest(file)}" for file in sorted(files)]
         else:
             parts.append(self.language_model)

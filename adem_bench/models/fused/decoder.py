@@ -263,8 +263,9 @@ def check_architecture(config: Any, max_length: int) -> None:
     """
     if config.model_type not in SUPPORTED_ARCHITECTURES:
         raise CheckpointError(
-            f"the language model is a {config.model_type!r}; "
-            f"fusion needs one of: {', '.join(SUPPORTED_ARCHITECTURES)}"
+            f"the language model is of the architecture {config.model_type!r}, and methods run on "
+            f"{', '.join(SUPPORTED_ARCHITECTURES)} alone; name a folder of one of these in the "
+            "card's language_model.path"
         )
     window = getattr(config, "sliding_window", None)
     if window is not None and window < max_length:

@@ -27,7 +27,7 @@ class TrainingBatch:
     ids: Tensor
     """(B, T)."""
     labels: Tensor
-    """(B, T); 0 is ignored."""
+    """(B, T), `IGNORED_LABEL` where the loss counts none."""
     images: Tensor
     """(N, 3, S, S), normalized: those of the rows that have one, in order."""
     indicators: Tensor
@@ -58,12 +58,12 @@ def collate(
         ValueError: no row has a supervised token (Q25).
     """
     longest = max(len(row.ids) for row in rows)
-    ids, labels = torch.zeros(2, len(rows), longest, dtype=torch.long)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED_LABEL)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = torch.as_tensor(row.ids)
-        start = row.supervised_from
-        labels[index, start : len(row.ids)] = ids[index, start : len(row.ids)]
-    supervised = (labels > 0).any(dim=0).nonzero()
+        labels[index, : len(row.ids)] = torch.as_tensor(row.labels)
+    supervised = (labels != IGNORED_LABEL).any(dim=0).nonzero()
     if not len(supervised):
         raise ValueError("no row of the batch has a supervised token")
     length = int(supervised.max()) + 1

@@ -16,8 +16,8 @@ from adem_bench.models.fused.tokenizer import Tokenizer
 
 PLACEHOLDER_ID = 0
 """Id that stands where the embedding of an image token goes; `<unk>` in LLaMA's vocabulary."""
-IGNORED_LABEL = 0
-"""The published loss ignores this label, a genuine `<unk>` included."""
+IGNORED_LABEL = -100
+"""Label of a position that the loss does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,21 @@ class TrainingRow:
 
     ids: Sequence[int]
     supervised_from: int
-    """First position whose id is a label too; all from there on are, and none before."""
+    """First position whose id is a label too; none before is."""
+    unlearned_id: int | None = None
+    """Id that is no label wherever it stands: the published loss ignores a genuine `<unk>`."""
 
     @property
     def labels(self) -> list[int]:
-        """One label per position, as the published loss reads them."""
+        """One label per position, `IGNORED_LABEL` where the loss counts none."""
         start = min(self.supervised_from, len(self.ids))
-        return [IGNORED_LABEL] * start + list(self.ids[start:])
+        learned = [IGNORED_LABEL if id == self.unlearned_id else id for id in self.ids[start:]]
+        return [IGNORED_LABEL] * start + learned
 
     @property
     def is_supervised(self) -> bool:
         """Whether the loss reads any position; a prompt that fills the row leaves none (Q25)."""
-        return any(label != IGNORED_LABEL for label in self.ids[self.supervised_from :])
+        return any(id != self.unlearned_id for id in self.ids[self.supervised_from :])
 
 
 class SequenceBuilder:
@@ -148,7 +151,8 @@ class SequenceBuilder:
         ids = [*begin, *encode(asked + answer), self.tokenizer.eos_id][: self.max_length]
         prefix = self.prefix(has_image)
         spliced = [*begin, *prefix, *ids[len(begin) :]][: self.max_length - self._reserved]
-        return TrainingRow(spliced, len(begin) + len(prefix) + len(encode(asked)))
+        start = len(begin) + len(prefix) + len(encode(asked))
+        return TrainingRow(spliced, start, self.tokenizer.unlearned_id)
 
 
 def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:

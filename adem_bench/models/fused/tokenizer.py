@@ -13,6 +13,8 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.card import LanguageModelSource
 
 TOKENIZER_NAME = "tokenizer.model"
+UNK_ID = 0
+"""Of `<unk>` in LLaMA's vocabulary."""
 BLANKS = ("\N{LOWER ONE EIGHTH BLOCK}", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}")
 """What stands for a blank in the tokens of SentencePiece and of byte-level BPE."""
 MESSAGE = "\N{LEFT WHITE SQUARE BRACKET}message\N{RIGHT WHITE SQUARE BRACKET}"
@@ -25,6 +27,8 @@ class Tokenizer(Protocol):
     bos_id: int
     eos_id: int
     """The token that a learned answer ends with."""
+    unlearned_id: int | None
+    """A token that no loss counts, as published: `<unk>` of LLaMA's vocabulary. None: all count."""
     vocab_size: int
     begin_ids: tuple[int, ...]
     """What every row begins with: BOS, or the start of a chat template."""
@@ -73,6 +77,7 @@ class SentencePieceTokenizer:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from error
         self.bos_id = int(self._processor.bos_id())
         self.eos_id = int(self._processor.eos_id())
+        self.unlearned_id: int | None = UNK_ID
         self.vocab_size = int(self._processor.vocab_size())
         self.begin_ids: tuple[int, ...] = (self.bos_id,)
         self.after_prompt = ""
@@ -108,6 +113,9 @@ class HubTokenizer:
         self.eos_id = int(tokenizer.eos_token_id)
         bos = tokenizer.bos_token_id
         self.bos_id = self.eos_id if bos is None else int(bos)
+        # The same id is a word of Llama 3 and Qwen, and the end of text of others.
+        is_unk = tokenizer.unk_token_id == UNK_ID != self.eos_id
+        self.unlearned_id: int | None = UNK_ID if is_unk else None
         self.vocab_size = len(tokenizer)
         self.begin_ids: tuple[int, ...] = (self.bos_id,)
         self.after_prompt = ""

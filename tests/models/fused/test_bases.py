@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
     GPT2Config,
-    LlamaConfig,
-    LlamaForCausalLM,
     MistralConfig,
-    MistralForCausalLM,
     PreTrainedTokenizerFast,
-    Qwen2Config,
     Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from adem_bench.cards import load_model_card
@@ -31,45 +27,19 @@ from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache, check_a
 from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder
-from adem_bench.models.fused.tokenizer import load_tokenizer
+from adem_bench.models.fused.tokenizer import HubTokenizer, load_tokenizer
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.records import Request
 from adem_bench.registry import METHODS
+from support.bases import BASES, SIZES, tiny_base, write_base
 from support.fused import WEIGHTS
 
-SIZES = {
-    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "max_position_embeddings": 512, "initializer_range": 0.1,
-}  # fmt: skip
-GROUPED = {"num_key_value_heads": 2}
-SCALED = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
-}  # fmt: skip
-BASES = {
-    "llama-2": (LlamaForCausalLM, LlamaConfig, {}),
-    "llama-3": (
-        LlamaForCausalLM,
-        LlamaConfig,
-        GROUPED | {"rope_parameters": SCALED, "tie_word_embeddings": True},
-    ),
-    "mistral": (MistralForCausalLM, MistralConfig, GROUPED | {"sliding_window": None}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, GROUPED | {"tie_word_embeddings": True}),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config, GROUPED | {"head_dim": 32}),
-}
 LENGTHS = (23, 9, 17)
 
 
 @pytest.fixture(params=BASES)
 def llama(request):
-    network, config, more = BASES[request.param]
-    torch.manual_seed(4)
-    made = network(config(**SIZES | more)).eval()
-    with torch.no_grad():  # norms and biases are not drawn by themselves
-        for name, parameter in made.named_parameters():
-            if "norm" in name or name.endswith("bias"):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    return made
+    return tiny_base(request.param)
 
 
 @pytest.fixture
@@ -146,9 +116,7 @@ def loss_by_hooks(network, batch, at):
     logits = llama(inputs_embeds=embeds).logits
     for hook in hooks:
         hook.remove()
-    return functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=0
-    )
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten())
 
 
 def gradients(network, loss):
@@ -172,7 +140,10 @@ def test_loss_and_gradients_are_those_of_transformers_with_the_methods_terms(net
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_type": "gpt2"}, "is a 'gpt2'; fusion needs one of: llama, mistral, qwen2, qwen3"),
+        (
+            {"model_type": "gpt2"},
+            "of the architecture 'gpt2', and methods run on llama, mistral, qwen2, qwen3 alone",
+        ),
         ({"sliding_window": 256}, "reaches 256 tokens back, and rows may have 512; set max_sequ"),
     ],
 )
@@ -189,33 +160,15 @@ def test_a_folder_of_another_architecture_is_refused_by_its_name(card, tmp_path,
         if file.name != "config.json":
             (tmp_path / file.name).symlink_to(file)
     GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="the language model is a 'gpt2'; fusion needs one"):
+    with pytest.raises(CheckpointError, match="the language model is of the architecture 'gpt2'"):
         loaded(card(f"language_model.path={tmp_path}"))
-
-
-CHAT = (
-    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
     """A folder as Qwen's are: safetensors, a tokenizer without BOS, a chat template."""
     folder = tmp_path_factory.mktemp("qwen")
-    vocabulary = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        eos_token="<|end|>",
-        pad_token="<|pad|>",
-        additional_special_tokens=["<|start|>"],
-        chat_template=CHAT,
-    ).save_pretrained(folder)
-    torch.manual_seed(8)
-    Qwen2ForCausalLM(Qwen2Config(**SIZES | GROUPED | {"vocab_size": 259})).save_pretrained(folder)
+    write_base(folder, "qwen2")
     return folder
 
 
@@ -288,6 +241,24 @@ def test_a_learned_answer_follows_the_chat_template_and_is_all_that_is_learned(c
     assert row.ids[builder.image_tokens_at : builder.image_tokens_at + 2] == [0, 0]
 
 
+def test_every_token_of_an_answer_is_learned_the_first_of_the_vocabulary_too(card):
+    source = card().language_model
+    tokenizer = load_tokenizer(source.path, None, source)
+    builder = SequenceBuilder(tokenizer, InputLayout(), max_length=80)
+    row = builder.training("Red?", "Yes!", has_image=False)
+    assert tokenizer.encode("!") == [0]
+    assert row.labels[row.supervised_from :] == [*tokenizer.encode("Yes"), 0, tokenizer.eos_id]
+    batch = collate([row, builder.training("Is it?", "!", has_image=False)], [], [0, 0])
+    assert batch.supervised == 5 + 2
+
+
+@pytest.mark.parametrize(("eos", "unlearned"), [("<unk>", None), ("</s>", 0)])
+def test_a_token_of_nothing_is_learned_only_where_it_ends_answers(eos, unlearned):
+    inner = Tokenizer(WordLevel({"<unk>": 0, "</s>": 1, "red": 2}, unk_token="<unk>"))
+    theirs = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token=eos)
+    assert HubTokenizer(theirs).unlearned_id == unlearned
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
@@ -310,3 +281,16 @@ def test_what_stands_around_prompts_makes_another_fingerprint(card):
     settings = ("bos_token=''", "chat_template=true", "end_tokens=['!']")
     cards = [card(), *(card(f"language_model.{setting}") for setting in settings)]
     assert len({loaded(one).fingerprint() for one in cards}) == 4
+
+
+def test_another_chat_template_makes_another_fingerprint_where_it_is_used(card, qwen, tmp_path):
+    shutil.copytree(qwen, tmp_path / "other")
+    with (tmp_path / "other" / "chat_template.jinja").open("a") as file:
+        file.write(" ")
+
+    def fingerprint(folder, *settings):
+        return loaded(card(f"language_model.path={folder}", *settings)).fingerprint()
+
+    chat = "language_model.chat_template=true"
+    assert fingerprint(qwen, chat) != fingerprint(tmp_path / "other", chat)
+    assert fingerprint(qwen) == fingerprint(tmp_path / "other")

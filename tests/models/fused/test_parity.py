@@ -10,7 +10,7 @@ import torch
 from adem_bench.models.fused.generation import generate
 from adem_bench.models.fused.methods.adem import LAYOUT
 from adem_bench.models.fused.network import FusedNetwork, collate
-from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.sequence import IGNORED_LABEL, SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from support.fused import recorded, tiny_network
 
@@ -50,9 +50,10 @@ def test_training_rows_equal_the_published_data_loader(tokenizer, goldens):
         length, prefix = int((ids > 0).sum()), builder.prefix(bool(has_image))
         unspliced = [*range(1), *range(1 + len(prefix), len(row.ids))]
         assert [row.ids[i] for i in unspliced] == ids[:length].tolist()
-        assert [row.labels[i] for i in unspliced] == labels[:length].tolist()
+        expected = [label or IGNORED_LABEL for label in labels[:length].tolist()]
+        assert [row.labels[i] for i in unspliced] == expected
         assert row.ids[1 : 1 + len(prefix)] == prefix
-        assert not any(row.labels[: 1 + len(prefix)])
+        assert set(row.labels[: 1 + len(prefix)]) == {IGNORED_LABEL}
 
 
 def test_vision_features(network, goldens):
