@@ -149,9 +149,7 @@ def test_a_row_without_image_is_the_language_model_alone(network, tokenizer):
     loss = network.loss(batch, builder.image_tokens_at)
     alone = network.decoder.llama
     states = alone.model(input_ids=batch.ids).last_hidden_state
-    expected = functional.cross_entropy(
-        alone.lm_head(states)[0, :-1], batch.labels[0, 1:]
-    )
+    expected = functional.cross_entropy(alone.lm_head(states)[0, :-1], batch.labels[0, 1:])
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     assert not loss.requires_grad
 
