@@ -32,18 +32,26 @@ def pick_device(name: str) -> torch.device:
         CheckpointError: no such device here.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = _best_device()
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise CheckpointError(
-            f"--device {name} is not a device; use auto, cpu, cuda or cuda:N"
+            f"--device {name} is not a device; use auto, cpu, cuda, cuda:N or mps"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise CheckpointError(f"--device {name}: only Macs with Apple's own GPU have it")
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def name_of(device: torch.device) -> str:
@@ -87,18 +95,24 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
         torch.cuda.empty_cache()
         raise OutOfMemoryError(str(error)) from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception type of its own.
-        if "can't allocate memory" in str(error):
-            raise OutOfMemoryError(str(error)) from error
-        raise
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an exception says that memory has run out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The allocators of CPU and MPS have no exception type of their own.
+    said = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 MAX_ROWS = 64
-MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
+MAX_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 8192}
 SHARE = 0.5
 """Of what is free; the rest is for images, for what allocators waste, and for errors of this."""
 MIN_TOKENS = 512
@@ -144,6 +158,8 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + unused)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not on every system

@@ -11,8 +11,11 @@ from jinja2 import TemplateError
 
 from adem_bench.errors import CheckpointError
 from adem_bench.images import UnreadableImageError, shown_size
+from adem_bench.models.hf.architectures import OPEN_PROMPTS, WRITES_PLACEHOLDERS
 from adem_bench.records import Request
 
+PROBE_SIDES = (224, 224)
+"""Pixels of the blank images by which a processor is asked how it works."""
 STEP, MAX_SIDE = 128, 4096
 """Image sides are rounded up to a multiple of `STEP` pixels, and counted up to `MAX_SIDE`."""
 
@@ -20,16 +23,49 @@ STEP, MAX_SIDE = 128, 4096
 class Prompts:
     """Renders and measures the prompts of one model."""
 
-    def __init__(self, processor: Any, system: str = "") -> None:
-        """Use a processor's template, with a system message where there is one."""
+    def __init__(self, processor: Any, system: str = "", model_type: str = "") -> None:
+        """Use a processor's template, with a system message where there is one.
+
+        Args:
+            processor: With tokenizer and image processor.
+            system: The message; empty for none.
+            model_type: As the model's configuration says.
+        """
         self._processor = processor
         self._system = system
         self._placeholder = str(getattr(processor, "image_token", "") or "")
-        # Processors of models with query tokens (BLIP-2) put these in front themselves.
-        writes_itself = hasattr(processor, "num_query_tokens")
-        self._written = "" if writes_itself else self._placeholder
+        tokenizer = processor.tokenizer
+        self._start = str(tokenizer.cls_token) if model_type in OPEN_PROMPTS else ""
+        self._written = self._placeholder
+        if model_type in WRITES_PLACEHOLDERS or self._writes_placeholder():
+            self._written = ""
         self._of_size = lru_cache(maxsize=None)(self._count_image)
         self._of_file = lru_cache(maxsize=1 << 16)(self._count_file)
+
+    def _writes_placeholder(self) -> bool:
+        """Return whether the processor refuses a plain prompt unless it puts images in itself."""
+        if self.has_template or not self._placeholder:
+            return False
+        return self.measured(1) is None and self.measured(1, written="") is not None
+
+    def measured(self, images: int, written: str | None = None) -> int | None:
+        """Return how many tokens a short prompt with blank images has; None if it is refused.
+
+        Args:
+            images: How many.
+            written: What a plain prompt has for each; None for the usual.
+        """
+        from PIL import Image
+
+        before, self._written = self._written, self._written if written is None else written
+        try:
+            text = self.render("a", images)
+            batch = self.inputs([text], [[Image.new("RGB", PROBE_SIDES) for _ in range(images)]])
+            return int(batch["input_ids"].shape[1])
+        except Exception:  # noqa: BLE001 - processors of any origin, for what they are not made for
+            return None
+        finally:
+            self._written = before
 
     @property
     def has_template(self) -> bool:
@@ -49,7 +85,7 @@ class Prompts:
             CheckpointError: the chat template is broken, or refuses system messages.
         """
         if not self.has_template:
-            return self._written * images + prompt
+            return self._start + self._written * images + prompt
         pictures = [{"type": "image"} for _ in range(images)]
         content = [*pictures, {"type": "text", "text": prompt}]
         chat = [{"role": "user", "content": content}]
@@ -77,7 +113,7 @@ class Prompts:
         Raises:
             ValueError: the processor refuses an image (its shape, say).
         """
-        start = self._processor.tokenizer.bos_token
+        start = self._start or self._processor.tokenizer.bos_token
         return self._processor(
             text=list(texts),
             images=[list(row) for row in images] if images[0] else None,
@@ -106,8 +142,11 @@ class Prompts:
 
     def count(self, request: Request) -> int:
         """Return about how many tokens a prompt is, with its images."""
-        words = len(self._ids(self.render(request.prompt, 0)))
-        return words + sum(self._of_file(path) for path in request.images)
+        return self.count_text(request) + sum(self._of_file(path) for path in request.images)
+
+    def count_text(self, request: Request) -> int:
+        """Return how many tokens a prompt is without its images."""
+        return len(self._ids(self.render(request.prompt, 0)))
 
     def _count_file(self, path: Path) -> int:
         try:

@@ -15,12 +15,18 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoProcessor,
     BitsAndBytesConfig,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.device import without_progress_bars
+from adem_bench.models.hf.architectures import check_kind
 from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions
 from adem_bench.models.quantization import (
     BNB_4BIT,
@@ -44,6 +50,7 @@ UNLOADABLE = (
     SafetensorError,
 )
 """What transformers raises over folders that are not as it expects."""
+DEFAULT_ATTENTION = "sdpa"
 HALF = torch.float16
 """What 4-bit layers compute in on a GPU where neither card nor checkpoint says it."""
 PLAIN = {
@@ -54,6 +61,7 @@ PLAIN = {
     "temperature": None,
     "top_p": None,
     "top_k": None,
+    "guidance_scale": None,
 }
 """Plain greedy decoding: penalties on repetition would count the prompt and its padding."""
 
@@ -87,6 +95,9 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             or the model needs code of its own that the user has not allowed.
     """
     folder, trusted = str(files.folder), options.trust_remote_code
+    config = _tried(card, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted))
+    check_kind(card.name, config.model_type)
+    auto = _auto_class(config.model_type)
     processor = _tried(
         card,
         lambda: AutoProcessor.from_pretrained(
@@ -99,14 +110,15 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             "model of transformers with the files of its processor"
         )
     with _quietly(), without_progress_bars():
-        quantized = _quantized(card, files, options, device)
+        quantized = _quantized(card, config, auto, options, device)
         network, report = _tried(
             card,
-            lambda: AutoModelForImageTextToText.from_pretrained(
+            lambda: _read(
+                auto,
+                card.attention,
                 folder,
                 trust_remote_code=trusted,
                 dtype=_dtype(card, device),
-                attn_implementation=card.attention,
                 # Pickles can run code as they are read.
                 use_safetensors=True,
                 output_loading_info=True,
@@ -132,14 +144,41 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
     return LoadedModel(processor, network)
 
 
+def _read(auto: Any, attention: str, folder: str, **settings: Any) -> Any:
+    """Return a network and what was found of it, with another attention where it lacks the usual.
+
+    Args:
+        auto: One of transformers' automatic classes.
+        attention: As a card says.
+        folder: Of the files.
+        settings: Of `from_pretrained`.
+    """
+    try:
+        return auto.from_pretrained(folder, attn_implementation=attention, **settings)
+    except ValueError as error:
+        # Before any weight is read.
+        if attention != DEFAULT_ATTENTION or "scaled_dot_product_attention" not in str(error):
+            raise
+        return auto.from_pretrained(folder, attn_implementation="eager", **settings)
+
+
+def _auto_class(model_type: str) -> Any:
+    """Return the automatic class for a type of model: a few also hear, and are known by another."""
+    listed = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+    if model_type not in listed[0] and model_type in listed[1]:
+        return AutoModelForMultimodalLM
+    return AutoModelForImageTextToText
+
+
 def _quantized(
-    card: HfCard, files: HfFiles, options: HfOptions, device: torch.device
+    card: HfCard, config: Any, auto: Any, options: HfOptions, device: torch.device
 ) -> dict[str, Any]:
     """Return the arguments by which transformers quantizes as it loads: none without bitsandbytes.
 
     Args:
         card: Says how.
-        files: Where the model's configuration is.
+        config: Of the model.
+        auto: The automatic class that makes it.
         options: The card's.
         device: Where the model goes.
 
@@ -148,8 +187,7 @@ def _quantized(
     """
     if card.quantization == NOT_QUANTIZED:
         return {}
-    folder, trusted = str(files.folder), options.trust_remote_code
-    config = _tried(card, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted))
+    trusted = options.trust_remote_code
     text = config.get_text_config()
     if any(getattr(part, "quantization_config", None) for part in (config, text)):
         raise CheckpointError(
@@ -159,7 +197,7 @@ def _quantized(
     with torch.device("meta"):
         empty = _tried(
             card,
-            lambda: AutoModelForImageTextToText.from_config(config, trust_remote_code=trusted),
+            lambda: auto.from_config(config, trust_remote_code=trusted),
         )
     inner = set(_decoder_layers(card, empty).modules())
     if card.quantization == INT8_CPU:
@@ -225,8 +263,11 @@ def _dtype(card: HfCard, device: torch.device) -> torch.dtype | str:
 
 def _decode_plainly(network: Any, tokenizer: Any) -> None:
     """Take what a checkpoint prefers in decoding out of its settings, and pad on the left."""
-    for name, value in PLAIN.items():
-        setattr(network.generation_config, name, value)
+    for module in network.modules():
+        # Some networks leave generation to their language model, which has settings of its own.
+        if getattr(module, "generation_config", None) is not None:
+            for name, value in PLAIN.items():
+                setattr(module.generation_config, name, value)
     ends = network.generation_config.eos_token_id
     first_end = ends[0] if isinstance(ends, list) else ends
     if tokenizer.pad_token_id is None:

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from adem_bench.images import open_rgb
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError
+from adem_bench.images import open_rgb
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import (
     batch_budget,
     count_parameters,
+    is_memory_error,
     memory_errors,
     name_of,
     pick_device,
 )
-from adem_bench.models.hf.chat import Prompts
-from adem_bench.models.hf.decoding import GeneratedRows, generate, score_continuations
+from adem_bench.models.hf.architectures import DROPPED_AT_END, describe_network
+from adem_bench.models.hf.chat import PROBE_SIDES, Prompts
+from adem_bench.models.hf.decoding import Decoder, GeneratedRows, Limits
 from adem_bench.models.hf.loading import check_quantizes, load
 from adem_bench.models.hf.settings import HfCard, find_files, read_options
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
-from adem_bench.records import Decoding, Request, Response
+from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+NOT_FINITE = (
+    "the model's numbers are not finite (NaN or infinite), so there is no most probable token; try "
+    "another precision (--dtype float32 or bfloat16), or check the weights"
+)
 MAX_PENDING = 64
 """Decoded images that wait to be used; twelve megapixels take 36 MB."""
 
@@ -71,6 +70,22 @@ class ImagePrefetcher:
         return found
 
 
+class ProcessorError(Exception):
+    """A model's processor raised something over a request."""
+
+
+def _blame(error: Exception) -> str:
+    """Return why a request has no answer, by what a model's own code raised over it."""
+    if isinstance(error, ProcessorError):
+        return f"the model's processor refuses the request: {error}"
+    return f"the model's own code failed: {type(error).__name__}: {one_line(error)}"
+
+
+def _has_padding(inputs: Any) -> bool:
+    mask = inputs.get("attention_mask")
+    return mask is not None and not bool(mask.all())
+
+
 def one_line(error: Exception) -> str:
     """Return what transformers says of an error, in a line of bounded length."""
     return " ".join(str(error).split())[:300] or type(error).__name__
@@ -80,7 +95,7 @@ class HfModel(Model):
     """An image-text-to-text model of transformers."""
 
     card: HfCard
-    decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed"})
+    decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed", "num_beams"})
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Find the files, fetching them if need be, and load them.
@@ -101,7 +116,11 @@ class HfModel(Model):
         self._files = find_files(card, self._settings, options.data_root)
         loaded = load(card, self._files, self._settings, self._device)
         self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
-        self._prompts = Prompts(loaded.processor, self._settings.system)
+        model_type = self._network.config.model_type
+        self._prompts = Prompts(loaded.processor, self._settings.system, model_type)
+        lengths = tuple(map(self._prompts.measured, range(3)))
+        self._architecture = describe_network(self._network, lengths)
+        self._decoder = Decoder(self._network, DROPPED_AT_END.get(model_type, 0))
         self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
 
@@ -119,60 +138,121 @@ class HfModel(Model):
         self._images.prefetch(path for request in requests for path in request.images)
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer a batch; those with and without image, or that are decoded otherwise, apart."""
+        """Answer a batch; requests that cannot share a pass of the network, apart."""
         images = self._images.read(path for request in requests for path in request.images)
         responses: dict[int, Response] = {}
-        parts: dict[tuple[bool, int, Decoding], list[int]] = {}
+        parts: dict[object, list[int]] = {}
         requests = [replace(r, decoding=self.decoding(r.decoding)) for r in requests]
         for index, request in enumerate(requests):
             unreadable = [e for e in map(images.get, request.images) if isinstance(e, str)]
-            fault = unreadable[0] if unreadable else self._prompts.fault(request)
+            fault = (
+                next(iter(unreadable), None)
+                or self._architecture.fault(len(request.images))
+                or self._prompts.fault(request)
+            )
             if fault:
                 responses[index] = Response("", error=fault)
             else:
-                decoding = replace(request.decoding, seed=None)
-                key = (bool(request.images), request.max_new_tokens, decoding)
-                parts.setdefault(key, []).append(index)
+                parts.setdefault(self._part(request, images), []).append(index)
         with memory_errors():
             for indices in parts.values():
                 answers = self._answer([requests[index] for index in indices], images)
                 responses |= zip(indices, answers, strict=True)
         return [responses[index] for index in range(len(requests))]
 
+    def _part(self, request: Request, images: Mapping[Path, Image | str]) -> object:
+        """Return what requests have in common that are answered in one pass."""
+        decoding = replace(request.decoding, seed=None)
+        alike = (bool(request.images), request.max_new_tokens, decoding)
+        if self._architecture.is_padded:
+            return alike
+        # Rows that need no padding: of equal length, with images of equal sizes.
+        sides = tuple(getattr(images[path], "size", None) for path in request.images)
+        return (*alike, self._prompts.count_text(request), sides)
+
     def _answer(
         self, requests: Sequence[Request], images: Mapping[Path, Image | str]
     ) -> list[Response]:
-        """Answer requests that all have images, or none, and are decoded alike."""
-        texts = [self._prompts.render(r.prompt, len(r.images)) for r in requests]
+        """Answer requests that may share a batch; what one of them breaks, the others do not pay.
+
+        Raises:
+            CheckpointError: the model cannot answer anything.
+        """
         try:
-            inputs = self._prompts.inputs(texts, [[images[p] for p in r.images] for r in requests])
-        except ValueError as error:
-            if len(requests) > 1:  # one of them is at fault, and only that one is to fail
-                return [self._answer([request], images)[0] for request in requests]
-            refusal = f"the model's processor refuses the request: {one_line(error)}"
-            return [Response("", error=refusal)]
-        except (TypeError, AttributeError, KeyError) as error:
+            return self._answer_together(requests, images)
+        except (AdemBenchError, OutOfMemoryError):
+            raise
+        except Exception as error:
+            if is_memory_error(error):
+                raise
+            if len(requests) > 1:
+                middle = len(requests) // 2
+                halves = (requests[:middle], requests[middle:])
+                return [answer for half in halves for answer in self._answer(half, images)]
+            self._check_answers()
+            return [Response("", error=_blame(error))]
+
+    def _check_answers(self) -> None:
+        """Ask about a blank image: a model that cannot do that can do nothing, or not any more.
+
+        Raises:
+            CheckpointError: it cannot.
+        """
+        from PIL import Image
+
+        path = Path("blank")
+        request = Request("Is this a picture?", (path,), 1)
+        try:
+            self._answer_together([request], {path: Image.new("RGB", PROBE_SIDES)})
+        except ProcessorError as error:
             raise CheckpointError(
                 f"model {self.card.name}: its processor cannot be used: {one_line(error)}; its "
                 "files may be of another version of transformers, or incomplete"
             ) from error
-        inputs = inputs.to(self._device, self._network.dtype)
-        try:
-            first = requests[0]
-            sampler = RowSampler(requests) if first.decoding.samples else None
-            output = generate(self._network, inputs, first.max_new_tokens, sampler)
-            choices = self._choices(requests, texts, inputs, output)
-        except (ValueError, TypeError, IndexError) as error:
+        except AdemBenchError:
+            raise
+        except Exception as error:
+            if is_memory_error(error):
+                raise
             raise CheckpointError(
                 f"model {self.card.name}: what its processor makes of a request does not fit its "
                 f"network: {one_line(error)}; the two may be of different versions"
             ) from error
-        return [
-            Response(
-                self._tokenizer.decode(ids, skip_special_tokens=True), choice_logprobs=logprobs
-            )
-            for ids, logprobs in zip(output.ids, choices, strict=True)
-        ]
+
+    def _answer_together(
+        self, requests: Sequence[Request], images: Mapping[Path, Image | str]
+    ) -> list[Response]:
+        """Answer requests that all have images, or none, and are decoded alike, in one batch."""
+        texts = [self._prompts.render(r.prompt, len(r.images)) for r in requests]
+        try:
+            inputs = self._prompts.inputs(texts, [[images[p] for p in r.images] for r in requests])
+        except Exception as error:
+            raise ProcessorError(one_line(error)) from error
+        for name in self._architecture.unknown_inputs:
+            inputs.pop(name, None)
+        if len(requests) > 1 and not self._architecture.is_padded and _has_padding(inputs):
+            return [self._answer_together([request], images)[0] for request in requests]
+        inputs = inputs.to(self._network.device, self._network.dtype)
+        first = requests[0]
+        sampler = RowSampler(requests) if first.decoding.samples else None
+        output = self._decoder.generate(inputs, self._limits(first), sampler)
+        choices = self._choices(requests, texts, inputs, output)
+        rows = zip(output.ids, output.ended, output.finite, choices, strict=True)
+        return [self._response(*row) for row in rows]
+
+    def _limits(self, request: Request) -> Limits:
+        settings = self._settings
+        beams = request.decoding.num_beams or 1
+        return Limits(request.max_new_tokens, beams, settings.min_length, settings.max_length)
+
+    def _response(
+        self, ids: list[int], ended: bool, finite: bool, logprobs: tuple[float, ...] | None
+    ) -> Response:
+        """Return what is made of a row of `GeneratedRows`, with those of its choices."""
+        if not finite or not all(map(math.isfinite, logprobs or ())):
+            return Response("", error=NOT_FINITE)
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return Response(text, choice_logprobs=logprobs)
 
     def _choices(
         self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, output: GeneratedRows
@@ -194,7 +274,7 @@ class HfModel(Model):
                 [row[min(turn, len(row) - 1)] if row else [0] for row in continuations]
                 for turn in range(max(map(len, continuations)))
             ]
-            columns = [score_continuations(self._network, inputs, turn) for turn in turns]
+            columns = [self._decoder.score(inputs, turn) for turn in turns]
             logprobs = [
                 tuple(column[index] for column in columns[: len(row)])
                 for index, row in enumerate(continuations)

@@ -35,6 +35,10 @@ class HfOptions(Strict):
     """Arguments for the processor, for example `{do_image_splitting: false}`."""
     system: str = ""
     """System message before every prompt."""
+    min_length: int | None = Field(default=None, ge=1)
+    """Least tokens of prompt and answer together, as `generate` of transformers counts them."""
+    max_length: int | None = Field(default=None, ge=2)
+    """Most tokens of prompt and answer together; `max_new_tokens` of a task counts too."""
 
 
 class HfCard(TorchModelCard):
