@@ -71,8 +71,8 @@ def llava(folder: Path) -> None:
     )
 
     words = tokenizer(("<image>",))
-    vision = CLIPVisionConfig(image_size=24, patch_size=8, num_hidden_layers=2, **_vision())
-    text = LlamaConfig(vocab_size=len(words), **TEXT, **HEADS, **_ids(words))
+    vision = CLIPVisionConfig(image_size=24, patch_size=8, num_hidden_layers=2, **tower())
+    text = LlamaConfig(vocab_size=len(words), **TEXT, **HEADS, **special_ids(words))
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
@@ -88,7 +88,7 @@ def llava(folder: Path) -> None:
         num_additional_image_tokens=1,
         chat_template=template("<image>", "<s>"),
     )
-    _save(folder, LlavaForConditionalGeneration, config, processor)
+    save_tiny(folder, LlavaForConditionalGeneration, config, processor)
 
 
 def qwen2_vl(folder: Path) -> None:
@@ -107,7 +107,7 @@ def qwen2_vl(folder: Path) -> None:
         text_config={
             **TEXT,
             **HEADS,
-            **_ids(words),
+            **special_ids(words),
             "vocab_size": len(words),
             "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
         },
@@ -129,7 +129,7 @@ def qwen2_vl(folder: Path) -> None:
             "<|vision_start|><|image_pad|><|vision_end|>", answer="<|im_start|>assistant\n"
         ),
     )
-    _save(folder, Qwen2VLForConditionalGeneration, config, processor)
+    save_tiny(folder, Qwen2VLForConditionalGeneration, config, processor)
 
 
 def idefics3(folder: Path) -> None:
@@ -143,13 +143,13 @@ def idefics3(folder: Path) -> None:
 
     words = tokenizer(IDEFICS_TOKENS)
     config = Idefics3Config(
-        vision_config={"image_size": 16, "patch_size": 4, "num_hidden_layers": 2, **_vision()},
+        vision_config={"image_size": 16, "patch_size": 4, "num_hidden_layers": 2, **tower()},
         text_config={
             "model_type": "llama",
             "vocab_size": len(words),
             **TEXT,
             **HEADS,
-            **_ids(words),
+            **special_ids(words),
         },
         image_token_id=words.convert_tokens_to_ids("<image>"),
         scale_factor=2,
@@ -161,7 +161,7 @@ def idefics3(folder: Path) -> None:
     processor = Idefics3Processor(
         images, words, image_seq_len=4, chat_template=template("<image>", "<s>")
     )
-    _save(folder, Idefics3ForConditionalGeneration, config, processor)
+    save_tiny(folder, Idefics3ForConditionalGeneration, config, processor)
 
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
@@ -171,11 +171,11 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def _vision() -> dict[str, Any]:
+def tower() -> dict[str, Any]:
     return {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 
 
-def _ids(words: Any) -> dict[str, Any]:
+def special_ids(words: Any) -> dict[str, Any]:
     return {
         "bos_token_id": words.bos_token_id,
         "eos_token_id": words.eos_token_id,
@@ -183,15 +183,17 @@ def _ids(words: Any) -> dict[str, Any]:
     }
 
 
-def _save(folder: Path, kind: Any, config: Any, processor: Any) -> None:
+def save_tiny(folder: Path, kind: Any, config: Any, processor: Any, seed: int = 1) -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         network = kind(config)
         # As they are drawn, weights are too small for the images to change an answer.
-        for weight in network.parameters():
-            if weight.ndim > 1:
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1 and "latent_query" not in name:  # which begin as large
                 weight.data.mul_(8)
+            if not weight.any() and (weight.ndim > 1 or "gate" in name):
+                weight.data.normal_(0, 0.5)
     network.save_pretrained(folder)
     processor.save_pretrained(folder)

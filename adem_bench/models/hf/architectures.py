@@ -15,7 +15,7 @@ SAFE_WITH_PADDING = frozenset(
     {
         "aya_vision", "blip-2", "deepseek_vl", "gemma3", "glm4v", "idefics2", "idefics3",
         "instructblip", "internvl", "janus", "llava", "llava_next", "llava_onevision", "mistral3",
-        "mllama", "ovis2", "paligemma", "phi4_multimodal", "qwen2_5_vl", "qwen2_vl", "qwen3_vl",
+        "mllama", "ovis2", "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_vl",
         "smolvlm", "vipllava",
     }
 )  # fmt: skip
@@ -90,7 +90,7 @@ def describe_network(network: Any, prompt_lengths: tuple[int | None, ...]) -> Ar
     pixels = parameters.get("pixel_values")
     needs_pixels = pixels is not None and pixels.default is inspect.Parameter.empty
     # A second image that adds nothing to the prompt is one that the network does not look at.
-    takes_one = one is not None and (two is None or two <= one)
+    takes_one = one is not None and (two is None or two == one)
     taken = {
         name
         for function in (network.forward, network.prepare_inputs_for_generation, network.generate)
@@ -105,7 +105,7 @@ def describe_network(network: Any, prompt_lengths: tuple[int | None, ...]) -> Ar
 
 
 def end_tokens(network: Any) -> frozenset[int]:
-    """Return the ids at which an answer of a network ends, padding among them."""
+    """Return the ids at which an answer of a network ends; padding, if it has no end of its own."""
     settings = [network.generation_config]
     if settings[0].eos_token_id is None:
         # Networks that leave generation to their language model.
@@ -114,11 +114,11 @@ def end_tokens(network: Any) -> frozenset[int]:
             for module in network.modules()
             if getattr(module, "generation_config", None) is not None
         ]
-    found = {settings[0].pad_token_id}
+    found: set[int | None] = set()
     for one in settings:
         ends = one.eos_token_id
         found |= set(ends) if isinstance(ends, list | tuple) else {ends}
     if network.config.model_type == "blip":
         # Its own generate stops there, whatever its settings say.
         found.add(network.config.text_config.sep_token_id)
-    return frozenset(found - {None})
+    return frozenset(id for id in found if id is not None) or frozenset({settings[0].pad_token_id})

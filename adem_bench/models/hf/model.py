@@ -163,7 +163,8 @@ class HfModel(Model):
     def _part(self, request: Request, images: Mapping[Path, Image | str]) -> object:
         """Return what requests have in common that are answered in one pass."""
         decoding = replace(request.decoding, seed=None)
-        alike = (bool(request.images), request.max_new_tokens, decoding)
+        # Rows with fewer images than others get blank ones, which Mllama does not hide completely.
+        alike = (len(request.images), request.max_new_tokens, decoding)
         if self._architecture.is_padded:
             return alike
         # Rows that need no padding: of equal length, with images of equal sizes.
