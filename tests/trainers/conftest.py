@@ -137,6 +137,7 @@ SMALL = {
     "adem": {"alpha": 0.2, "scales": [256, 16], "adapter_dim": 6, "hidden_proj": 8},
     "memvp": {"kind": "memvp", "slots": 260, "adapter_dim": 6, "hidden_proj": 8},
     "lavin": {"kind": "lavin", "temperature": 2.0, "adapter_dim": 6, "hidden_proj": 8},
+    "llava": {"kind": "llava", "lora_rank": 4, "lora_alpha": 8},
 }
 """Small settings of each method."""
 

@@ -64,7 +64,7 @@ def check_alike(single: Path, several: Path) -> None:
         torch.testing.assert_close(together[key], tensor, atol=1e-4, rtol=0)
 
 
-METHODS = ["adem", "memvp", "lavin"]
+METHODS = ["adem", "memvp", "lavin", "llava"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,10 +77,11 @@ def test_two_processes_are_one_with_twice_the_accumulation(finish, tmp_path, met
     assert (manifest["steps"]["processes"], manifest["steps"]["accumulation"]) == (2, 2)
 
 
-def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path):
+@pytest.mark.parametrize("method", ["adem", "llava"])
+def test_two_processes_that_share_the_frozen_weights_are_one(finish, tmp_path, method):
     # Sharded models take micro-batches whole, which dropout can tell from parts.
-    finish("whole", "tokens_at_once=0")
-    finish("sharded", "shard_frozen_weights=true", processes=2)
+    finish("whole", "tokens_at_once=0", method=method)
+    finish("sharded", "shard_frozen_weights=true", processes=2, method=method)
     check_alike(tmp_path / "whole", tmp_path / "sharded")
 
 

@@ -45,9 +45,12 @@ def test_a_recipe_has_the_published_settings(name):
     assert (recipe.max_grad_norm, recipe.min_learning_rate) == (None, 0)
 
 
+MINI = ("mini", "memvp_mini", "lavin_mini", "llava_mini")
+
+
 def test_the_methods_are_tuned_on_the_mini_world_alike():
     """What `make methods` compares: all but the method and the room for its image tokens."""
-    known = [load_recipe_card(name) for name in ("mini", "memvp_mini", "lavin_mini")]
+    known = [load_recipe_card(name) for name in MINI]
     for recipe in known[1:]:
         own = recipe.model_dump(exclude={"name", "title", "path", "method", "data"})
         assert own == known[0].model_dump(exclude={"name", "title", "path", "method", "data"})

@@ -13,14 +13,19 @@ from pathlib import Path
 
 from adem_bench.cards import MODEL_CARD_NAME
 
-METHODS = {"mini": "ADEM-VL", "memvp_mini": "MemVP", "lavin_mini": "LaVIN"}
+METHODS = {
+    "mini": "ADEM-VL",
+    "memvp_mini": "MemVP",
+    "lavin_mini": "LaVIN",
+    "llava_mini": "LLaVA",
+}
 """Recipe to the name of its method."""
 TASKS = ("mini_mme", "mini_sqa", "mini_caption")
 SHORT = {
     "epochs": 1, "data.0.limit": 4000, "data.1.limit": 8000, "data.2.limit": 12000,
     "effective_batch": 16, "batch_size": 16, "base_learning_rate": 0.048, "warmup_epochs": 0.05,
 }  # fmt: skip
-"""Replaces fields of all three recipes alike: 1,500 steps of 16 rows, at the recipes' own peak
+"""Replaces fields of all recipes alike: 1,500 steps of 16 rows, at the recipes' own peak
 learning rate of 3e-3. Captions, half of them here, say most about an image."""
 
 

@@ -84,7 +84,7 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class FusedLayer(nn.Module):
-    """A LLaMA layer with what a method does before attention and after the feed-forward part."""
+    """A LLaMA layer with what a method does before attention, in projections and at its end."""
 
     def __init__(self, layer: Any, index: int, method: Method, eager: bool) -> None:
         """Wrap a decoder layer of transformers.
@@ -92,7 +92,7 @@ class FusedLayer(nn.Module):
         Args:
             layer: A LlamaDecoderLayer or a layer of the same parts; shared, not copied.
             index: Of the layer, from 0.
-            method: What is added before attention and after the feed-forward part.
+            method: What it does in addition.
             eager: As for `FusedDecoder`.
         """
         super().__init__()
@@ -103,6 +103,7 @@ class FusedLayer(nn.Module):
         # whoever shards or counts the layer's parameters does not meet them.
         self._before_attention = method.before_attention
         self._after_feed_forward = method.after_feed_forward
+        self._apply_projection = method.apply_projection
         self._attend = _attend_eagerly if eager else _attend_fused
 
     def forward(
@@ -142,10 +143,10 @@ class FusedLayer(nn.Module):
         """
         attention = self.layer.self_attn
         normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
-        query, key, value = _project(attention, normed, rotary)
+        query, key, value = self._heads(normed, rotary)
         keys, values = cache.append(self.index, key, value)
-        attended = self._attend(attention, query, keys, values, visible)
-        return self._feed_forward(hidden + attended, memory)
+        context = self._attend(attention.scaling, query, keys, values, visible)
+        return self._feed_forward(hidden + self._linear("self_attn.o_proj", context), memory)
 
     def _run(
         self,
@@ -165,21 +166,51 @@ class FusedLayer(nn.Module):
         self, normed: Tensor, rotary: Rotary, cache: KeyValueCache | None, positions: Tensor | None
     ) -> Tensor:
         """Return the attention's output, for every position or for those in `positions`."""
-        attention = self.layer.self_attn
-        query, key, value = _project(attention, normed, rotary, positions)
+        query, key, value = self._heads(normed, rotary, positions)
         if cache is not None:
             cache.prefill(self.index, key, value)
+        visible = None
+        if positions is not None:
+            columns = torch.arange(normed.shape[1], device=normed.device)
+            visible = (columns <= positions[..., None])[:, None]
+        context = self._attend(self.layer.self_attn.scaling, query, key, value, visible)
+        return self._linear("self_attn.o_proj", context)
+
+    def _heads(
+        self, x: Tensor, rotary: Rotary, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
+
+        With `positions` (B, W), the query is computed at those positions alone, (B, H, W, S).
+        """
+        cos, sin = rotary
+        attention = self.layer.self_attn
+
+        def heads(name: str, states: Tensor, norm: Any = None) -> Tensor:
+            out = self._linear(f"self_attn.{name}_proj", states)
+            out = out.view(*states.shape[:2], -1, attention.head_dim)
+            return (out if norm is None else norm(out)).transpose(1, 2)
+
+        # Qwen3 norms each head of queries and keys; the others have no such layers.
+        norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
+        key, value = heads("k", x, norms[1]), heads("v", x)
         if positions is None:
-            return self._attend(attention, query, key, value, None)
-        columns = torch.arange(normed.shape[1], device=normed.device)
-        visible = (columns <= positions[..., None])[:, None]
-        return self._attend(attention, query, key, value, visible)
+            query, key = apply_rotary_pos_emb(heads("q", x, norms[0]), key, cos, sin)
+            return query, key, value
+        query = heads("q", _take(x, positions), norms[0])
+        query, _ = apply_rotary_pos_emb(query, query, cos[0, positions], sin[0, positions])
+        _, key = apply_rotary_pos_emb(key, key, cos, sin)
+        return query, key, value
 
     def _feed_forward(self, hidden: Tensor, memory: VisualMemory) -> Tensor:
         """Add the feed-forward part and the method's term, in the method's order."""
         normed = self.layer.post_attention_layernorm(hidden)
-        fed: Tensor = self.layer.mlp(normed)
+        gate, up = (self._linear(f"mlp.{name}_proj", normed) for name in ("gate", "up"))
+        fed = self._linear("mlp.down_proj", self.layer.mlp.act_fn(gate) * up)
         return self._after_feed_forward(self.index, hidden, normed, fed, memory)
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        return self._apply_projection(self.index, name, self.layer.get_submodule(name), x)
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
@@ -187,52 +218,24 @@ def _take(x: Tensor, positions: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device)[:, None], positions]
 
 
-def _project(
-    attention: Any, x: Tensor, rotary: Rotary, positions: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rotated query (B, H, T, S), rotated key and value (B, G, T, S).
-
-    With `positions` (B, W), the query is computed at those positions alone, (B, H, W, S).
-    """
-    cos, sin = rotary
-    size: int = attention.head_dim
-
-    def heads(linear: Any, states: Tensor, norm: Any = None) -> Tensor:
-        out: Tensor = linear(states)
-        out = out.view(*states.shape[:2], -1, size)
-        return (out if norm is None else norm(out)).transpose(1, 2)
-
-    # Qwen3 norms each head of queries and keys; the others have no such layers.
-    norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
-    key, value = heads(attention.k_proj, x, norms[1]), heads(attention.v_proj, x)
-    if positions is None:
-        query, key = apply_rotary_pos_emb(heads(attention.q_proj, x, norms[0]), key, cos, sin)
-        return query, key, value
-    query = heads(attention.q_proj, _take(x, positions), norms[0])
-    query, _ = apply_rotary_pos_emb(query, query, cos[0, positions], sin[0, positions])
-    _, key = apply_rotary_pos_emb(key, key, cos, sin)
-    return query, key, value
-
-
 def _attend_fused(
-    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+    scaling: float, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
 ) -> Tensor:
-    """Return (B, T, D): causal attention, or over the `visible` columns where a mask is given."""
+    """Return (B, T, H S): causal attention, or over the `visible` columns where a mask is given."""
     context = F.scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=visible,
         is_causal=visible is None,
-        scale=attention.scaling,
+        scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    out: Tensor = attention.o_proj(context.transpose(1, 2).flatten(2))
-    return out
+    return context.transpose(1, 2).flatten(2)
 
 
 def _attend_eagerly(
-    attention: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
+    _: float, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None
 ) -> Tensor:
     """Return what `_attend_fused` does, by ADEM-VL cec09b8 `adem/model.py:150-166`."""
     groups = query.shape[1] // key.shape[1]
@@ -242,8 +245,7 @@ def _attend_eagerly(
         visible = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
     scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
     weights = scores.masked_fill(~visible, -math.inf).float().softmax(dim=-1).to(query.dtype)
-    out: Tensor = attention.o_proj((weights @ value).transpose(1, 2).flatten(2))
-    return out
+    return (weights @ value).transpose(1, 2).flatten(2)
 
 
 SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
@@ -273,6 +275,26 @@ def check_architecture(config: Any, max_length: int) -> None:
             f"the language model's attention reaches {window} tokens back, and rows may have "
             f"{max_length}; set max_sequence_length={window}"
         )
+
+
+def projection_sizes(config: Any) -> dict[str, tuple[int, int]]:
+    """Return the inputs and outputs of each projection of a layer, by its name in the layer.
+
+    Args:
+        config: Of transformers, of a supported architecture.
+    """
+    width, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    size = getattr(config, "head_dim", None) or width // heads
+    queries, keys = heads * size, config.num_key_value_heads * size
+    return {
+        "self_attn.q_proj": (width, queries),
+        "self_attn.k_proj": (width, keys),
+        "self_attn.v_proj": (width, keys),
+        "self_attn.o_proj": (queries, width),
+        "mlp.gate_proj": (width, inner),
+        "mlp.up_proj": (width, inner),
+        "mlp.down_proj": (inner, width),
+    }
 
 
 class FusedDecoder(nn.Module):

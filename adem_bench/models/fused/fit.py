@@ -12,7 +12,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.models.base import NO_ADAPTER, weights_path
 from adem_bench.models.fused.backbone import FrozenFiles
 from adem_bench.models.fused.card import AdapterSource, FusedCard
-from adem_bench.models.fused.decoder import check_architecture
+from adem_bench.models.fused.decoder import check_architecture, projection_sizes
 from adem_bench.models.fused.method import FrozenSizes, Method
 from adem_bench.models.fused.weights.adapter import AdapterFile, read_adapter, resolve_settings
 from adem_bench.models.fused.weights.clip import visual_sizes
@@ -102,6 +102,7 @@ def frozen_sizes(card: FusedCard, data_root: Path | None) -> FrozenSizes | None:
         patches=visual.patches,
         language_width=config.hidden_size,
         language_layers=config.num_hidden_layers,
+        projections=projection_sizes(config),
     )
 
 

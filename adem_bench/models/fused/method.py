@@ -97,6 +97,8 @@ class FrozenSizes:
     language_width: int
     """D."""
     language_layers: int
+    projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Inputs and outputs of a decoder layer's projections, by name (`self_attn.q_proj`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,21 @@ class Method(nn.Module, ABC):
             (B, T, D).
         """
         return hidden_states
+
+    def apply_projection(self, layer: int, name: str, frozen: nn.Module, x: Tensor) -> Tensor:
+        """Return what one of a layer's projections makes of its input.
+
+        Args:
+            layer: Index of the decoder layer.
+            name: Of the projection in the layer, as `FrozenSizes.projections` has it.
+            frozen: The projection itself, whatever its weights are kept in.
+            x: (B, T, inputs).
+
+        Returns:
+            (B, T, outputs).
+        """
+        out: Tensor = frozen(x)
+        return out
 
     def after_feed_forward(
         self, layer: int, residual: Tensor, normed: Tensor, fed: Tensor, memory: VisualMemory

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adem_bench.models.fused.decoder import FusedDecoder
+from adem_bench.models.fused.decoder import FusedDecoder, projection_sizes
 from adem_bench.models.fused.method import FrozenSizes, Method, VisualMemory
 from adem_bench.models.fused.sequence import IGNORED_LABEL, TrainingRow
 from adem_bench.models.fused.vision import VisionTower
@@ -196,5 +196,6 @@ def build_network(
         patches=tower.patches,
         language_width=llama.config.hidden_size,
         language_layers=llama.config.num_hidden_layers,
+        projections=projection_sizes(llama.config),
     )
     return FusedNetwork(tower, method(settings, sizes), llama, eager)

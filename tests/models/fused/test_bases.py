@@ -23,7 +23,12 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.card import VisionSource
-from adem_bench.models.fused.decoder import FusedDecoder, KeyValueCache, check_architecture
+from adem_bench.models.fused.decoder import (
+    FusedDecoder,
+    KeyValueCache,
+    check_architecture,
+    projection_sizes,
+)
 from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder
@@ -40,6 +45,16 @@ LENGTHS = (23, 9, 17)
 @pytest.fixture(params=BASES)
 def llama(request):
     return tiny_base(request.param)
+
+
+def test_projections_have_the_sizes_that_follow_from_the_configuration(llama):
+    layer = llama.model.layers[0]
+    found = {
+        name: (module.in_features, module.out_features)
+        for name, module in layer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert projection_sizes(llama.config) == found
 
 
 @pytest.fixture

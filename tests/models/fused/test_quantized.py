@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,14 +15,17 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused.card import FusionSettings, VisionSource
+from adem_bench.models.fused.decoder import projection_sizes
+from adem_bench.models.fused.method import AdapterSettings, FrozenSizes
+from adem_bench.models.fused.methods.llava import Llava, LlavaSettings
 from adem_bench.models.fused.model import FusedModel, network_with
 from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
-from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
+from adem_bench.models.fused.weights.adapter import AdapterFile, read_adapter, write_adapter
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.convert_llama import convert_llama
-from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.models.fused.weights.llama import language_config, load_language_model
 from adem_bench.models.quantization import quantize_linear_layers
 from adem_bench.records import Request
 from support.fused import FIXTURES, WEIGHTS
@@ -166,10 +170,25 @@ def test_both_layouts_give_the_same_answers(parity_card, kind, model, signed, re
         assert one.choice_logprobs == pytest.approx(another.choice_logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+def adapter_of(method):
+    """A published adapter, or LoRA next to a projector, both as they would be tuned."""
+    if method != "llava":
+        return read_adapter(FIXTURES / ADAPTERS[method][0] / "checkpoint-19.pth")
+    torch.manual_seed(7)
+    sizes = FrozenSizes(
+        vision_width=128, vision_blocks=4, patches=256, language_width=64, language_layers=4,
+        projections=projection_sizes(language_config(WEIGHTS / "tiny")),
+    )  # fmt: skip
+    tuned = Llava(LlavaSettings(lora_rank=2), sizes).adapter_tensors()
+    tensors = {name: torch.randn(tensor.shape) * 0.05 for name, tensor in tuned.items()}
+    values = {"lora_rank": 2}
+    return AdapterFile(Path("llava"), tensors, AdapterSettings(method="llava", values=values))
+
+
+@pytest.mark.parametrize("method", [*ADAPTERS, "llava"])
 def test_gradients_of_the_adapter_are_those_of_the_numbers_that_the_weights_stand_for(kind, method):
-    folder, clip = ADAPTERS[method]
-    adapter = read_adapter(FIXTURES / folder / "checkpoint-19.pth")
+    folder, clip = ADAPTERS.get(method, ADAPTERS["adem"])
+    adapter = adapter_of(method)
     goldens = torch.load(FIXTURES / folder / "goldens.pt", weights_only=True)
     quantized = load_language_model(
         WEIGHTS / "tiny", torch.float32, torch.device("cpu"),
@@ -181,7 +200,7 @@ def test_gradients_of_the_adapter_are_those_of_the_numbers_that_the_weights_stan
         network = network_with(llama, visual, adapter, FusionSettings(kind=method))
         llama.train()  # where bitsandbytes' CPU layers do not quantize inputs
         tokenizer = SentencePieceTokenizer(WEIGHTS / "tokenizer.model")
-        builder = SequenceBuilder(tokenizer, network.method.layout, max_length=128)
+        builder = SequenceBuilder(tokenizer, network.method.layout, max_length=384)
         rows = [builder.training(p, a, bool(has)) for p, a, has in goldens["pairs"]]
         indicators = [int(has) for _, _, has in goldens["pairs"]]
         images = [goldens["images"][n] for n, has in enumerate(indicators) if has]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import get_args
+
 import pytest
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
+from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
+from adem_bench.models.fused.decoder import projection_sizes
 from adem_bench.models.fused.generation import generate
+from adem_bench.models.fused.lora import LoraProjections
 from adem_bench.models.fused.method import FrozenSizes
-from adem_bench.models.fused.methods.llava import Llava, LlavaSettings
+from adem_bench.models.fused.methods.llava import Llava, LlavaSettings, Target
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
 from adem_bench.models.fused.weights.adapter import AdapterSettings, read_adapter, write_adapter
+from adem_bench.models.fused.weights.llama import language_config
 from adem_bench.records import Request
 from support.fused import meta_network
 
@@ -91,16 +98,47 @@ class Decoder(torch.nn.Module):
         self.config = reference.config.text_config
 
 
+def network_of(reference, settings):
+    """Our network with the frozen weights of transformers' one."""
+    return build_network(
+        Decoder(reference), open_clip_tower(reference.model.vision_tower), Llava, settings
+    ).eval()
+
+
+def projector_of(reference):
+    projector = reference.model.multi_modal_projector
+    return {f"multi_modal_projector.{n}": p for n, p in projector.named_parameters()}
+
+
 @pytest.fixture
 def network(reference):
-    tower = open_clip_tower(reference.model.vision_tower)
-    network = build_network(Decoder(reference), tower, Llava, LlavaSettings()).eval()
-    projector = reference.model.multi_modal_projector
-    own = {f"multi_modal_projector.{n}": p for n, p in projector.named_parameters()}
-    network.method.load_adapter(own, "of transformers")
+    network = network_of(reference, LlavaSettings())
+    network.method.load_adapter(projector_of(reference), "of transformers")
     reference.requires_grad_(False)
-    projector.requires_grad_(True)
+    reference.model.multi_modal_projector.requires_grad_(True)
     return network
+
+
+@pytest.fixture(params=[get_args(Target), ("q_proj", "v_proj")], ids=["all", "two"])
+def tuned(reference, request):
+    """Our network and peft's model of transformers' one, with the same matrices."""
+    settings = LlavaSettings(lora_rank=4, lora_alpha=12, lora_targets=request.param)
+    network = network_of(deepcopy(reference), settings)
+    config = LoraConfig(
+        r=4, lora_alpha=12, lora_dropout=0.05,
+        target_modules=rf".*language_model.*\.({'|'.join(request.param)})",
+    )  # fmt: skip
+    peft = get_peft_model(deepcopy(reference), config).eval()
+    peft.base_model.model.model.multi_modal_projector.requires_grad_(True)
+    generator = torch.Generator().manual_seed(6)
+    theirs = {}
+    for name, tensor in peft.named_parameters():
+        if ".lora_" in name:
+            tensor.data.copy_(torch.randn(tensor.shape, generator=generator) * 0.2)
+            theirs[name.replace("language_model.", "").replace(".default.", ".")] = tensor
+    theirs |= projector_of(peft.base_model.model)
+    network.method.load_adapter(theirs, "of peft")
+    return network, peft, theirs
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +147,16 @@ def images():
 
 
 def test_answers_are_those_of_transformers(network, reference, tokenizer, images):
+    check_answers(network, reference, tokenizer, images)
+
+
+def test_answers_with_lora_are_those_of_peft_merged_or_not(tuned, tokenizer, images):
+    network, peft, _ = tuned
+    check_answers(network, peft, tokenizer, images)
+    check_answers(network, peft.merge_and_unload(), tokenizer, images)
+
+
+def check_answers(network, reference, tokenizer, images):
     builder = SequenceBuilder(tokenizer, network.method.layout)
     rows = [builder.prompt(question, True, 8) for question in QUESTIONS]
     with torch.inference_mode():
@@ -128,6 +176,18 @@ def test_answers_are_those_of_transformers(network, reference, tokenizer, images
 
 
 def test_loss_and_gradients_are_those_of_transformers(network, reference, tokenizer, images):
+    check_gradients(network, reference, projector_of(reference), tokenizer, images)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_loss_and_gradients_with_lora_are_those_of_peft(tuned, tokenizer, images, checkpointed):
+    network, peft, theirs = tuned
+    network.decoder.checkpoint_activations(checkpointed)
+    check_gradients(network, peft, theirs, tokenizer, images)
+    assert all(tensor.grad is None for tensor in network.decoder.llama.parameters())
+
+
+def check_gradients(network, reference, theirs, tokenizer, images):
     builder = SequenceBuilder(tokenizer, network.method.layout, max_length=64)
     row = builder.training(QUESTIONS[0], " the left one", True)
     batch = collate([row], [images[0]], [1])
@@ -136,8 +196,9 @@ def test_loss_and_gradients_are_those_of_transformers(network, reference, tokeni
     ids[0, 1 : 1 + PATCHES] = IMAGE
     logits = reference(input_ids=ids, pixel_values=images[:1]).logits
     functional.cross_entropy(logits[0, :-1], batch.labels[0, 1:]).backward()
-    theirs = dict(reference.model.multi_modal_projector.named_parameters())
-    for name, parameter in network.method.multi_modal_projector.named_parameters():
+    own = network.method.adapter_tensors()
+    assert own.keys() == theirs.keys()
+    for name, parameter in own.items():
         torch.testing.assert_close(parameter.grad, theirs[name].grad, atol=1e-5, rtol=1e-4)
         theirs[name].grad = None
 
@@ -179,19 +240,59 @@ def test_an_over_long_question_loses_its_start_and_never_the_image():
         Llava(LlavaSettings(skipped_blocks=2), sizes)
 
 
-def test_an_adapter_is_written_recognised_and_answers_by_its_image(parity_card, pictures, tmp_path):
+@pytest.fixture(params=[(0, get_args(Target)), (3, ("o_proj", "up_proj"))], ids=["frozen", "lora"])
+def adapter(request, parity, tmp_path):
+    """An adapter's folder for the tiny published model, with the rank and targets of its LoRA."""
+    rank, targets = request.param
+    config = language_config(parity / "weights" / "tiny")
     sizes = FrozenSizes(
-        vision_width=128, vision_blocks=4, patches=256, language_width=64, language_layers=4
-    )
+        vision_width=128, vision_blocks=4, patches=256, language_width=64, language_layers=4,
+        projections=projection_sizes(config),
+    )  # fmt: skip
     torch.manual_seed(5)
-    tensors = Llava(LlavaSettings(), sizes).adapter_tensors()
+    settings = LlavaSettings(lora_rank=rank, lora_targets=targets)
+    tensors = Llava(settings, sizes).adapter_tensors()
+    for name, tensor in tensors.items():
+        if ".lora_B." in name:
+            tensor.data.normal_(std=0.5)
     write_adapter(tmp_path / "adapter", tensors, AdapterSettings(method="llava"))
-    assert read_adapter(tmp_path / "adapter").method is Llava
-    adapter = f"adapters={{default: {{path: {tmp_path / 'adapter'}}}}}"
-    card = load_model_card(str(parity_card), ["fusion={kind: llava}", adapter])
+    return tmp_path / "adapter", rank, targets
+
+
+def test_an_adapter_is_written_recognised_and_answers_by_its_image(parity_card, pictures, adapter):
+    folder, rank, targets = adapter
+    read = read_adapter(folder)
+    assert read.method is Llava
+    assert read.settings.values == (
+        {"lora_rank": rank, "lora_targets": targets} if rank else {"lora_rank": 0}
+    )
+    adapters = f"adapters={{default: {{path: {folder}}}}}"
+    card = load_model_card(str(parity_card), ["fusion={kind: llava}", adapters])
     model = build_model(card, ModelOptions("cpu"))
     model.load_adapter_for("any", "any")
     requests = [Request("Is it red?", (picture,), 6) for picture in pictures[:3]]
     found = model.generate([*requests, Request("Is it red?", (), 6)])
     assert found == [model.generate([request])[0] for request in requests] + [found[3]]
     assert len({response.text for response in found}) > 1
+
+
+def test_where_answers_of_a_question_without_image_differ_lora_is_all_that_does(
+    parity_card, adapter
+):
+    folder, rank, _ = adapter
+    adapters = f"adapters={{default: {{path: {folder}}}, other: {{path: none}}}}"
+    card = load_model_card(str(parity_card), ["fusion={kind: llava}", adapters])
+    model = build_model(card, ModelOptions("cpu"))
+    request = Request("Is it red?", (), 6, choices=("A", "B"))
+    found = []
+    for task in ("any", "other", "any"):
+        model.load_adapter_for(task, "any")
+        found.append(model.generate([request])[0].choice_logprobs)
+    # The frozen projections are those of all adapters: one leaves nothing behind.
+    assert found[0] == found[2]
+    assert (found[0] != found[1]) is bool(rank)
+
+
+def test_without_its_package_lora_is_refused_with_the_extra_that_brings_it():
+    with pytest.raises(CheckpointError, match=r"lora_rank 8.*needs no_such.*adem-bench\[lora\]"):
+        LoraProjections({"mlp.up_proj": (4, 8)}, 1, 8, 16, 0.0, package="no_such")
