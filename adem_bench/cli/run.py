@@ -64,7 +64,13 @@ FAILED = 1
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of models that draw tokens."
 )
-@click.option("--fresh", is_flag=True, help="Discard earlier records of the same run.")
+@click.option("--fresh", is_flag=True, help="Discard earlier records and ask everything anew.")
+@click.option(
+    "--reuse/--no-reuse",
+    default=True,
+    show_default=True,
+    help="Use the answers of other runs in the same folder to the same questions.",
+)
 @click.option(
     "--max-failed",
     type=click.IntRange(min=0),
@@ -88,6 +94,8 @@ def run(**given: Any) -> int:
         show_result(outcome.result, out, heading)
         if outcome.resumed:
             click.echo(f"{outcome.resumed} records were already there")
+        if outcome.reused:
+            click.echo(f"{outcome.reused} answers were known from other runs")
         if loggers:
             loggers = _log(outcome, loggers)
         click.echo()
@@ -118,7 +126,9 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     tasks = split_names(given["tasks"])
     if not tasks:
         raise click.UsageError("--tasks names no task")
-    options = {name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh")}
+    options = {
+        name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh", "reuse")
+    }
     passed = (
         "model", "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
     )  # fmt: skip

@@ -51,6 +51,8 @@ class Model(ABC):
 
     decoding_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Decoding` that it honours; with none it decodes in its own way."""
+    keeps_answers: ClassVar[bool] = True
+    """Whether other runs that ask the same get its answers; not if they cost nothing."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Keep the card.

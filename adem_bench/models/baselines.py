@@ -29,6 +29,8 @@ class _ConstantOptions(Strict):
 class _Baseline(Model):
     """What the three have in common: no weights, no images, no memory."""
 
+    keeps_answers = False
+
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Check the card's options; there is nothing to load.
 

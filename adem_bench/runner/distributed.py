@@ -7,6 +7,7 @@ process waits for a slow one. No tensor travels: records are merged from files.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -57,7 +58,7 @@ class Processes:
 
 
 class SharedRun:
-    """One run's unit counter and barriers."""
+    """One run's unit counter, sums and barriers."""
 
     def __init__(self, store: Store | None, world_size: int, name: str) -> None:
         """Begin a run.
@@ -70,6 +71,7 @@ class SharedRun:
         self._store = store
         self._world_size = world_size
         self._name = name
+        self._sums: Counter[str] = Counter()
 
     def drawn(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """Yield the units that this process is to answer."""
@@ -85,6 +87,13 @@ class SharedRun:
     def _draw(self) -> int:
         assert self._store is not None
         return int(self._store.add(f"{self._name}/units", 1)) - 1
+
+    def add(self, name: str, count: int) -> int:
+        """Add to a number that all processes share; return what it is then."""
+        if self._store is None:
+            self._sums[name] += count
+            return self._sums[name]
+        return int(self._store.add(f"{self._name}/sum/{name}", count))
 
     def barrier(self, name: str) -> None:
         """Wait until every process has come to the barrier of this name."""

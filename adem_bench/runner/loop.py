@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,8 @@ from adem_bench.errors import DataError
 from adem_bench.models.base import Budget, Model
 from adem_bench.records import Decoding, Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
-from adem_bench.runner.batching import Backoff, Item, ahead, plan
+from adem_bench.runner.answers import Answers, keeps_answers
+from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun
 from adem_bench.runner.manifest import (
     RunOptions,
@@ -43,6 +44,8 @@ class Outcome:
     result: Result
     resumed: int
     """Records that were there before."""
+    reused: int = 0
+    """Answers to the same questions that other runs had been given."""
 
 
 def run_task(
@@ -73,12 +76,13 @@ def run_task(
     path = run_folder_path(results, model, identity)
     shared = processes.new_run()
     with RunFolder(path, processes.rank) as folder:
-        run = TaskRun(model, task, options, folder, shared)
+        run = TaskRun(model, task, options, folder, shared, results)
         if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
         started, clock = now(), time.perf_counter()
         resumed = run.answer(on_progress)
+        shared.add("reused", run.reused)
         shared.barrier("answered")
         if not processes.is_main_process:
             return None
@@ -90,7 +94,8 @@ def run_task(
                 "`adem-bench tasks show` names the file, --split another split"
             )
         result = run.score(records)
-        answered = len(records) - resumed
+        answered, reused = len(records) - resumed, shared.add("reused", 0)
+        asked = answered - reused
         manifest = (answered == 0 and folder.manifest()) or build_manifest(
             model,
             task,
@@ -106,12 +111,13 @@ def run_task(
                 "seconds": round(seconds, 3),
                 "answered": answered,
                 "resumed": resumed,
-                "samples_per_second": round(answered / seconds, 3) if answered else None,
+                "reused": reused,
+                "samples_per_second": round(asked / seconds, 3) if asked else None,
             },
         )
         folder.finish(records, result, manifest)
         task.export(records, path)
-    return Outcome(path, result, resumed)
+    return Outcome(path, result, resumed, reused)
 
 
 def record_of(task: Task, sample: Sample, request: Request, response: Response) -> Record:
@@ -149,7 +155,13 @@ class TaskRun:
     """The parts of `run_task` that share its arguments."""
 
     def __init__(
-        self, model: Model, task: Task, options: RunOptions, folder: RunFolder, shared: SharedRun
+        self,
+        model: Model,
+        task: Task,
+        options: RunOptions,
+        folder: RunFolder,
+        shared: SharedRun,
+        results: Path,
     ) -> None:
         """Keep what the parts need.
 
@@ -159,13 +171,19 @@ class TaskRun:
             options: Limits and switches.
             folder: Where records are kept.
             shared: The units that processes draw from, and their barriers.
+            results: Folder below which runs are kept, and the answers that they share.
         """
         self.model = model
         self.task = task
         self.options = options
         self.folder = folder
         self.shared = shared
+        self.reused = 0
         self._decoding = decoding_of(model, options)
+        keeps = options.reuse and keeps_answers(model)
+        self._answers = (
+            Answers(results, model.fingerprint(), options.seed, options.fresh) if keeps else None
+        )
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples up to the limit."""
@@ -200,13 +218,39 @@ class TaskRun:
         backoff = Backoff(self.model.generate)
         answered = 0
         on_progress(len(kept), self._total())
-        for unit in ahead(self.shared.drawn(units), self.model.prefetch, budget.ahead):
+        to_ask = self._not_known(self.shared.drawn(units))
+        for unit in ahead(to_ask, self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             for item, response in backoff.answer(unit.items):
-                self.folder.append([record_of(self.task, item.sample, item.request, response)])
+                self._append(item, response)
                 answered += 1
-            on_progress(len(kept) + answered, self._total())
+            on_progress(len(kept) + self.reused + answered, self._total())
+        on_progress(len(kept) + self.reused + answered, self._total())
+        if self._answers:
+            self._answers.close()
         return len(kept)
+
+    def _not_known(self, units: Iterable[Unit]) -> Iterator[Unit]:
+        """Yield what must be asked, and append what other runs have been answered."""
+        for unit in units:
+            items = tuple(item for item in unit.items if not self._reuse(item))
+            if items:
+                yield Unit(unit.index, items)
+
+    def _reuse(self, item: Item) -> bool:
+        """Return whether the answer to a request is known; its record is then appended."""
+        response = self._answers.find(item.request) if self._answers else None
+        if response is None:
+            return False
+        self.folder.append([record_of(self.task, item.sample, item.request, response)])
+        self.reused += 1
+        return True
+
+    def _append(self, item: Item, response: Response) -> None:
+        record = record_of(self.task, item.sample, item.request, response)
+        self.folder.append([record])
+        if self._answers and record.error is None:
+            self._answers.keep(item.request, response)
 
     def _budget(self) -> Budget:
         suits = self.model.budget()
@@ -243,6 +287,7 @@ class TaskRun:
         """Aggregate, and add what a reader must know."""
         result = self.task.aggregate(records)
         notes = [*self.model.warnings(), *self._prompt_warnings(), *_note_warnings(records)]
+        notes += self._answers.warnings if self._answers else []
         return replace(result, warnings=(*result.warnings, *notes))
 
     def _prompt_warnings(self) -> Iterator[str]:

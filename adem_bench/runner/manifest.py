@@ -40,7 +40,7 @@ class RunOptions:
 
     FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
     """Always in a run's identity; a later field only off its default (`digests.py`)."""
-    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh", "decoding"})
+    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh", "decoding", "reuse"})
     """Not by themselves in it: records do not depend on them, or `run_identity` says how."""
     limit: int | None = None
     """Only the first so many samples; the result is then marked as a subset."""
@@ -54,6 +54,9 @@ class RunOptions:
     """Whether earlier records of the same run are thrown away."""
     decoding: Decoding = field(default_factory=Decoding)
     """How tokens are to be chosen, before what the task and the model's card say."""
+    reuse: bool = True
+    """Whether answers of other runs below the same folder to the same questions are used, and this
+    run's are kept for them (`runner/answers.py`)."""
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
@@ -138,7 +141,7 @@ def build_manifest(
         options: As given.
         identity: From `run_identity`.
         run: When it started and finished, and on how many processes.
-        timing: Seconds, samples answered, rate.
+        timing: Seconds, samples answered, of these from other runs, rate.
     """
     return {
         "schema": SCHEMA,

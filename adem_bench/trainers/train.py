@@ -347,7 +347,9 @@ class _TrainingRun:
         card = frozen.card.model_copy(update={"name": name, "adapter": str(adapter.resolve())})
         model = FusedModel(card, ModelOptions(data_root=self.job.data_root), frozen)
         root = self.job.results if is_last else self.output.path / "results"
-        outcomes = tuple(evaluate_model(model, self.tasks, RunOptions(), root, self.processes))
+        # No other run has these weights: what they answer is not worth keeping.
+        options = RunOptions(reuse=False)
+        outcomes = tuple(evaluate_model(model, self.tasks, options, root, self.processes))
         step = self.prepared.sampler.steps_before(position)
         figures: dict[str, Json] = {"step": step, "epoch": position.epoch}
         for outcome in outcomes:

@@ -25,6 +25,8 @@ def by_length(request: Request) -> str:
 class Answering(Model):
     """A model of no weights."""
 
+    keeps_answers = False  # tests give several of them one fingerprint
+
     def __init__(self, answer: Answer = by_length, fingerprint: str = "0123456789abcdef") -> None:
         super().__init__(CARD, ModelOptions())
         self._answer = answer
