@@ -1,4 +1,4 @@
-"""MemVP and LaVIN as they travel with the package: small, and they see."""
+"""MemVP, LaVIN and LLaVA as they travel with the package: small, and they see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
 
 MODELS = Path(__file__).parents[1] / "models"
-TINY = ["memvp-tiny", "lavin-tiny"]
+TINY = ["memvp-tiny", "lavin-tiny", "llava-tiny"]
 
 
 @pytest.mark.parametrize("name", TINY)
