@@ -3,8 +3,9 @@
 The baseline that other methods have to beat. The tower stays frozen; so does the language model,
 unless its projections have LoRA. A question costs as many more tokens as the image has patches.
 
-Source: arXiv 2310.03744 section 3; transformers `models/llava/modeling_llava.py`, whose tensor
-names these are; LLaVA c121f04 `llava/train/train.py` for what LoRA tunes.
+Source: docs/method.md, section 17; arXiv 2310.03744 section 3; transformers
+`models/llava/modeling_llava.py`, whose tensor names these are; LLaVA `llava/train/train.py`
+for what LoRA tunes.
 
 Shapes: N images, P patches, C vision width, D language width.
 """
