@@ -15,6 +15,9 @@ from adem_bench.digests import digest, stable_fields
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 ImageNormalization = Literal["imagenet", "clip", "inception"]
+FinishReason = Literal["", "stop", "length", "filter", "error"]
+"""How an answer ended: by itself, at `max_new_tokens`, withheld, without one; empty: not known."""
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,16 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a conversation: text, or one of the request's images."""
+
+    text: str = ""
+    image: int | None = None
+    """Index among the request's images, from 0; `text` is then empty."""
+    role: Role = "user"
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """All that a model may see of a sample."""
 
@@ -78,6 +91,11 @@ class Request:
     decoding: Decoding = Decoding()
     stop_pattern: str = ""
     """A regular expression: nothing after its first match in the answer is wanted."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer, and are not part of it."""
+    parts: tuple[Part, ...] = ()
+    """The conversation in order, for models that take one; empty: the images, then the prompt.
+    `prompt` then says the same in one text."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with what is asked, whatever the machine.
@@ -114,6 +132,15 @@ class Response:
     """One log-probability per choice of the request, if it asked for any."""
     tokens: tuple[int, int] | None = None
     """Tokens of prompt and answer, where a server counts (and charges for) them."""
+    finish_reason: FinishReason = ""
+    """How the answer ended, where the model can tell."""
+    answer: str | None = None
+    """What is to be read, where that is not all of `text`: reasoning is left out."""
+
+    @property
+    def answer_text(self) -> str:
+        """The text that a task reads."""
+        return self.text if self.answer is None else self.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +178,17 @@ class Record:
     notes: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] | None = None
     tokens: tuple[int, int] | None = None
+    finish_reason: FinishReason = ""
+    answer: str | None = None
+    """What was read of the response, where that is not all of it: reasoning is left out."""
+
+    @property
+    def answer_text(self) -> str:
+        """The text that the prediction was read out of."""
+        return self.response if self.answer is None else self.answer
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object, keys in declaration order; `tokens` if counted."""
+        """Return the record as a JSON object, keys in declaration order; later fields if set."""
         line: dict[str, Any] = stable_fields(self)
         return line
 

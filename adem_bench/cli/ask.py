@@ -115,7 +115,7 @@ def answer(model: Model, request: Request) -> Response:
     from adem_bench.errors import AdemBenchError, OutOfMemoryError
 
     try:
-        (response,) = model.generate([request])
+        (response,) = model.answer([request])
     except OutOfMemoryError as error:
         raise AdemBenchError(
             "the question does not fit in memory; use a smaller --dtype (bfloat16), a smaller "
@@ -153,7 +153,7 @@ def ask(question: str, images: tuple[Path, ...], max_new_tokens: int, **given: A
     model = load_model(given)
     decoding = asked_decoding(model, given)
     response = answer(model, as_request(model, text, images, max_new_tokens, decoding))
-    click.echo(printable_lines(response.text.strip()))
+    click.echo(printable_lines(response.answer_text.strip()))
     warn(f"the question met quirk {note} (docs/quirks.md)" for note in response.notes)
     warn(model.warnings())
 

@@ -58,7 +58,7 @@ class Answerer:
         root = Path(data_root).expanduser() if data_root else None
         self.model = build_model(load_model_card(model, overrides), ModelOptions(device, root))
         self._in_use: Weights | None = None
-        self._backoff = Backoff(self.model.generate)
+        self._backoff = Backoff(self.model.answer)
 
     def instruction(self, text: str, images: Sequence[Path], max_new_tokens: int) -> Request:
         """Return a question in the wording that the model's instructions were tuned in.
@@ -105,7 +105,7 @@ def weights_for(task: str) -> Weights:
 
 def text_of(response: Response) -> str:
     """Return what the other harness keeps: the answer, or a text that says there is none."""
-    return response.text if response.error is None else f"{FAILED}: {response.error}"
+    return response.answer_text if response.error is None else f"{FAILED}: {response.error}"
 
 
 def caption_of(task: str, text: str) -> str:

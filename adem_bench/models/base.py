@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from adem_bench.cards import load_model_card
 from adem_bench.data.paths import default_data_root
 from adem_bench.errors import CardError
+from adem_bench.models.settling import settle
 from adem_bench.records import Decoding, Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
 from adem_bench.schemas import ModelCard, TaskCard, TorchModelCard
@@ -53,6 +54,8 @@ class Model(ABC):
     """The fields of `Decoding` that it honours; with none it decodes in its own way."""
     keeps_answers: ClassVar[bool] = True
     """Whether other runs that ask the same get its answers; not if they cost nothing."""
+    request_fields: ClassVar[frozenset[str]] = frozenset({"choices"})
+    """Which of a request's `choices` and `parts` it honours."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Keep the card.
@@ -85,9 +88,31 @@ class Model(ABC):
         """
         return []
 
+    @property
+    def cut_is_failed(self) -> bool:
+        """Whether an answer that ended at `max_new_tokens` is none.
+
+        Models that were tuned to answer within a task's limit are scored as published.
+        """
+        return False
+
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer a batch as `generate` does; a response that is no answer has an error.
+
+        Raises:
+            OutOfMemoryError: as for `generate`.
+        """
+        responses = self.generate(requests)
+        if len(responses) != len(requests):  # whoever asks says so
+            return responses
+        return [
+            settle(request, response, self.cut_is_failed)
+            for request, response in zip(requests, responses, strict=True)
+        ]
+
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer a batch; one response per request, in order.
+        """Answer a batch; one response per request, in order. Callers use `answer`.
 
         Raises:
             OutOfMemoryError: the batch did not fit; nothing is lost, a smaller one may fit.

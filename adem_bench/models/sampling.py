@@ -44,7 +44,8 @@ class RowSampler:
         draws = [self._streams[row].random() for row in rows]
         wanted = torch.tensor(draws, device=logits.device)[:, None] * reached[:, -1:]
         # The first token whose share of the probability is passed; never one that has none.
-        last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+        # None has any where numbers are not finite, which is for the caller to see.
+        last = (probabilities > 0).sum(dim=-1, keepdim=True).clamp(min=1) - 1
         place = torch.searchsorted(reached, wanted, right=True).minimum(last)
         return ids.gather(-1, place)[:, 0]
 

@@ -138,7 +138,13 @@ def _field_changes(before: Record | None, after: Record | None) -> tuple[Change,
     if before is None or after is None:
         texts = [None if record is None else record.response for record in (before, after)]
         return (Change("response", *texts),)
-    return () if before == after else tuple(_changes(before.to_json(), after.to_json()))
+    if before == after:
+        return ()
+    fields = [record.to_json() for record in (before, after)]
+    if not (before.finish_reason and after.finish_reason):  # earlier runs do not say it
+        for line in fields:
+            line.pop("finish_reason", None)
+    return tuple(_changes(*fields))
 
 
 def _by_name(metrics: Any) -> dict[str, Mapping[str, Any]]:

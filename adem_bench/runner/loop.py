@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from adem_bench.errors import DataError
+from adem_bench.errors import CardError, DataError
 from adem_bench.models.base import Budget, Model
 from adem_bench.records import Decoding, Json, Record, Request, Response, Result, Sample
 from adem_bench.results.run_folder import RunFolder
@@ -28,10 +27,13 @@ from adem_bench.runner.manifest import (
 )
 from adem_bench.tasks.base import Task
 
-NO_LOGPROBS = (
-    "this model gives no log-probabilities of options, which the task's answer_rule asks for; "
-    "choose another answer_rule"
-)
+NOT_OFFERED = {
+    "choices": "this model gives no log-probabilities of options, which the task's answer_rule "
+    "asks for; choose another answer_rule",
+    "parts": "this model takes images and a prompt, not a conversation, which the task asks for; "
+    "choose a model of kind hf or openai",
+}
+"""Why a field of a request cannot be honoured."""
 OnProgress = Callable[[int, int], None]
 """Called with the number of samples answered and the number there are to answer."""
 
@@ -129,12 +131,8 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
         request: As the model was given it.
         response: What it answered.
     """
-    if request.choices and not response.error and response.choice_logprobs is None:
-        response = replace(response, error=NO_LOGPROBS)
-    if request.stop_pattern and (match := re.search(request.stop_pattern, response.text)):
-        # Models may stop later than at the match, or not at all.
-        response = replace(response, text=response.text[: match.end()])
-    prediction = None if response.error else task.parse_response(sample, response)
+    read = replace(response, text=response.answer_text)
+    prediction = None if response.error else task.parse_response(sample, read)
     return Record(
         sample_id=sample.id,
         request_digest=request.digest(),
@@ -148,6 +146,8 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
         notes=(*response.notes, *(prediction.notes if prediction else ())),
         choice_logprobs=response.choice_logprobs,
         tokens=response.tokens,
+        finish_reason=response.finish_reason,
+        answer=response.answer,
     )
 
 
@@ -193,9 +193,12 @@ class TaskRun:
         """Return what is asked of a sample, without its images in a blind run.
 
         Raises:
-            CardError: the task asks for a decoding that the model does not offer.
+            CardError: the task asks for what the model does not offer.
         """
         request = self.task.request(sample)
+        for field, words in NOT_OFFERED.items():
+            if getattr(request, field) and field not in self.model.request_fields:
+                raise CardError(f"model {self.model.card.name}: {words}")
         decoding = self._decoding
         if request.decoding != Decoding():
             asked = replace(self.options.decoding, seed=self.options.seed)
@@ -215,7 +218,7 @@ class TaskRun:
         kept: list[str] = []
         budget = self._budget()
         units = plan(self._items(earlier, kept), budget)
-        backoff = Backoff(self.model.generate)
+        backoff = Backoff(self.model.answer)
         answered = 0
         on_progress(len(kept), self._total())
         to_ask = self._not_known(self.shared.drawn(units))

@@ -335,7 +335,7 @@ class Benchmark(CardData):
         """Write the predictions; by default `predictions.jsonl`, one {id, response} a line."""
         path = folder / EXPORTED
         rows = (
-            json.dumps({"id": record.sample_id, "response": record.response}, ensure_ascii=False)
+            json.dumps({"id": record.sample_id, "response": record.answer_text}, ensure_ascii=False)
             for record in scored_records(list(records))
         )
         write_atomically(path, "".join(f"{row}\n" for row in rows).encode(errors="replace"))

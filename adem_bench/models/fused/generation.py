@@ -25,6 +25,10 @@ class GeneratedRows:
     """New ids per row, cut before the end token."""
     first_logits: Tensor
     """(B, vocabulary) float32 logits of the first new position."""
+    ended: list[bool]
+    """Whether each row came to its end, rather than to its most tokens."""
+    finite: list[bool]
+    """Whether each row's tokens were chosen by finite numbers."""
 
 
 Choose = Callable[[Tensor, Sequence[int]], Tensor]
@@ -74,15 +78,22 @@ def generate(
     limits = [max_new_tokens if row.max_new_tokens is None else row.max_new_tokens for row in rows]
     row_limits = torch.tensor(limits, device=device)
     ends = torch.tensor(end_ids, device=device)
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    finite = torch.ones_like(ended)
     for produced in range(1, max_new_tokens + 1):
         tokens = choose(logits, active.tolist())
-        running = running & ~torch.isin(tokens, ends)
+        # The most probable of numbers with a NaN among them is that NaN.
+        finite[active] &= logits.amax(dim=-1).isfinite() | ~running
+        at_end = torch.isin(tokens, ends)
+        ended[active] |= at_end & running
+        running = running & ~at_end
         for row, token in zip(active[running].tolist(), tokens[running].tolist(), strict=True):
             ids[row].append(token)
-        running = running & (row_limits[active] > produced)
         if is_finished is not None:
-            finished = [is_finished(ids[row]) for row in active.tolist()]
-            running = running & ~torch.tensor(finished, device=device)
+            finished = torch.tensor([is_finished(ids[row]) for row in active.tolist()])
+            ended[active] |= finished.to(device) & running
+            running = running & ~finished.to(device)
+        running = running & (row_limits[active] > produced)
         if produced == max_new_tokens or not running.any() or cache is None:
             break
         if int(running.sum()) <= WORTH_LEAVING * len(active):
@@ -92,7 +103,7 @@ def generate(
             cache.keep(kept)
         hidden = decoder.step(decoder.embed(tokens[:, None]), memory, cache)
         logits = decoder.logits(hidden)[:, 0].float()
-    return GeneratedRows(ids, first_logits)
+    return GeneratedRows(ids, first_logits, ended.tolist(), finite.tolist())
 
 
 def _embed(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adem_bench.images import Reading, Square, UnreadableImageError, load_square
 from adem_bench.models.fused.method import VisualMemory
+from adem_bench.models.settling import NOT_FINITE
 from adem_bench.records import ImageNormalization
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ class ImageCache:
             part = names[start : start + together]
             memory = self._network.encode_images(self._stacked([missing[key] for key in part]))
             for index, key in enumerate(part):
-                known[key] = self._keep(key, memory.entry(index))
+                entry = memory.entry(index)
+                if entry.is_finite():
+                    known[key] = self._keep(key, entry)
+                else:
+                    reasons[key] = f"{key.path.name}: {NOT_FINITE}"
         errors = {place: reasons[key] for place, key in enumerate(keys) if key in reasons}
         memories = [known[key] for key in keys if key in known]
         return type(memories[0]).join(memories) if memories else VisualMemory(), errors

@@ -53,6 +53,10 @@ class VisualMemory:
         """Return one entry as storage of its own, so that dropping it frees memory."""
         return self._map(lambda tensor: tensor[index : index + 1].clone())
 
+    def is_finite(self) -> bool:
+        """Return whether no number is NaN or infinite."""
+        return all(bool(tensor.isfinite().all()) for tensor in self._tensors().values())
+
     @property
     def nbytes(self) -> int:
         """Bytes held by the entries."""

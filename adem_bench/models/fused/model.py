@@ -41,6 +41,7 @@ from adem_bench.models.fused.weights.adapter import (
 )
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
+from adem_bench.models.settling import NOT_FINITE
 from adem_bench.records import Json, Request, Response
 from adem_bench.registry import METHODS
 from adem_bench.schemas import ModelCard, TaskCard
@@ -215,7 +216,7 @@ class FusedModel(Model):
                 responses[index] = Response("", error=error)
                 continue
             decoding = replace(request.decoding, seed=None)
-            way = (request.max_new_tokens, decoding, request.stop_pattern)
+            way = (request.max_new_tokens, decoding, request.stop_pattern, request.stop)
             parts.setdefault((None if together else images, *way), []).append(index)
         with memory_errors():
             for indices in parts.values():
@@ -262,7 +263,7 @@ class FusedModel(Model):
         rows = [self._row_of(request) for request in requests]
         roomy = [index for index, row in enumerate(rows) if row.max_new_tokens != 0]
         if len(roomy) < len(rows):  # prompts that leave no room for any answer are not run
-            answers = [Response("", notes=row.notes) for row in rows]
+            answers = [Response("", notes=row.notes, finish_reason="length") for row in rows]
             if roomy:
                 kept = memory.select(torch.tensor(roomy, device=self._frozen.device))
                 asked = self._generate([requests[index] for index in roomy], kept)
@@ -277,21 +278,32 @@ class FusedModel(Model):
             first.max_new_tokens,
             self._frozen.tokenizer.end_ids,
             RowSampler(requests) if first.decoding.samples else most_probable,
-            self._has_match(first.stop_pattern) if first.stop_pattern else None,
+            self._is_finished(first) if first.stop_pattern or first.stop else None,
         )
         return [
             Response(
                 self._text(ids),
                 notes=row.notes,
                 choice_logprobs=self._choices(request, logits) if request.choices else None,
+                finish_reason="stop" if ended else "length",
             )
-            for request, row, ids, logits in zip(
-                requests, rows, generated.ids, generated.first_logits, strict=True
+            if is_finite
+            else Response("", error=NOT_FINITE)
+            for request, row, ids, logits, ended, is_finite in zip(
+                requests,
+                rows,
+                generated.ids,
+                generated.first_logits,
+                generated.ended,
+                generated.finite,
+                strict=True,
             )
         ]
 
-    def _has_match(self, pattern: str) -> Callable[[list[int]], bool]:
-        expression = re.compile(pattern)
+    def _is_finished(self, request: Request) -> Callable[[list[int]], bool]:
+        """Return whether new ids hold what ends the answer."""
+        texts = [request.stop_pattern] if request.stop_pattern else []
+        expression = re.compile("|".join([*texts, *map(re.escape, request.stop)]))
         return lambda ids: expression.search(self._text(ids)) is not None
 
     def _text(self, ids: Sequence[int]) -> str:

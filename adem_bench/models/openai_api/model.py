@@ -79,6 +79,7 @@ class ServedModel(Model):
     """A model behind an OpenAI-compatible server, with several requests in flight."""
 
     decoding_fields = frozenset({"temperature", "top_p", "seed"})
+    request_fields = frozenset({"parts"})
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Read the card; no request is sent yet.

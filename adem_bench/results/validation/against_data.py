@@ -96,7 +96,7 @@ def _faults(task: Task, sample: Sample, request: Request, record: Record) -> Ite
     }
     if record.error is None:
         prediction = task.parse_response(
-            sample, Response(record.response, None, record.notes, record.choice_logprobs)
+            sample, Response(record.answer_text, None, record.notes, record.choice_logprobs)
         )
         wanted |= {"prediction": prediction.value, "score": prediction.score}
     for name, value in wanted.items():

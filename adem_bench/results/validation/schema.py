@@ -42,6 +42,8 @@ class RecordLine(_Closed):
     notes: list[str]
     choice_logprobs: list[float] | None
     tokens: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
+    finish_reason: Literal["", "stop", "length", "filter", "error"] = ""
+    answer: str | None = None
 
 
 class MetricEntry(_Closed):

@@ -146,7 +146,7 @@ class Mme(Benchmark):
         for question in good_rows(self._files.rows()):
             record = answers.get(_sample_id(question))
             if record is not None:
-                cells = (question.image.name, question.question, question.gold, record.response)
+                cells = (question.image.name, question.question, question.gold, record.answer_text)
                 lines[question.subtask].append("\t".join(_one_field(cell) for cell in cells))
         paths = []
         for subtask, found in lines.items():

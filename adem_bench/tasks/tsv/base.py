@@ -254,7 +254,7 @@ class TsvTask(Benchmark):
         answers = {record.sample_id: record for record in scored_records(list(records))}
         columns = [name for name in self.tsv.columns if name not in ("image", "prediction")]
         rows = (
-            {**row.cells, "prediction": answers[row.index].response}
+            {**row.cells, "prediction": answers[row.index].answer_text}
             for row in good_rows(self._rows(extract=False))
             if row.index in answers
         )

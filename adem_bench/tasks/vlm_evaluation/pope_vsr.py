@@ -133,7 +133,7 @@ class PopeVsr(QuestionTask):
 
     def answer_text(self, record: Record) -> str:
         """Return yes or no; an answer that was not read as it stands."""
-        return record.response if record.prediction == "other" else str(record.prediction)
+        return record.answer_text if record.prediction == "other" else str(record.prediction)
 
     def suite_text(self, row: Mapping[str, Any]) -> str | None:
         """Return the word that the probabilities favour."""

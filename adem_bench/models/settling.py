@@ -1,0 +1,70 @@
+"""What counts as an answer: the one rule that responses of all kinds of models pass.
+
+A sample that the model did not really answer fails, and is never scored: numbers that are not
+finite, an answer that was withheld, an answer that was cut.
+An end token right at the start is an answer, and an empty one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+from adem_bench.records import Request, Response
+
+NO_LOGPROBS = (
+    "the model gave no log-probabilities of options, which the task's answer_rule asks for; choose "
+    "another answer_rule"
+)
+NOT_FINITE = (
+    "the model's numbers are not finite (NaN or infinite), so there is no most probable token; try "
+    "another precision (--dtype float32 or bfloat16), or check the weights"
+)
+WITHHELD = "the answer was withheld (finish_reason filter)"
+UNKNOWN_END = "the answer did not end in order (finish_reason error)"
+
+
+def settle(request: Request, response: Response, cut_is_failed: bool) -> Response:
+    """Return a response as it counts: its text cut where it was to end, or why there is no answer.
+
+    Args:
+        request: What was asked.
+        response: As the model gave it.
+        cut_is_failed: Whether an answer that ended at `max_new_tokens` is none.
+    """
+    if response.error is not None:
+        return replace(response, finish_reason=response.finish_reason or "error")
+    response = _ended(request, response)
+    return replace(response, error=_fault(request, response, cut_is_failed))
+
+
+def _ended(request: Request, response: Response) -> Response:
+    """Cut a text where the request wants it to end: models may stop later, or not at all."""
+    text = response.text
+    if request.stop_pattern and (match := re.search(request.stop_pattern, text)):
+        text = text[: match.end()]
+    places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
+    if places:
+        text = text[: min(places)]
+    if text == response.text and not places:
+        return response
+    return replace(response, text=text, finish_reason="stop")
+
+
+def _fault(request: Request, response: Response, cut_is_failed: bool) -> str | None:
+    """Return why there is no answer; None if there is one."""
+    if request.choices and response.choice_logprobs is None:
+        return NO_LOGPROBS
+    if any(math.isnan(value) or value > 0 for value in response.choice_logprobs or ()):
+        return NOT_FINITE
+    if response.finish_reason == "filter":
+        return WITHHELD
+    if response.finish_reason == "error":
+        return UNKNOWN_END
+    if response.finish_reason == "length" and cut_is_failed and not request.choices:
+        return (
+            f"the answer was cut at {request.max_new_tokens} tokens; raise options.max_new_tokens, "
+            "or count such answers with --set model.options.cut_answers=scored"
+        )
+    return None
