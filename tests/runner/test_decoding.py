@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 
@@ -12,14 +11,12 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError
 from adem_bench.models.base import resolve_decoding
 from adem_bench.models.fused.model import FusedModel
-from adem_bench.records import Decoding, Response
+from adem_bench.records import Decoding
 from adem_bench.results.runs import finished_runs
 from adem_bench.results.variants import variants_of
 from adem_bench.runner.evaluate import Evaluation, evaluate
-from adem_bench.runner.loop import record_of
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.runner.rerun import Rerun, rerun
-from adem_bench.tasks.base import build_task
 from support.fused import FIXTURES
 from support.run_files import read_manifest
 
