@@ -13,13 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from adem_bench.metrics.chat_answers import read_choice
 from adem_bench.metrics.grouped import Scored, grouped_metrics, grouped_statistics, majority, unread
 from adem_bench.metrics.intervals import Statistics, share_metric
 from adem_bench.metrics.vlmevalkit_rules import NONE, read_option
-from adem_bench.records import Metric
+from adem_bench.records import Json, Metric
 
 ACCURACY = "accuracy"
 FIRST, EVERY = "first_rotation", "every_rotation"
+CHAT = "chat"
+"""The rule for models that answer in sentences; theirs by default."""
+CHAT_OPTIONS: Mapping[str, Json] = {"answer_rule": CHAT, "max_new_tokens": 256}
+"""How such models are asked."""
+CHAT_SCORING = "options are read by the rule `chat` (docs/answers.md)"
 ROTATION_STEP = 1_000_000
 """Rotations of a question have its index plus a multiple of this (multiple_choice.py)."""
 
@@ -55,6 +61,7 @@ def _strict(answer: str, options: Mapping[str, str]) -> str:
 READERS: Mapping[str, Callable[[str, Mapping[str, str]], str]] = {
     "vlmevalkit": read_option,
     "strict": _strict,
+    CHAT: read_choice,
 }
 
 

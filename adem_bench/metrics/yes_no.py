@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adem_bench.metrics import chat_answers
 from adem_bench.metrics.grouped import widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
 from adem_bench.metrics.vlmevalkit_rules import read_yes_no
-from adem_bench.records import Metric
+from adem_bench.records import Json, Metric
 
 POPE_DETAILS = ("f1", "accuracy", "precision", "recall", "yes_share")
 HALLUSION_DETAILS = ("aAcc", "fAcc", "qAcc")
 CATEGORY = "category/"
+CHAT = "chat"
+"""The rule for models that answer in sentences; theirs by default."""
+CHAT_OPTIONS: Mapping[str, Json] = {"answer_rule": CHAT, "max_new_tokens": 64}
+"""How such models are asked."""
+CHAT_SCORING = "yes and no are read by the rule `chat` (docs/answers.md)"
 YesNo = Literal["yes", "no", "other"]
 
 
@@ -76,7 +82,17 @@ READERS: Mapping[str, Callable[[str], YesNo]] = {
     "lmms_eval": read_lmms_eval,
     "mme": lambda answer: read_official(answer.replace("\n", "").replace("\r", "")),
     "pope": read_pope,
+    CHAT: chat_answers.read_yes_no,
 }
+
+
+def unread_warning(answers: Iterable[object]) -> list[str]:
+    """Return how many of the answers read are neither yes nor no; nothing if none is."""
+    found = list(answers)
+    other = sum(answer == "other" for answer in found)
+    if not other:
+        return []
+    return [f"{other} of {len(found)} answers say neither yes nor no, and count as wrong"]
 
 
 def pope_metrics(answers: Sequence[YesNoAnswer]) -> tuple[Metric, ...]:

@@ -50,6 +50,8 @@ class Model(ABC):
     per task and without a memory to speak of.
     """
 
+    chats: ClassVar[bool] = False
+    """Whether it answers in sentences, which tasks then read by their rule `chat`."""
     decoding_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Decoding` that it honours; with none it decodes in its own way."""
     keeps_answers: ClassVar[bool] = True

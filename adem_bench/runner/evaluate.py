@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from adem_bench.cards import expand_tasks, list_cards, load_task_card, split_overrides
+from adem_bench.cards import (
+    expand_tasks,
+    list_cards,
+    load_task_card,
+    packaged_folder,
+    split_overrides,
+)
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.models.base import (
     Baseline,
@@ -26,9 +32,11 @@ from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
-from adem_bench.schemas import ModelCard
+from adem_bench.schemas import ModelCard, TaskCard
 from adem_bench.tasks.base import Task, build_task
 
+RULE = "answer_rule"
+"""The option that says how answers are read."""
 MATCHED = "matched"
 """Prompt format that stands for the one the weights were tuned on."""
 
@@ -172,6 +180,10 @@ def task_for(
 ) -> Task:
     """Return a task, asked as the model's card says where nothing else is said.
 
+    What a model that chats answers is read by the task's rule for such models. That goes before a
+    card of the package, and not before a rule that the user names: in a card of theirs, in the
+    model's, or in `overrides`.
+
     Args:
         card: The model's; its `evaluation` of the task's kind goes before the task's card, that of
             the task's name before both.
@@ -187,6 +199,7 @@ def task_for(
     """
     task = load_task_card(name)
     chosen = card.evaluation.get(task.kind, {}) | card.evaluation.get(task.name, {})
+    chosen = {**_for_chat(card, task, {*chosen, *_options_of(overrides)}), **chosen}
     own = [
         # JSON is YAML, which values of overrides are read as.
         f"{'' if key == 'prompt_format' else 'options.'}{key}={json.dumps(value)}"
@@ -201,6 +214,31 @@ def task_for(
             if own:
                 raise CardError(f"model {card.name}, evaluation of {name}: {error}") from error
         raise
+
+
+def _for_chat(card: ModelCard, task: TaskCard, said: Collection[str]) -> Mapping[str, Json]:
+    """Return the options with which a task is asked because its model chats.
+
+    Args:
+        card: The model's.
+        task: As its file says.
+        said: Options that the command line or the model's card sets.
+    """
+    kind = TASK_KINDS.load(task.kind)
+    if not getattr(MODEL_KINDS.load(card.kind), "chats", False) or RULE in said:
+        return {}
+    found: Mapping[str, Json] = getattr(kind, "options_for_chat", lambda _: {})(task)
+    # The rules of the package's cards are the published ones; in others the user has chosen.
+    is_ours = task.path is not None and packaged_folder("tasks").resolve() in task.path.parents
+    if is_ours:
+        return found
+    return {} if RULE in task.options else {n: v for n, v in found.items() if n not in task.options}
+
+
+def _options_of(overrides: Sequence[str]) -> list[str]:
+    """Return the names of the options that overrides set."""
+    keys = (override.partition("=")[0] for override in overrides)
+    return [key.removeprefix("options.") for key in keys if key.startswith("options.")]
 
 
 def _match(

@@ -136,6 +136,8 @@ class Benchmark(CardData):
     mean_metrics: ClassVar[Sequence[str]] = ()
     """Metrics whose figure of a set is the mean of its units' figures, where samples have no
     score of their own: their distribution can be plotted."""
+    chat_options: ClassVar[Mapping[str, Json]] = {}
+    """Options that differ for models that answer in sentences, unless the user says otherwise."""
     vlmevalkit_columns: ClassVar[Sequence[str] | None] = None
     """Columns besides question, hint, category and answer that samples have in VLMEvalKit's
     layout; None if they have no such layout."""
@@ -145,6 +147,11 @@ class Benchmark(CardData):
         super().__init__(card, data_root)
         self._count: int | None = None
         self.check_metrics()
+
+    @classmethod
+    def options_for_chat(cls, card: TaskCard) -> Mapping[str, Json]:
+        """Return `chat_options`, for a card of this kind."""
+        return cls.chat_options
 
     # Data
 

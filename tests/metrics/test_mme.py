@@ -4,30 +4,31 @@ from adem_bench.tasks.mme.scores import READERS, SUBTASKS, MmeAnswer, metric_nam
 
 
 @pytest.mark.parametrize(
-    ("text", "official", "lmms_eval", "vlmevalkit", "lavin"),
+    ("text", "official", "lmms_eval", "vlmevalkit", "lavin", "chat"),
     [
-        ("Yes", "yes", "yes", "yes", "yes"),
-        ("no.", "no", "no", "no", "no"),
-        (" no, it is not", "no", "no", "no", "no"),
-        ("y", "other", "yes", "other", "other"),
-        ("N.", "other", "no", "other", "other"),
-        ("not sure", "no", "no", "other", "no"),
-        ("nobody", "no", "no", "other", "no"),
-        ("   yes", "other", "yes", "yes", "other"),
-        ("The answer is yes", "other", "other", "yes", "other"),
-        ("yes and no", "yes", "yes", "other", "yes"),
-        ("...yes", "other", "yes", "yes", "other"),
-        ("is it?yes", "other", "other", "yes", "other"),
-        ("1,000 times/yes", "other", "other", "other", "other"),
-        ("", "other", "other", "other", "other"),
+        ("Yes", "yes", "yes", "yes", "yes", "yes"),
+        ("no.", "no", "no", "no", "no", "no"),
+        (" no, it is not", "no", "no", "no", "no", "no"),
+        ("y", "other", "yes", "other", "other", "other"),
+        ("N.", "other", "no", "other", "other", "other"),
+        ("not sure", "no", "no", "other", "no", "other"),
+        ("nobody", "no", "no", "other", "no", "other"),
+        ("   yes", "other", "yes", "yes", "other", "yes"),
+        ("The answer is yes", "other", "other", "yes", "other", "yes"),
+        ("yes and no", "yes", "yes", "other", "yes", "other"),
+        ("...yes", "other", "yes", "yes", "other", "yes"),
+        ("is it?yes", "other", "other", "yes", "other", "yes"),
+        ("1,000 times/yes", "other", "other", "other", "other", "other"),
+        ("", "other", "other", "other", "other", "other"),
     ],
 )
-def test_each_rule_reads_as_its_source(text, official, lmms_eval, vlmevalkit, lavin):
+def test_each_rule_reads_as_its_source(text, official, lmms_eval, vlmevalkit, lavin, chat):
     # By hand from calculation.py, lmms_eval/tasks/mme/utils.py, vlmeval/dataset/utils/yorn.py and
     # eval_mme.py of LaVIN.
     read = {name: reader(text) for name, reader in READERS.items()}
     assert read == {
         "official": official, "lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit, "lavin": lavin,
+        "chat": chat,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adem_bench.metrics.boxes import overlap, read_first, read_official
 from adem_bench.metrics.grouped import (
     Scored,
     grouped_metrics,
@@ -12,7 +13,6 @@ from adem_bench.metrics.grouped import (
 from adem_bench.metrics.yes_no import read_word
 from adem_bench.records import Metric
 from adem_bench.tasks.vlm_evaluation.answerability import Verdict, answerability_metrics
-from adem_bench.tasks.vlm_evaluation.referring import overlap, read_first, read_official
 from adem_bench.tasks.vlm_evaluation.tallyqa import NO_NUMBER, read_number, read_whole
 
 LEFT = [0.0, 0.0, 0.5, 1.0]

@@ -125,10 +125,14 @@ def test_answers_are_read_as_published(text, options, index):
 
 @pytest.mark.parametrize(
     ("text", "index"),
-    [("B", 1), (" (C)", 2), ("B. that", 1), ("An apple", -1), ("D", -1), ("it is B", -1)],
-)
-def test_the_strict_rule_wants_a_listed_letter_alone(text, index):
-    assert rule("strict").parse_response(SAMPLE, Response(text)).value == index
+    [
+        ("B", 1), (" (C)", 2), ("B. that", 1), ("An apple", -1), ("D", -1), ("it is B", 1),
+        ("Answer: B", 1), ("The answer is B.", 1), ("A or B", -1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["chat", "strict"])
+def test_the_rule_for_models_that_chat_wants_a_listed_letter_alone(text, index, name):
+    assert rule(name).parse_response(SAMPLE, Response(text)).value == index
 
 
 def test_the_logits_rule_takes_the_most_probable_option():
@@ -356,7 +360,7 @@ def test_predictions_that_do_not_fit_are_refused(science, tmp_path, content, mes
     [
         ("options.captoins=true", "unknown option 'captoins'; did you mean: captions?"),
         ("options.captions=perhaps", "option 'captions' cannot be 'perhaps'"),
-        ("options.answer_rule=first", "'published', 'strict', 'logits' or 'lavin'"),
+        ("options.answer_rule=first", "'published', 'chat', 'strict', 'logits' or 'lavin'"),
         ("options.unread=guess", "'wrong' or 'draw'"),
         ("options.max_new_tokens=0", "option 'max_new_tokens' cannot be 0"),
         ("prompt_format=QCMA", "unknown prompt format 'QCMA'; did you mean: "),

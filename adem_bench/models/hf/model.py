@@ -95,6 +95,7 @@ class HfModel(Model):
     """An image-text-to-text model of transformers."""
 
     card: HfCard
+    chats = True
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed", "num_beams"})
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:

@@ -78,6 +78,7 @@ class _FailedError(Exception):
 class ServedModel(Model):
     """A model behind an OpenAI-compatible server, with several requests in flight."""
 
+    chats = True
     decoding_fields = frozenset({"temperature", "top_p", "seed"})
     request_fields = frozenset({"parts"})
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, cast
 
 from adem_bench.data.reading import RowError
 from adem_bench.data.table import Row
+from adem_bench.metrics import multiple_choice, yes_no
+from adem_bench.metrics.chat_answers import TRUE_FALSE, read_yes_no
 from adem_bench.metrics.grouped import (
     MAJORITY,
     UNREAD,
@@ -58,6 +60,8 @@ class Scoring(ABC):
     """Names of `answer_rule`, the default first."""
     names: ClassVar[Sequence[str]]
     """The metrics that a card may name."""
+    chat_options: ClassVar[Mapping[str, Json]] = {}
+    """As `Benchmark.chat_options`."""
 
     def __init__(self, rule: str = "") -> None:
         """Choose one of `rules`; the first if empty."""
@@ -79,6 +83,10 @@ class Scoring(ABC):
     @abstractmethod
     def read(self, sample: Sample, response: Response) -> Prediction:
         """Read the answer out of a response, and score it."""
+
+    def warnings(self, records: Sequence[Record]) -> Sequence[str]:
+        """Return what a reader of the metrics must know."""
+        return ()
 
     def continuations(self, sample: Sample) -> Sequence[str]:
         """Return the continuations whose log-probabilities are wanted."""
@@ -205,8 +213,9 @@ class MultipleChoice(Scoring):
     """The share of questions whose right option is named."""
 
     question = "{question}\n{choices}\nAnswer with the letter of the right option."
-    rules = ("strict", "vlmevalkit", LOGITS)
+    rules = ("strict", "vlmevalkit", multiple_choice.CHAT, LOGITS)
     names = (ACCURACY, UNREAD, MAJORITY)
+    chat_options = multiple_choice.CHAT_OPTIONS
 
     def __init__(self, rule: str = "", form: str = "auto") -> None:
         """Choose a rule, and how rows name the right option."""
@@ -247,6 +256,10 @@ class MultipleChoice(Scoring):
         else:
             index = read_option_index(response.text, choices, self.rule)
         return Prediction(index, None if index is None else float(index == sample.reference))
+
+    def warnings(self, records: Sequence[Record]) -> Sequence[str]:
+        """Return that the rule is `chat`."""
+        return (multiple_choice.CHAT_SCORING,) if self.rule == multiple_choice.CHAT else ()
 
     def continuations(self, sample: Sample) -> Sequence[str]:
         """Return the letters, by the rule `logits`."""
@@ -293,6 +306,7 @@ class YesOrNo(Scoring):
     question = "{question}\nAnswer with yes or no."
     rules = ("word", *READERS, LOGITS)
     names = (*POPE_DETAILS, UNREAD, MAJORITY)
+    chat_options = yes_no.CHAT_OPTIONS
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
         """Return `yes` or `no`, which rows may also have as true or false, 1 or 0.
@@ -314,8 +328,17 @@ class YesOrNo(Scoring):
             place = most_probable_choice(response.choice_logprobs or (), 2)
             answer = None if place is None else ("yes", "no")[place]
         else:
-            answer = (read_word if self.rule == "word" else READERS[self.rule])(response.text)
+            answer = self._said(response.text)
         return Prediction(answer, None if answer is None else float(answer == sample.reference))
+
+    def _said(self, text: str) -> YesNo:
+        if self.rule == yes_no.CHAT:
+            return read_yes_no(text, TRUE_FALSE)
+        return (read_word if self.rule == "word" else READERS[self.rule])(text)
+
+    def warnings(self, records: Sequence[Record]) -> Sequence[str]:
+        """Return that the rule is `chat`."""
+        return (yes_no.CHAT_SCORING,) if self.rule == yes_no.CHAT else ()
 
     def continuations(self, sample: Sample) -> Sequence[str]:
         """Return the two words, by the rule `logits`."""

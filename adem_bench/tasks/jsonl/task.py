@@ -103,6 +103,11 @@ class Jsonl(TrainableBenchmark):
                 "data root"
             )
 
+    @classmethod
+    def options_for_chat(cls, card: TaskCard) -> Mapping[str, Json]:
+        """Return those of the card's metric."""
+        return SCORINGS[JsonlOptions.model_validate(card.options).metric].chat_options
+
     @cached_property
     def _scoring(self) -> Scoring:
         return scoring_of(self.card, self.options)
@@ -280,7 +285,7 @@ class Jsonl(TrainableBenchmark):
     def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
         """Return what is to be known of the captions' tokenizer."""
         if self.options.metric != "caption":
-            return ()
+            return self._scoring.warnings(records)
         return sorted({m.note for m in metrics if m.value is not None and m.note})
 
     def training_answers(self, sample: Sample) -> Sequence[str]:

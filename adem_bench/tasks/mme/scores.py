@@ -17,6 +17,7 @@ from functools import reduce
 from operator import add
 from typing import Any, Literal
 
+from adem_bench.metrics import chat_answers
 from adem_bench.metrics.grouped import MAJORITY, majority, widened
 from adem_bench.metrics.intervals import (
     Formula,
@@ -27,7 +28,13 @@ from adem_bench.metrics.intervals import (
     without_points,
 )
 from adem_bench.metrics.vlmevalkit_rules import read_yes_no
-from adem_bench.metrics.yes_no import YesNo, read_lavin, read_lmms_eval, read_official
+from adem_bench.metrics.yes_no import (
+    CHAT,
+    YesNo,
+    read_lavin,
+    read_lmms_eval,
+    read_official,
+)
 from adem_bench.records import Metric
 
 PERCEPTION = (
@@ -57,6 +64,7 @@ READERS: dict[str, Callable[[str], YesNo]] = {
     "lmms_eval": read_lmms_eval,
     "vlmevalkit": read_yes_no,
     LAVIN: read_lavin,
+    CHAT: chat_answers.read_yes_no,
 }
 
 

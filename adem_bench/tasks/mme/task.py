@@ -14,7 +14,13 @@ from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError, PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.yes_no import YesNo
+from adem_bench.metrics.yes_no import (
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
+    YesNo,
+    unread_warning,
+)
 from adem_bench.prompts import FORMATS, TEMPLATE, halve_blanks
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
@@ -51,9 +57,10 @@ class MmeOptions(TaskOptions):
 
     subtasks: tuple[str, ...] = Field(default=SUBTASKS, min_length=1)
     """Those that the data has; scores of fewer than all 14 are marked."""
-    answer_rule: Literal["official", "lmms_eval", "vlmevalkit", "lavin"] = "official"
-    """Whose way of reading yes or no out of an answer; scores of other ways differ. LaVIN's reads
-    an answer with its line breaks, all others one without."""
+    answer_rule: Literal["official", "lmms_eval", "vlmevalkit", "lavin", "chat"] = "official"
+    """Whose way of reading yes or no out of an answer; scores of other ways differ. LaVIN's and
+    `chat`, the default for models that chat, read an answer with its line breaks, all others one
+    without."""
     max_new_tokens: TokenCount = 10
 
 
@@ -63,6 +70,7 @@ class Mme(Benchmark):
     options_schema = MmeOptions
     options: MmeOptions
     prompt_formats: ClassVar = {**FORMATS, LAVIN: TEMPLATE}
+    chat_options = CHAT_OPTIONS
     sum_metrics = tuple(HALVES)
     vlmevalkit_columns = ()
 
@@ -120,7 +128,7 @@ class Mme(Benchmark):
 
     def _read(self, text: str) -> YesNo:
         rule = self.options.answer_rule
-        return READERS[rule](text if rule == LAVIN else _one_field(text))
+        return READERS[rule](text if rule in (LAVIN, CHAT) else _one_field(text))
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the official scores."""
@@ -134,7 +142,10 @@ class Mme(Benchmark):
 
     def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
         """Return how many images lack an answer, and so have no part in acc+."""
-        return _unpaired(_answers(scored_records(records)))
+        answers = _answers(scored_records(records))
+        if self.options.answer_rule != CHAT:
+            return _unpaired(answers)
+        return [CHAT_SCORING, *unread_warning(a.prediction for a in answers), *_unpaired(answers)]
 
     def export(self, records: Iterable[Record], folder: Path) -> list[Path]:
         """Write `eval_tool/SUBTASK.txt`, which the official calculation.py reads.

@@ -20,7 +20,13 @@ from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.grouped import MAJORITY, UNREAD
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.multiple_choice import most_probable_choice, read_strict
+from adem_bench.metrics.multiple_choice import (
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
+    most_probable_choice,
+    read_option_index,
+)
 from adem_bench.records import (
     Json,
     Metric,
@@ -56,6 +62,8 @@ from adem_bench.tasks.scienceqa.scores import (
 PREDICTIONS_HOLD = "an object of question id to option index (preds.json)"
 LAVIN_PATTERN = "The answer is ([A-Z])."
 """How LaVIN's eval.py finds the letter; a character that is not a line break must follow it."""
+STRICT = "strict"
+"""The former name of the rule `chat` for this task."""
 DRAWN = "L4"
 """Marks an answer in which no option was found and for which one was drawn."""
 
@@ -67,10 +75,11 @@ class ScienceQAOptions(TaskOptions):
     """Whether a machine-made caption of the image joins the context, as in eval_sqa.py (Q2)."""
     answer_start: bool = True
     """Whether the prompt ends in `The answer is`, as in eval_sqa.py; not so in LaVIN's eval.py."""
-    answer_rule: Literal["published", "strict", "logits", "lavin"] = "published"
-    """How an answer is read: the first capital letter anywhere (Q5); a listed option's letter
-    standing alone; the most probable option, whatever would have been written; or the letter of
-    the first `The answer is X.`, at which the answer ends, as in LaVIN's eval.py."""
+    answer_rule: Literal["published", "chat", "strict", "logits", "lavin"] = "published"
+    """How an answer is read: the first capital letter anywhere (Q5); by `chat`, the default for
+    models that chat, of which `strict` is the former name; the most probable option, whatever
+    would have been written; or the letter of the first `The answer is X.`, at which the answer
+    ends, as in LaVIN's eval.py."""
     unread: Literal["wrong", "draw"] | None = None
     """What counts where no option was read: -1, which is wrong (Q6), or an option drawn by the
     question's id (L4). If empty, as the rule's published code has it: drawn for `lavin`."""
@@ -87,6 +96,7 @@ class ScienceQA(Benchmark):
 
     options_schema = ScienceQAOptions
     options: ScienceQAOptions
+    chat_options = CHAT_OPTIONS
     prompt_formats = dict.fromkeys(FORMATS, "")
     default_format = "QCM-A"
     vlmevalkit_columns = tuple(LETTERS[:MAX_CHOICES])
@@ -186,7 +196,10 @@ class ScienceQA(Benchmark):
         if rule == "logits":
             index = most_probable_choice(response.choice_logprobs or (), count)
             return Prediction(None, None) if index is None else _prediction(sample, index)
-        index = READERS[rule](response.text, count)
+        if rule in (CHAT, STRICT):
+            index = read_option_index(response.text, sample.fields["choices"], CHAT)
+        else:
+            index = READERS[rule](response.text, count)
         if index == NO_ANSWER and self.options.draws:
             return replace(_prediction(sample, _drawn(sample.id, count)), notes=(DRAWN,))
         return _prediction(sample, index)
@@ -199,12 +212,14 @@ class ScienceQA(Benchmark):
         """Return how much answers that were drawn spread the average by themselves."""
         answers = _answers(scored_records(records)).values()
         drawn = sum(answer.is_drawn for answer in answers)
+        rule = [CHAT_SCORING] if self.options.answer_rule in (CHAT, STRICT) else []
         if not drawn:
-            return ()
+            return rule
         # One standard deviation; an option of k is right with 1/k, whose variance is greatest for
         # two options.
         spread = 100 * math.sqrt(drawn / 4) / len(answers)
         return (
+            *rule,
             f"no option was read in {drawn} of {len(answers)} answers, and one was drawn for each: "
             f"other draws alone would move the average by {spread:.2f} points or less (standard "
             "deviation; --set options.unread=wrong draws none)",
@@ -300,14 +315,8 @@ def _first(pattern: str, text: str, count: int) -> int:
     return index if index < count else NO_ANSWER
 
 
-def _strict(text: str, count: int) -> int:
-    letter = read_strict(text, LETTERS[:count])
-    return LETTERS.index(letter) if letter else NO_ANSWER
-
-
 READERS: Mapping[str, Callable[[str, int], int]] = {
     "published": _published,
-    "strict": _strict,
     "lavin": _lavin,
 }
 """Rules by which the index of an option is read out of a text, with the number of options."""

@@ -11,6 +11,9 @@ from adem_bench.errors import CardError
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import (
     CATEGORY,
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
     HALLUSION_DETAILS,
     POPE_DETAILS,
     READERS,
@@ -20,6 +23,7 @@ from adem_bench.metrics.yes_no import (
     hallusion_statistics,
     pope_metrics,
     pope_statistics,
+    unread_warning,
 )
 from adem_bench.records import Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
@@ -46,9 +50,9 @@ from adem_bench.tasks.tsv.files import TsvRow
 class TsvYesNoOptions(TsvOptions):
     """Settings of a yes-or-no card."""
 
-    answer_rule: Literal["vlmevalkit", "official", "lmms_eval"] = "vlmevalkit"
+    answer_rule: Literal["vlmevalkit", "official", "lmms_eval", "chat"] = "vlmevalkit"
     """Whose way of reading yes or no; `official` is that of MME's eval_tool, or of POPE's
-    evaluate.py."""
+    evaluate.py; `chat` is the default for models that chat."""
 
 
 class TsvYesNo(TsvTask):
@@ -56,6 +60,7 @@ class TsvYesNo(TsvTask):
 
     options_schema = TsvYesNoOptions
     options: TsvYesNoOptions
+    chat_options = CHAT_OPTIONS
     official: tuple[str, str] | None = None
     """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
 
@@ -84,10 +89,17 @@ class TsvYesNo(TsvTask):
         """Return by whose rule answers are read."""
         if self.is_vlmevalkit:
             return VLMEVALKIT_SCORING
+        if self._rule == CHAT:
+            return f"{CHAT_SCORING}; options.answer_rule=vlmevalkit reads them as VLMEvalKit does"
         rule = "lmms-eval's rule"
         if self.official and self._rule == self.official[0]:
             rule = f"the official rule ({self.official[1]})"
         return f"answers are read by {rule}; options.answer_rule=vlmevalkit is VLMEvalKit's"
+
+    def remarks(self, records: Sequence[Record], metrics: Sequence[Metric]) -> list[str]:
+        """Return how many answers say neither yes nor no, by the rule `chat`."""
+        answers = (record.prediction for record in scored_records(records))
+        return unread_warning(answers) if self._rule == CHAT else []
 
     def read_row(self, row: TsvRow) -> Sample:
         """Return a question."""

@@ -13,6 +13,9 @@ from adem_bench.metrics.grouped import MAJORITY, UNREAD
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import (
     ACCURACY,
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
     EVERY,
     FIRST,
     READERS,
@@ -42,6 +45,13 @@ STRICT_SCORING = (
     "answers are read strictly: an option's letter at the start, standing alone; "
     "options.answer_rule=vlmevalkit reads them as VLMEvalKit does"
 )
+SCORINGS = {
+    "vlmevalkit": VLMEVALKIT_SCORING,
+    "strict": STRICT_SCORING,
+    CHAT: f"{CHAT_SCORING}; options.answer_rule=vlmevalkit reads them as VLMEvalKit does",
+}
+DROPPED = "V1"
+"""Marks an answer to a question with an option that VLMEvalKit takes for an empty cell."""
 OTHER = "Other Answers"
 """Second option that VLMEvalKit gives to a question without options (MMMU_preproc)."""
 
@@ -49,8 +59,8 @@ OTHER = "Other Answers"
 class ChoiceOptions(TsvOptions):
     """Settings of a multiple-choice card."""
 
-    answer_rule: Literal["vlmevalkit", "strict"] = "vlmevalkit"
-    """How an option is read out of an answer."""
+    answer_rule: Literal["vlmevalkit", "strict", "chat"] = "vlmevalkit"
+    """How an option is read out of an answer; `chat` is the default for models that chat."""
     circular: bool = False
     """Whether rows whose indices differ by millions are rotations of one question, which counts
     if all of them are right."""
@@ -65,6 +75,7 @@ class TsvMultipleChoice(TsvTask):
     options: ChoiceOptions
     prompt_formats: ClassVar = {**FORMATS, QCM: "{question}"}
     needs = ("index", "image|image_path", "question", "A", "B")
+    chat_options = CHAT_OPTIONS
 
     @property
     def is_vlmevalkit(self) -> bool:
@@ -73,7 +84,7 @@ class TsvMultipleChoice(TsvTask):
 
     def scoring(self) -> str:
         """Return by whose rule options are read."""
-        return VLMEVALKIT_SCORING if self.is_vlmevalkit else STRICT_SCORING
+        return SCORINGS[self.options.answer_rule]
 
     def metric_names(self) -> Sequence[str]:
         """Return the metrics that a card may name."""
@@ -154,7 +165,8 @@ class TsvMultipleChoice(TsvTask):
         options: Mapping[str, str] = sample.fields["options"]
         letter = READERS[self.options.answer_rule](response.text, options)
         score = None if sample.reference is None else float(letter == sample.reference)
-        return Prediction(letter, score)
+        has_all = sample.fields["shown"].keys() <= options.keys()
+        return Prediction(letter, score, () if has_all else (DROPPED,))
 
     def predicted(self, row: TsvRow, known: Sample | None) -> Sample:
         """Return a predictions file's question: its own options, the data's answer if known."""

@@ -16,6 +16,9 @@ from adem_bench.metrics.grouped import (
 )
 from adem_bench.metrics.multiple_choice import (
     ACCURACY,
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
     NO_OPTION,
     most_probable_choice,
     read_option_index,
@@ -36,9 +39,10 @@ class Ai2dOptions(QuestionOptions):
 
     layout: Literal["ai2d"] = "ai2d"
     """Whose files they are."""
-    answer_rule: Literal["strict", "vlmevalkit", "logits"] = "strict"
+    answer_rule: Literal["strict", "vlmevalkit", "logits", "chat"] = "strict"
     """How an answer is read: a listed option's letter at the start, or an option's text; by
-    VLMEvalKit's rules; or the most probable letter, whatever would have been written."""
+    VLMEvalKit's rules; the most probable letter, whatever would have been written; or by `chat`,
+    the default for models that chat."""
     max_new_tokens: TokenCount = 8
 
 
@@ -47,6 +51,7 @@ class Ai2d(QuestionTask):
 
     options_schema = Ai2dOptions
     options: Ai2dOptions
+    chat_options = CHAT_OPTIONS
 
     def open_files(self) -> QuestionFiles:
         """Return AI2D's reader."""
@@ -94,6 +99,11 @@ class Ai2d(QuestionTask):
             unread(sum(r.prediction == NO_OPTION for r in records), len(records), "option"),
             majority([int(str(record.reference)) for record in records]),
         )
+
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return also that the rule is `chat`."""
+        is_chat = self.options.answer_rule == CHAT
+        return [*super().warnings(records, metrics), *([CHAT_SCORING] if is_chat else [])]
 
     def answer_text(self, record: Record) -> str:
         """Return the letter."""

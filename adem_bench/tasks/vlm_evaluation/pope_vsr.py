@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+from adem_bench.metrics.chat_answers import TRUE_FALSE, YES_NO, read_yes_no
 from adem_bench.metrics.grouped import (
     MAJORITY,
     UNREAD,
@@ -18,6 +19,9 @@ from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.multiple_choice import most_probable_choice
 from adem_bench.metrics.yes_no import (
     CATEGORY,
+    CHAT,
+    CHAT_OPTIONS,
+    CHAT_SCORING,
     POPE_DETAILS,
     READERS,
     YesNo,
@@ -40,6 +44,7 @@ from adem_bench.tasks.vlm_evaluation.result_files import most_probable
 
 ACCURACY = "accuracy"
 OFFICIAL = {"pope": READERS["pope"], "vsr": read_word}
+SAID = {"pope": YES_NO, "vsr": TRUE_FALSE}
 WORDS = {"pope": ("yes", "no"), "vsr": ("true", "false")}
 SUITE_FIELDS = {"pope": "yes_no_probabilities", "vsr": "true_false_probabilities"}
 
@@ -49,11 +54,12 @@ class PopeVsrOptions(QuestionOptions):
 
     layout: Literal["pope", "vsr"]
     """Whose files they are; VSR's statements are called true or false."""
-    answer_rule: Literal["official", "word", "vlmevalkit", "lmms_eval", "mme", "logits"] = (
+    answer_rule: Literal["official", "word", "vlmevalkit", "lmms_eval", "mme", "logits", "chat"] = (
         "official"
     )
     """How an answer is read: as POPE's evaluate.py does (VSR has no such rule: `word` there); the
-    first of yes, true, no, false; as another harness or MME's eval_tool; or the more probable."""
+    first of yes, true, no, false; as another harness or MME's eval_tool; the more probable; or
+    by `chat`, the default for models that chat."""
     max_new_tokens: TokenCount = 8
 
 
@@ -62,6 +68,7 @@ class PopeVsr(QuestionTask):
 
     options_schema = PopeVsrOptions
     options: PopeVsrOptions
+    chat_options = CHAT_OPTIONS
 
     def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""
@@ -105,8 +112,15 @@ class PopeVsr(QuestionTask):
             return Prediction(answer, float(answer == sample.reference))
         return self.parse_response(sample, response)
 
+    def warnings(self, records: Sequence[Record], metrics: Sequence[Metric]) -> Sequence[str]:
+        """Return also that the rule is `chat`."""
+        is_chat = self.options.answer_rule == CHAT
+        return [*super().warnings(records, metrics), *([CHAT_SCORING] if is_chat else [])]
+
     def _reader(self) -> Callable[[str], YesNo]:
         rule, layout = self.options.answer_rule, self.options.layout
+        if rule == CHAT:
+            return lambda text: read_yes_no(text, SAID[layout])
         if rule == "official":
             return OFFICIAL[layout]
         return read_word if rule == "word" else READERS[rule]
