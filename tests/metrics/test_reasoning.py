@@ -15,8 +15,10 @@ from support.deadlines import deadline
 
 TAGS = [
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<Thought>", "</Thought>"),
-    ("<reasoning>", "</reasoning>"), ("<analysis>", "</analysis>"), ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"), ("\u25c1think\u25b7", "\u25c1/think\u25b7"), ("<|think|>", "<|/think|>"),
+    ("<reasoning>", "</reasoning>"), ("<analysis>", "</analysis>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"), ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|think|>", "<|/think|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<unused94>", "<unused95>"),
 ]  # fmt: skip
