@@ -238,8 +238,8 @@ def prepare(
     # Weights to be sharded go to their device part by part.
     place = "cpu" if recipe.shard_frozen_weights else str(device)
     frozen = FrozenParts(outlined.card, ModelOptions(place, job.data_root), trainable=True)
-    settings = _settings(recipe, frozen, outlined.prompts)
     network = _new_network(recipe, frozen, device)
+    settings = _settings(frozen, network, outlined.prompts)
     pairs = zip(recipe.data, outlined.sources, strict=True)
     dataset = build_dataset(pairs, frozen.tokenizer, network.method.layout, frozen.normalization)
     sampler = BatchSampler(dataset.lengths, recipe, processes.world_size, processes.rank)
@@ -283,15 +283,20 @@ def _new_network(recipe: RecipeCard, frozen: FrozenParts, device: torch.device) 
 
 
 def _settings(
-    recipe: RecipeCard, frozen: FrozenParts, prompts: tuple[PromptUse, ...]
+    frozen: FrozenParts, network: FusedNetwork, prompts: tuple[PromptUse, ...]
 ) -> AdapterSettings:
+    chosen = network.method.chosen
+    language_model, vision = frozen.identities
     return AdapterSettings(
-        method=recipe.method.kind,
-        values=recipe.method.values(),
-        language_model=frozen.card.language_model_name or frozen.card.name,
-        vision=frozen.vision_name,
+        method=chosen.kind,
+        values=chosen.values(),
+        language_model=language_model.name,
+        language_model_architecture=language_model.architecture,
+        language_model_signature=language_model.signature,
+        vision=vision.name,
+        vision_architecture=vision.architecture,
+        vision_signature=vision.signature,
         prompts=_agreed(prompts),
-        language_model_signature=frozen.signature,
     )
 
 

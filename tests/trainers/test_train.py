@@ -58,8 +58,10 @@ def test_what_training_made_is_a_model_with_all_that_is_needed_to_use_it(trained
     assert values == [0.2, (256, 16), 6]
     assert settings.prompts["scienceqa"] == {"prompt_format": "CQM-A", "captions": False}
     assert settings.prompts["instruction"] == {"prompt_format": "instruction"}
-    assert settings.language_model == "parity"
-    assert len(settings.language_model_signature) == 16
+    assert (settings.language_model, settings.vision) == ("tiny", "clip_tiny.pt")
+    assert settings.language_model_architecture == "llama, 4 layers of width 64"
+    assert settings.vision_architecture == "4 blocks of width 128, 256 patches"
+    assert len(settings.language_model_signature) == len(settings.vision_signature) == 16
     (result,) = adem_bench.evaluate(
         trained, ["mini_mme"], data_root=mini, results=tmp_path / "results",
         options=adem_bench.RunOptions(limit=4),

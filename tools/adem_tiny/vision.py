@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.mini.drawing import SIDE, paint
 from adem_bench.mini.world import CELLS, ROWS, Scene
-from adem_bench.models.fused.vision import VisionTower
+from adem_bench.models.fused.vision import VisionTower, vision_tower
 from adem_bench.records import ImageNormalization
 from adem_tiny.log import Log, warm_cosine
 
@@ -109,7 +109,7 @@ def train_visual(
         log: Gets losses and scores.
     """
     visual = new_visual(recipe)
-    tower = VisionTower(visual)
+    tower = vision_tower(visual)
     vocabulary = sorted({phrase for scene in scenes for phrase in phrases_of(scene)})
     scorer = PhraseScorer(len(vocabulary), recipe.width, recipe.embedding)
     visual.requires_grad_(True)

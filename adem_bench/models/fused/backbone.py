@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,11 +21,25 @@ from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
+from adem_bench.models.fused.vision import vision_tower
 from adem_bench.models.fused.weights.clip import load_visual, pixel_statistics
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
 from adem_bench.models.quantization import check_quantization, quantize_linear_layers
 from adem_bench.records import ImageNormalization
 from adem_bench.schemas import NOT_QUANTIZED
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a frozen part is, as far as it is known; adapters state the same of theirs."""
+
+    field: Literal["language_model", "vision"]
+    """What an adapter's statements of such a part begin with."""
+    name: str
+    architecture: str | None
+    """Kind and sizes, in words."""
+    signature: tuple[float, ...] | None = None
+    """A few numbers of the weights."""
 
 
 class FrozenParts:
@@ -44,7 +60,6 @@ class FrozenParts:
         self.device = pick_device(options.device)
         self.dtype = pick_dtype(card.dtype, self.device)
         check_quantization(card, self.device, self.dtype)
-        self._visual_parameters = 0
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
         check_architecture(language_config(source), card.max_sequence_length)
@@ -53,6 +68,7 @@ class FrozenParts:
         )
         self.llama: Any
         self.llama, self.signature = self._load_language_model()
+        self._visual_parameters = 0
         self._packs = not trainable and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:
@@ -74,18 +90,33 @@ class FrozenParts:
         llama = load_language_model(source, self.dtype, self.device, take)
         return llama, (*_sums_of_rows(llama.model.embed_tokens.weight), *last)
 
-    @cached_property
+    @property
     def visual(self) -> Any:
         """The vision tower.
 
         Raises:
             CheckpointError: it is missing or cannot be read.
         """
+        return self._visual[0]
+
+    @property
+    def vision_signature(self) -> tuple[float, ...]:
+        """Numbers of the vision tower, as `signature` has of the language model.
+
+        Raises:
+            CheckpointError: it is missing or cannot be read.
+        """
+        return self._visual[1]
+
+    @cached_property
+    def _visual(self) -> tuple[Any, tuple[float, ...]]:
+        """Return the vision tower and its signature."""
         visual = load_visual(self.card.vision, self._found.vision, self.dtype).to(self.device)
+        signature = vision_signature(visual)
         self._visual_parameters = count_parameters(visual)
         if self._packs:
             pack_linear_layers(visual)
-        return visual
+        return visual, signature
 
     def normalization(self, of_task: ImageNormalization) -> ImageNormalization:
         """Return the pixel statistics for a task that was published with `of_task`.
@@ -98,9 +129,38 @@ class FrozenParts:
             return self._tower_normalization
         return of_task if chosen == "task" else chosen
 
+    def warnings(self) -> Iterator[str]:
+        """Return what a user must know whose card leaves the pixel statistics to the tasks."""
+        if "image_normalization" in self.card.model_fields_set:
+            return
+        trained: str
+        try:
+            trained = self._tower_normalization
+        except CheckpointError:
+            trained = "other"  # than all that are known
+        if trained not in PUBLISHED_STATISTICS:
+            yield (
+                f"{self.vision_name} was trained with {trained} pixel statistics, and images get "
+                "those that each task was published with (Q14); set image_normalization=tower, or "
+                "task if this is meant"
+            )
+
     @cached_property
     def _tower_normalization(self) -> ImageNormalization:
         return pixel_statistics(self.card.vision, self._found.vision)
+
+    @property
+    def identities(self) -> tuple[Identity, Identity]:
+        """What the language model and the tower are.
+
+        Raises:
+            CheckpointError: the tower is missing or cannot be read.
+        """
+        language, sizes = language_architecture(self.llama.config), vision_tower(self.visual).sizes
+        return (
+            Identity("language_model", self.card.base_name, language, self.signature),
+            Identity("vision", self.vision_name, sizes.described, self.vision_signature),
+        )
 
     @property
     def parameters(self) -> int:
@@ -136,6 +196,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+PUBLISHED_STATISTICS = ("clip", "imagenet")
+"""Those that tasks were published with, for towers that were trained with CLIP's."""
 ROWS = 8
 TOLERANCE = 4e-3
 """Root mean square over the numbers. Rounding to bfloat16 moves them by some 1e-3; weights that
@@ -153,6 +215,25 @@ def language_model_signature(llama: Any) -> tuple[float, ...]:
     return (*_sums_of_rows(llama.model.embed_tokens.weight), *_sums_of_rows(last))
 
 
+def vision_signature(visual: Any) -> tuple[float, ...]:
+    """Return 16 numbers of a vision tower, before its layers are packed.
+
+    They are made of the patch embedding and of the last block's second linear layer.
+    """
+    first, last = vision_tower(visual).first_and_last_weights
+    return (*_sums_of_rows(first.flatten(1)), *_sums_of_rows(last))
+
+
+def language_architecture(config: Any) -> str:
+    """Return what a language model is, in words, as adapters name the one they were tuned on.
+
+    Args:
+        config: That of transformers.
+    """
+    layers, width = config.num_hidden_layers, config.hidden_size
+    return f"{config.model_type}, {layers} layers of width {width}"
+
+
 @torch.no_grad()
 def _sums_of_rows(weight: Tensor) -> tuple[float, ...]:
     """Return the 8 numbers that an (outputs, inputs) weight adds to the signature."""
@@ -164,7 +245,7 @@ def _sums_of_rows(weight: Tensor) -> tuple[float, ...]:
     return tuple(round(number, 5) for number in numbers)
 
 
-def is_same_language_model(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+def is_same_model(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Return whether two signatures are of the same weights, rounding aside."""
     if len(first) != len(second):
         return False

@@ -74,16 +74,18 @@ class LanguageModelSource(Strict):
 
 
 class VisionSource(Strict):
-    """The frozen CLIP image tower."""
+    """The frozen image tower: CLIP's, SigLIP's or one of their kind."""
 
     FIRST_FIELDS = frozenset({"path", "name", "pretrained"})
 
     path: str = ""
-    """A file in OpenAI layout (`visual.…` keys); tried before the tag."""
+    """A file in OpenAI's or open_clip's layout (`visual.…` keys); tried before the tag."""
     name: str = "ViT-L-14-quickgelu"
-    """open_clip's name of the architecture."""
+    """open_clip's name of the architecture. By default a file's sizes say it, with OpenAI's
+    conventions (heads of 64, QuickGELU)."""
     pretrained: str = "openai"
-    """open_clip's tag of the weights."""
+    """open_clip's tag of the weights, or of those that a file's began as: what they were trained
+    with."""
 
 
 class FusionSettings(Strict):
@@ -129,6 +131,13 @@ class FusedCard(TorchModelCard):
     @classmethod
     def _current(cls, kind: str) -> str:
         return "fused" if kind == FORMER_KIND else kind
+
+    @property
+    def base_name(self) -> str:
+        """Name of the frozen language model."""
+        source = self.language_model
+        # A folder's path is private to its machine.
+        return self.language_model_name or (source.path if source.hub else Path(source.path).name)
 
     def missing(self, path: str, data_root: Path | None) -> str:
         """Return one line: what is missing, every place that was looked at, where to get it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,27 @@ import torch
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import NO_ADAPTER, weights_path
-from adem_bench.models.fused.backbone import FrozenFiles
+from adem_bench.models.fused.backbone import (
+    FrozenFiles,
+    Identity,
+    is_same_model,
+    language_architecture,
+)
 from adem_bench.models.fused.card import AdapterSource, FusedCard
 from adem_bench.models.fused.decoder import check_architecture, projection_sizes
 from adem_bench.models.fused.method import FrozenSizes, Method
-from adem_bench.models.fused.weights.adapter import AdapterFile, read_adapter, resolve_settings
+from adem_bench.models.fused.weights.adapter import (
+    SETTINGS_NAME,
+    AdapterFile,
+    read_adapter,
+    resolve_settings,
+)
 from adem_bench.models.fused.weights.clip import visual_sizes
 from adem_bench.models.fused.weights.llama import language_config
 from adem_bench.registry import METHODS
 from adem_bench.schemas import MethodSettings
+
+PARTS = {"language_model": "language model", "vision": "vision tower"}
 
 
 def check_method(card: FusedCard, settings: MethodSettings, data_root: Path | None) -> None:
@@ -55,19 +68,65 @@ def check_adapter(card: FusedCard, source: AdapterSource, data_root: Path | None
         raise CheckpointError(card.missing(source.path, data_root))
     adapter = read_adapter(path)
     check_kind(card, adapter)
-    sizes = frozen_sizes(card, data_root)
+    files = FrozenFiles(card, data_root, torch.float32)
+    sizes, identities = _frozen(card, files)
+    check_base(card, adapter, identities)
     if sizes is None:
         return
     method = _made(adapter.method, resolve_settings(card.fusion, adapter.settings), sizes)
     try:
         method.load_adapter(adapter.tensors, str(path))
     except CheckpointError as error:
-        raise CheckpointError(
-            f"the adapter {path} was tuned on another model than {card.name}, which has "
-            f"{sizes.language_layers} layers of width {sizes.language_width} and a tower of "
-            f"{sizes.vision_blocks} blocks of width {sizes.vision_width}; choose the card of that "
-            f"one ({error})"
-        ) from error
+        raise _other_base(card, adapter, identities, str(error)) from error
+
+
+def check_base(card: FusedCard, adapter: AdapterFile, identities: Sequence[Identity]) -> None:
+    """Refuse an adapter that says it was tuned on another language model or tower.
+
+    Args:
+        card: Of the model that is to use it.
+        adapter: Those of before name no sizes and no tower, and say less.
+        identities: What the model's frozen parts are, as far as it is known.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    stated = adapter.settings
+    for own in identities:
+        architecture = getattr(stated, f"{own.field}_architecture")
+        if architecture and own.architecture and architecture != own.architecture:
+            raise _other_base(card, adapter, identities)
+        field = f"{own.field}_signature"
+        signature = getattr(stated, field)
+        if signature and own.signature and not is_same_model(signature, own.signature):
+            raise CheckpointError(
+                f"the adapter {adapter.path} was tuned on another {PARTS[own.field]} "
+                f"({getattr(stated, own.field) or 'it does not say which'}) than model {card.name} "
+                f"has ({own.name}, of the same sizes); choose its own model card (to use it all "
+                f"the same, remove {field} from its {SETTINGS_NAME})"
+            )
+
+
+def _other_base(
+    card: FusedCard, adapter: AdapterFile, identities: Sequence[Identity], reason: str = ""
+) -> CheckpointError:
+    stated = adapter.settings
+    theirs = [
+        _described(
+            own.field, getattr(stated, own.field), getattr(stated, f"{own.field}_architecture")
+        )
+        for own in identities
+    ]
+    ours = [_described(own.field, own.name, own.architecture) for own in identities]
+    return CheckpointError(
+        f"the adapter {adapter.path} was tuned on {' with '.join(theirs)}, and model {card.name} "
+        f"has {' with '.join(ours)}; choose its own model card{reason and f' ({reason})'}"
+    )
+
+
+def _described(field: str, name: str | None, architecture: str | None) -> str:
+    named = name or f"a {PARTS[field]} that it does not name"
+    return f"{named} ({architecture})" if architecture else named
 
 
 def check_kind(card: FusedCard, adapter: AdapterFile) -> None:
@@ -90,20 +149,34 @@ def frozen_sizes(card: FusedCard, data_root: Path | None) -> FrozenSizes | None:
     Raises:
         CheckpointError: a part is missing, does not say its sizes, or is of no use here.
     """
-    files = FrozenFiles(card, data_root, torch.float32)
+    return _frozen(card, FrozenFiles(card, data_root, torch.float32))[0]
+
+
+def _frozen(card: FusedCard, files: FrozenFiles) -> tuple[FrozenSizes | None, tuple[Identity, ...]]:
+    """Return the sizes of a model's frozen parts, and what they are without their weights.
+
+    Raises:
+        CheckpointError: as for `frozen_sizes`.
+    """
     visual = visual_sizes(card.vision, files.vision)
     config = language_config(files.language_model)
     check_architecture(config, card.max_sequence_length)
+    identities = (
+        Identity("language_model", card.base_name, language_architecture(config)),
+        Identity("vision", files.vision_name, visual.described if visual else None),
+    )
     if visual is None:
-        return None
-    return FrozenSizes(
+        return None, identities
+    sizes = FrozenSizes(
         vision_width=visual.width,
         vision_blocks=visual.blocks,
         patches=visual.patches,
         language_width=config.hidden_size,
         language_layers=config.num_hidden_layers,
         projections=projection_sizes(config),
+        class_token=visual.class_token,
     )
+    return sizes, identities
 
 
 def _made(method: type[Method], settings: MethodSettings, sizes: FrozenSizes) -> Method:

@@ -103,6 +103,8 @@ class FrozenSizes:
     language_layers: int
     projections: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Inputs and outputs of a decoder layer's projections, by name (`self_attn.q_proj`)."""
+    class_token: bool = True
+    """Whether the vision tower has a class token before its patches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,18 @@ class AdapterSettings:
     """The method's settings, by name."""
     language_model: str | None = None
     """Name of the base model it was tuned on."""
+    language_model_architecture: str | None = None
+    """Its kind and sizes in words (`language_architecture`)."""
     vision: str | None = None
+    """Name of the tower."""
+    vision_architecture: str | None = None
+    """Its sizes in words (`TowerSizes.described`)."""
     prompts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     """Task kind to the `prompt_settings` that training prompts had (Q1, Q2)."""
     language_model_signature: tuple[float, ...] | None = None
     """A few numbers of the language model it was tuned on, so that another one is noticed."""
+    vision_signature: tuple[float, ...] | None = None
+    """The same of the tower."""
 
 
 class Frame(Protocol):
@@ -163,6 +172,9 @@ class Method(nn.Module, ABC):
     characters need it."""
     skips_nan_loss: ClassVar[bool] = False
     """Whether a micro-batch whose loss is not a number is left out, rather than counted as zero."""
+    needs_class_token: ClassVar[bool] = True
+    """Whether towers without a class token (SigLIP) are refused. A method that sets it to False
+    asks the tower for `patch_states` and `summary` instead of cutting states itself."""
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
         """Make untrained parameters, in float32.
@@ -172,9 +184,17 @@ class Method(nn.Module, ABC):
             sizes: Of the frozen parts.
 
         Raises:
-            CheckpointError: the settings do not suit the sizes.
+            CheckpointError: the settings do not suit the sizes, or the tower has no class token
+                that the method needs.
         """
         super().__init__()
+        if self.needs_class_token and not sizes.class_token:
+            raise CheckpointError(
+                f"{self.title} reads the class token of a vision tower, and this one has none; "
+                "choose another tower (vision.name), or another method"
+            )
+        self.chosen = chosen
+        """The settings in use, with what follows from the sizes where nothing was said."""
 
     # The image and its absence
 

@@ -17,10 +17,10 @@ from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.base import NO_ADAPTER, Budget, Model, ModelOptions, weights_path
 from adem_bench.models.device import memory_errors
-from adem_bench.models.fused.backbone import FrozenParts, is_same_language_model
+from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.card import FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.fit import check_adapter, check_kind, inspect_adapter
+from adem_bench.models.fused.fit import check_adapter, check_base, check_kind, inspect_adapter
 from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
@@ -32,7 +32,6 @@ from adem_bench.models.fused.method import (
 from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
 from adem_bench.models.fused.weights.adapter import (
-    SETTINGS_NAME,
     WEIGHTS_NAME,
     AdapterFile,
     read_adapter,
@@ -362,7 +361,7 @@ class FusedModel(Model):
         return {
             "name": self.card.name,
             "fingerprint": self.fingerprint(),
-            "language_model": self._language_model_name(),
+            "language_model": self.card.base_name,
             "adapter": str(weights.path.name) if weights.path else NO_ADAPTER,
             "trainable_parameters": weights.trainable_parameters,
             "total_parameters": self._frozen.parameters + weights.trainable_parameters,
@@ -373,12 +372,6 @@ class FusedModel(Model):
             "device": self._frozen.device_name,
         }
 
-    def _language_model_name(self) -> str:
-        source = self.card.language_model
-        # A folder's path is private to its machine.
-        name = source.path if source.hub else Path(source.path).name
-        return self.card.language_model_name or name
-
 
 def network_with(
     llama: Any, visual: Any, adapter: AdapterFile, fusion: FusionSettings, eager: bool = False
@@ -387,7 +380,7 @@ def network_with(
 
     Args:
         llama: A LlamaForCausalLM; shared, not copied.
-        visual: An open_clip VisionTransformer; shared, not copied.
+        visual: A vision tower from `load_visual`; shared, not copied.
         adapter: The tuned weights.
         fusion: Settings of the card, which go before the adapter's own.
         eager: As for `FusedDecoder`.
@@ -411,8 +404,7 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
     """
     card, stated = frozen.card, adapter.settings
     check_kind(card, adapter)
-    _check_language_model(frozen, adapter)
-    chosen = resolve_settings(card.fusion, stated)
+    check_base(card, adapter, frozen.identities)
     eager = card.attention == "eager"
     network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager)
     method = network.method
@@ -424,10 +416,10 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
         sequences=_sequences(frozen, method),
         no_image_memory=network.no_image_memory(),
         images=ImageCache(network, ImageReader(network.vision.image_size, card.image_reading)),
-        settings=replace(stated, values=chosen.values()),
+        settings=replace(stated, values=method.chosen.values()),
         trainable_parameters=sum(p.numel() for p in method.adapter_tensors().values()),
         fingerprint=file_digest(weights_file),
-        warnings=tuple(_conflicts(card.fusion.values(), stated.values)),
+        warnings=(*_conflicts(card.fusion.values(), stated.values), *frozen.warnings()),
     )
 
 
@@ -445,23 +437,6 @@ def _untuned(frozen: FrozenParts) -> TunedWeights:
         settings=AdapterSettings(method=frozen.card.fusion.kind),
         trainable_parameters=0,
         fingerprint="none",
-    )
-
-
-def _check_language_model(frozen: FrozenParts, adapter: AdapterFile) -> None:
-    """Refuse an adapter that says it was tuned on other weights.
-
-    Raises:
-        CheckpointError: it does.
-    """
-    stated = adapter.settings.language_model_signature
-    if stated is None or is_same_language_model(stated, frozen.signature):
-        return
-    name = adapter.settings.language_model or "another one"
-    raise CheckpointError(
-        f"the adapter {adapter.path} was tuned on another language model ({name}) than model "
-        f"{frozen.card.name} has; choose its own model card (to use it all the same, remove "
-        f"language_model_signature from its {SETTINGS_NAME})"
     )
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from adem_bench.models.fused.decoder import FusedDecoder, projection_sizes
 from adem_bench.models.fused.method import FrozenSizes, Method, VisualMemory
 from adem_bench.models.fused.sequence import IGNORED_LABEL, TrainingRow
-from adem_bench.models.fused.vision import VisionTower
+from adem_bench.models.fused.vision import VisionTower, vision_tower
 from adem_bench.schemas import MethodSettings
 
 
@@ -181,7 +181,7 @@ def build_network(
 
     Args:
         llama: A LlamaForCausalLM; shared, not copied.
-        visual: An open_clip VisionTransformer; shared, not copied.
+        visual: A vision tower from `load_visual`; shared, not copied.
         method: Class of the method.
         settings: Its settings.
         eager: As for `FusedDecoder`.
@@ -189,7 +189,7 @@ def build_network(
     Raises:
         CheckpointError: the settings do not suit the frozen parts.
     """
-    tower = VisionTower(visual)
+    tower = vision_tower(visual)
     sizes = FrozenSizes(
         vision_width=tower.width,
         vision_blocks=tower.blocks,
@@ -197,5 +197,6 @@ def build_network(
         language_width=llama.config.hidden_size,
         language_layers=llama.config.num_hidden_layers,
         projections=projection_sizes(llama.config),
+        class_token=tower.class_token,
     )
     return FusedNetwork(tower, method(settings, sizes), llama, eager)

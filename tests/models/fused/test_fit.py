@@ -64,10 +64,10 @@ def test_an_adapter_of_another_base_is_refused_with_the_sizes_and_the_remedy(run
     assert message.endswith("and 19 more)")
     assert "resblocks.4.adapter_attn" in message
     assert (
-        "was tuned on another model than parity, which has 4 layers of width 64 and a tower of "
-        in (message)
+        "with a vision tower that it does not name, and model parity has tiny (llama, 4 layers of "
+        "width 64) with clip_tiny.pt (4 blocks of width 128, 256 patches); choose its own model "
+        "card (the adapter " in message
     )
-    assert "4 blocks of width 128; choose the card of that one (the adapter " in message
 
 
 def test_a_missing_adapter_is_named_with_its_place(run):
@@ -80,7 +80,7 @@ def test_a_tower_without_what_a_method_needs(run, tmp_path):
     torch.save({n: t for n, t in tower.items() if "class_embedding" not in n}, tmp_path / "c.pt")
     lavin = {"adapter": str(ADAPTERS["lavin"])}
     message = run("fusion={kind: lavin}", f"vision.path={tmp_path / 'c.pt'}", **lavin)
-    assert "c.pt has no class token (visual.class_embedding), which methods need; use" in message
+    assert "c.pt has no class token (visual.class_embedding), which a tower in OpenAI's" in message
     few = run("fusion={kind: lavin, read_every: 9}", f"vision.path={LAVIN_CLIP}", **lavin)
     assert "read_every 9 reads no class token of a vision tower with 8 blocks; choose" in few
     torch.save({"visual.proj": torch.ones(2)}, tmp_path / "c.pt")
@@ -95,7 +95,7 @@ def test_a_language_model_with_fewer_layers(run, tmp_path):
     settings = ("fusion={kind: lavin}", f"vision.path={LAVIN_CLIP}")
     message = run(*settings, adapter=str(tmp_path / "three"))
     assert "missing: layers.3.adapter_attn.conv_A.weight" in message
-    assert "has 4 layers of width 64 and a tower of 8 blocks of width 64; choose the" in message
+    assert "(llama, 4 layers of width 64) with clip_tiny.pt (8 blocks of width 64, " in message
 
 
 def test_a_damaged_base_is_told_before_anything_is_loaded(run, parity, tmp_path):

@@ -82,7 +82,8 @@ class AdemSettings(MethodSettings):
     drop_ratio: float = Field(default=0.1, lt=1)
     """Share of visual slots dropped per token."""
     scales: tuple[int, ...] = Field(default=(256, 64), min_length=1)
-    """Patch counts after pooling, in order."""
+    """Patch counts after pooling, in order. If nothing is said and the tower has not 16 x 16
+    patches: all of them, and those of the next grid that divides theirs evenly."""
     cls_token: bool = True
     """Whether the class token and its prefix enter the input."""
     hidden_proj: int = Field(default=128, ge=1)
@@ -103,6 +104,7 @@ class AdemVl(Method):
 
     title = "ADEM-VL"
     settings = AdemSettings
+    needs_class_token = False
     recognised_by = "adapter_emb1, adapter_proj.fc1.weight and ….adapter_mlp.fc1.weight"
     instruction = TEMPLATE
     # What the README's training command uses; its evaluation asks otherwise (Q1, Q2).
@@ -120,14 +122,11 @@ class AdemVl(Method):
         Raises:
             CheckpointError: the scales do not suit the vision tower.
         """
-        super().__init__(chosen, sizes)
         assert isinstance(chosen, AdemSettings)
-        for scale in chosen.scales:
-            if round(scale**0.5) ** 2 != scale or scale > sizes.patches:
-                raise CheckpointError(
-                    f"scale {scale} does not suit a vision tower with {sizes.patches} patches; "
-                    "scales are square numbers up to that"
-                )
+        if "scales" not in chosen.model_fields_set:
+            chosen = chosen.model_copy(update={"scales": scales_of(sizes.patches)})
+        super().__init__(chosen, sizes)
+        _check_scales(chosen.scales, sizes.patches)
         self.scales = chosen.scales
         self.alpha, self.beta, self.drop_ratio = chosen.alpha, chosen.beta, chosen.drop_ratio
         self.vision_adapters = VisionAdapters(sizes, chosen.adapter_dim)
@@ -142,13 +141,18 @@ class AdemVl(Method):
             self.layout = LAYOUT
 
     def encode_images(self, frame: Frame, images: Tensor) -> KeyValueMemory:
-        """Return keys, values and class token of (N, 3, S, S) images."""
+        """Return keys, values and class token of (N, 3, S, S) images.
+
+        In a tower without class token, the mean of the normed patches stands for it.
+        """
         features = self.vision_adapters.features(frame, images)
-        patches = pool_patches(features[:, 1:], self.scales)
+        patches = pool_patches(frame.vision.patch_states(features), self.scales)
         # The factor takes the features' precision, as published: in half precision the paper's
         # beta 0.01 becomes 0.0100021 (Q19).
         visual = self.adapter_proj(patches) * features.new_tensor(self.beta)
-        token = None if self.adapter_proj_cls is None else self.adapter_proj_cls(features[:, 0])
+        token = None
+        if self.adapter_proj_cls is not None:
+            token = self.adapter_proj_cls(frame.vision.summary(features))
         return KeyValueMemory(
             keys=F.silu(visual + self.adapter_emb1).to(frame.dtype),
             values=(visual + self.adapter_emb2).to(frame.dtype),
@@ -368,6 +372,39 @@ def pool_patches(patches: Tensor, scales: Sequence[int]) -> Tensor:
         for scale in scales
     ]
     return torch.cat(pooled, dim=1)
+
+
+def scales_of(patches: int) -> tuple[int, ...]:
+    """Return the scales for a tower where nothing is said: all patches, and a coarser grid.
+
+    Its side is the longest that divides the patches' own evenly: (256, 64) as published for 256
+    patches, (576, 144) for 576, (729, 81) for 729.
+
+    Raises:
+        ValueError: the number of patches is not a square number.
+    """
+    sides = _even_sides(_side(patches))
+    return (patches, sides[-2] ** 2) if len(sides) > 1 else (patches,)
+
+
+def _check_scales(scales: Sequence[int], patches: int) -> None:
+    """Refuse scales that a tower's patches cannot be averaged to.
+
+    Raises:
+        CheckpointError: one is not a square number, or more than the patches.
+    """
+    for scale in scales:
+        if not 1 <= scale <= patches or math.isqrt(scale) ** 2 != scale:
+            even = ", ".join(str(side**2) for side in _even_sides(_side(patches)))
+            raise CheckpointError(
+                f"scale {scale} does not suit a vision tower with {patches} patches; scales are "
+                f"square numbers up to that, of which {even} divide its grid evenly"
+            )
+
+
+def _even_sides(side: int) -> list[int]:
+    """Return the sides of grids that divide one of `side` x `side` evenly, smallest first."""
+    return [number for number in range(1, side + 1) if side % number == 0]
 
 
 def _side(count: int) -> int:

@@ -146,6 +146,7 @@ class Lavin(Method):
 
     title = "LaVIN"
     settings = LavinSettings
+    needs_class_token = False
     recognised_by = "layers.0.adapter_attn.conv_A.weight and adapter_modality_embedding.weight"
     instruction = TEMPLATE
     # What its scripts train ScienceQA with.
@@ -221,6 +222,8 @@ class Lavin(Method):
     def class_tokens(self, frame: Frame, images: Tensor, by_first: bool = False) -> Tensor:
         """Return (N, K, C): the raw class token after every `read_every`-th block.
 
+        In towers that have none, the mean of the patches stands for it.
+
         Args:
             frame: The network.
             images: (N, 3, S, S), normalized.
@@ -233,7 +236,7 @@ class Lavin(Method):
             route = partial(_routed_by_first if by_first else _routed_by_itself, router)
             x = frame.vision.block(index, x, before_attention=route)
             if (index + 1) % self.read_every == 0:
-                read.append(x[:, 0])
+                read.append(frame.vision.summary(x))
         return torch.stack(read, dim=1)
 
     def _memory(self, frame: Frame, class_tokens: Tensor) -> RoutedMemory:

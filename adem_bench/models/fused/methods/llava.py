@@ -62,6 +62,7 @@ class Llava(Method):
 
     title = "LLaVA"
     settings = LlavaSettings
+    needs_class_token = False
     recognised_by = f"{PROJECTOR}.linear_1.weight and {PROJECTOR}.linear_2.weight"
 
     def __init__(self, chosen: MethodSettings, sizes: FrozenSizes) -> None:
@@ -107,11 +108,11 @@ class Llava(Method):
             )
 
     def encode_images(self, frame: Frame, images: Tensor) -> VisualMemory:
-        """Return the (N, P, D) tokens of (N, 3, S, S) images; the class token is left out."""
+        """Return the (N, P, D) tokens of (N, 3, S, S) images; a class token is left out."""
         x = frame.vision.embed(images)
         for index in range(self.blocks):
             x = frame.vision.block(index, x)
-        hidden = F.gelu(self._project("linear_1", x[:, 1:]))
+        hidden = F.gelu(self._project("linear_1", frame.vision.patch_states(x)))
         return VisualMemory(tokens=self._project("linear_2", hidden).to(frame.dtype))
 
     def _project(self, name: str, x: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class MemvpSettings(MethodSettings):
     adapter_scale: float = 0.1
     """Weight of the memory's term in each decoder layer."""
     slots: int = Field(default=320, ge=1)
-    """Memory slots: one for each patch, and learned ones beyond (7B: 320, 13B: 400)."""
+    """Memory slots: one for each patch, and learned ones beyond (7B: 320, 13B: 400). If nothing is
+    said and 320 do not hold an image's patches: a quarter more than these, as in 7B."""
     hidden_proj: int = Field(default=128, ge=1)
     """Hidden width of the projector."""
     adapter_dim: int = Field(default=12, ge=1)
@@ -88,6 +89,7 @@ class MemVp(Method):
 
     title = "MemVP"
     settings = MemvpSettings
+    needs_class_token = False
     recognised_by = f"adapter_emb1, ….adapter_mlp.fc1.weight and {UNUSED}"
     # What its scripts train with; its evaluation adds captions.
     released_prompts: ClassVar[Mapping[str, Mapping[str, Json]]] = {
@@ -104,8 +106,10 @@ class MemVp(Method):
         Raises:
             CheckpointError: there are fewer slots than patches.
         """
-        super().__init__(chosen, sizes)
         assert isinstance(chosen, MemvpSettings)
+        if "slots" not in chosen.model_fields_set and chosen.slots < sizes.patches:
+            chosen = chosen.model_copy(update={"slots": sizes.patches + sizes.patches // 4})
+        super().__init__(chosen, sizes)
         if chosen.slots < sizes.patches:
             raise CheckpointError(
                 f"{chosen.slots} slots do not hold the {sizes.patches} patches of an image; "
@@ -121,8 +125,8 @@ class MemVp(Method):
         self.score_dropout = nn.Dropout(SCORE_DROPOUT)
 
     def encode_images(self, frame: Frame, images: Tensor) -> KeyValueMemory:
-        """Return keys and values of (N, 3, S, S) images; the class token is left out."""
-        patches = self.vision_adapters.features(frame, images)[:, 1:]
+        """Return keys and values of (N, 3, S, S) images; a class token is left out."""
+        patches = frame.vision.patch_states(self.vision_adapters.features(frame, images))
         visual = self.adapter_proj(patches) * self.visual_scale
         visual = F.pad(visual, (0, 0, 0, self.adapter_emb1.shape[1] - visual.shape[1]))
         return KeyValueMemory(

@@ -114,7 +114,7 @@ class VisionAdapters(nn.ModuleList):
         super().__init__(VisionAdapter(sizes.vision_width, hidden) for _ in blocks)
 
     def features(self, frame: Frame, images: Tensor) -> Tensor:
-        """Return (N, 1 + P, C) features after `ln_post`, the class token first.
+        """Return (N, L, C) features after the tower's last norm, a class token first.
 
         Args:
             frame: The network, whose tower runs all blocks but the last.

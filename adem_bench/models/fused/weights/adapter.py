@@ -6,7 +6,7 @@ Both hold the published tensor names (`Method.adapter_tensors`); no pickled code
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
+LATER_FACTS = ("language_model_architecture", "vision_architecture", "vision_signature")
+"""What adapters say of their base since they name the tower too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,16 @@ def _facts(settings: AdapterSettings, stated: Collection[str]) -> dict[str, Any]
     fields: type[MethodSettings] = METHODS.load(settings.method).settings
     names = [name for name in fields.model_fields if name in {*stated, *fields.FIRST_FIELDS}]
     method = {} if settings.method == DEFAULT_METHOD else {"method": settings.method}
-    signature = settings.language_model_signature
+    # Files of before have none of these, and keep their fingerprints.
+    later = {name: getattr(settings, name) for name in LATER_FACTS}
     return {
         **method,
         **{name: settings.values.get(name) for name in names if name != "kind"},
         "language_model": settings.language_model,
         "vision": settings.vision,
         "prompts": {kind: dict(prompts) for kind, prompts in settings.prompts.items()},
-        "language_model_signature": signature,
+        "language_model_signature": settings.language_model_signature,
+        **{name: value for name, value in later.items() if value is not None},
     }
 
 
@@ -223,10 +227,17 @@ def _prompts(value: Mapping[str, Mapping[str, Json]]) -> dict[str, dict[str, Jso
     return {kind: dict(prompts.items()) for kind, prompts in value.items()}
 
 
+def _signature(numbers: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(number) for number in numbers)
+
+
 JSON_READERS: dict[str, Callable[[Any], Any]] = {
     "language_model": str,
+    "language_model_architecture": str,
     "vision": str,
+    "vision_architecture": str,
     "prompts": _prompts,
-    "language_model_signature": lambda norms: tuple(float(norm) for norm in norms),
+    "language_model_signature": _signature,
+    "vision_signature": _signature,
 }
 """How to read what `adapter.json` says besides the method's settings."""

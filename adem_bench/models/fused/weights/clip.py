@@ -1,16 +1,18 @@
-"""CLIP image towers: a file in OpenAI's layout, or an open_clip name and tag."""
+"""Vision towers: a file in OpenAI's or open_clip's layout, or an open_clip name and tag."""
 
 from __future__ import annotations
 
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
+from open_clip.model import _build_vision_tower
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import (
     LayerNorm,
     LayerNormFp32,
@@ -19,69 +21,68 @@ from open_clip.transformer import (
     VisionTransformer,
 )
 from safetensors.torch import load_file
+from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import VisionTransformer as Trunk
 from torch import Tensor, nn
 
 from adem_bench.errors import CheckpointError
 from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
+from adem_bench.models.fused.vision import TowerSizes, vision_tower
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.records import ImageNormalization
 
 HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""
+OPENAI = VisionSource().name
+"""The name by default: a file is then read by OpenAI's conventions, whatever its size."""
+TRUNK = "trunk."
+"""What names of tensors begin with where timm has made a tower's trunk."""
 
 
-def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> VisionTransformer:
-    """Return a VisionTransformer in evaluation mode.
+def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> nn.Module:
+    """Return a tower in evaluation mode: a VisionTransformer of open_clip or, for SigLIP, of timm.
 
     In half precision, norms and embeddings stay float32 (docs/method.md, section 2.3).
 
     Args:
         source: The card's tower.
-        file: Weights in OpenAI's layout; None to let open_clip find its tag.
+        file: Weights in OpenAI's or open_clip's layout; None to let open_clip find its tag.
         dtype: Precision.
 
     Raises:
         CheckpointError: the file or tag cannot be loaded.
     """
-    visual = _from_tag(source) if file is None else _from_file(file, dtype)
+    visual = _from_tag(source) if file is None else _from_file(source, file, dtype)
     visual.to(dtype)
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
             module.float()
-    visual.class_embedding.data = visual.class_embedding.data.float()
-    visual.positional_embedding.data = visual.positional_embedding.data.float()
+    for name, parameter in visual.named_parameters(recurse=False):
+        if name in ("class_embedding", "positional_embedding", "pos_embed"):
+            parameter.data = parameter.data.float()
     return visual.eval()
 
 
-@dataclass(frozen=True, slots=True)
-class VisualSizes:
-    """The sizes of a vision tower."""
-
-    width: int
-    blocks: int
-    patches: int
-
-
-def visual_sizes(source: VisionSource, file: Path | None) -> VisualSizes | None:
-    """Return a tower's sizes without making one; None where its name does not say them.
+def visual_sizes(source: VisionSource, file: Path | None) -> TowerSizes | None:
+    """Return a tower's sizes without its weights; None where its name does not say them.
 
     Args:
         source: The card's tower.
-        file: Weights in OpenAI's layout; None for open_clip's name.
+        file: Weights in OpenAI's or open_clip's layout; None for open_clip's name.
 
     Raises:
-        CheckpointError: the file is not a tower.
+        CheckpointError: the file is not a tower, or not the one that is named.
     """
     if file is not None:
-        shapes = _sizes_of(file, _tensors(file))
-        return VisualSizes(shapes["width"], shapes["layers"], shapes["patches"])
-    config = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
-    found = [config.get(name) for name in ("width", "layers", "image_size", "patch_size")]
-    if not all(isinstance(size, int) for size in found):
-        return None  # not a plain vision transformer: what loads it says so
-    width, layers, image, patch = found
-    return VisualSizes(width, layers, (image // patch) ** 2)
+        if not _is_named(source):
+            shapes = _sizes_of(file, _tensors(file))
+            return TowerSizes(shapes["width"], shapes["layers"], shapes["patches"])
+        return vision_tower(_from_named_file(source, file)).sizes
+    try:
+        return vision_tower(_checked(source, _untrained(source))).sizes
+    except CheckpointError:
+        return None  # what loads it says so
 
 
 def pixel_statistics(source: VisionSource, file: Path | None) -> ImageNormalization:
@@ -89,15 +90,19 @@ def pixel_statistics(source: VisionSource, file: Path | None) -> ImageNormalizat
 
     Args:
         source: The card's tower.
-        file: Weights in OpenAI's layout, whose statistics are CLIP's; None for open_clip's tag.
+        file: Its weights; None to let open_clip find its tag.
 
     Raises:
         CheckpointError: they are none of those that are known here.
     """
-    trained = {} if file is not None else _tag(source)
-    if not trained:
+    trained = {} if file is not None and not _is_named(source) else _tag(source)
+    trunk = _vision_config(source).get("timm_model_name")
+    if trained:
+        found = (tuple(trained["mean"]), tuple(trained["std"]))
+    elif trunk and (known := timm.get_pretrained_cfg(trunk)):
+        found = (tuple(known.mean), tuple(known.std))
+    else:
         return "clip"
-    found = (tuple(trained["mean"]), tuple(trained["std"]))
     for name, statistics in PIXEL_STATISTICS.items():
         if statistics == found:
             return name
@@ -108,51 +113,115 @@ def pixel_statistics(source: VisionSource, file: Path | None) -> ImageNormalizat
     )
 
 
+def _is_named(source: VisionSource) -> bool:
+    return source.name != OPENAI
+
+
+def _vision_config(source: VisionSource) -> Mapping[str, Any]:
+    """Return open_clip's configuration of a tower; nothing of a name that it does not know."""
+    found: Mapping[str, Any] = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
+    return found
+
+
 def _tag(source: VisionSource) -> Mapping[str, Any]:
     """Return what open_clip knows of a tag's training; nothing of a tag that it does not know."""
     found: Mapping[str, Any] = open_clip.get_pretrained_cfg(source.name, source.pretrained)
     return found
 
 
-def _from_tag(source: VisionSource) -> VisionTransformer:
-    # Without this, open_clip builds plain GELU for weights that had the quick one, and the other
-    # way round, and merely warns.
-    force_quick_gelu = bool(_tag(source).get("quick_gelu"))
-    is_quick = (open_clip.get_model_config(source.name) or {}).get("quick_gelu", False)
-    if _tag(source) and is_quick and not force_quick_gelu:
+def _is_quick(source: VisionSource) -> bool:
+    """Return whether the tower computes QuickGELU, by its tag or else by its name.
+
+    Raises:
+        CheckpointError: the name says so, and the tag's weights were trained with GELU.
+    """
+    quick: bool = _tag(source).get("quick_gelu", False)
+    is_named_so: bool = (open_clip.get_model_config(source.name) or {}).get("quick_gelu", False)
+    if _tag(source) and is_named_so and not quick:
         raise CheckpointError(
             f"{source.name} computes QuickGELU, and the weights of tag {source.pretrained!r} were "
             f"trained with GELU; set vision.name={source.name.removesuffix('-quickgelu')}"
         )
+    return quick or is_named_so
+
+
+def _from_tag(source: VisionSource) -> nn.Module:
     try:
+        # Without this, open_clip builds plain GELU for weights that had the quick one, and the
+        # other way round, and merely warns.
         model = open_clip.create_model(
-            source.name, pretrained=source.pretrained, force_quick_gelu=force_quick_gelu
+            source.name, pretrained=source.pretrained, force_quick_gelu=_is_quick(source)
         )
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(
             f"open_clip cannot load {source.name} with tag {source.pretrained!r} ({error}); "
             "without a network, name a file with the same weights in the card's vision.path"
         ) from error
-    visual = model.visual
-    if not isinstance(visual, VisionTransformer):
+    return _checked(source, model.visual)
+
+
+def _untrained(source: VisionSource) -> nn.Module:
+    """Return a tower by its name, without memory for its weights.
+
+    Raises:
+        CheckpointError: open_clip knows no such name, or cannot make it.
+    """
+    config = open_clip.get_model_config(source.name)
+    if config is None:
+        raise CheckpointError(f"open_clip has no architecture {source.name!r} (vision.name)")
+    # What `create_model` makes a tower with: that one makes the text side too.
+    try:
+        with torch.device("meta"):
+            visual: nn.Module = _build_vision_tower(
+                config["embed_dim"], config["vision_cfg"], _is_quick(source)
+            )
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise CheckpointError(f"open_clip cannot make the tower {source.name}: {error}") from error
+    return visual
+
+
+def _checked(source: VisionSource, visual: nn.Module) -> nn.Module:
+    """Return what computes the blocks of a tower of open_clip.
+
+    Raises:
+        CheckpointError: they are not those that methods can run.
+    """
+    if isinstance(visual, TimmModel) and isinstance(visual.trunk, Trunk):
+        visual = visual.trunk
+        is_plain = not visual.num_prefix_tokens and not visual.dynamic_img_size
+        known = is_plain and visual.pos_embed is not None and all(map(_is_plain, visual.blocks))
+    elif isinstance(visual, VisionTransformer):
+        blocks = visual.transformer.resblocks
+        # An attention pool's norm is not one of the blocks' states.
+        known = visual.attn_pool is None and all(type(b) is ResidualAttentionBlock for b in blocks)
+    else:
         raise CheckpointError(
-            f"{source.name} has no vision transformer with a class token, which methods need; name "
-            "one that has in the card's vision.name (ViT-L-14-quickgelu is the published one)"
+            f"{source.name} is not a plain vision transformer, which methods need; name one in the "
+            "card's vision.name (ViT-L-14-quickgelu is the published one)"
         )
-    if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
+    patches = vision_tower(visual).patches
+    if not known or math.isqrt(patches) ** 2 != patches:
         raise CheckpointError(
-            f"the blocks of {source.name} are not those of CLIP, which methods need; name another "
-            "tower in the card's vision.name"
+            f"the blocks of {source.name} are not those of CLIP or SigLIP, which methods need; "
+            "name another tower in the card's vision.name"
         )
     return visual
 
 
-def _from_file(file: Path, dtype: torch.dtype) -> VisionTransformer:
+def _is_plain(block: nn.Module) -> bool:
+    """Return whether a block of timm has its two norms and no others."""
+    norms = sum(isinstance(module, nn.LayerNorm) for module in block.modules())
+    return type(block) is Block and norms == 2
+
+
+def _from_file(source: VisionSource, file: Path, dtype: torch.dtype) -> nn.Module:
+    if _is_named(source):
+        return _from_named_file(source, file)
     tensors = _tensors(file)
     sizes = _sizes_of(file, tensors)
     width, patch = sizes["width"], sizes["patch"]
     try:
-        visual = VisionTransformer(
+        visual: nn.Module = VisionTransformer(
             image_size=patch * math.isqrt(sizes["patches"]),
             patch_size=patch,
             width=width,
@@ -169,6 +238,31 @@ def _from_file(file: Path, dtype: torch.dtype) -> VisionTransformer:
     return visual
 
 
+def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
+    """Return the tower that the card names, with a file's weights.
+
+    Raises:
+        CheckpointError: they are not of that tower, or nothing says how they were trained.
+    """
+    visual = _untrained(source)
+    if isinstance(visual, VisionTransformer) and not _tag(source):
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(source.name)) or "none"
+        raise CheckpointError(
+            f"nothing says whether {file} was trained with GELU or QuickGELU: open_clip has no "
+            f"tag {source.pretrained!r} of {source.name}; set vision.pretrained to the tag that "
+            f"the weights are of or began as (it has {known})"
+        )
+    tensors = _tensors(file)
+    try:
+        visual.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{file} does not hold the tower {source.name} of vision.name (visual.…): "
+            f"{str(error).strip().splitlines()[-1].strip()}"
+        ) from error
+    return _checked(source, visual)
+
+
 def _tensors(file: Path) -> dict[str, Tensor]:
     return {
         name.removeprefix("visual."): tensor
@@ -183,6 +277,12 @@ def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     Raises:
         CheckpointError: it has no class token, or they are not those of a tower.
     """
+    if any(name.startswith(TRUNK) for name in tensors):
+        raise CheckpointError(
+            f"{file} is a tower that timm has made (visual.trunk.…), whose file does not say its "
+            "heads; name its architecture in vision.name, as open_clip calls it (ViT-B-16-SigLIP, "
+            "…)"
+        )
     try:
         width, _, _, patch = tensors["conv1.weight"].shape
         positions = tensors["positional_embedding"].shape[0]
@@ -190,8 +290,8 @@ def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
         raise _not_clip(file, error) from error
     if "class_embedding" not in tensors:
         raise CheckpointError(
-            f"{file} has no class token (visual.class_embedding), which methods need; use a CLIP "
-            "tower that has one, such as OpenAI's ViT-L/14"
+            f"{file} has no class token (visual.class_embedding), which a tower in OpenAI's layout "
+            "has; name the architecture of another one in vision.name"
         )
     layers = sum(name.endswith("attn.in_proj_weight") for name in tensors)
     return {"width": width, "patch": patch, "patches": positions - 1, "layers": layers}

@@ -82,5 +82,5 @@ def _changed(before: AdapterSettings, after: AdapterSettings) -> list[str]:
         for kind, settings in before.prompts.items()
         if settings != after.prompts.get(kind)
     ]
-    names = [name for name in first if name != "prompts" and first[name] != second[name]]
+    names = [name for name in first if name != "prompts" and first[name] != second.get(name)]
     return names + prompts

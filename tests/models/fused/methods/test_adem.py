@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from adem_bench.models.fused.methods.adem import (
     pool_patches,
 )
 from adem_bench.models.fused.sequence import SequenceBuilder
+from adem_bench.models.fused.vision import VisionTower
 from support.fused import meta_network
 
 TOY = FrozenSizes(vision_width=6, vision_blocks=1, patches=4, language_width=8, language_layers=1)
@@ -28,6 +30,8 @@ class Features:
     """Stands for a network whose vision tower has made these features."""
 
     dtype = torch.float32
+    class_token = True
+    patch_states, summary = VisionTower.patch_states, VisionTower.summary
 
     def __init__(self, features):
         self.vision = self
@@ -63,6 +67,48 @@ def test_scales_that_do_not_suit_the_tower_are_told():
         settings = AdemSettings(scales=scales, hidden_proj=8, adapter_dim=4)
         with pytest.raises(CheckpointError, match="does not suit a vision tower with 256 patches"):
             meta_network(AdemVl, settings, 64, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("patches", "scales"),
+    [
+        (256, (256, 64)),  # as published
+        (1, (1,)),
+        (4, (4, 1)),
+        (9, (9, 1)),
+        (49, (49, 1)),
+        (196, (196, 49)),
+        (576, (576, 144)),
+        (729, (729, 81)),
+        (1024, (1024, 256)),
+    ],
+)
+def test_scales_follow_the_grid_where_nothing_is_said(patches, scales):
+    sizes = replace(TOY, patches=patches)
+    silent = AdemVl(AdemSettings(hidden_proj=2, adapter_dim=2), sizes)
+    assert silent.scales == silent.chosen.scales == scales
+    assert silent.adapter_emb1.shape[1] == sum(scales)
+    pooled = pool_patches(torch.ones(1, patches, 3), scales)
+    assert pooled.shape == (1, sum(scales), 3)
+
+
+@pytest.mark.parametrize(
+    ("patches", "even"),
+    [(196, "1, 4, 49, 196"), (729, "1, 9, 81, 729"), (16, "1, 4, 16"), (49, "1, 49")],
+)
+def test_scales_that_are_asked_for_are_kept_or_refused_with_those_that_fit(patches, even):
+    sizes = replace(TOY, patches=patches)
+    # As in the published code, a grid need not divide the patches' own evenly.
+    kept = AdemVl(AdemSettings(scales=(9, 4), hidden_proj=2, adapter_dim=2), sizes)
+    assert kept.scales == (9, 4)
+    for scale in (1024, 8, 0, -4):
+        with pytest.raises(CheckpointError) as caught:
+            AdemVl(AdemSettings(scales=(scale,)), sizes)
+        assert f"up to that, of which {even} divide its grid evenly" in str(caught.value)
+    # The defaults, if asked for, are what was asked for.
+    if patches < 256:
+        with pytest.raises(CheckpointError, match="scale 256 does not suit"):
+            AdemVl(AdemSettings(scales=(256, 64)), sizes)
 
 
 def test_ties_with_the_threshold_survive_the_drop():

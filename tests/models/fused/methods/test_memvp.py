@@ -9,6 +9,7 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.generation import generate
+from adem_bench.models.fused.method import FrozenSizes
 from adem_bench.models.fused.methods.memvp import MemVp, MemvpSettings
 from adem_bench.models.fused.network import collate
 from adem_bench.models.fused.sequence import IGNORED_LABEL, SequenceBuilder
@@ -152,9 +153,18 @@ def test_the_registered_model_answers_by_image_scale_and_nothing_of_the_batch(ca
     assert answers(card("fusion.adapter_scale=0.4"), requests) != together
     with pytest.raises(CheckpointError, match="320 slots do not hold"):
         MemVp(
-            MemvpSettings(),
+            MemvpSettings(slots=320),
             type("Sizes", (), {"patches": 576, "language_width": 4})(),
         )
+
+
+@pytest.mark.parametrize(("patches", "slots"), [(16, 320), (256, 320), (576, 720), (729, 911)])
+def test_slots_hold_the_patches_where_nothing_is_said(patches, slots):
+    sizes = FrozenSizes(
+        vision_width=6, vision_blocks=1, patches=patches, language_width=8, language_layers=1
+    )
+    method = MemVp(MemvpSettings(), sizes)
+    assert method.chosen.slots == method.adapter_emb1.shape[1] == slots
 
 
 def test_a_published_file_survives_the_way_to_ours_and_back(card, tmp_path):

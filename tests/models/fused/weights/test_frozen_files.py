@@ -13,7 +13,7 @@ from adem_bench.models.device import pick_device
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
-from adem_bench.models.fused.vision import VisionTower
+from adem_bench.models.fused.vision import vision_tower
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
 from support.llama_folders import consolidated, logits
@@ -106,7 +106,7 @@ def test_the_tower_is_what_open_clip_computes_before_its_last_block(tmp_path):
     torch.save(state, tmp_path / "clip.pt")
     visual = load_visual(VisionSource(), tmp_path / "clip.pt", torch.float32)
     images = torch.randn(2, 3, 32, 32)
-    tower = VisionTower(visual)
+    tower = vision_tower(visual)
     found = tower.final_norm(tower.block(1, tower.block(0, tower.embed(images))))
     expected = visual.forward_intermediates(
         images, indices=[1], stop_early=True, normalize_intermediates=True,

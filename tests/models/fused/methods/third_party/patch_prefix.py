@@ -24,6 +24,7 @@ class PatchPrefix(Method):
     title = "patch prefix"
     settings = PatchPrefixSettings
     recognised_by = "project.weight"
+    needs_class_token = False  # SigLIP's towers have none
 
     def __init__(self, chosen, sizes):
         super().__init__(chosen, sizes)
@@ -35,7 +36,7 @@ class PatchPrefix(Method):
         x = frame.vision.embed(images)
         for index in range(frame.vision.blocks):
             x = frame.vision.block(index, x)
-        patches = frame.vision.final_norm(x)[:, 1:]
+        patches = frame.vision.patch_states(frame.vision.final_norm(x))
         return VisualMemory(tokens=(self.gain * linear_as(self.project, patches)).to(frame.dtype))
 
     def tensors_without_gradient(self):
