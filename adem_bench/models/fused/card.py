@@ -170,7 +170,8 @@ class FusedCard(TorchModelCard):
                 return f"get it from {language_model.source} and put it at {target}"
         elif path == self.vision.path:
             return (
-                "put OpenAI's file there, or leave vision.path empty to let open_clip fetch its own"
+                f"put the weights of {self.vision.name} there, or leave vision.path empty to let "
+                "open_clip fetch them"
             )
         card = self.path or "built in memory"
         return f"put it at {target}, or change the path in the card ({card})"

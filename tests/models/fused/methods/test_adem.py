@@ -18,6 +18,7 @@ from adem_bench.models.fused.methods.adem import (
     AdemVl,
     adaptive_drop,
     pool_patches,
+    scales_of,
 )
 from adem_bench.models.fused.sequence import SequenceBuilder
 from adem_bench.models.fused.vision import VisionTower
@@ -90,6 +91,16 @@ def test_scales_follow_the_grid_where_nothing_is_said(patches, scales):
     assert silent.adapter_emb1.shape[1] == sum(scales)
     pooled = pool_patches(torch.ones(1, patches, 3), scales)
     assert pooled.shape == (1, sum(scales), 3)
+
+
+@pytest.mark.parametrize(("side", "pooled"), [(14, 7), (16, 8), (24, 12), (27, 9)])
+def test_even_scales_are_means_of_whole_windows(side, pooled):
+    grid = torch.randn(2, side, side, 3, generator=torch.Generator().manual_seed(0))
+    window = side // pooled
+    expected = grid.unflatten(2, (pooled, window)).unflatten(1, (pooled, window)).mean(dim=(2, 4))
+    found = pool_patches(grid.flatten(1, 2), scales_of(side**2))
+    torch.testing.assert_close(found[:, side**2 :], expected.flatten(1, 2))
+    assert torch.equal(found[:, : side**2], grid.flatten(1, 2))
 
 
 @pytest.mark.parametrize(
