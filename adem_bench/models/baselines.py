@@ -30,7 +30,6 @@ class _Baseline(Model):
     """What the three have in common: no weights, no images, no memory."""
 
     keeps_answers = False
-    request_fields = frozenset()
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Check the card's options; there is nothing to load.
