@@ -22,7 +22,11 @@ from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
 from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.vision import vision_tower
-from adem_bench.models.fused.weights.clip import load_visual, pixel_statistics
+from adem_bench.models.fused.weights.clip import (
+    load_visual,
+    pixel_statistics,
+    reading_of_file,
+)
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
 from adem_bench.models.quantization import check_quantization, quantize_linear_layers
 from adem_bench.records import ImageNormalization
@@ -291,6 +295,8 @@ class FrozenFiles:
             parts.append(self.language_model)
         parts.append(file_digest(self.tokenizer) if self.tokenizer else "")
         parts.append(file_digest(self.vision) if self.vision else self.vision_name)
+        if self.vision and (reading := reading_of_file(self._card.vision)):
+            parts.append(reading)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     @property

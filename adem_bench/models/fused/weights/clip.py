@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import open_clip
@@ -36,6 +37,8 @@ HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""
 OPENAI = VisionSource().name
 """The name by default: a file is then read by OpenAI's conventions, whatever its size."""
+PLAIN_SIZES = {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"}
+"""What open_clip says of a tower in which nothing else differs from OpenAI's."""
 TRUNK = "trunk."
 """What names of tensors begin with where timm has made a tower's trunk."""
 
@@ -111,6 +114,26 @@ def pixel_statistics(source: VisionSource, file: Path | None) -> ImageNormalizat
         f"which image_normalization=tower does not know; choose one of "
         f"{', '.join(PIXEL_STATISTICS)}"
     )
+
+
+def reading_of_file(source: VisionSource) -> str:
+    """Return how a file's weights are computed; nothing if by OpenAI's conventions, as once all.
+
+    Fingerprints rest on it: the same file under another name or tag may be another tower.
+
+    Args:
+        source: The card's tower.
+
+    Raises:
+        CheckpointError: name and tag contradict each other.
+    """
+    if not _is_named(source):
+        return ""
+    config, quick = _vision_config(source), _is_quick(source)
+    is_openai = quick and config.get("head_width", HEAD_WIDTH) == HEAD_WIDTH
+    if is_openai and config.keys() <= PLAIN_SIZES:
+        return ""
+    return f"{source.name} {'QuickGELU' if quick else 'GELU'}"
 
 
 def _is_named(source: VisionSource) -> bool:
@@ -258,15 +281,17 @@ def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
     except RuntimeError as error:
         raise CheckpointError(
             f"{file} does not hold the tower {source.name} of vision.name (visual.…): "
-            f"{str(error).strip().splitlines()[-1].strip()}"
+            f"{shorten(str(error).strip().splitlines()[-1], 200, placeholder=' …')}"
         ) from error
     return _checked(source, visual)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
+    # open_clip's trainer puts `module.` before every name.
+    named = {name.removeprefix("module."): tensor for name, tensor in _read(file).items()}
     return {
         name.removeprefix("visual."): tensor
-        for name, tensor in _read(file).items()
+        for name, tensor in named.items()
         if name.startswith("visual.")
     }
 
