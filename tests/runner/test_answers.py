@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image
 
-from adem_bench.records import Decoding, Request, Response
+from adem_bench.records import Decoding, Part, Request, Response
 from adem_bench.runner.answers import STORE, Answers, AnswerStore, ImageDigests
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
@@ -164,6 +164,8 @@ OTHER = {
     "choices": ("A", "B"),
     "decoding": Decoding(0.5, seed=2),
     "stop_pattern": "x",
+    "stop": ("x",),
+    "parts": (Part("What?"), Part(image=0)),
 }
 
 
@@ -205,7 +207,7 @@ def test_model_seed_repeat_and_bytes_are_part_of_the_key(answers, picture):
 
 
 def test_a_response_comes_back_as_it_was(answers):
-    whole = Response("\ud835 é\x00", None, ("Q9",), (-1.25, float("-inf")), (3, 4))
+    whole = Response("\ud835 é\x00", None, ("Q9",), (-1.25, float("-inf")), (3, 4), "stop", "é")
     answers().keep(Request("a"), whole)
     assert answers().find(Request("a")) == whole
     assert answers().find(Request("\ud835")) is None

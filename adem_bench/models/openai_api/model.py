@@ -35,7 +35,7 @@ from adem_bench.models.openai_api.replies import (
 from adem_bench.models.openai_api.retry import Gate, backoff_s, pause_s, retry_after_s
 from adem_bench.models.openai_api.settings import ENDPOINT, find_server, read_options
 from adem_bench.models.openai_api.thread_pool import DaemonThreadPool
-from adem_bench.records import Decoding, Request, Response
+from adem_bench.records import Decoding, FinishReason, Request, Response
 from adem_bench.schemas import ModelCard
 
 TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
@@ -57,7 +57,12 @@ class _FailedError(Exception):
     """An attempt that gave no answer."""
 
     def __init__(
-        self, reason: str, again: bool = False, status: int = 0, wait_s: float = 0, ended: str = ""
+        self,
+        reason: str,
+        again: bool = False,
+        status: int = 0,
+        wait_s: float = 0,
+        ended: FinishReason = "error",
     ) -> None:
         """Keep why.
 
@@ -66,13 +71,17 @@ class _FailedError(Exception):
             again: Whether another attempt may fare better.
             status: Of HTTP; `UNREACHABLE` if there was no reply.
             wait_s: Seconds that the server asks to wait.
-            ended: How the answer ended, if there was one.
+            ended: How the answer ended, where there was one.
         """
         super().__init__(reason)
         self.again = again
         self.status = status
         self.wait_s = wait_s
         self.ended = ended
+
+
+def _ended(refusal: Reply) -> FinishReason:
+    return "filter" if is_filtered(refusal.body) else "error"
 
 
 class ServedModel(Model):
@@ -101,6 +110,11 @@ class ServedModel(Model):
         self._reasons: Counter[str] = Counter()
         self._answered_by: set[str] = set()
         self._has_answered = False
+
+    @property
+    def cut_is_failed(self) -> bool:
+        """Whether an answer that ended at `max_new_tokens` is none, as the card says."""
+        return self._settings.cut_answers == "failed"
 
     def decoding(self, asked: Decoding) -> Decoding:
         """Return how a request is decoded; what it leaves open, `parameters` and the server say.
@@ -169,7 +183,7 @@ class ServedModel(Model):
             with self._lock:
                 self._has_answered = True
                 self._answered_by.add(answer.model)
-            return Response(answer.text, tokens=answer.tokens)
+            return Response(answer.text, tokens=answer.tokens, finish_reason=answer.finish_reason)
         raise AssertionError("the last attempt returns")
 
     def _attempt(self, asked: Mapping[str, Any]) -> Answer:
@@ -196,7 +210,7 @@ class ServedModel(Model):
             raise _FailedError(str(error), ended=error.finish_reason) from error
         except RefusedError as error:
             again = not error.status or error.status in TRY_AGAIN
-            ended = "filter" if is_filtered(reply.body) else "error"
+            ended = _ended(reply)
             raise _FailedError(str(error), again, error.status, ended=ended) from error
 
     def _refusal(self, reply: Reply) -> _FailedError:
@@ -213,8 +227,7 @@ class ServedModel(Model):
         if reply.status in BUSY:
             self._gate.hold(asked_for)
         again = reply.status in TRY_AGAIN
-        ended = "filter" if is_filtered(reply.body) else ""
-        return _FailedError(reason, again, reply.status, asked_for, ended)
+        return _FailedError(reason, again, reply.status, asked_for, _ended(reply))
 
     def _with_proxy(self, reason: str) -> str:
         note = proxy_note(self._server.url)
@@ -237,7 +250,7 @@ class ServedModel(Model):
             self._counts["failures"] += 1
             self._reasons[str(failure)] += 1
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        return Response("", error=f"{failure} ({times})")
+        return Response("", error=f"{failure} ({times})", finish_reason=failure.ended)
 
     def _remedy(self, status: int) -> str:
         if status == 402:
@@ -272,6 +285,8 @@ class ServedModel(Model):
             "parameters": settings.parameters,
             "max_tokens_field": settings.max_tokens_field,
         }
+        if settings.cut_answers != "failed":
+            seen["cut_answers"] = settings.cut_answers
         return digest(seen)
 
     def warnings(self) -> Sequence[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from adem_bench.models.openai_api.bodies import Hide, clean, decoded, is_page, parsed, whole
 from adem_bench.models.openai_api.refusals import error_text, means_success, status_of, words_of
+from adem_bench.records import FinishReason
 
-FINISH_REASONS = {
+FINISH_REASONS: Mapping[FinishReason, tuple[str, ...]] = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"),
     "length": ("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
     "filter": (
@@ -43,7 +44,7 @@ class MalformedError(Exception):
 class UnansweredError(Exception):
     """A whole reply that holds no answer; the next one would not either."""
 
-    def __init__(self, reason: str, finish_reason: str = "") -> None:
+    def __init__(self, reason: str, finish_reason: FinishReason = "") -> None:
         """Keep why there is none.
 
         Args:
@@ -78,7 +79,7 @@ class Answer:
     """Of prompt and answer, if the server counts them."""
     model: str
     """The model that the server says has answered."""
-    finish_reason: str = ""
+    finish_reason: FinishReason = ""
     """`stop`, `length`, `filter`, `error`; empty where the server says none of them."""
 
 
@@ -136,7 +137,7 @@ def _check_error(answer: Mapping[str, Any], choice: Any) -> None:
             raise RefusedError(status_of(error) or status_of(answer), clean(words))
 
 
-def _finish_reason(choice: Mapping[str, Any]) -> str:
+def _finish_reason(choice: Mapping[str, Any]) -> FinishReason:
     said = str(choice.get("finish_reason") or "").lower()
     return next((reason for reason, names in FINISH_REASONS.items() if said in names), "")
 
@@ -168,7 +169,7 @@ def _said(choice: Mapping[str, Any], usage: Any) -> str:
     return _bare(text)
 
 
-def _check_ending(finish: str, reason: str, reasoned: bool) -> None:
+def _check_ending(finish: FinishReason, reason: str, reasoned: bool) -> None:
     """Say why a reply without text has none, where it is known.
 
     Args:

@@ -42,6 +42,8 @@ class ServedOptions(Strict):
     """System message before every prompt."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How the server calls the limit on new tokens."""
+    cut_answers: Literal["failed", "scored"] = "failed"
+    """What an answer that ended at `max_new_tokens` is."""
     parameters: dict[str, Any] = Field(default={})
     """Further fields of the request; null leaves out one that is sent by default."""
     input_price: float | None = Field(default=None, ge=0)

@@ -12,8 +12,8 @@ from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.openai_api.messages import data_uri
-from adem_bench.records import Decoding, Request
-from support.chat_server import said
+from adem_bench.records import Decoding, Part, Request
+from support.chat_server import Step, said
 
 
 def test_a_question_without_image_is_plain_text(server, served):
@@ -62,6 +62,61 @@ def test_a_format_that_few_servers_read_is_sent_as_png(tmp_path):
     kind, _, data = data_uri(tmp_path / "a.bmp").partition(",")
     assert kind == "data:image/png;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_conversation_is_sent_in_its_order(server, served, pictures):
+    parts = (
+        Part("Be brief.", role="system"),
+        Part("Look: "), Part(image=1), Part("and "), Part(image=0), Part("Which?"),
+        Part("The first.", role="assistant"),
+        Part("And "), Part("now?"),
+    )  # fmt: skip
+    model = served("options.system=In English.")
+    model.generate([Request("Which?", tuple(pictures[:2]), parts=parts)])
+    system, shown, said_before, asked = server.asked[0]["messages"]
+    assert system == {"role": "system", "content": "In English.Be brief."}
+    assert said_before == {"role": "assistant", "content": "The first."}
+    assert asked == {"role": "user", "content": "And now?"}
+    kinds = [piece.get("text") or piece["image_url"]["url"] for piece in shown["content"]]
+    first, second = (data_uri(path) for path in pictures[:2])
+    assert kinds == ["Look: ", second, "and ", first, "Which?"]
+
+
+def test_stop_strings_are_sent_as_far_as_servers_take_them_and_end_the_answer(server, served):
+    server.last = lambda asked: Step(said("Yes! No? Maybe"))
+    stops = ("a", "b", "c", "d", "?")
+    (response,) = served().answer([Request("Hi", stop=stops)])
+    assert server.asked[0]["stop"] == ["a", "b", "c", "d"]
+    assert (response.text, response.finish_reason) == ("Yes! No", "stop")
+
+
+def test_an_answer_that_was_cut_is_failed_unless_the_card_scores_it(server, served):
+    cut = said("Yes, bec")
+    cut["choices"][0]["finish_reason"] = "length"
+    server.last = lambda asked: Step(cut)
+    (failed,) = served().answer([Request("Hi", max_new_tokens=3)])
+    assert "cut at 3 tokens; raise options.max_new_tokens" in failed.error
+    scored = served("options.cut_answers=scored")
+    assert scored.answer([Request("Hi")])[0].error is None
+    assert scored.fingerprint() != served().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "ended"),
+    [
+        (said("Yes"), 200, "stop"),
+        ({"choices": [{"message": None, "finish_reason": "content_filter"}]}, 200, "filter"),
+        ({"error": {"code": "content_filter", "message": "no"}}, 400, "filter"),
+        ({"error": {"code": "content_filter", "message": "no"}}, 200, "filter"),
+        ({"error": "too long"}, 400, "error"),
+        ({"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}, 200, "length"),
+    ],
+)
+def test_a_response_says_how_it_ended(server, served, body, status, ended):
+    server.last = lambda asked: Step(body, status)
+    (response,) = served().answer([Request("Hi")])
+    assert response.finish_reason == ended
+    assert bool(response.error) is (ended != "stop")
 
 
 def test_half_characters_of_a_question_are_replaced(server, served):
