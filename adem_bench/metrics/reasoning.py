@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 DEFAULT_TAGS = (
     *("think", "thinking", "thought", "thoughts", "reasoning", "reason", "reflection"),
@@ -47,7 +50,7 @@ UNANSWERED = (
 """Why a response without an answer fails."""
 
 
-def check_tags(tags: Sequence[str]) -> Sequence[str]:
+def check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tags, if each is a name such as `think`, or a start and an end with a blank.
 
     Raises:
@@ -60,6 +63,15 @@ def check_tags(tags: Sequence[str]) -> Sequence[str]:
                 "writes them, with one blank between (`<|think_on|> <|think_off|>`)"
             )
     return tags
+
+
+ReasoningTags = Annotated[tuple[str, ...], AfterValidator(check_tags)]
+"""What a card may say of them."""
+
+
+def stated_tags(tags: Sequence[str]) -> dict[str, Any]:
+    """Return what a model's fingerprint says of its tags: nothing of those it has by default."""
+    return {} if tuple(tags) == DEFAULT_TAGS else {"reasoning_tags": list(tags)}
 
 
 def answer_in(text: str, tags: Sequence[str] = DEFAULT_TAGS) -> str | None:

@@ -98,6 +98,11 @@ class Model(ABC):
         """
         return False
 
+    @property
+    def reasoning_tags(self) -> Sequence[str]:
+        """The tags of reasoning in responses, which is no part of the answer; by default none."""
+        return ()
+
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch as `generate` does; a response that is no answer has an error.
 
@@ -108,7 +113,7 @@ class Model(ABC):
         if len(responses) != len(requests):  # whoever asks says so
             return responses
         return [
-            settle(request, response, self.cut_is_failed)
+            settle(request, response, self.cut_is_failed, self.reasoning_tags)
             for request, response in zip(requests, responses, strict=True)
         ]
 

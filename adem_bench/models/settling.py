@@ -1,7 +1,7 @@
 """What counts as an answer: the one rule that responses of all kinds of models pass.
 
 A sample that the model did not really answer fails, and is never scored: numbers that are not
-finite, an answer that was withheld, an answer that was cut.
+finite, an answer that was withheld, an answer that was cut, reasoning that no answer follows.
 An end token right at the start is an answer, and an empty one.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
+from adem_bench.metrics.reasoning import UNANSWERED, answer_in
 from adem_bench.records import Request, Response
 
 NO_LOGPROBS = (
@@ -25,31 +27,42 @@ WITHHELD = "the answer was withheld (finish_reason filter)"
 UNKNOWN_END = "the answer did not end in order (finish_reason error)"
 
 
-def settle(request: Request, response: Response, cut_is_failed: bool) -> Response:
-    """Return a response as it counts: its text cut where it was to end, or why there is no answer.
+def settle(
+    request: Request, response: Response, cut_is_failed: bool, reasoning_tags: Sequence[str] = ()
+) -> Response:
+    """Return a response as it counts: its answer cut where it was to end, or why there is none.
 
     Args:
         request: What was asked.
         response: As the model gave it.
         cut_is_failed: Whether an answer that ended at `max_new_tokens` is none.
+        reasoning_tags: Of what is none of the answer, as in metrics/reasoning.py; the text keeps
+            it.
     """
     if response.error is not None:
         return replace(response, finish_reason=response.finish_reason or "error")
+    if reasoning_tags and response.answer is None:
+        answer = answer_in(response.text, reasoning_tags)
+        if answer is None and not request.choices:
+            return replace(response, error=UNANSWERED)
+        if answer is not None and answer != response.text:
+            response = replace(response, answer=answer)
     response = _ended(request, response)
     return replace(response, error=_fault(request, response, cut_is_failed))
 
 
 def _ended(request: Request, response: Response) -> Response:
     """Cut a text where the request wants it to end: models may stop later, or not at all."""
-    text = response.text
+    text = response.answer_text
     if request.stop_pattern and (match := re.search(request.stop_pattern, text)):
         text = text[: match.end()]
     places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
     if places:
         text = text[: min(places)]
-    if text == response.text and not places:
+    if text == response.answer_text and not places:
         return response
-    return replace(response, text=text, finish_reason="stop")
+    cut = replace(response, finish_reason="stop")
+    return replace(cut, text=text) if response.answer is None else replace(cut, answer=text)
 
 
 def _fault(request: Request, response: Response, cut_is_failed: bool) -> str | None:

@@ -24,6 +24,7 @@ from pydantic import Field
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError, nearest_hint
 from adem_bench.images import UnreadableImageError, common_form
+from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags, stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
 from adem_bench.records import Request, Response
@@ -44,6 +45,9 @@ class VlmEvalKitOptions(Strict):
     """Data set of VLMEvalKit whose name the model is given; some models then answer differently."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the model's class that replace VLMEvalKit's own, for example `model_path`."""
+    reasoning_tags: ReasoningTags = DEFAULT_TAGS
+    """What stands around reasoning, which is not read: names (`think` for `<think>`), or pairs of
+    a start and an end with a blank between."""
 
 
 class VlmEvalKitModel(Model):
@@ -68,6 +72,11 @@ class VlmEvalKitModel(Model):
     def budget(self) -> Budget:
         """Return one row at a time, which is all that VLMEvalKit's models take."""
         return Budget(tokens=1 << 62, rows=1)
+
+    @property
+    def reasoning_tags(self) -> Sequence[str]:
+        """The card's: VLMEvalKit hands reasoning on with the answer."""
+        return self.options.reasoning_tags
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests one by one."""
@@ -110,6 +119,7 @@ class VlmEvalKitModel(Model):
             "arguments": {name: str(value) for name, value in sorted(keywords.items())},
             "dataset": self.options.dataset,
             "vlmevalkit": githash(digits=8),
+            **stated_tags(self.options.reasoning_tags),
         }
 
 

@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError
 from adem_bench.images import open_rgb
+from adem_bench.metrics.reasoning import is_tag, opens_reasoning, stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import (
     batch_budget,
@@ -124,6 +126,11 @@ class HfModel(Model):
         self._decoder = Decoder(self._network, DROPPED_AT_END.get(model_type, 0))
         self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
+
+    @property
+    def reasoning_tags(self) -> Sequence[str]:
+        """The card's."""
+        return self._settings.reasoning_tags
 
     def length(self, request: Request) -> int:
         """Return about how many tokens prompt, images and answer are."""
@@ -239,7 +246,8 @@ class HfModel(Model):
         sampler = RowSampler(requests) if first.decoding.samples else None
         output = self._decoder.generate(inputs, self._limits(first), sampler)
         choices = self._choices(requests, texts, inputs, output)
-        rows = zip(output.ids, output.ended, output.finite, choices, strict=True)
+        starts = [opens_reasoning(text, self.reasoning_tags) for text in texts]
+        rows = zip(starts, output.ids, output.ended, output.finite, choices, strict=True)
         return [self._response(*row) for row in rows]
 
     def _limits(self, request: Request) -> Limits:
@@ -248,13 +256,34 @@ class HfModel(Model):
         return Limits(request.max_new_tokens, beams, settings.min_length, settings.max_length)
 
     def _response(
-        self, ids: list[int], ended: bool, finite: bool, logprobs: tuple[float, ...] | None
+        self,
+        start: str,
+        ids: list[int],
+        ended: bool,
+        finite: bool,
+        logprobs: tuple[float, ...] | None,
     ) -> Response:
         """Return what is made of a row of `GeneratedRows`, with those of its choices."""
         if not finite or not all(map(math.isfinite, logprobs or ())):
             return Response("", error=NOT_FINITE)
-        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        # Reasoning that the chat template began has its start tag there.
+        text = start + self._decoded(ids)
         return Response(text, choice_logprobs=logprobs)
+
+    @cached_property
+    def _tag_ids(self) -> frozenset[int]:
+        """The special tokens that are tags of reasoning."""
+        special = self._tokenizer.all_special_ids
+        names = self._tokenizer.convert_ids_to_tokens(special)
+        tags = self.reasoning_tags
+        return frozenset(i for i, name in zip(special, names, strict=True) if is_tag(name, tags))
+
+    def _decoded(self, ids: list[int]) -> str:
+        """Return the text of new tokens, without special ones but for tags of reasoning."""
+        if not self._tag_ids.intersection(ids):
+            return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        dropped = set(self._tokenizer.all_special_ids) - self._tag_ids
+        return str(self._tokenizer.decode([i for i in ids if i not in dropped]))
 
     def _choices(
         self, requests: Sequence[Request], texts: Sequence[str], inputs: Any, output: GeneratedRows
@@ -295,6 +324,7 @@ class HfModel(Model):
             "attention": self.card.attention,
             "processor": settings.processor,
             "system": settings.system,
+            **stated_tags(settings.reasoning_tags),
             **stated_quantization(self.card),
         }
         return digest(seen)

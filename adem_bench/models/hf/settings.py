@@ -13,6 +13,7 @@ from pydantic import Field
 from adem_bench.cards import check_options
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest
+from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
 from adem_bench.models.base import candidate_paths, weights_path
 from adem_bench.schemas import DownloadProgress, ModelCard, Strict, TorchModelCard
 
@@ -35,6 +36,9 @@ class HfOptions(Strict):
     """Arguments for the processor, for example `{do_image_splitting: false}`."""
     system: str = ""
     """System message before every prompt."""
+    reasoning_tags: ReasoningTags = DEFAULT_TAGS
+    """What stands around reasoning, which is not read: names (`think` for `<think>`), or pairs of
+    a start and an end with a blank between."""
     min_length: int | None = Field(default=None, ge=1)
     """Least tokens of prompt and answer together, as `generate` of transformers counts them."""
     max_length: int | None = Field(default=None, ge=2)

@@ -13,6 +13,7 @@ from typing import Any
 from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError
 from adem_bench.images import UnreadableImageError
+from adem_bench.metrics.reasoning import stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.openai_api.bodies import clean
 from adem_bench.models.openai_api.http_client import (
@@ -125,6 +126,11 @@ class ServedModel(Model):
         found = super().decoding(asked)
         # Said to the server against `parameters`, which may say otherwise.
         return replace(found, temperature=0.0) if asked.temperature == 0 else found
+
+    @property
+    def reasoning_tags(self) -> Sequence[str]:
+        """The card's."""
+        return self._settings.reasoning_tags
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Count requests and failures from zero: a manifest reports those of its task."""
@@ -284,6 +290,7 @@ class ServedModel(Model):
             "system": settings.system,
             "parameters": settings.parameters,
             "max_tokens_field": settings.max_tokens_field,
+            **stated_tags(settings.reasoning_tags),
         }
         if settings.cut_answers != "failed":
             seen["cut_answers"] = settings.cut_answers

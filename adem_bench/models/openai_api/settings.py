@@ -11,6 +11,7 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError
+from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
 from adem_bench.models.openai_api.keys import OPENAI_URL, OPENAI_VARIABLE, find_key
 from adem_bench.schemas import ModelCard, Strict
 
@@ -40,6 +41,9 @@ class ServedOptions(Strict):
     """Most seconds between two attempts; a server that asks for more is not asked again."""
     system: str = ""
     """System message before every prompt."""
+    reasoning_tags: ReasoningTags = DEFAULT_TAGS
+    """What stands around reasoning, which is not read: names (`think` for `<think>`), or pairs of
+    a start and an end with a blank between."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How the server calls the limit on new tokens."""
     cut_answers: Literal["failed", "scored"] = "failed"
