@@ -66,7 +66,7 @@ def load_json(path: Path, what: str, source: DataSource) -> Any:
         DataError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise missing(path, what, source) from error
     except (OSError, ValueError, RecursionError) as error:

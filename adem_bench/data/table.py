@@ -11,7 +11,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +23,8 @@ MAX_CHARACTERS = 128 << 20
 """Of a row: an image of 90 MB in base64, with room for the texts."""
 MAX_LITERAL = 1 << 20
 """Characters of a cell that is read as a list."""
+OPEN_QUOTE = "unexpected end of data"
+"""What csv says of a quote that nothing closes."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".json", *DELIMITERS)
 HOLDS = "rows: an object per line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
@@ -109,7 +111,8 @@ def _objects(path: Path, lines: Lines) -> Iterator[Row | SkippedRow]:
             yield _skipped(path, lines.number, "line", f"{line}")
         elif line.strip():
             try:
-                value = json.loads(line.rstrip("\r\n"))
+                # Files that were put together have such a mark in their midst too.
+                value = json.loads(line.rstrip("\r\n").removeprefix("\ufeff"))
             except json.JSONDecodeError as error:
                 found = f"it is not JSON ({error.msg}, character {error.pos + 1})"
                 yield _skipped(path, lines.number, "line", found)
@@ -123,7 +126,7 @@ def _objects(path: Path, lines: Lines) -> Iterator[Row | SkippedRow]:
 def whole_lines(lines: Lines) -> Iterator[str | csv.Error]:
     """Yield line by line, or why there is none where one is too long."""
     while True:
-        lines.row_characters = 0
+        lines.begin_row()
         try:
             yield next(lines)
         except StopIteration:
@@ -206,56 +209,142 @@ def check_text(cells: Mapping[str, Any]) -> None:
 class Lines:
     """The lines of a file, for a csv reader that reads until quotes are closed.
 
-    Past `MAX_CHARACTERS` of a row it raises, and goes on behind the line that was too much.
+    Past `MAX_CHARACTERS` of a row it raises, and goes on with the line that was too much, or
+    behind it if the row began with it.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._waiting = ""
+        self._waiting: list[str] = []
+        """Lines that were put back, the next one last."""
         self.number = 0
         self.row_characters = 0
+        self.of_row: list[str] = []
+        """The lines of the row so far."""
 
     def __iter__(self) -> Lines:
         return self
 
+    def begin_row(self) -> None:
+        """Count from here what belongs to a row."""
+        self.row_characters = 0
+        self.of_row = []
+
     def __next__(self) -> str:
-        line, self._waiting = self._waiting or self._stream.readline(MAX_CHARACTERS), ""
+        line = self._waiting.pop() if self._waiting else self._stream.readline(MAX_CHARACTERS)
         if not line:
             raise StopIteration
         self.number += 1
         self.row_characters += len(line)
         if self.row_characters >= MAX_CHARACTERS:
-            while line and not line.endswith(("\n", "\r")):
+            if self.of_row:  # it may be a row of its own
+                self.number -= 1
+                self._waiting.append(line)
+            while line and not self.of_row and not line.endswith(("\n", "\r")):
                 line = self._stream.readline(1 << 20)
             raise csv.Error(f"it is longer than {MAX_CHARACTERS >> 20} MiB")
+        self.of_row.append(line)
         return line
 
-    def put_back(self, line: str) -> None:
-        """Give a line out again."""
-        self._waiting = line
-        self.number -= 1
-        self.row_characters = 0
+    def put_back(self, lines: Sequence[str]) -> None:
+        """Give lines, the latest ones, out again."""
+        self._waiting += reversed(lines)
+        self.number -= len(lines)
+        self.begin_row()
 
 
 def split_rows(lines: Lines, delimiter: str) -> Iterator[list[str] | str]:
-    """Yield the cells of each row, nothing for an empty line, or why a row has none."""
+    """Yield the cells of each row, nothing for an empty line, or why a row has none.
+
+    A quote at the beginning of a cell belongs to the file's syntax if another one ends the cell;
+    else it is a character, and the row ends with its line. The first row says how many cells the
+    others have.
+    """
     # One limit for the whole process: csv has no other, and its default is 128 KiB.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CHARACTERS))
+    width = 0
     while True:
-        lines.row_characters = 0
+        lines.begin_row()
         try:
             line = next(lines, None)
             if line is None:
                 return
             if '"' in line:
-                lines.put_back(line)
-                yield next(csv.reader(lines, delimiter=delimiter))
+                lines.put_back([line])
+                cells: list[str] | str = _quoted(lines, delimiter, width)
             else:
                 # Ten times as fast as csv, which copies images character by character.
-                bare = line.rstrip("\r\n")
-                yield bare.split(delimiter) if bare else []
+                cells = _unquoted(line, delimiter)
+            width = width or len(cells)
+            yield cells
         except csv.Error as error:
             yield f"{error}, up to line {lines.number}"
+
+
+def _unquoted(line: str, delimiter: str) -> list[str]:
+    bare = line.rstrip("\r\n")
+    return bare.split(delimiter) if bare else []
+
+
+def _quoted(lines: Lines, delimiter: str, width: int) -> list[str] | str:
+    """Return the cells of a row with quotes, or why it has none.
+
+    Args:
+        lines: At the row.
+        delimiter: Between cells.
+        width: How many cells rows have; 0 if it is not known yet.
+
+    Raises:
+        csv.Error: the row is too long.
+    """
+    first = lines.number + 1
+    try:
+        cells: list[str] | csv.Error = next(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        cells = error
+    read = lines.of_row
+    alone = _unquoted(read[0], delimiter) if read else []
+    is_row = bool(width) and len(alone) == width
+    if isinstance(cells, csv.Error):
+        if not is_row:
+            raise cells
+        lines.put_back(read[1:])
+        return alone
+    fault = _fault(read, delimiter)
+    if len(read) == 1:
+        return alone if is_row and (fault == OPEN_QUOTE or len(cells) != width) else cells
+    if is_row and (fault or _has_swallowed(read, cells, delimiter, width)):
+        lines.put_back(read[1:])
+        return alone
+    if not fault or len(cells) == width:
+        return cells
+    lines.put_back(read[1:])
+    return f"a quote opens in it that is not closed properly up to line {first + len(read) - 1}"
+
+
+def _fault(read: Sequence[str], delimiter: str) -> str:
+    """Return what is wrong with the quotes of a row's lines; nothing if all end with a cell."""
+    try:
+        list(csv.reader(read, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return str(error)
+    return ""
+
+
+def _has_swallowed(read: Sequence[str], cells: Sequence[str], delimiter: str, width: int) -> bool:
+    """Return whether a row of several lines, whose first would be a row, is made of several rows.
+
+    Args:
+        read: Its lines.
+        cells: What they are as one row.
+        delimiter: Between cells; texts in quotes often hold commas, and hardly ever tabs.
+        width: How many cells rows have.
+    """
+    if len(cells) != width:
+        return True
+    is_last = "\n" in cells[-1] or "\r" in cells[-1]
+    others = (len(_unquoted(line, delimiter)) == width for line in read[1:])
+    return delimiter == "\t" and (not is_last or any(others))
 
 
 def texts_of(cell: str) -> list[str]:

@@ -530,7 +530,7 @@ def read_predictions(path: Path, what: str) -> Any:
         PredictionsError: the file cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PredictionsError(
             f"{path} cannot be read ({error.strerror or error}); expected {what}"

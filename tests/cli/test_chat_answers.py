@@ -75,3 +75,54 @@ def test_yes_and_no_in_another_language_are_counted_as_unread(asked, tmp_path):
     told, folder = asked("Oui", card)
     assert [record["prediction"] for record in read_records(folder)] == ["other"] * 4
     assert "4 of 4 answers say neither yes nor no, and count as wrong" in told.out
+
+
+YES_NO = {"kind": "jsonl", "headline": "f1", "options": {"metric": "yes_no", "image": None}}
+OPEN = {
+    "kind": "jsonl",
+    "headline": "accuracy",
+    "options": {"metric": "exact_match", "image": None},
+}
+
+
+@pytest.fixture
+def questions(tmp_path):
+    rows = [{"question": "Is it?", "answer": "yes"} for _ in range(3)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize("card", [YES_NO, OPEN])
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("<think>No dog at first sight. A is out.</think>\n\nyes", []),
+        ("No dog at first sight.\n</think>\n\nyes", []),
+        ("<ponder>No.</ponder>yes", ["--set", "model.options.reasoning_tags=[ponder]"]),
+    ],
+)
+def test_every_task_reads_what_follows_the_reasoning(asked, questions, card, text, more):
+    told, folder = asked(text, card, *more)
+    assert told.code == 0
+    for record in read_records(folder):
+        assert (record["prediction"], record["score"]) == ("yes", 1)
+        assert (record["response"], record["answer"]) == (text, "yes")
+    exported = (folder / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["response"] for line in exported] == ["yes"] * 3
+
+
+def test_reasoning_that_uses_up_the_tokens_fails_and_is_no_wrong_answer(asked, questions):
+    told, folder = asked("<think>No dog at first sight, but", YES_NO)
+    assert told.code == 1
+    assert "failed: 3 samples have no answer" in told.out
+    for record in read_records(folder):
+        assert record["score"] is None
+        assert "raise options.max_new_tokens" in record["error"]
+
+
+def test_a_tag_that_is_none_is_refused(adem_bench, tmp_path):
+    told = adem_bench(
+        "run", "--model", "openai:m@http://127.0.0.1:9/v1", "--tasks", "mini_mme",
+        "--set", "model.options.reasoning_tags=[a b c]",
+    )  # fmt: skip
+    assert told.code == 2
+    assert "'a b c' is no tag: expected a name" in told.err

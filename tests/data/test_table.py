@@ -57,6 +57,53 @@ def test_cells_below_a_header_are_rows(rows, name, content):
     assert rows(name, content) == ([{**row, "id": str(row["id"])} for row in CATS], {})
 
 
+LONE = [
+    ("1", '"What is it', "A"), ("2", "Q", "B"), ("3", 'a "b', "C"), ("4", '5" wide', "D"),
+    ("5", '"Why', "E"), ("6", "Q", '"F'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [("csv", ","), ("tsv", "\t")])
+@pytest.mark.parametrize("taken", [[0, 1], [0, 1, 2, 3, 4], [1, 5], [1, 4, 1], [0, 3]])
+def test_a_lone_quote_is_a_character(rows, suffix, mark, taken):
+    chosen = [LONE[place] for place in taken]
+    lines = [mark.join(("id", "text", "end")), *(mark.join(cells) for cells in chosen)]
+    good, bad = rows(f"own.{suffix}", "\n".join(lines))
+    assert bad == {}
+    assert [tuple(row.values()) for row in good] == chosen
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [("csv", ","), ("tsv", "\t")])
+def test_texts_of_several_lines_stay_one_row(rows, suffix, mark):
+    cells = [("1", '"two\nlines"', "A"), ("2", '"says ""a""\nand b"', "B"), ("3", "Q", '"x\ny"')]
+    lines = [mark.join(("id", "text", "end")), *(mark.join(row) for row in cells)]
+    good, bad = rows(f"own.{suffix}", "\n".join(lines))
+    assert bad == {}
+    assert [row["text"] for row in good] == ["two\nlines", 'says "a"\nand b', "Q"]
+    assert good[2]["end"] == "x\ny"
+
+
+def test_a_quote_that_swallows_rows_is_named_and_the_others_are_read(rows):
+    good, bad = rows("own.tsv", 'id\ttext\tend\n1\t"open B\n2\tQ\tC\n3\tQ\tD\n')
+    assert [row["id"] for row in good] == ["2", "3"]
+    assert bad == {
+        "own.tsv:2": "own.tsv, line 2: a quote opens in it that is not closed properly up to line 4"
+    }
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "own.json", "own.csv", "own.tsv"])
+def test_a_byte_order_mark_is_no_part_of_a_file(rows, name):
+    texts = {
+        "own.jsonl": '{"a": "1", "b": "2"}\n\ufeff{"a": "3", "b": "4"}\n',
+        "own.json": '[{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]',
+        "own.csv": "a,b\n1,2\n3,4\n",
+        "own.tsv": "a\tb\n1\t2\n3\t4\n",
+    }
+    assert rows(name, "\ufeff" + texts[name]) == (
+        [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}], {},
+    )  # fmt: skip
+
+
 def test_a_separator_of_lines_in_a_text_parts_no_row(rows):
     good, bad = rows("cats.jsonl", '{"name": "a\u2028b\u0085c"}\n')
     assert (good, bad) == ([{"name": "a\u2028b\u0085c"}], {})

@@ -154,8 +154,22 @@ def test_a_quote_that_is_never_closed_costs_no_more_than_the_limit(table, monkey
     lines = [f"{index}\t{RED}\tQ\tA" for index in range(2, 600)]
     file = table(HEADER, f'1\t"{RED}\tQ\tA', *lines)
     good, bad = split(file)
-    assert good
-    assert "it is longer than 1 MiB, up to line" in bad["row 1"]
+    assert list(good) == [str(index) for index in range(1, 600)]
+    assert bad == {}
+
+
+def test_a_lone_quote_is_a_character(table):
+    rows = [
+        f'1\t{RED}\t"What is it\tA',
+        f"2\t{RED}\tQ\tA",
+        f'3\t{BLUE}\t"Why\tA',
+        f"4\t{RED}\tQ\tA",
+    ]
+    good, bad = split(table(HEADER, *rows, f'5\t{RED}\t"two\nlines"\tA', f'6\t{RED}\t"Q"\t"A'))
+    assert bad == {}
+    found = [row.cells["question"] for row in good.values()]
+    assert found == ['"What is it', "Q", '"Why', "Q", "two\nlines", '"Q"']
+    assert good["6"].cells["answer"] == '"A'
 
 
 def test_long_files_are_read_row_by_row(table):

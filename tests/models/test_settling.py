@@ -69,3 +69,36 @@ def test_nothing_is_kept_behind_what_ends_an_answer(text, wanted):
     settled = settle(request, Response(text, finish_reason="length"), cut_is_failed=True)
     assert settled.text == wanted
     assert (settled.error is None) == (wanted != text)
+
+
+TAGS = ("think",)
+
+
+@pytest.mark.parametrize("end", ["", "stop", "length"])
+@pytest.mark.parametrize("text", ["<think>A? B?", "A? B?</think>", "<think>A</think> <think>B"])
+def test_reasoning_that_no_answer_follows_is_none(text, end):
+    settled = settle(ASKED, Response(text, finish_reason=end), True, TAGS)
+    assert "raise options.max_new_tokens" in (settled.error or "")
+    assert settled.text == text
+    # Of models without such tags it is what they said.
+    assert settle(ASKED, Response(text), True).error is None
+
+
+def test_what_follows_the_reasoning_is_read_and_all_of_it_kept():
+    response = Response("<think>A?</think>\n\nB", finish_reason="stop")
+    settled = settle(ASKED, response, True, TAGS)
+    assert (settled.text, settled.answer, settled.error) == (response.text, "B", None)
+    assert settle(ASKED, Response("B"), True, TAGS) == Response("B")
+
+
+def test_an_answer_ends_where_it_was_to_end_and_not_within_the_reasoning():
+    asked = Request("Which?", stop=("#",), stop_pattern="is [A-Z]")
+    text = "<think>is A # is C</think>It is B, or not # x"
+    settled = settle(asked, Response(text), True, TAGS)
+    assert (settled.text, settled.answer) == (text, "It is B")
+
+
+def test_log_probabilities_count_whatever_was_written():
+    asked = Request("Which?", choices=(" A", " B"))
+    response = Response("<think>A", choice_logprobs=(-1.0, -2.0))
+    assert settle(asked, response, True, TAGS).error is None

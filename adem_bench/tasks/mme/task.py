@@ -199,7 +199,7 @@ class Mme(Benchmark):
 
     def _records(self, file: Path, known: Known | None) -> Iterator[Record]:
         try:
-            lines = file.read_text(encoding="utf-8").split("\n")
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, ValueError) as error:
             raise PredictionsError(f"{file} cannot be read: {error}") from error
         seen: Counter[str] = Counter()

@@ -85,7 +85,7 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
     readers: dict[str, Callable[[], Any]] = {
         ".tsv": lambda: pd.read_csv(path, sep="\t", **plain),
         ".xlsx": lambda: pd.read_excel(path, **plain),
-        ".json": lambda: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
+        ".json": lambda: pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig"))),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:

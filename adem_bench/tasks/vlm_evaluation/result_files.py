@@ -68,7 +68,7 @@ def read_answers(
 
 def _lines(path: Path, holds: str) -> list[Any]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise PredictionsError(f"{path} cannot be read ({error}); expected {holds}") from error
     found = []

@@ -172,7 +172,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{SETTINGS_NAME}{_hint(folder)}"
             )
     try:
-        data = json.loads(settings_file.read_text(encoding="utf-8"))
+        data = json.loads(settings_file.read_text(encoding="utf-8-sig"))
         if not isinstance(data, dict):
             raise CheckpointError(f"{settings_file}: expected an object of settings")
         return load_file(weights), data

@@ -132,7 +132,7 @@ class Consolidated:
     def _read_config(self) -> LlamaConfig:
         file = self._folder / PARAMS_NAME
         try:
-            params: Any = json.loads(file.read_text(encoding="utf-8"))
+            params: Any = json.loads(file.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise CheckpointError(f"{file} is not JSON: {error}") from error
         if not isinstance(params, dict):
