@@ -90,6 +90,16 @@ class Model(ABC):
         """
         return []
 
+    @classmethod
+    def ends_answers(cls, card: ModelCard, data_root: Path | None) -> bool:
+        """Return whether a model that chats ends its answers by itself, if it has the room.
+
+        Args:
+            card: The model's.
+            data_root: As for `check`.
+        """
+        return True
+
     @property
     def cut_is_failed(self) -> bool:
         """Whether an answer that ended at `max_new_tokens` is none.

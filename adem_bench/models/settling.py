@@ -75,7 +75,9 @@ def _fault(request: Request, response: Response, cut_is_failed: bool) -> str | N
         return WITHHELD
     if response.finish_reason == "error":
         return UNKNOWN_END
-    if response.finish_reason == "length" and cut_is_failed and not request.choices:
+    # A published rule that asks for one token reads one token.
+    is_cut = response.finish_reason == "length" and request.max_new_tokens > 1
+    if is_cut and cut_is_failed and not request.choices:
         return (
             f"the answer was cut at {request.max_new_tokens} tokens; raise options.max_new_tokens, "
             "or count such answers with --set model.options.cut_answers=scored"

@@ -199,7 +199,8 @@ def task_for(
     """
     task = load_task_card(name)
     chosen = card.evaluation.get(task.kind, {}) | card.evaluation.get(task.name, {})
-    chosen = {**_for_chat(card, task, {*chosen, *_options_of(overrides)}), **chosen}
+    said = {*chosen, *_options_of(overrides)}
+    chosen = {**_for_chat(card, task, said, data_root), **chosen}
     own = [
         # JSON is YAML, which values of overrides are read as.
         f"{'' if key == 'prompt_format' else 'options.'}{key}={json.dumps(value)}"
@@ -216,23 +217,31 @@ def task_for(
         raise
 
 
-def _for_chat(card: ModelCard, task: TaskCard, said: Collection[str]) -> Mapping[str, Json]:
+def _for_chat(
+    card: ModelCard, task: TaskCard, said: Collection[str], data_root: Path | None
+) -> Mapping[str, Json]:
     """Return the options with which a task is asked because its model chats.
 
     Args:
         card: The model's.
         task: As its file says.
         said: Options that the command line or the model's card sets.
+        data_root: Where the model's files may be.
     """
-    kind = TASK_KINDS.load(task.kind)
-    if not getattr(MODEL_KINDS.load(card.kind), "chats", False) or RULE in said:
+    kind, model = TASK_KINDS.load(task.kind), MODEL_KINDS.load(card.kind)
+    if not getattr(model, "chats", False) or RULE in said:
         return {}
-    found: Mapping[str, Json] = getattr(kind, "options_for_chat", lambda _: {})(task)
-    # The rules of the package's cards are the published ones; in others the user has chosen.
-    is_ours = task.path is not None and packaged_folder("tasks").resolve() in task.path.parents
-    if is_ours:
+    found: dict[str, Json] = dict(getattr(kind, "options_for_chat", lambda _: {})(task))
+    if not model.ends_answers(card, data_root):
+        found.pop("max_new_tokens", None)  # it would only go on for longer
+    if _is_packaged(task):
         return found
     return {} if RULE in task.options else {n: v for n, v in found.items() if n not in task.options}
+
+
+def _is_packaged(task: TaskCard) -> bool:
+    """Return whether a card is the package's, which says what is published; others' are chosen."""
+    return task.path is not None and packaged_folder("tasks").resolve() in task.path.parents
 
 
 def _options_of(overrides: Sequence[str]) -> list[str]:

@@ -48,6 +48,8 @@ from adem_bench.schemas import DataSource, Strict, TaskCard
 AnyRow = TypeVar("AnyRow")
 TokenCount = Annotated[int, Field(ge=1, le=4096)]
 """How many tokens a model may answer with."""
+CHAT_TOKENS = 256
+"""As many let a model end a sentence or two."""
 EXPORTED = "predictions.jsonl"
 EXPORTED_HOLDS = "{id, response} in rows (.jsonl, .json or .csv)"
 
@@ -136,7 +138,7 @@ class Benchmark(CardData):
     mean_metrics: ClassVar[Sequence[str]] = ()
     """Metrics whose figure of a set is the mean of its units' figures, where samples have no
     score of their own: their distribution can be plotted."""
-    chat_options: ClassVar[Mapping[str, Json]] = {}
+    chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
     """Options that differ for models that answer in sentences, unless the user says otherwise."""
     vlmevalkit_columns: ClassVar[Sequence[str] | None] = None
     """Columns besides question, hint, category and answer that samples have in VLMEvalKit's
@@ -151,7 +153,8 @@ class Benchmark(CardData):
     @classmethod
     def options_for_chat(cls, card: TaskCard) -> Mapping[str, Json]:
         """Return `chat_options`, for a card of this kind."""
-        return cls.chat_options
+        known = cls.options_schema.model_fields
+        return {name: value for name, value in cls.chat_options.items() if name in known}
 
     # Data
 

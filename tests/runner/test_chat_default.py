@@ -29,6 +29,28 @@ def test_models_that_chat_are_read_by_chat(model, task, tmp_path):
     assert found.max_new_tokens == (256 if task in CHOICE else 64)
 
 
+@pytest.mark.parametrize("task", ["coco_caption", "vqav2", "docvqa", "ocid_ref", "mathvista"])
+def test_models_that_chat_have_room_to_end_other_answers(task, tmp_path):
+    served = "openai:m@http://127.0.0.1:9/v1"
+    assert options(served, task, folder=tmp_path).max_new_tokens == 256
+    few = options(served, task, overrides=["options.max_new_tokens=7"], folder=tmp_path)
+    assert few.max_new_tokens == 7
+    assert options("adem-7b", task, folder=tmp_path).max_new_tokens < 256
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "tokens"),
+    [
+        ("chat_template.jinja", "{{ messages }}", 256),
+        ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}', 256),
+        ("tokenizer_config.json", "{}", 20),
+    ],
+)
+def test_a_model_without_chat_template_would_only_go_on(file, text, tokens, tmp_path):
+    (tmp_path / file).write_text(text)
+    assert options(f"hf:{tmp_path}", "coco_caption", folder=tmp_path).max_new_tokens == tokens
+
+
 @pytest.mark.parametrize("model", ["adem-7b", "echo", "majority", "vlmevalkit:llava_v1.5_7b"])
 @pytest.mark.parametrize("task", [*CHOICE, *YES_NO])
 def test_all_others_keep_the_published_rule(model, task, tmp_path):

@@ -28,7 +28,13 @@ from adem_bench.models.hf.architectures import DROPPED_AT_END, describe_network
 from adem_bench.models.hf.chat import PROBE_SIDES, Prompts
 from adem_bench.models.hf.decoding import Decoder, GeneratedRows, Limits
 from adem_bench.models.hf.loading import check_quantizes, load
-from adem_bench.models.hf.settings import HfCard, find_files, read_options
+from adem_bench.models.hf.settings import (
+    HfCard,
+    find_files,
+    find_folder,
+    has_chat_template,
+    read_options,
+)
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
 from adem_bench.records import Request, Response
@@ -99,6 +105,12 @@ class HfModel(Model):
     card: HfCard
     chats = True
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed", "num_beams"})
+
+    @classmethod
+    def ends_answers(cls, card: ModelCard, data_root: Path | None) -> bool:
+        """Return whether the model was tuned on chats, as its files say where they are here."""
+        folder = find_folder(card, read_options(card).source, data_root)
+        return folder is None or has_chat_template(folder)
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Find the files, fetching them if need be, and load them.

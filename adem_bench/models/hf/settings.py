@@ -21,6 +21,7 @@ CONFIG_NAME = "config.json"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 """All that makes a model; weights in pickles are not among it."""
 CODE = "*.py"
+TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 
 
 class HfOptions(Strict):
@@ -132,6 +133,14 @@ def find_folder(card: ModelCard, source: str, data_root: Path | None) -> Path | 
         here = Path(source).expanduser()
         found = here if here.exists() else None
     return found
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Return whether a model's folder has a chat template, in whichever file it is kept."""
+    if any((folder / name).exists() for name in TEMPLATES):
+        return True
+    texts = (folder / name for name in ("tokenizer_config.json", "processor_config.json"))
+    return any('"chat_template"' in t.read_text("utf-8", "replace") for t in texts if t.is_file())
 
 
 def _fetched(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfFiles:

@@ -41,6 +41,7 @@ from adem_bench.metrics.yes_no import (
     read_word,
 )
 from adem_bench.records import Json, Metric, Prediction, Record, Response, Sample
+from adem_bench.tasks.benchmark import CHAT_TOKENS
 from adem_bench.tasks.coco_caption.cache import CaptionParts
 from adem_bench.tasks.coco_caption.scores import NAMES, CaptionScores, score_captions
 
@@ -60,7 +61,7 @@ class Scoring(ABC):
     """Names of `answer_rule`, the default first."""
     names: ClassVar[Sequence[str]]
     """The metrics that a card may name."""
-    chat_options: ClassVar[Mapping[str, Json]] = {}
+    chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
     """As `Benchmark.chat_options`."""
 
     def __init__(self, rule: str = "") -> None:

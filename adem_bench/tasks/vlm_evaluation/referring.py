@@ -21,7 +21,7 @@ from adem_bench.metrics.grouped import (
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Json, Metric, Prediction, Record, Response, Sample
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.benchmark import TokenCount, scored_records
+from adem_bench.tasks.benchmark import CHAT_TOKENS, TokenCount, scored_records
 from adem_bench.tasks.vlm_evaluation.base import (
     IMAGES,
     QuestionOptions,
@@ -58,7 +58,7 @@ class Boxes(QuestionTask):
 
     options_schema = BoxesOptions
     options: BoxesOptions
-    chat_options: ClassVar = {"answer_rule": "first"}
+    chat_options: ClassVar = {"answer_rule": "first", "max_new_tokens": CHAT_TOKENS}
 
     def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""
