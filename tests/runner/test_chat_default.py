@@ -80,8 +80,8 @@ def test_whoever_names_a_rule_gets_it_as_its_card_has_it(tmp_path):
         ({"metric": "multiple_choice", "answer_rule": "strict"}, "strict", 16),
         ({"metric": "multiple_choice", "max_new_tokens": 5}, "chat", 5),
         ({"metric": "yes_no"}, "chat", 64),
-        ({"metric": "exact_match"}, "", 16),
-        ({"metric": "caption"}, "", 40),
+        ({"metric": "exact_match"}, "", 256),
+        ({"metric": "caption"}, "", 256),
     ],
 )
 def test_a_card_of_the_user_s_own_goes_before_the_default(tmp_path, lines, rule, tokens):
