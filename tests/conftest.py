@@ -86,6 +86,31 @@ def parity_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pool_card(
+    once: Callable[[str, Callable[[Path], None]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], Path]:
+    """Makes a model card of a tiny language model and a tiny tower, by name; it has no adapter."""
+    from support.towers import write_tower
+
+    from support.bases import BASE_NAMES, write_base
+
+    folder = tmp_path_factory.mktemp("pool")
+
+    def make(base: str, tower: str) -> Path:
+        path = folder / f"{base}-{tower}.yaml"
+        if not path.is_file():
+            place = PARITY / "weights" / "tiny"
+            if base != BASE_NAMES[0]:
+                place = once(f"base-{base}", lambda folder: write_base(folder, base))
+            card = {"language_model": {"path": str(place)}, "vision": write_tower(tower, folder)}
+            path.write_text(yaml.safe_dump(card))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three images that differ."""
     folder = tmp_path_factory.mktemp("pictures")

@@ -39,6 +39,8 @@ BASES = {
     "qwen3-tied": (Qwen3ForCausalLM, Qwen3Config, GROUPED | TIED | {"head_dim": 32}),
 }
 """By name: class, class of the configuration, and what sets it apart."""
+BASE_NAMES = ("llama-1", *BASES)
+"""The first is the tiny published model, in Meta's layout; the others are Hugging Face folders."""
 BYTES = 259
 """Tokens of the tokenizer of `write_base`: bytes, and three that are special."""
 CHAT = (
