@@ -62,6 +62,7 @@ CONTENTS = {
         "docs/own-data",
         "docs/own-tasks",
         "docs/own-methods",
+        "docs/own-base",
         "docs/plugins",
         "docs/api",
         "docs/integrations",

@@ -77,8 +77,9 @@ def command_lines(path: Path) -> list[str]:
 TRAINED = {
     f"results/train/{load_recipe_card(path.stem).model}-{path.stem}"
     for path in (ROOT / "trainers").glob("*.yaml")
-}
-"""Default output folders of `adem-bench train`, which are models."""
+} | {"results/train/qwen-adem-sqa", "results/train/smollm2-smollm2-mini"}
+"""Default output folders of `adem-bench train`, which are models; the last two are by recipes of
+docs/own-base.md."""
 COMMANDS = sorted({(path.name, line) for path in DOCUMENTS for line in command_lines(path)})
 
 
