@@ -91,9 +91,8 @@ def pool_card(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, str], Path]:
     """Makes a model card of a tiny language model and a tiny tower, by name; it has no adapter."""
-    from support.towers import write_tower
-
     from support.bases import BASE_NAMES, write_base
+    from support.towers import write_tower
 
     folder = tmp_path_factory.mktemp("pool")
 
