@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.files import exists, expand_home, is_file, read_text
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, included_folders
 from adem_bench.schemas import (
     DEFAULT_METHOD,
@@ -123,14 +124,14 @@ def find_card(kind: CardKind, name: str) -> Path:
         CardError: there is none; the message proposes the nearest names.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if path.is_file():
+        path = expand_home(name)
+        if is_file(path):
             return path
         raise CardError(f"card {name} does not exist; give a YAML file or one of {kind}/")
-    inside = Path(name).expanduser() / MODEL_CARD_NAME
-    if kind == "models" and inside.is_file():
+    inside = expand_home(name) / MODEL_CARD_NAME
+    if kind == "models" and is_file(inside):
         return inside
-    if kind == "models" and inside.with_name(TRAINING_NAME).is_file():
+    if kind == "models" and is_file(inside.with_name(TRAINING_NAME)):
         raise CardError(
             f"{name} is a training output without {MODEL_CARD_NAME}: the training is not finished; "
             "the `adem-bench train` command that began it goes on, or give its base model with "
@@ -184,7 +185,7 @@ def model_card_fields(kind: Any) -> Collection[str]:
 def _model_fields(name: str) -> tuple[dict[str, Any], Path | None]:
     """Return the raw fields of the card that a name stands for, and its file."""
     schemed = SCHEME.fullmatch(name)
-    if schemed and not Path(name).exists():
+    if schemed and not exists(Path(name)):
         kind, source = schemed.groups()
         return {"name": name, "kind": kind, "options": {"source": source}}, None
     path = find_card("models", name)
@@ -317,11 +318,11 @@ def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], li
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)  # noqa: S506 - safe
+        data = yaml.load(read_text(path), Loader=YAML_LOADER)  # noqa: S506 - safe
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise CardError(f"{path}, line {line}: not YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise CardError(f"{path}: cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise CardError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
@@ -447,7 +448,7 @@ def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:
 
 def _line_of(path: Path, names: Sequence[str]) -> int | None:
     """Return the line of the deepest of the nested keys `names` that the file has."""
-    node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8"))
+    node: yaml.Node | None = yaml.compose(read_text(path))
     line = None
     for name in names:
         if isinstance(node, yaml.SequenceNode) and name.isdecimal() and int(name) < len(node.value):

@@ -50,6 +50,16 @@ class OutOfMemoryError(Exception):
     """A batch did not fit in memory; the scheduler answers by halving its batches."""
 
 
+def locale_remedy(error: UnicodeEncodeError) -> str:
+    """Return what to do about a name that this process's locale cannot write; empty if it can."""
+    if error.encoding.replace("-", "").lower() == "utf8":
+        return ""
+    return (
+        f"the locale writes {error.encoding}, which lacks that character: set PYTHONUTF8=1, or a "
+        "locale in UTF-8 (LC_ALL=C.UTF-8)"
+    )
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean: a, b" for names close to `name`, else the list of what is known."""
     names = sorted(known)

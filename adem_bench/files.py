@@ -1,22 +1,35 @@
-"""Files written whole or not at all, and cheap digests of large ones."""
+"""Files: written whole or not at all, read in the encoding they state, found, and their digests."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from adem_bench.errors import ResultsError
+from adem_bench.errors import AdemBenchError, ResultsError
 
 MAX_WHOLE_BYTES = 64 << 20
 """Size up to which all of a file enters its digest."""
 PARTS, PART_BYTES = 16, 1 << 20
 """What is read of a larger file for its digest."""
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""First bytes of a text to its encoding; UTF-32's contain UTF-16's, and so go first."""
+MAX_NAME_BYTES, KEPT_BYTES = 255, 200
+"""Of a file's name: what file systems take, and what is left of a longer one."""
+NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+"""What no name can hold: NUL, and halves of characters that stand for no byte."""
 
 
 def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
@@ -39,7 +52,7 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             for piece in pieces:
-                stream.write(piece.encode() if isinstance(piece, str) else piece)
+                stream.write(_encoded(piece) if isinstance(piece, str) else piece)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
@@ -48,6 +61,73 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
         raise disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)  # gone already where all went well
+
+
+def _encoded(text: str) -> bytes:
+    r"""Return text as UTF-8, halves of characters (of paths that are not UTF-8, say) as `\udce9`.
+
+    In JSON that is just how such a half is written.
+    """
+    return text.encode(errors="backslashreplace")
+
+
+def text_encoding(path: Path) -> str:
+    """Return the encoding of a text file: the one that its byte order mark states, else UTF-8.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8-sig")
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file, with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not in its encoding.
+    """
+    return path.read_text(encoding=text_encoding(path))
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with `~` replaced by the home folder that it stands for.
+
+    Raises:
+        AdemBenchError: there is no such folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise AdemBenchError(
+            f"{path}: there is no home folder that ~ could stand for; write the whole path, or set "
+            "HOME"
+        ) from error
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; of a name that no file can have, there is not.
+
+    pathlib raises for a name that is too long, or holds what the locale cannot write.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file, as `exists` does."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def file_name(name: str) -> str:
+    """Return a name that a file can have: one that is too long is cut, and ends in its digest."""
+    name = NO_NAME.sub("_", name)
+    raw = name.encode(errors="surrogateescape")
+    if len(raw) <= MAX_NAME_BYTES:
+        return name if name.strip(".") else "_" * len(name)
+    kept = raw[:KEPT_BYTES].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(raw).hexdigest()[:8]}"
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -85,5 +165,10 @@ def disk_error(path: Path, error: OSError) -> ResultsError:
         return ResultsError(
             f"no space left to write {path}; free some and run the same command again: "
             "what was already written is kept"
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return ResultsError(
+            f"cannot write {path}: the path is longer than the file system takes; name a folder "
+            "with a shorter path"
         )
     return ResultsError(f"cannot write {path}: {error.strerror}")

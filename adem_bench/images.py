@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from adem_bench.errors import AdemBenchError
+from adem_bench.errors import AdemBenchError, locale_remedy
 from adem_bench.records import ImageNormalization
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ def _opened(path: Path) -> Iterator[Image]:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
     except Exception as error:  # broken files raise nearly anything in Pillow
         reason = str(error) or type(error).__name__
+        if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
+            reason = remedy
         raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error
 
 

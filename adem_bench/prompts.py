@@ -10,6 +10,17 @@ FORMATS = {INSTRUCTION: TEMPLATE, "question": "{question}"}
 """`instruction` is the published prompt (eval_mme.py); `question` is the question alone."""
 
 
+def whole(text: str) -> str:
+    """Return text without halves of characters, which JSON can hold and no tokenizer takes.
+
+    Two halves that belong together become their character, any other one a question mark.
+    """
+    if text.isascii():
+        return text
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return joined.encode("utf-8", "replace").decode()
+
+
 def halve_blanks(text: str) -> str:
     """Halve every pair of blanks once and strip, as published: three blanks become two.
 

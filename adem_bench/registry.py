@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.files import expand_home
 
 T = TypeVar("T")
 INCLUDE_VARIABLE = "ADEM_BENCH_INCLUDE"
@@ -144,7 +145,7 @@ def included_folders() -> list[Path]:
         CardError: one of them does not exist.
     """
     named = [part for part in os.environ.get(INCLUDE_VARIABLE, "").split(os.pathsep) if part]
-    folders = list(dict.fromkeys(Path(part).expanduser().resolve() for part in named))
+    folders = list(dict.fromkeys(expand_home(part).resolve() for part in named))
     for folder in folders:
         if not folder.is_dir():
             raise CardError(

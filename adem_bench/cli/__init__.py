@@ -20,13 +20,15 @@ import click
 
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
-from adem_bench.errors import AdemBenchError, printable
+from adem_bench.errors import AdemBenchError, locale_remedy, printable
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
 SECONDS_FOR_THE_FIRST = 5.0
 """Head start of the first process where several report an error."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_HOME = "Could not determine home directory"
+"""What pathlib says where `~` stands for nothing."""
 
 VERBS = {
     "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
@@ -134,8 +136,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: {message[:1].lower()}{message[1:]}; see `{path} --help`", USER_MISTAKE
     if isinstance(error, click.ClickException):
         return f"error: {error.format_message()}", USER_MISTAKE
-    if isinstance(error, OSError) and error.errno in (*FULL_DISK, *NOT_ALLOWED):
-        return f"error: {_explain_system(error)}", USER_MISTAKE
+    system = _explain_system(error)
+    if system:
+        return f"error: {system}", USER_MISTAKE
     plugin = _plugin_of(error)
     if plugin:
         line = f"error: plug-in {plugin} failed: {type(error).__name__}: {error}"
@@ -158,11 +161,22 @@ def _plugin_of(error: Exception) -> str | None:
     return found[-1] if found else None
 
 
-def _explain_system(error: OSError) -> str:
+def _explain_system(error: Exception) -> str:
+    """Return what about this machine is at fault, and the remedy; empty if it is something else."""
+    if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
+        return f"{error}; {remedy}"
+    if isinstance(error, RuntimeError) and NO_HOME in str(error):
+        return "there is no home folder; set HOME, or write whole paths and set ADEM_BENCH_CACHE"
+    if not isinstance(error, OSError):
+        return ""
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (
             f"no space left on the disk{where}; free some and run the same command again: "
             "what was already written is kept"
         )
-    return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a name is longer than the file system takes{where}; give a shorter one"
+    if error.errno in NOT_ALLOWED:
+        return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
+    return ""

@@ -87,11 +87,12 @@ def as_request(
         decoding: How tokens are chosen.
     """
     from adem_bench.models.base import Instructed
+    from adem_bench.prompts import whole
     from adem_bench.records import Request
 
-    # An argument that is not UTF-8 arrives with halves of characters, which no tokenizer takes.
-    whole = question.encode("utf-8", "replace").decode()
-    prompt = model.instruction(whole) if isinstance(model, Instructed) else whole
+    # An argument that is not UTF-8 arrives with halves of characters.
+    asked = whole(question)
+    prompt = model.instruction(asked) if isinstance(model, Instructed) else asked
     return Request(prompt, tuple(images), max_new_tokens, decoding=decoding)
 
 

@@ -13,6 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -36,13 +37,23 @@ SUFFIXES = {
 class ImageCache:
     """A folder of images below the cache root."""
 
-    def __init__(self) -> None:
-        self.folder = cache_root() / FOLDER
+    @cached_property
+    def folder(self) -> Path:
+        """The folder, which need not be there yet.
+
+        Raises:
+            DataError: there is no place for it.
+        """
+        return cache_root() / FOLDER
 
     def path_of(self, text: str) -> Path:
-        """Return where the image of a base64 text belongs; nothing is decoded but its start."""
+        """Return where the image of a base64 text belongs; nothing is decoded but its start.
+
+        Raises:
+            DataError: there is no place for it.
+        """
         name = hashlib.blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
-        return self.folder / name[:2] / f"{name}{_suffix(text[:16])}"
+        return self.folder / name[:2] / f"{name}{suffix_of(text)}"
 
     def fill(self, images: Iterable[tuple[Path, str]]) -> None:
         """Write images that are not there yet.
@@ -77,9 +88,10 @@ class ImageCache:
             raise
 
 
-def _suffix(start: str) -> str:
+def suffix_of(text: str) -> str:
+    """Return the suffix for the image of a base64 text; empty where its start is that of none."""
     try:
-        first = base64.b64decode(start)
+        first = base64.b64decode(text[:16])
     except (binascii.Error, ValueError):
         return ""
     return next((suffix for magic, suffix in SUFFIXES.items() if first.startswith(magic)), "")

@@ -9,17 +9,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adem_bench.errors import DataError, ResultsError
+from adem_bench.files import expand_home
 
 
 def default_data_root() -> Path:
     """Return `$ADEM_BENCH_DATA`, or `./data`."""
-    return Path(os.environ.get("ADEM_BENCH_DATA") or "data").expanduser()
+    return expand_home(os.environ.get("ADEM_BENCH_DATA") or "data")
 
 
 def cache_root() -> Path:
-    """Return `$ADEM_BENCH_CACHE`, or `~/.cache/adem-bench`."""
+    """Return `$ADEM_BENCH_CACHE`, or `~/.cache/adem-bench`.
+
+    Raises:
+        AdemBenchError: neither the variable nor a home folder is there.
+    """
     chosen = os.environ.get("ADEM_BENCH_CACHE")
-    return Path(chosen or "~/.cache/adem-bench").expanduser()
+    if chosen:
+        return expand_home(chosen)
+    try:
+        return Path("~/.cache/adem-bench").expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            "there is no home folder for what is to be kept; set ADEM_BENCH_CACHE to a folder that "
+            "can be written"
+        ) from error
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adem_bench.errors import DataError
-from adem_bench.files import file_digest
+from adem_bench.files import file_digest, read_text
 from adem_bench.schemas import DataSource
+
+MAX_ID_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def load_json(path: Path, what: str, source: DataSource) -> Any:
         DataError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except FileNotFoundError as error:
         raise missing(path, what, source) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -82,6 +84,26 @@ def is_safe_name(name: object) -> bool:
     if not path.parts or path.is_absolute():
         return False
     return ".." not in path.parts and ":" not in path.parts[0]
+
+
+def name_below(name: object) -> str | None:
+    r"""Return a relative file name from a data file as this system writes it.
+
+    Files that were made on Windows part folders by `\`. Of a name that leaves its folder, there is
+    none.
+    """
+    here = name.replace("\\", "/") if isinstance(name, str) else name
+    return str(here) if is_safe_name(here) else None
+
+
+def whole_id(value: object) -> int | None:
+    """Return an id that is a whole number, be it a text (`"42"`) or a float (`42.0`); else None."""
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    text = value.strip() if isinstance(value, str) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < MAX_ID_DIGITS else None
 
 
 def data_digest(annotations: Iterable[Path], images: Iterable[Path], root: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from adem_bench.data.reading import RowError, SkippedRow, broken, missing
 from adem_bench.data.streaming import array_items
+from adem_bench.files import text_encoding
 from adem_bench.schemas import DataSource
 
 MAX_CHARACTERS = 128 << 20
@@ -25,6 +26,8 @@ MAX_LITERAL = 1 << 20
 """Characters of a cell that is read as a list."""
 OPEN_QUOTE = "unexpected end of data"
 """What csv says of a quote that nothing closes."""
+MARK = "\ufeff"
+"""Byte order mark, decoded."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".json", *DELIMITERS)
 HOLDS = "rows: an object per line (.jsonl), a list of objects (.json), or a header and cells (.csv)"
@@ -84,7 +87,8 @@ def read_table(path: Path, source: DataSource) -> Iterator[Row | SkippedRow]:
         return
     try:
         # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        encoding = text_encoding(path)
+        with path.open(encoding=encoding, errors="surrogateescape", newline="") as stream:
             if suffix == ".jsonl":
                 yield from _objects(path, Lines(stream))
             elif suffix in DELIMITERS:
@@ -111,8 +115,8 @@ def _objects(path: Path, lines: Lines) -> Iterator[Row | SkippedRow]:
             yield _skipped(path, lines.number, "line", f"{line}")
         elif line.strip():
             try:
-                # Files that were put together have such a mark in their midst too.
-                value = json.loads(line.rstrip("\r\n").removeprefix("\ufeff"))
+                # Files that were put together keep the marks of their parts.
+                value = json.loads(line.rstrip("\r\n").lstrip(MARK))
             except json.JSONDecodeError as error:
                 found = f"it is not JSON ({error.msg}, character {error.pos + 1})"
                 yield _skipped(path, lines.number, "line", found)

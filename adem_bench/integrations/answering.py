@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.cards import load_model_card, load_task_card
+from adem_bench.files import expand_home
 from adem_bench.models.base import Instructed, ModelOptions, build_model
 from adem_bench.models.vlmevalkit import FAILED
 from adem_bench.prompts import INSTRUCTION
@@ -55,7 +56,7 @@ class Answerer:
         """
         # JSON is YAML, which overrides are read as.
         overrides = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-        root = Path(data_root).expanduser() if data_root else None
+        root = expand_home(data_root) if data_root else None
         self.model = build_model(load_model_card(model, overrides), ModelOptions(device, root))
         self._in_use: Weights | None = None
         self._backoff = Backoff(self.model.answer)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from adem_bench.cards import load_model_card
 from adem_bench.data.paths import default_data_root
 from adem_bench.errors import CardError
+from adem_bench.files import exists, expand_home
 from adem_bench.models.settling import settle
 from adem_bench.records import Decoding, Json, Request, Response, Sample
 from adem_bench.registry import MODEL_KINDS
@@ -246,8 +247,8 @@ def chosen_card(
         card = load_model_card(name, [*overrides, *chosen])
     if adapter is None:
         return card
-    here = Path(adapter).expanduser()
-    place = str(here.resolve()) if here.exists() else adapter
+    here = expand_home(adapter)
+    place = str(here.resolve()) if exists(here) else adapter
     return card.model_copy(update={"adapter": place})
 
 
@@ -323,7 +324,7 @@ def candidate_paths(path: str, card: ModelCard, data_root: Path | None) -> list[
         card: The card that names it.
         data_root: None for the default data root.
     """
-    given = Path(path).expanduser()
+    given = expand_home(path)
     if given.is_absolute():
         return [given]
     next_to_card = [card.path.parent / given] if card.path else []
@@ -342,4 +343,4 @@ def weights_path(path: str, card: ModelCard, data_root: Path | None) -> Path | N
     if not path:
         return None
     candidates = candidate_paths(path, card, data_root)
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    return next(filter(exists, candidates), None)

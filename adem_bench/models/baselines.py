@@ -58,7 +58,7 @@ class _Baseline(Model):
     def fingerprint(self) -> str:
         """Return a digest of the kind and its options."""
         seen = f"{self.card.kind} {sorted(self.card.options.items())}"
-        return hashlib.sha256(seen.encode()).hexdigest()[:16]
+        return hashlib.sha256(seen.encode(errors="backslashreplace")).hexdigest()[:16]
 
     def warnings(self) -> Sequence[str]:
         """Return that this is a baseline."""

@@ -27,6 +27,7 @@ from adem_bench.images import UnreadableImageError, common_form
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags, stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
+from adem_bench.prompts import whole
 from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard, Strict
 
@@ -88,7 +89,7 @@ class VlmEvalKitModel(Model):
             with TemporaryDirectory() as folder, torch.no_grad(), memory_errors():
                 images = [_in_common_form(path, Path(folder)) for path in request.images]
                 message = [{"type": "image", "value": str(path)} for path in images]
-                message.append({"type": "text", "value": request.prompt})
+                message.append({"type": "text", "value": whole(request.prompt)})
                 text = str(self._vlm.generate(message, dataset=self.options.dataset))
         except UnreadableImageError as error:
             return Response("", error=str(error))

@@ -20,7 +20,14 @@ import filelock
 import jsonlines
 
 from adem_bench.errors import ResultsError
-from adem_bench.files import disk_error, sha256, write_atomically, write_json
+from adem_bench.files import (
+    disk_error,
+    file_name,
+    read_text,
+    sha256,
+    write_atomically,
+    write_json,
+)
 from adem_bench.records import Json, Record, Result
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
@@ -30,6 +37,8 @@ UNSAFE = str.maketrans(dict.fromkeys('/\\:*?"<>| ', "_"))
 
 def run_place(model: str, identity: Mapping[str, Json]) -> Path:
     """Return `MODEL/TASK/SPLIT[-blind][-limitN]-DIGEST`, where a run is kept below its results.
+
+    Names that are longer than a file system takes are cut.
 
     Args:
         model: Name of the model.
@@ -41,7 +50,7 @@ def run_place(model: str, identity: Mapping[str, Json]) -> Path:
     parts += [f"limit{identity['limit']}"] if identity["limit"] is not None else []
     parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
     names = (model, str(identity["task"]), "-".join(parts))
-    return Path(*(name.translate(UNSAFE) for name in names))
+    return Path(*(file_name(name.translate(UNSAFE)) for name in names))
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -176,7 +185,7 @@ def read_run_file(path: Path) -> Any:
         ResultsError: it is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 

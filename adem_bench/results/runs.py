@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from adem_bench.errors import ResultsError
+from adem_bench.files import read_text
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_run_file
@@ -91,7 +92,7 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
 
 
 def _read(folder: Path) -> FinishedRun:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads(read_text(folder / MANIFEST))
     model = manifest["model"]
     return FinishedRun(
         folder=folder,

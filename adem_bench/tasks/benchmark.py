@@ -20,7 +20,7 @@ from adem_bench.cards import check_options
 from adem_bench.data.reading import RowError, SkippedRow, data_digest
 from adem_bench.data.table import Row, read_table
 from adem_bench.errors import CardError, DataError, PredictionsError, nearest_hint
-from adem_bench.files import write_atomically
+from adem_bench.files import read_text, write_atomically
 from adem_bench.metrics.grouped import (
     MAJORITY,
     grouped_metrics,
@@ -533,7 +533,7 @@ def read_predictions(path: Path, what: str) -> Any:
         PredictionsError: the file cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except OSError as error:
         raise PredictionsError(
             f"{path} cannot be read ({error.strerror or error}); expected {what}"

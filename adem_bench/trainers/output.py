@@ -28,7 +28,7 @@ import yaml
 import adem_bench
 from adem_bench.cards import MODEL_CARD_NAME, TRAINING_NAME, as_mapping
 from adem_bench.errors import ResultsError
-from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.files import disk_error, read_text, write_atomically, write_json
 from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.quantization import stated_quantization
@@ -99,7 +99,7 @@ class OutputFolder:
         if not path.is_file():
             return ""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_text(path))
         except (OSError, ValueError) as error:
             return f"{path} cannot be read ({error})"
         changes = list(_changes(found, json.loads(json.dumps(identity))))

@@ -58,6 +58,7 @@ def test_a_registered_model_answers(parrot, pictures):
         Response("polly None iit Which?"),
         Response("polly None t Why?"),
     ]
+    assert model.generate([Request("Wh\ud83dy?")]) == [Response("polly None t Wh?y?")]
     assert torch.is_grad_enabled()
     assert model.budget().rows == 1
 

@@ -196,8 +196,14 @@ def test_captions_go_out_and_come_back(captions, tmp_path, answered):
         ("[", "not JSON"),
         ("[]", "holds no captions"),
         ('{"42": "a"}', "holds no captions"),
-        ('[{"image_id": 42}]', "row 0: expected"),
-        ('[{"image_id": "42", "caption": "a"}]', "row 0: expected"),
+        ("[3]", "row 0: found 3; expected a list of"),
+        ('[{"image_id": 42}]', "row 0: its caption is a NoneType, not one text"),
+        ('[{"image_id": 42, "caption": ["a"]}]', "row 0: its caption is a list, not one text"),
+        ('[{"image_id": "a42", "caption": "a"}]', "its image_id is 'a42', which is not a whole"),
+        ('[{"image_id": 4.5, "caption": "a"}]', "its image_id is 4.5, which is not a whole"),
+        ('[{"image_id": true, "caption": "a"}]', "its image_id is True, which is not a whole"),
+        ('[{"caption": "a"}]', "its image_id is None, which is not a whole number"),
+        ('[{"image_id": "7", "caption": "a"}, {"image_id": 7, "caption": "b"}]', "7 stands twice"),
         ('[{"image_id": 1, "caption": "a"}]', "1 of 1 images are not in split val"),
         ('[{"image_id": 7, "caption": "a"}, {"image_id": 7, "caption": "b"}]', "7 stands twice"),
     ],
@@ -209,6 +215,24 @@ def test_predictions_that_do_not_fit_are_refused(captions, tmp_path, content, me
     with pytest.raises(PredictionsError) as error:
         task.import_predictions(path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("image_id", ["42", " 42", "000042", 42.0, 42])
+def test_an_id_may_be_a_text_or_a_float(captions, tmp_path, image_id):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{"image_id": image_id, "caption": "a ball"}]))
+    (record,) = build(captions(ROWS)).import_predictions(path)
+    assert (record.sample_id, record.prediction) == ("42", "a ball")
+
+
+@pytest.mark.parametrize("kind", [str, float, "{:012d}".format])
+def test_ids_of_coco_files_may_be_texts_or_floats(write, root, kind):
+    images = [{"id": kind(n), "file_name": f"COCO_val2014_{n:012d}.jpg"} for n in (5, 6)]
+    rows = [{"image_id": kind(5), "caption": "a dog"}, {"image_id": 6, "caption": "a cat"}]
+    write("annotations/captions_val2014.json", {"images": images, "annotations": rows})
+    (root / "images").mkdir()
+    task = build(root, split="val2014")
+    assert [(s.id, s.reference) for s in task.samples()] == [("5", ["a dog"]), ("6", ["a cat"])]
 
 
 def test_a_wrong_setting_proposes_the_right_one(root):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import CardError, DataError, nearest_hint
-from adem_bench.files import file_digest
+from adem_bench.files import expand_home, file_digest
 from adem_bench.schemas import TaskCard
 
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")
@@ -61,12 +61,12 @@ def place_of(card: TaskCard) -> HubPlace:
             f"task {card.name} names no data set of the hub; write data.source=hub:ID or "
             "hub:FOLDER, or the card's data.hub"
         )
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if folder.is_dir():
         return HubPlace(str(folder.resolve()))
     rest, _, configuration = name.partition("#")
     rest, _, revision = rest.partition("@")
-    folder = Path(rest).expanduser()
+    folder = expand_home(rest)
     if folder.is_dir():
         return HubPlace(str(folder.resolve()), configuration or None)
     if rest.startswith((".", "/", "~")) or rest.count("/") > 1:

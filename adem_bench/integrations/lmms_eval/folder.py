@@ -9,6 +9,7 @@ from pathlib import Path
 from adem_bench.cards import expand_tasks, list_cards, load_task_card
 from adem_bench.data.paths import cache_root, made_once
 from adem_bench.digests import digest
+from adem_bench.files import expand_home
 from adem_bench.schemas import TaskCard
 
 PREFIX = "adem_"
@@ -47,7 +48,7 @@ def tasks_folder(data_root: Path | None = None) -> Path:
         CardError: a card cannot be read.
         DataError: the cache folder cannot be written.
     """
-    root = str(data_root.expanduser().resolve()) if data_root else None
+    root = str(expand_home(data_root).resolve()) if data_root else None
     files = {name: text for card in _cards() for name, text in _files(card, root)}
 
     def write(folder: Path) -> None:

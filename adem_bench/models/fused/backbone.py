@@ -297,7 +297,7 @@ class FrozenFiles:
         parts.append(file_digest(self.vision) if self.vision else self.vision_name)
         if self.vision and (reading := reading_of_file(self._card.vision)):
             parts.append(reading)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()[:16]
 
     @property
     def vision_name(self) -> str:

@@ -11,6 +11,7 @@ from sentencepiece import SentencePieceProcessor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.card import LanguageModelSource
+from adem_bench.prompts import whole
 
 TOKENIZER_NAME = "tokenizer.model"
 UNK_ID = 0
@@ -85,7 +86,7 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
-        return list(self._processor.encode(text))
+        return list(self._processor.encode(whole(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; the leading dummy space is dropped."""
@@ -123,7 +124,7 @@ class HubTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(whole(text), add_special_tokens=False))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from adem_bench.errors import CheckpointError
 from adem_bench.images import UnreadableImageError, shown_size
 from adem_bench.models.hf.architectures import OPEN_PROMPTS, WRITES_PLACEHOLDERS
+from adem_bench.prompts import whole
 from adem_bench.records import Request
 
 PROBE_SIDES = (224, 224)
@@ -84,6 +85,7 @@ class Prompts:
         Raises:
             CheckpointError: the chat template is broken, or refuses system messages.
         """
+        prompt = whole(prompt)
         if not self.has_template:
             return self._start + self._written * images + prompt
         pictures = [{"type": "image"} for _ in range(images)]
@@ -137,7 +139,9 @@ class Prompts:
         return joined[len(before) :] if is_prefix else self._ids(added)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self._processor.tokenizer(whole(text), add_special_tokens=False)[
+            "input_ids"
+        ]
         return ids
 
     def count(self, request: Request) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CheckpointError
-from adem_bench.files import file_digest
+from adem_bench.files import exists, expand_home, file_digest
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
 from adem_bench.models.base import candidate_paths, weights_path
 from adem_bench.schemas import DownloadProgress, ModelCard, Strict, TorchModelCard
@@ -85,7 +85,7 @@ class HfFiles:
         patterns = (*FILES, CODE) if self.with_code else FILES
         files = sorted({file for pattern in patterns for file in self.folder.glob(pattern)})
         parts = [f"{file.name} {file_digest(file)}" for file in files]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def read_options(card: ModelCard) -> HfOptions:
@@ -130,8 +130,8 @@ def find_folder(card: ModelCard, source: str, data_root: Path | None) -> Path | 
     found = weights_path(source, card, data_root)
     if found is None:
         # As on a command line: relative to the working directory.
-        here = Path(source).expanduser()
-        found = here if here.exists() else None
+        here = expand_home(source)
+        found = here if exists(here) else None
     return found
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from adem_bench.prompts import whole
+
 MAX_CHARACTERS = 300
 """Of a server's own text, what is kept."""
 MAX_READ = 20_000
@@ -64,13 +66,6 @@ def parsed(raw: bytes, hide: Hide) -> Any:
 def clean(text: str) -> str:
     """Return foreign text as one line of bounded length."""
     return " ".join(whole(text[: 4 * MAX_CHARACTERS]).split())[:MAX_CHARACTERS]
-
-
-def whole(text: str) -> str:
-    """Return text without halves of characters, which JSON can hold and no file can."""
-    # Two halves that came apart, in two parts of an answer, are joined first.
-    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    return joined.encode("utf-8", "replace").decode()
 
 
 def is_page(text: str) -> bool:

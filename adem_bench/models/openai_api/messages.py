@@ -10,8 +10,8 @@ from typing import Any
 
 from adem_bench.digests import digest
 from adem_bench.images import common_form
-from adem_bench.models.openai_api.bodies import whole
 from adem_bench.models.openai_api.settings import ServedOptions
+from adem_bench.prompts import whole
 from adem_bench.records import Part, Request
 
 MOST_STOPS = 4

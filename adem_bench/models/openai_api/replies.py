@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adem_bench.models.openai_api.bodies import Hide, clean, decoded, is_page, parsed, whole
+from adem_bench.models.openai_api.bodies import Hide, clean, decoded, is_page, parsed
 from adem_bench.models.openai_api.refusals import error_text, means_success, status_of, words_of
+from adem_bench.prompts import whole
 from adem_bench.records import FinishReason
 
 FINISH_REASONS: Mapping[FinishReason, tuple[str, ...]] = {

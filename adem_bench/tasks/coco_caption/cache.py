@@ -33,14 +33,20 @@ class CaptionParts:
         content = [LAYOUT, metadata.version("pycocoevalcap"), dict(captions)]
         text = json.dumps([*content, {image: list(references[image]) for image in captions}])
         self._images = len(captions)
-        self._folder = cache_root() / "captions" / hashlib.sha256(text.encode()).hexdigest()[:32]
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        try:
+            self._folder: Path | None = cache_root() / "captions" / name
+        except AdemBenchError:
+            self._folder = None  # nothing is kept where there is no place for it
 
     def get(self, name: str) -> ScorerPart | None:
         """Return a scorer's part; None if it is not there, or not whole."""
         import numpy as np
 
+        if self._folder is None:
+            return None
         try:
-            with np.load(self._path(name), allow_pickle=False) as arrays:
+            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as arrays:
                 values, rows = arrays["values"], arrays["rows"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
@@ -52,12 +58,11 @@ class CaptionParts:
         """Keep a scorer's part; a disk that refuses is not a reason to fail."""
         import numpy as np
 
+        if self._folder is None:
+            return
         stream = io.BytesIO()
         np.savez_compressed(stream, values=np.array(scored.values), rows=scored.rows)
         try:
-            write_atomically(self._path(name), stream.getvalue())
+            write_atomically(self._folder / f"{name}.npz", stream.getvalue())
         except AdemBenchError:
             return
-
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.npz"

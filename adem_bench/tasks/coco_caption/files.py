@@ -21,9 +21,10 @@ from adem_bench.data.reading import (
     SkippedRow,
     broken,
     data_digest,
-    is_safe_name,
     load_json,
     missing,
+    name_below,
+    whole_id,
 )
 from adem_bench.schemas import DataSource
 
@@ -102,8 +103,11 @@ class CaptionFiles:
         found: dict[int, list[Any]] = defaultdict(list)
         try:
             for row in data["annotations"]:
-                found[int(row["image_id"])].append(row["caption"])
-        except (TypeError, KeyError, ValueError, OverflowError) as error:
+                number = whole_id(row["image_id"])
+                if number is None:
+                    raise ValueError(f"image_id {row['image_id']!r:.60} is not a whole number")
+                found[number].append(row["caption"])
+        except (TypeError, KeyError, ValueError) as error:
             problem = f"an annotation without image_id or caption ({error!r})"
             raise broken(path, COCO_HOLDS, problem, self.source) from error
         return found
@@ -166,10 +170,10 @@ class CaptionFiles:
             if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
                 yield image, None
                 continue
-            name = image["file_name"]
-            row = {"image": name if "/" in name else f"{self.split}/{name}", "id": image.get("id")}
-            key = image.get("id")
-            yield row, references.get(key, []) if isinstance(key, int) else []
+            name = image["file_name"].replace("\\", "/")
+            key = whole_id(image.get("id"))
+            row = {"image": name if "/" in name else f"{self.split}/{name}", "id": key}
+            yield row, references.get(key, []) if key is not None else []
 
     def _row(self, raw: Any, captions: Any) -> CaptionedImage:
         image_id, image = self._image(raw)
@@ -183,9 +187,9 @@ class CaptionFiles:
     def _image(self, raw: Any) -> tuple[int, Path]:
         if not isinstance(raw, dict):
             raise RowError("expected an object with `image` and its captions")
-        name = raw.get("image")
-        if not isinstance(name, str) or not is_safe_name(name):
-            raise RowError(f"image name {name!r} is no name below the image folder")
+        name = name_below(raw.get("image"))
+        if name is None:
+            raise RowError(f"image name {raw.get('image')!r} is no name below the image folder")
         return _image_id(raw, name), self.root / "images" / name
 
     def check_image_folder(self) -> None:
@@ -231,7 +235,7 @@ def _image_id(raw: Mapping[str, Any], name: str) -> int:
     """Return COCO's number of an image: the row's own, else the end of the file name (Q15)."""
     if type(raw.get("id")) is int:
         return int(raw["id"])
-    for text in (PurePosixPath(name).stem, str(raw.get("image_id", ""))):
+    for text in (PurePosixPath(name).stem, str(raw.get("image_id", "")), str(raw.get("id", ""))):
         found = re.search(r"(?:^|_)([0-9]{1,18})$", text)
         if found:
             return int(found.group(1))

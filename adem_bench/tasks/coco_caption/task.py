@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adem_bench.data.hub.layout import Layout
-from adem_bench.data.reading import SkippedRow
+from adem_bench.data.reading import SkippedRow, whole_id
 from adem_bench.errors import PredictionsError
 from adem_bench.files import write_atomically
 from adem_bench.metrics.intervals import Statistics
@@ -227,8 +227,17 @@ def clean_caption(text: str) -> str:
 
 
 def _result(path: Path, number: int, row: Any) -> tuple[str, str]:
-    if isinstance(row, dict):
-        image, caption = row.get("image_id"), row.get("caption")
-        if type(image) is int and isinstance(caption, str):
-            return str(image), caption
-    raise PredictionsError(f"{path}, row {number}: expected {PREDICTIONS_HOLD}")
+    """Return image id and caption of a row.
+
+    Raises:
+        PredictionsError: what is wrong with it.
+    """
+    if not isinstance(row, dict):
+        found = f"found {row!r:.60}"
+    elif (image := whole_id(row.get("image_id"))) is None:
+        found = f"its image_id is {row.get('image_id')!r:.60}, which is not a whole number"
+    elif isinstance(caption := row.get("caption"), str):
+        return str(image), caption
+    else:
+        found = f"its caption is a {type(caption).__name__}, not one text"
+    raise PredictionsError(f"{path}, row {number}: {found}; expected {PREDICTIONS_HOLD}")

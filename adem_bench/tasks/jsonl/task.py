@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from adem_bench.data.base64_images import ImageCache
-from adem_bench.data.reading import RowError, broken, is_safe_name, missing
+from adem_bench.data.base64_images import ImageCache, suffix_of
+from adem_bench.data.reading import RowError, broken, is_safe_name, missing, name_below
 from adem_bench.data.table import HOLDS, Row
 from adem_bench.errors import CardError
 from adem_bench.metrics.intervals import Statistics
@@ -231,9 +231,9 @@ class Jsonl(TrainableBenchmark):
                 raise RowError(f"an image must be a path or base64, found {value!r:.60}")
             if not value.strip():
                 continue
-            path = self._embedded(value) or self._file(row, value)
-            names.append(path.stem if path.is_relative_to(self._images.folder) else value)
-            paths.append(path)
+            embedded = self._embedded(value)
+            names.append(embedded.stem if embedded else value)
+            paths.append(embedded or self._file(row, value))
         return names, tuple(paths)
 
     def _embedded(self, value: str) -> Path | None:
@@ -242,9 +242,9 @@ class Jsonl(TrainableBenchmark):
         if not url and not BASE64.fullmatch(value):
             return None
         text = "".join(value[url.end() if url else 0 :].split())
-        path = self._images.path_of(text)
-        if not url and not path.suffix:
+        if not url and not suffix_of(text):
             return None  # not the first bytes of an image: a long name
+        path = self._images.path_of(text)
         self._images.fill([(path, text)])
         return path
 
@@ -256,9 +256,10 @@ class Jsonl(TrainableBenchmark):
             raise RowError(f"image {name[:200]} is a URL; download it and name the file")
         if path.is_absolute() and ".." not in path.parts and path.is_relative_to(base.absolute()):
             return path
-        if not is_safe_name(name):
+        below = name_below(name)
+        if below is None:
             raise RowError(f"image {name[:200]!r} leads out of {base}")
-        return base / name
+        return base / below
 
     def choices(self, sample: Sample) -> Sequence[str]:
         """Return the continuations whose log-probabilities are wanted, by the rule `logits`."""

@@ -21,6 +21,7 @@ from adem_bench.data.reading import (
     is_safe_name,
     load_json,
     missing,
+    name_below,
 )
 from adem_bench.schemas import DataSource
 
@@ -80,12 +81,12 @@ class LavinFiles:
             return None
         if source not in ("mscoco", "sqa", None):
             raise RowError(f"`image_source` must be mscoco or sqa, found {source!r}")
-        for part in (name, qid):
-            if not is_safe_name(part):
-                raise RowError(f"image {name!r} of {qid!r} leaves the image folder")
+        below = name_below(name)
+        if below is None or not is_safe_name(qid):
+            raise RowError(f"image {name!r} of {qid!r} leaves the image folder")
         if source == "sqa":
             return self._scienceqa / qid / "image.png"
-        return self._coco / f"{COCO_PREFIX}{name}"  # without a source, as published
+        return self._coco / f"{COCO_PREFIX}{below}"  # without a source, as published
 
     @cached_property
     def _coco(self) -> Path:

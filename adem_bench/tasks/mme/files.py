@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adem_bench.data.reading import SkippedRow, data_digest, missing
+from adem_bench.files import read_text
 from adem_bench.schemas import DataSource
 
 TREE = "MME_Benchmark_release_version"
@@ -93,7 +94,7 @@ class MmeFiles:
         place = f"{subtask}/{path.stem}"
         try:
             # Only line feeds part questions: other separators are characters of a question.
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_text(path).split("\n")
         except (OSError, ValueError) as error:
             yield SkippedRow(place, f"{subtask}/{path.name} cannot be read: {error}")
             return

@@ -12,7 +12,7 @@ from pydantic import Field
 from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import DataError, PredictionsError
-from adem_bench.files import write_atomically
+from adem_bench.files import read_text, write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import (
     CHAT,
@@ -199,7 +199,7 @@ class Mme(Benchmark):
 
     def _records(self, file: Path, known: Known | None) -> Iterator[Record]:
         try:
-            lines = file.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_text(file).split("\n")
         except (OSError, ValueError) as error:
             raise PredictionsError(f"{file} cannot be read: {error}") from error
         seen: Counter[str] = Counter()

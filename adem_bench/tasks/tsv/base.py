@@ -344,4 +344,5 @@ def groups_of(row: TsvRow) -> tuple[str, ...]:
 
 def image_cluster(row: TsvRow) -> str | None:
     """Return what the questions on one image share, if it is known."""
-    return row.text("image_path") or "+".join(path.stem for path in row.images) or None
+    named = row.text("image_path").replace("\\", "/")
+    return named or "+".join(path.stem for path in row.images) or None

@@ -21,10 +21,11 @@ from adem_bench.data.reading import (
     SkippedRow,
     broken,
     data_digest,
-    is_safe_name,
     missing,
+    name_below,
 )
 from adem_bench.data.table import Lines, check_text, split_rows, texts_of
+from adem_bench.files import expand_home, is_file, text_encoding
 from adem_bench.schemas import DataSource
 
 MAX_REFERENCE_LENGTH = 64
@@ -62,20 +63,29 @@ def find_tsv(name: str, root: Path, card_folder: Path | None, source: DataSource
     Raises:
         DataError: it is in none of these places.
     """
-    asked = Path(name if name.endswith(".tsv") else f"{name}.tsv").expanduser()
-    folders = [root, root / "LMUData", *([card_folder] if card_folder else []), lmu_folder()]
+    asked = expand_home(name if name.endswith(".tsv") else f"{name}.tsv")
+    own = [card_folder] if card_folder else []
+    folders = [root, root / "LMUData", *own, *lmu_folders()]
     for folder in folders:
-        if (folder / asked).is_file():
+        if is_file(folder / asked):
             return folder / asked
     others = ", ".join(str(folder) for folder in folders[1:])
     places = "" if asked.is_absolute() else f" (also looked for in {others})"
     raise missing(root / asked, f"{HOLDS}{places}", source)
 
 
-def lmu_folder() -> Path:
-    """Return `$LMUData` if there is such a folder, else `~/LMUData`, as VLMEvalKit does."""
+def lmu_folders() -> list[Path]:
+    """Return `$LMUData` if there is such a folder, else `~/LMUData`, as VLMEvalKit does.
+
+    Where there is no home folder, there is none.
+    """
     chosen = os.environ.get("LMUData", "")  # noqa: SIM112  that is how it is spelt
-    return Path(chosen) if chosen and Path(chosen).is_dir() else Path("~/LMUData").expanduser()
+    if chosen and Path(chosen).is_dir():
+        return [Path(chosen)]
+    try:
+        return [Path("~/LMUData").expanduser()]
+    except RuntimeError:
+        return []
 
 
 def md5(path: Path) -> str:
@@ -252,10 +262,11 @@ class TsvFile:
         path = Path(name)
         if path.is_absolute() and path.is_relative_to(self.path.parent.absolute()):
             return path
-        if not is_safe_name(name):
+        below = name_below(name)
+        if below is None:
             raise RowError(f"image path {name[:200]!r} leads out of {self.path.parent}")
-        candidates = [folder / name for folder in self._image_folders]
-        return next((path for path in candidates if path.is_file()), candidates[0])
+        candidates = [folder / below for folder in self._image_folders]
+        return next(filter(is_file, candidates), candidates[0])
 
     def _cells(self) -> Iterator[tuple[int, dict[str, str] | str]]:
         """Yield row numbers with the cells by column, or with why there are none."""
@@ -277,7 +288,8 @@ class TsvFile:
     def _opened(self) -> TextIO:
         try:
             # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
-            return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+            encoding = text_encoding(self.path)
+            return self.path.open(encoding=encoding, errors="surrogateescape", newline="")
         except OSError as error:
             raise broken(self.path, HOLDS, f"cannot be read ({error})", self.source) from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.errors import PredictionsError
-from adem_bench.files import write_atomically
+from adem_bench.files import read_text, text_encoding, write_atomically
 from adem_bench.metrics.vlmevalkit_rules import MISSING_TEXT
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
 
     plain: dict[str, Any] = {} if as_vlmevalkit else {"dtype": str, "keep_default_na": False}
     readers: dict[str, Callable[[], Any]] = {
-        ".tsv": lambda: pd.read_csv(path, sep="\t", **plain),
+        ".tsv": lambda: pd.read_csv(path, sep="\t", encoding=text_encoding(path), **plain),
         ".xlsx": lambda: pd.read_excel(path, **plain),
-        ".json": lambda: pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig"))),
+        ".json": lambda: pd.DataFrame(json.loads(read_text(path))),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.data.reading import RowError, broken, load_json, missing
+from adem_bench.files import read_text
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
     QuestionFiles,
@@ -57,7 +58,7 @@ class Ai2dFiles(QuestionFiles):
     @cached_property
     def _test_images(self) -> set[int]:
         try:
-            rows = self._ids_file.read_text(encoding="utf-8-sig").split()
+            rows = read_text(self._ids_file).split()
             return {int(row.split(",")[0]) for row in rows}
         except (OSError, ValueError) as error:
             raise broken(self._ids_file, IDS_HOLD, str(error), self.source) from error

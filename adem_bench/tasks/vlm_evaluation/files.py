@@ -19,8 +19,8 @@ from adem_bench.data.reading import (
     SkippedRow,
     broken,
     data_digest,
-    is_safe_name,
     missing,
+    name_below,
 )
 from adem_bench.data.streaming import object_items
 from adem_bench.records import Json
@@ -172,9 +172,10 @@ class QuestionFiles(ABC):
         Raises:
             RowError: the name leaves the image folder.
         """
-        if not isinstance(name, str) or not is_safe_name(name):
+        below = name_below(name)
+        if below is None:
             raise RowError(f"image name {name!r} is no name below the image folder")
-        return self.image_folder / name
+        return self.image_folder / below
 
     def indexed_image(self, raw: Mapping[str, Any]) -> Path:
         """Return the path of the image that an index names from the suite's root.
@@ -185,8 +186,8 @@ class QuestionFiles(ABC):
         name = text(raw, "img_path")
         for folder in self.image_folders:
             start = folder.format(split=self.split) + "/"
-            if name.startswith(start):
-                return self.image(name.removeprefix(start))
+            if name.replace("\\", "/").startswith(start):
+                return self.image(name[len(start) :])
         raise RowError(f"`img_path` {name!r} is not below {self.image_folders[-1]}")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from adem_bench.data.reading import RowError, broken
+from adem_bench.data.reading import RowError, broken, whole_id
 from adem_bench.data.streaming import array_items, object_items
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.vlm_evaluation.files import (
@@ -137,8 +137,8 @@ class RefCocoFiles(QuestionFiles):
 
 
 def _box_number(ref: object) -> int:
-    number = ref.get("ann_id") if isinstance(ref, dict) else None
-    return number if type(number) is int else -1
+    number = whole_id(ref.get("ann_id")) if isinstance(ref, dict) else None
+    return -1 if number is None else number
 
 
 class OcidRefFiles(QuestionFiles):
@@ -210,10 +210,11 @@ def _boxes(path: Path, wanted: set[int], source: DataSource) -> dict[int, Box | 
     sizes: dict[Any, tuple[float, float]] = {}
     try:
         for row in array_items(path, "annotations", INSTANCES_HOLD, source):
-            if row["id"] in wanted:
-                raws[row["id"]] = row["image_id"], row["bbox"]
+            number = whole_id(row["id"])
+            if number is not None and number in wanted:
+                raws[number] = whole_id(row["image_id"]), row["bbox"]
         for row in array_items(path, "images", INSTANCES_HOLD, source):
-            sizes[row["id"]] = float(row["width"]), float(row["height"])
+            sizes[whole_id(row["id"])] = float(row["width"]), float(row["height"])
     except (TypeError, KeyError, ValueError) as error:
         found = f"a row without its fields ({error!r})"
         raise broken(path, INSTANCES_HOLD, found, source) from error

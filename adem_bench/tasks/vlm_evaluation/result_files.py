@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import PredictionsError
+from adem_bench.files import read_text
 from adem_bench.tasks.benchmark import read_predictions
 
 SUITE_HOLDS = "an object of question ids to rows (results of vlm-evaluation)"
@@ -68,13 +69,13 @@ def read_answers(
 
 def _lines(path: Path, holds: str) -> list[Any]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise PredictionsError(f"{path} cannot be read ({error}); expected {holds}") from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
-            found += [json.loads(line)] if line.strip() else []
+            found += [json.loads(line.lstrip("\ufeff"))] if line.strip() else []
         except (ValueError, RecursionError) as error:
             raise PredictionsError(
                 f"{path}, line {number} is not JSON ({error}); expected {holds}"

@@ -132,6 +132,17 @@ def test_images_that_are_shown_otherwise_are_marked(parity_card, pictures, tmp_p
     assert asked[1].text == expected.text
 
 
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00\ud83d"])
+def test_a_half_character_in_a_prompt_is_asked_as_a_question_mark(model, pictures, half):
+    def answer(text):
+        prompt = f"Question: which {text}?\nResponse:"
+        request = Request(prompt, (pictures[0],), 8, choices=(f" {text}", " B"))
+        assert model.length(request) > 8
+        return model.generate([request, Request(prompt, (), 4)])
+
+    assert answer(half) == answer("?" * len(half))
+
+
 def test_two_images_are_an_error_of_that_request(model, pictures):
     two, one = model.generate([Request("?", tuple(pictures[:2]), 2), Request("?", (), 2)])
     assert "reads one image per question, not 2" in two.error

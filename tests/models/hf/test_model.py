@@ -63,6 +63,15 @@ def test_an_answer_is_what_the_models_own_processor_and_generate_give(
     assert texts(model.generate([request])) == [expected]
 
 
+def test_a_half_character_in_a_prompt_is_asked_as_a_question_mark(llava, requests):
+    def answer(text):
+        request = replace(requests[1], prompt=f"Which {text}?", choices=(f" {text}", " B"))
+        assert llava.length(request) > request.max_new_tokens
+        return llava.generate([request, replace(request, images=())])
+
+    assert answer("\ud83d") == answer("?")
+
+
 def test_an_image_is_seen_upright(llava, requests, tmp_path):
     with Image.open(requests[1].images[0]) as image:
         upright = image.convert("RGB")

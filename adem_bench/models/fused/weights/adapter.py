@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adem_bench.digests import stable_names
 from adem_bench.errors import CheckpointError
-from adem_bench.files import write_atomically, write_json
+from adem_bench.files import read_text, write_atomically, write_json
 from adem_bench.models.fused.card import FusionSettings
 from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
@@ -172,7 +172,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{SETTINGS_NAME}{_hint(folder)}"
             )
     try:
-        data = json.loads(settings_file.read_text(encoding="utf-8-sig"))
+        data = json.loads(read_text(settings_file))
         if not isinstance(data, dict):
             raise CheckpointError(f"{settings_file}: expected an object of settings")
         return load_file(weights), data

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import read_text
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
@@ -83,7 +84,7 @@ def _weight_files(folder: Path) -> list[str]:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_text(file))
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if not isinstance(found, dict):

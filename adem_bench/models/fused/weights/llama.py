@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import read_text
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
@@ -132,7 +133,7 @@ class Consolidated:
     def _read_config(self) -> LlamaConfig:
         file = self._folder / PARAMS_NAME
         try:
-            params: Any = json.loads(file.read_text(encoding="utf-8-sig"))
+            params: Any = json.loads(read_text(file))
         except ValueError as error:
             raise CheckpointError(f"{file} is not JSON: {error}") from error
         if not isinstance(params, dict):

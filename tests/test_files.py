@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adem_bench.errors import AdemBenchError
+from adem_bench.files import (
+    MAX_NAME_BYTES,
+    disk_error,
+    exists,
+    expand_home,
+    file_name,
+    is_file,
+    read_text,
+    write_atomically,
+    write_json,
+)
+from adem_bench.prompts import whole
+from adem_bench.results.run_folder import run_place
+
+
+@pytest.mark.parametrize("name", ["a", "ä b", "x" * 255, "caf\udce9", "..a", "ä" * 127])
+def test_a_name_that_a_file_can_have_stays(name):
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ä" * 128, "😀" * 400, "caf\udce9" * 100])
+def test_a_longer_name_is_cut_and_still_differs_from_others(tmp_path, name):
+    made = file_name(name)
+    assert len(os.fsencode(made)) <= MAX_NAME_BYTES
+    assert made[:3] == name[:3]
+    assert made != file_name(f"{name}x")
+    (tmp_path / made).mkdir()
+
+
+@pytest.mark.parametrize("name", ["\0", "a\0b", "\ud83d", "a\udfffb", ".", ".."])
+def test_what_no_file_can_be_called_becomes_a_line(tmp_path, name):
+    (tmp_path / file_name(name)).mkdir()
+    assert set(file_name(name)) <= set("ab_")
+
+
+@given(st.text(st.characters(exclude_characters="/")).filter(bool))
+def test_any_name_can_be_made_one(name):
+    made = file_name(name)
+    assert made.strip(".")
+    assert "\0" not in made
+    assert len(os.fsencode(made)) <= MAX_NAME_BYTES
+
+
+def test_runs_of_short_names_stay_where_they_are_and_others_differ():
+    identity = {"task": "sqa", "split": "test", "blind": False, "limit": None}
+    assert run_place("a:b/c d", identity) == Path("a_b_c_d/sqa/test-75a28068")
+    model, task, run = run_place("m" * 300, {**identity, "task": "t" * 300}).parts
+    assert model == file_name("m" * 300)
+    assert task == file_name("t" * 300)
+    assert len(run) < MAX_NAME_BYTES
+    split = run_place("m", {**identity, "split": "s" * 300}).name
+    assert len(split) <= MAX_NAME_BYTES
+
+
+def test_halves_of_characters_are_written_as_json_writes_them(tmp_path):
+    path = tmp_path / "a.json"
+    data = {"path": "caf\udce9", "half": "\ud83d", "whole": "é😀"}
+    write_json(path, data)
+    assert json.loads(path.read_text(encoding="utf-8")) == data
+    assert "é😀" in path.read_text(encoding="utf-8")
+    write_atomically(path, ["a\udce9", "b"])
+    assert path.read_bytes() == rb"a\udce9b"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_text_is_read_in_the_encoding_it_states(tmp_path, encoding):
+    (tmp_path / "a").write_bytes("ä\r\nb\n".encode(encoding))
+    assert read_text(tmp_path / "a") == "ä\nb\n"
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"\xff\xfea", b"caf\xe9", b"\xff\xfe\0\0a"])
+def test_a_text_that_is_not_in_its_encoding_is_no_text(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match="codec can't decode"):
+        read_text(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud83d", "none"])
+def test_what_no_file_can_be_called_is_not_there(tmp_path, name):
+    assert not exists(tmp_path / name)
+    assert not is_file(tmp_path / name)
+    assert exists(tmp_path)
+    assert not is_file(tmp_path)
+
+
+def test_a_path_that_is_too_long_is_told_with_a_remedy():
+    error = disk_error(Path("a"), OSError(errno.ENAMETOOLONG, "File name too long"))
+    assert "name a folder with a shorter path" in str(error)
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user without a home folder."""
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_a_home_folder_that_there_is_not_is_told(homeless, tmp_path):
+    assert expand_home(tmp_path) == tmp_path
+    assert expand_home("a/~") == Path("a/~")
+    with pytest.raises(AdemBenchError, match="there is no home folder that ~ could stand for"):
+        expand_home("~/a")
+    with pytest.raises(AdemBenchError, match="nobody-of-this-name/a: there is no home"):
+        expand_home("~nobody-of-this-name/a")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("é😀", "é😀"),
+        ("\ud83d\ude00", "😀"),
+        ("a\ud83d", "a?"),
+        ("\ude00\ud83d", "??"),
+        ("caf\udce9", "caf?"),
+    ],
+)
+def test_halves_of_characters_leave_a_text(text, expected):
+    assert whole(text) == expected
