@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import adem_bench
 from adem_bench.cli import main
+from adem_bench.errors import ResultsError
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import TrainingRow
@@ -117,6 +118,21 @@ def test_an_interrupted_training_ends_on_the_same_bits_and_its_model_is_run_and_
     assert f"{base}-{tower}-{method}" in (tmp_path / "page.html").read_text()
     call("leaderboard", "--output", "board.csv")
     assert f"{base}-{tower}-{method}" in (tmp_path / "board.csv").read_text()
+
+
+def test_a_training_is_not_gone_on_with_other_tokens_around_its_prompts(
+    recipe, pool_card, small_mini, tmp_path
+):
+    path = tmp_path / "base.yaml"
+    path.write_text(pool_card("qwen2.5", "openai").read_text())
+    given = {"model": path, "data_root": small_mini, "output": tmp_path / "out", "loggers": ()}
+    with pytest.raises(StopError):
+        adem_bench.train(recipe("llava"), callback=StopsAt(1), **given)
+    card = yaml.safe_load(path.read_text())
+    card["language_model"]["chat_template"] = True
+    path.write_text(yaml.safe_dump(card))
+    with pytest.raises(ResultsError, match=r"model\.prompt_tokens None there, .*chat_template"):
+        adem_bench.train(recipe("llava"), **given)
 
 
 @pytest.mark.slow

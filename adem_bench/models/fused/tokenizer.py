@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,9 +161,25 @@ class HubTokenizer:
 
 
 def tokenizer_file(folder: Path) -> Path | None:
-    """Return the `tokenizer.model` in a language model's folder or next to it, or None."""
-    candidates = (folder / TOKENIZER_NAME, folder.absolute().parent / TOKENIZER_NAME)
-    return next((file for file in candidates if file.is_file()), None)
+    """Return the `tokenizer.model` in a language model's folder or next to it, or None.
+
+    The one next to a folder may be another model's: LLaMA's lies next to `7B`, and so do others.
+    """
+    own, beside = folder / TOKENIZER_NAME, folder.absolute().parent / TOKENIZER_NAME
+    if own.is_file():
+        return own
+    return beside if beside.is_file() and not _has_another(folder, beside) else None
+
+
+def _has_another(folder: Path, beside: Path) -> bool:
+    """Return whether a folder has a tokenizer of its own, of more or fewer tokens than `beside`."""
+    if not (folder / "tokenizer.json").is_file():
+        return False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(SentencePieceTokenizer(beside).vocab_size != config["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
+        return True
 
 
 def load_tokenizer(
@@ -211,9 +228,10 @@ def _frame_prompts(tokenizer: Tokenizer, source: LanguageModelSource) -> None:
     if source.chat_template:
         frame = tokenizer.chat_frame()
         if frame is None:
+            where = f" in {TOKENIZER_NAME}" if isinstance(tokenizer, SentencePieceTokenizer) else ""
             raise CheckpointError(
                 f"language_model.chat_template: the tokenizer of {source.path} has no chat "
-                "template; leave the field out to ask with plain prompts"
+                f"template{where}; leave the field out to ask with plain prompts"
             )
         before, tokenizer.after_prompt = frame
         tokenizer.begin_ids = tuple(tokenizer.encode(before))

@@ -32,7 +32,7 @@ from adem_bench.models.fused.decoder import (
 from adem_bench.models.fused.method import LanguageModelAlone, VisualMemory
 from adem_bench.models.fused.network import build_network, collate
 from adem_bench.models.fused.sequence import InputLayout, SequenceBuilder
-from adem_bench.models.fused.tokenizer import HubTokenizer, load_tokenizer
+from adem_bench.models.fused.tokenizer import HubTokenizer, load_tokenizer, tokenizer_file
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.records import Request
 from adem_bench.registry import METHODS
@@ -286,9 +286,20 @@ def test_a_token_that_the_tokenizer_lacks_is_named(card, setting, reason):
         loaded(card(setting))
 
 
+def test_another_models_tokenizer_next_to_a_folder_is_left_alone(card, qwen, tmp_path):
+    shutil.copytree(qwen, tmp_path / "qwen")
+    shutil.copy(WEIGHTS / "tokenizer.model", tmp_path)
+    model = loaded(card(f"language_model.path={tmp_path / 'qwen'}"))
+    request = Request("Is it red?", (), 4)
+    assert model.generate([request]) == loaded(card()).generate([request])
+    (tmp_path / "qwen" / "tokenizer.json").unlink()  # nothing but the file next to it
+    assert tokenizer_file(tmp_path / "qwen") == tmp_path / "tokenizer.model"
+
+
 def test_a_tokenizer_without_chat_template_is_told(parity_card):
     card = load_model_card(str(parity_card), ["language_model.chat_template=true"])
-    with pytest.raises(CheckpointError, match="has no chat template; leave the field out"):
+    reason = "has no chat template in tokenizer.model; leave the field out"
+    with pytest.raises(CheckpointError, match=reason):
         loaded(card)
 
 
