@@ -234,6 +234,8 @@ def _frame_prompts(tokenizer: Tokenizer, source: LanguageModelSource) -> None:
                 f"template{where}; leave the field out to ask with plain prompts"
             )
         before, tokenizer.after_prompt = frame
+        if before.endswith(" ") and tokenizer.begins_with_blank(tokenizer.encode("a")[0]):
+            before = before[:-1]  # LLaMA's kind puts a blank before a text by itself
         tokenizer.begin_ids = tuple(tokenizer.encode(before))
     ends = (known(token, "end_tokens") for token in source.end_tokens)
     tokenizer.end_ids = tuple(dict.fromkeys((tokenizer.eos_id, *ends)))

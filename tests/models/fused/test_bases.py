@@ -10,6 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Metaspace
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
@@ -22,7 +23,7 @@ from transformers import (
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions, build_model
-from adem_bench.models.fused.card import VisionSource
+from adem_bench.models.fused.card import LanguageModelSource, VisionSource
 from adem_bench.models.fused.decoder import (
     FusedDecoder,
     KeyValueCache,
@@ -284,6 +285,26 @@ def test_a_token_of_nothing_is_learned_only_where_it_ends_answers(eos, unlearned
 def test_a_token_that_the_tokenizer_lacks_is_named(card, setting, reason):
     with pytest.raises(CheckpointError, match=reason):
         loaded(card(setting))
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_blank_before_a_message_is_one_where_the_tokenizer_adds_its_own(scheme, tmp_path):
+    blank = "\N{LOWER ONE EIGHTH BLOCK}"
+    words = ["<unk>", "<s>", "</s>", "[INST]", blank, f"{blank}a", f"{blank}[INST]"]
+    words += [f"{blank}[/INST]", f"{blank}red", f"{blank}cat"]
+    inner = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = Metaspace(prepend_scheme=scheme)
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        chat_template="<s>[INST] {{ messages[0].content }} [/INST]",
+    )  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    source = LanguageModelSource(path="chat", chat_template=True)
+    own = load_tokenizer(tmp_path, None, source)
+    message = [{"role": "user", "content": "red cat"}]
+    whole = theirs.apply_chat_template(message, return_dict=False)
+    assert [*own.begin_ids, *own.encode("red cat" + own.after_prompt)] == list(whole)
+    assert words.index("<unk>") not in whole
 
 
 def test_another_models_tokenizer_next_to_a_folder_is_left_alone(card, qwen, tmp_path):
