@@ -52,6 +52,8 @@ CONTENTS = {
     ],
     "ADEM-VL": [
         "docs/method",
+        "docs/answers",
+        "docs/answers-compared",
         "docs/quirks",
         "docs/adem-tiny/README",
         "docs/comparison-of-methods",

@@ -11,7 +11,7 @@ from adem_bench.runner.evaluate import task_for
 
 CHOICE = [
     *("sqa", "ai2d", "ai2d_tsv", "scienceqa_tsv", "mmbench", "seedbench", "mmmu", "mmstar"),
-    "realworldqa",
+    *("realworldqa", "mathvista"),
 ]
 YES_NO = ["mme", "mme_tsv", "pope", "pope_tsv", "hallusionbench", "vsr"]
 

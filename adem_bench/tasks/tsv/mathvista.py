@@ -7,12 +7,17 @@ from typing import Literal
 
 from adem_bench.data.reading import RowError
 from adem_bench.data.table import texts_of
+from adem_bench.metrics.multiple_choice import CHAT_OPTIONS
 from adem_bench.records import Prediction, Response, Sample
 from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
 from adem_bench.tasks.tsv.files import TsvRow
 from adem_bench.tasks.tsv.mathvista_scores import READERS, MathQuestion
 
 SCORING = {
+    "chat": (
+        "options are read by the rule `chat` (docs/answers.md), other answers found by rule; the "
+        "official scorer has GPT-4 find them, so that published figures are not comparable"
+    ),
     "extracted": (
         "answers are found by rule; the official scorer has GPT-4 find them, so that published "
         "figures are not comparable"
@@ -27,8 +32,9 @@ SCORING = {
 class MathVistaOptions(TsvOptions):
     """Settings of a MathVista card."""
 
-    answer_rule: Literal["extracted", "vlmevalkit"] = "extracted"
-    """How an answer is found: our rule, or what VLMEvalKit takes before it asks its judge."""
+    answer_rule: Literal["extracted", "vlmevalkit", "chat"] = "extracted"
+    """How an answer is found: our rule; what VLMEvalKit takes before it asks its judge; or our
+    rule with options read by `chat`, the default for models that chat."""
 
 
 class TsvMathVista(TsvTask):
@@ -36,6 +42,7 @@ class TsvMathVista(TsvTask):
 
     options_schema = MathVistaOptions
     options: MathVistaOptions
+    chat_options = CHAT_OPTIONS
     needs = (
         *("index", "image|image_path", "question"),
         *("question_type", "answer_type", "choices", "answer_option"),

@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from adem_bench.metrics.chat_answers import read_choice
 from adem_bench.metrics.vlmevalkit_rules import NONE, read_option
 
 NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-\u2212]?\.\d+")
 LIST = re.compile(r"\[[^\[\]]*\]")
+CHAT = "chat"
 MAX_CHARACTERS = 10_000
 """Of a response that is looked at: its end."""
 
@@ -94,7 +96,16 @@ def read_vlmevalkit(response: str, question: MathQuestion) -> tuple[str, bool]:
     return response.strip(), value == wanted and bool(value)
 
 
+def read_chat(response: str, question: MathQuestion) -> tuple[str, bool]:
+    """Return what `read_extracted` does, but options by the rule `chat`."""
+    if not question.options:
+        return read_extracted(response, question)
+    letter = read_choice(response, question.options)
+    return letter, letter == question.answer
+
+
 READERS: Mapping[str, Callable[[str, MathQuestion], tuple[str, bool]]] = {
     "extracted": read_extracted,
     "vlmevalkit": read_vlmevalkit,
+    CHAT: read_chat,
 }
