@@ -13,6 +13,7 @@ from sentencepiece import SentencePieceProcessor
 from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.card import LanguageModelSource
 from adem_bench.prompts import whole
+from adem_bench.models.weight_files import check_file
 
 TOKENIZER_NAME = "tokenizer.model"
 UNK_ID = 0
@@ -74,6 +75,7 @@ class SentencePieceTokenizer:
             CheckpointError: the file is not a SentencePiece model.
         """
         try:
+            check_file(path)
             self._processor = SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from error

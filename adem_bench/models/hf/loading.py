@@ -36,6 +36,7 @@ from adem_bench.models.quantization import (
     check_quantization,
     quantize_linear_layers,
 )
+from adem_bench.models.weight_files import check_files, lacking
 from adem_bench.schemas import NOT_QUANTIZED
 
 UNLOADABLE = (
@@ -95,6 +96,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             or the model needs code of its own that the user has not allowed.
     """
     folder, trusted = str(files.folder), options.trust_remote_code
+    _check(card, files)
     config = _tried(card, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted))
     check_kind(card.name, config.model_type)
     auto = _auto_class(config.model_type)
@@ -125,12 +127,10 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
                 **quantized,
             ),
         )
-    missing = sorted(report["missing_keys"])
+    missing = report["missing_keys"]
     if missing:
-        raise CheckpointError(
-            f"model {card.name}: the weights' files lack {len(missing)} tensors of a "
-            f"{type(network).__name__}, {missing[0]} first; a download may have been broken off"
-        )
+        reason = lacking(missing, report["unexpected_keys"], network)
+        raise CheckpointError(f"model {card.name}: {reason}")
     _decode_plainly(network, processor.tokenizer)
     if card.quantization == INT8_CPU:
         quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
@@ -142,6 +142,13 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             "--quantization or another --device"
         ) from error
     return LoadedModel(processor, network)
+
+
+def _check(card: HfCard, files: HfFiles) -> None:
+    try:
+        check_files(files.folder)
+    except (CheckpointError, OSError) as error:
+        raise CheckpointError(f"model {card.name} cannot be loaded: {error}") from error
 
 
 def _read(auto: Any, attention: str, folder: str, **settings: Any) -> Any:

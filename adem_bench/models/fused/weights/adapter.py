@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from adem_bench.digests import stable_names
@@ -22,6 +21,7 @@ from adem_bench.files import read_text, write_atomically, write_json
 from adem_bench.models.fused.card import FusionSettings
 from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
+from adem_bench.models.weight_files import load_tensors
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
@@ -175,11 +175,9 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         data = json.loads(read_text(settings_file))
         if not isinstance(data, dict):
             raise CheckpointError(f"{settings_file}: expected an object of settings")
-        return load_file(weights), data
     except ValueError as error:
         raise CheckpointError(f"{settings_file}: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{weights} is not a safetensors file: {error}") from error
+    return load_tensors(weights), data
 
 
 def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSettings:

@@ -21,7 +21,6 @@ from open_clip.transformer import (
     ResidualAttentionBlock,
     VisionTransformer,
 )
-from safetensors.torch import load_file
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as Trunk
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import TowerSizes, vision_tower
 from adem_bench.models.fused.weights.published import load_plain_data
+from adem_bench.models.weight_files import load_tensors, unwrapped
 from adem_bench.records import ImageNormalization
 
 HEAD_WIDTH = 64
@@ -330,7 +330,7 @@ def _not_clip(file: Path, error: Exception) -> CheckpointError:
 
 def _read(file: Path) -> Mapping[str, Tensor]:
     if file.suffix == ".safetensors":
-        return load_file(file)
+        return load_tensors(file)
     if _is_torchscript(file):
         # OpenAI's own files are TorchScript archives, whose loader runs no Python.
         state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
@@ -338,7 +338,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         ).state_dict()
         return state
     data = load_plain_data(file)
-    return data.get("state_dict", data) if isinstance(data, dict) else {}
+    return unwrapped(data.get("state_dict", data), file) if isinstance(data, dict) else {}
 
 
 def _is_torchscript(file: Path) -> bool:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import read_text
+from adem_bench.models.weight_files import load_tensors
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
@@ -56,10 +55,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing, though {INDEX_NAME} names it")
-        try:
-            tensors |= load_file(file)
-        except SafetensorError as error:
-            raise CheckpointError(f"{file} is not a safetensors file: {error}") from error
+        tensors |= load_tensors(file)
     return tensors
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -33,6 +34,7 @@ from adem_bench.models.fused.weights.llama_layout import (
     top_tensors,
 )
 from adem_bench.models.fused.weights.published import load_plain_data
+from adem_bench.models.weight_files import check_files, lacking, unwrapped
 
 PARAMS_NAME = "params.json"
 
@@ -163,7 +165,7 @@ def _read_shard(file: Path) -> dict[str, Tensor]:
     shard = load_plain_data(file, mmap=is_zip)
     if not isinstance(shard, dict) or not all(isinstance(t, Tensor) for t in shard.values()):
         raise CheckpointError(f"{file} does not hold a dict of tensors")
-    return shard
+    return unwrapped(shard, file)
 
 
 def language_config(source: Path | str) -> Any:
@@ -203,14 +205,20 @@ def load_language_model(
     """
     if isinstance(source, Path) and is_consolidated(source):
         return _load_consolidated(source, dtype, device, on_layer)
+    if isinstance(source, Path):
+        check_files(source)
     try:
         with without_progress_bars():
             AutoConfig.from_pretrained(str(source))
-            model = AutoModelForCausalLM.from_pretrained(
-                str(source), dtype="auto" if on_layer else dtype
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(source), dtype="auto" if on_layer else dtype, output_loading_info=True
             )
-    except (OSError, ValueError, ImportError, StrictDataclassError) as error:
+    except (OSError, ValueError, ImportError, StrictDataclassError, SafetensorError) as error:
         raise _unloadable(source, error) from error
+    if report["missing_keys"]:
+        raise CheckpointError(
+            f"{source}: {lacking(report['missing_keys'], report['unexpected_keys'], model)}"
+        )
     if on_layer:
         for layer in model.model.layers:
             on_layer(layer.to(device=device, dtype=dtype))

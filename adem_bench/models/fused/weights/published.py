@@ -15,9 +15,7 @@ from torch import Tensor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import write_atomically
-
-WRAPPER = "module."
-"""What distributed training puts before every name."""
+from adem_bench.models.weight_files import DISTRIBUTED, check_file, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class PublishedAdapter:
     """What a checkpoint of the published trainer says of an adapter."""
 
     tensors: dict[str, Tensor]
-    """Under their names without `module.`, in the file's order."""
+    """Under their names without what training wrapped around them, in the file's order."""
     arguments: Mapping[str, Any]
     """The trainer's arguments; empty if the file has none."""
     also_holds: tuple[str, ...] = ()
@@ -39,8 +37,9 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
     only stores attributes.
 
     Raises:
-        CheckpointError: not a torch file, or one that would run code to load.
+        CheckpointError: not a torch file, not a whole one, or one that would run code to load.
     """
+    check_file(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -67,7 +66,8 @@ def read_published(path: Path) -> PublishedAdapter:
     for name, tensor in model.items():
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: {name} is a {type(tensor).__name__}, not a tensor")
-        tensors[str(name).removeprefix(WRAPPER)] = tensor
+        tensors[str(name)] = tensor
+    tensors = unwrapped(tensors, path)
     if model is data:
         return PublishedAdapter(tensors, {})
     arguments = data.get("args")
@@ -86,7 +86,7 @@ def write_published(path: Path, adapter: PublishedAdapter) -> None:
     Raises:
         ResultsError: no space is left, or the folder cannot be written.
     """
-    model = {WRAPPER + name: plain_copy(tensor) for name, tensor in adapter.tensors.items()}
+    model = {DISTRIBUTED + name: plain_copy(tensor) for name, tensor in adapter.tensors.items()}
     content = io.BytesIO()
     torch.save({"model": model, "args": argparse.Namespace(**adapter.arguments)}, content)
     write_atomically(path, content.getvalue())
