@@ -276,17 +276,26 @@ def resolve_decoding(card: ModelCard, honoured: Collection[str], asked: Decoding
         )
     own = Decoding()
     if isinstance(card, TorchModelCard):
-        own = Decoding(card.decoding.temperature, card.decoding.top_p, card.decoding.top_k)
+        stated = card.decoding
+        beams = getattr(stated, "num_beams", None)  # of kinds that search
+        own = Decoding(stated.temperature, stated.top_p, stated.top_k, num_beams=beams)
+    if asked.samples and (asked.num_beams or 1) > 1:
+        raise CardError(f"model {card.name}: tokens are drawn or beams searched, not both")
     found = asked.over(own)
+    if found.samples and (found.num_beams or 1) > 1:  # what is asked for goes before the card
+        found = replace(found, temperature=0.0) if asked.num_beams else found
     if found.samples:
         top_p = None if found.top_p == 1 else found.top_p
-        return replace(found, top_p=top_p, seed=found.seed or 0)
+        return replace(found, top_p=top_p, seed=found.seed or 0, num_beams=None)
     if asked.top_p is not None or asked.top_k is not None:
         raise CardError(
             f"top_p and top_k have no effect on model {card.name} without a temperature; give "
             "--temperature too"
         )
-    return Decoding(temperature=0.0 if own.samples else None, num_beams=found.num_beams)
+    searches = (own.num_beams or 1) > 1 or (found.num_beams or 1) > 1
+    return Decoding(
+        temperature=0.0 if own.samples else None, num_beams=found.num_beams if searches else None
+    )
 
 
 def build_model(card: ModelCard, options: ModelOptions) -> Model:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,10 +26,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import CardError, CheckpointError
 from adem_bench.models.device import without_progress_bars
+from adem_bench.models.hf.adapter import Adapter, attach
 from adem_bench.models.hf.architectures import check_kind
-from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions
+from adem_bench.models.hf.settings import HfCard, HfFiles, HfOptions, adapter_place
 from adem_bench.models.quantization import (
     BNB_4BIT,
     INT8_CPU,
@@ -82,7 +85,13 @@ def check_quantizes(card: HfCard, device: torch.device) -> None:
     check_quantization(card, device, HALF if isinstance(dtype, str) else dtype, packages)
 
 
-def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device) -> LoadedModel:
+def load(
+    card: HfCard,
+    files: HfFiles,
+    options: HfOptions,
+    device: torch.device,
+    adapter: Adapter | None = None,
+) -> LoadedModel:
     """Load processor and model, the model in evaluation mode on its device.
 
     Args:
@@ -90,6 +99,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
         files: Where the files are.
         options: The card's.
         device: Where the model goes.
+        adapter: What was tuned on it, if anything.
 
     Raises:
         CheckpointError: files are missing or of another kind, weights are missing or do not fit,
@@ -106,6 +116,7 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
             folder, trust_remote_code=trusted, **options.processor
         ),
     )
+    _check_arguments(card, processor, options)
     if not hasattr(processor, "image_processor"):
         raise CheckpointError(
             f"model {card.name}: its processor reads no images; expected an image-text-to-text "
@@ -113,6 +124,11 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
         )
     with _quietly(), without_progress_bars():
         quantized = _quantized(card, config, auto, options, device)
+        if options.device_map:
+            quantized |= {
+                "device_map": options.device_map,
+                "max_memory": options.max_memory or None,
+            }
         network, report = _tried(
             card,
             lambda: _read(
@@ -134,14 +150,74 @@ def load(card: HfCard, files: HfFiles, options: HfOptions, device: torch.device)
     _decode_plainly(network, processor.tokenizer)
     if card.quantization == INT8_CPU:
         quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
+    if adapter is not None:
+        attach(network, adapter)
+    network.eval()
+    if options.device_map:
+        if "disk" in getattr(network, "hf_device_map", {}).values():
+            raise CheckpointError(
+                f"model {card.name} does not fit into the memory of all devices; use a smaller "
+                "--dtype (bfloat16), --quantization or a larger options.max_memory"
+            )
+        return LoadedModel(processor, network)
     try:
-        network.to(device).eval()
+        network.to(device)
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"model {card.name} does not fit on {device}; use a smaller --dtype (bfloat16), "
             "--quantization or another --device"
         ) from error
     return LoadedModel(processor, network)
+
+
+def check_places(card: HfCard, options: HfOptions, device: str) -> None:
+    """Refuse settings of devices that contradict each other, before anything is looked for.
+
+    Args:
+        card: Quantization and adapter.
+        options: The card's.
+        device: As the command line says.
+
+    Raises:
+        CardError: they do.
+        CheckpointError: a package is missing.
+    """
+    if card.quantization == INT8_CPU and adapter_place(card) is not None:
+        raise CardError(
+            f"model {card.name}: an adapter cannot be put on weights of {INT8_CPU}; choose another "
+            "--quantization"
+        )
+    if not options.device_map:
+        return
+    if device != "auto":
+        raise CardError(
+            f"--device {device}: model {card.name} is spread by options.device_map; leave one out"
+        )
+    if card.quantization == INT8_CPU:
+        raise CardError(
+            f"model {card.name}: {INT8_CPU} is for one CPU; leave out options.device_map"
+        )
+    if find_spec("accelerate") is None:
+        raise CheckpointError(
+            "options.device_map needs accelerate, which is not installed; `pip install "
+            "'adem-bench[quantization]'` brings it"
+        )
+
+
+def _check_arguments(card: HfCard, processor: Any, options: HfOptions) -> None:
+    """Refuse arguments that no part of a processor knows: transformers leaves them out silently."""
+    known = {"backend", "use_fast"}
+    for part in (processor, processor.tokenizer, getattr(processor, "image_processor", None)):
+        known |= vars(part).keys() if hasattr(part, "__dict__") else set()
+        known |= set(inspect.signature(type(part).__init__).parameters)
+        known |= set(getattr(getattr(part, "valid_kwargs", None), "__annotations__", ()))
+    # Batches are padded on the left, whatever a tokenizer is told.
+    unknown = sorted(options.processor.keys() - (known - {"self", "padding_side"}))
+    if unknown:
+        raise CardError(
+            f"model {card.name}: options.processor: {unknown[0]!r} has no effect on a "
+            f"{type(processor).__name__}; leave it out"
+        )
 
 
 def _check(card: HfCard, files: HfFiles) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
-from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError
+from adem_bench.errors import AdemBenchError, CardError, CheckpointError, OutOfMemoryError
 from adem_bench.images import open_rgb
 from adem_bench.metrics.reasoning import is_tag, opens_reasoning, stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
@@ -24,12 +24,14 @@ from adem_bench.models.device import (
     name_of,
     pick_device,
 )
+from adem_bench.models.hf.adapter import Adapter, find_adapter
 from adem_bench.models.hf.architectures import DROPPED_AT_END, describe_network
 from adem_bench.models.hf.chat import PROBE_SIDES, Prompts
 from adem_bench.models.hf.decoding import Decoder, GeneratedRows, Limits
-from adem_bench.models.hf.loading import check_quantizes, load
+from adem_bench.models.hf.loading import check_places, check_quantizes, load
 from adem_bench.models.hf.settings import (
     HfCard,
+    find_adapter_folder,
     find_files,
     find_folder,
     has_chat_template,
@@ -126,13 +128,20 @@ class HfModel(Model):
         assert isinstance(card, HfCard)
         super().__init__(card, options)
         self._settings = read_options(card)
+        check_places(card, self._settings, options.device)
         self._device = pick_device(options.device)
         check_quantizes(card, self._device)
         self._files = find_files(card, self._settings, options.data_root)
-        loaded = load(card, self._files, self._settings, self._device)
+        self._adapter = self._find_adapter(options.data_root)
+        loaded = load(card, self._files, self._settings, self._device, self._adapter)
         self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
         model_type = self._network.config.model_type
         self._prompts = Prompts(loaded.processor, self._settings.system, model_type)
+        if self._settings.system and not self._prompts.has_template:
+            raise CardError(
+                f"model {card.name}: options.system has no effect, for the model has no chat "
+                "template; leave it out"
+            )
         lengths = tuple(map(self._prompts.measured, range(3)))
         self._architecture = describe_network(self._network, lengths)
         self._decoder = Decoder(self._network, DROPPED_AT_END.get(model_type, 0))
@@ -143,6 +152,15 @@ class HfModel(Model):
     def reasoning_tags(self) -> Sequence[str]:
         """The card's."""
         return self._settings.reasoning_tags
+
+    def _find_adapter(self, data_root: Path | None) -> Adapter | None:
+        folder = find_adapter_folder(self.card, data_root)
+        if folder is None:
+            return None
+        names = {self._settings.source, self._settings.adapter_base} - {""}
+        if self._files.revision is None:
+            names.add(str(self._files.folder.resolve()))
+        return find_adapter(folder, names)
 
     def length(self, request: Request) -> int:
         """Return about how many tokens prompt, images and answer are."""
@@ -339,6 +357,11 @@ class HfModel(Model):
             **stated_tags(settings.reasoning_tags),
             **stated_quantization(self.card),
         }
+        if self._adapter is not None:
+            seen["adapter"] = self._adapter.fingerprint()
+        for name in ("min_length", "max_length"):
+            if getattr(settings, name) is not None:
+                seen[name] = getattr(settings, name)
         return digest(seen)
 
     def warnings(self) -> Sequence[str]:
@@ -348,12 +371,17 @@ class HfModel(Model):
             found.append("Python code out of the model's repository was allowed to run")
         if not self._prompts.has_template:
             found.append("the model has no chat template: prompts were given to it as they are")
+        if self._adapter is not None and not self._adapter.base:
+            found.append("the adapter does not say which model it was tuned on")
         return found
 
     def describe(self) -> Mapping[str, Any]:
         """Return names, sizes and precision for a manifest."""
         # Where a folder is on this machine is private.
         source = self._settings.source if self._files.revision else self._files.folder.name
+        used = str(getattr(self._network.config, "_attn_implementation", self.card.attention))
+        attention = {} if used == self.card.attention else {"attention": used}
+        adapter = {} if self._adapter is None else {"adapter": self._adapter.folder.name}
         return {
             "name": self.card.name,
             "fingerprint": self.fingerprint(),
@@ -363,5 +391,7 @@ class HfModel(Model):
             "total_parameters": count_parameters(self._network),
             "dtype": str(self._network.dtype).removeprefix("torch."),
             **stated_quantization(self.card),
+            **attention,
+            **adapter,
             "device": name_of(self._device),
         }

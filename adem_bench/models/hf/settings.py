@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from adem_bench.cards import check_options
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import CardError, CheckpointError
 from adem_bench.files import exists, expand_home, file_digest
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
-from adem_bench.models.base import candidate_paths, weights_path
-from adem_bench.schemas import DownloadProgress, ModelCard, Strict, TorchModelCard
+from adem_bench.models.base import NO_ADAPTER, candidate_paths, weights_path
+from adem_bench.schemas import DecodingDefaults, DownloadProgress, ModelCard, Strict, TorchModelCard
 
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 CONFIG_NAME = "config.json"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 """All that makes a model; weights in pickles are not among it."""
@@ -40,21 +41,48 @@ class HfOptions(Strict):
     reasoning_tags: ReasoningTags = DEFAULT_TAGS
     """What stands around reasoning, which is not read: names (`think` for `<think>`), or pairs of
     a start and an end with a blank between."""
+    adapter_base: str = ""
+    """The name by which an adapter knows this model, where it is another one."""
+    device_map: Literal["", "auto"] = ""
+    """`auto` spreads the layers over all GPUs, and over the CPU's memory where they are full."""
+    max_memory: dict[int | Literal["cpu", "mps"], str] = Field(default={})
+    """Most memory for the weights on each device with `device_map`, as `{0: 20GiB, cpu: 64GiB}`."""
     min_length: int | None = Field(default=None, ge=1)
     """Least tokens of prompt and answer together, as `generate` of transformers counts them."""
     max_length: int | None = Field(default=None, ge=2)
     """Most tokens of prompt and answer together; `max_new_tokens` of a task counts too."""
 
 
+class HfDecoding(DecodingDefaults):
+    """How a model chooses new tokens where a request does not say it."""
+
+    num_beams: int | None = Field(default=None, ge=1)
+    """Beams of a beam search; 1 or nothing is greedy."""
+
+
 class HfCard(TorchModelCard):
     """An image-text-to-text model of transformers."""
+
+    # The field is younger than digests of this kind.
+    FIRST_FIELDS = TorchModelCard.FIRST_FIELDS - {"adapter"}
+
+    decoding: HfDecoding = HfDecoding()
+    adapter: str = ""
+    """A folder that peft saved; empty or `none`: the model as it is."""
+    attention: Attention = "sdpa"  # type: ignore[assignment]  # more than other kinds know
+    """As transformers calls it; `sdpa` is `eager` where a model supports nothing else."""
 
     def named_files(self, data_root: Path | None) -> list[tuple[str, str, str]]:
         """Return the model's folder: what it is, its source, and whether it is there."""
         source = read_options(self).source
         found = find_folder(self, source, data_root)
         missing = "no: taken from the Hugging Face hub, which keeps it in its own cache"
-        return [("model", source, f"yes: {found}" if found else missing)]
+        files = [("model", source, f"yes: {found}" if found else missing)]
+        place = adapter_place(self)
+        if place is not None:
+            found = find_folder(self, place, data_root)
+            files.append(("adapter", place, f"yes: {found}" if found else "no"))
+        return files
 
     def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
         """Fetch the model into the hub's cache; yield what became of it.
@@ -94,7 +122,43 @@ def read_options(card: ModelCard) -> HfOptions:
     Raises:
         CardError: an option is unknown or wrong.
     """
-    return check_options("model", card, HfOptions)
+    options = check_options("model", card, HfOptions)
+    if options.max_memory and not options.device_map:
+        raise CardError(
+            f"model {card.name}: options.max_memory has no effect without options.device_map=auto"
+        )
+    if options.adapter_base and adapter_place(card) is None:
+        raise CardError(f"model {card.name}: options.adapter_base has no effect without an adapter")
+    return options
+
+
+def adapter_place(card: ModelCard) -> str | None:
+    """Return where a card's adapter is; None if it has none."""
+    place = str(getattr(card, "adapter", ""))
+    return None if place in ("", NO_ADAPTER) else place
+
+
+def find_adapter_folder(card: ModelCard, data_root: Path | None) -> Path | None:
+    """Return the folder of a card's adapter; None if it has none.
+
+    Args:
+        card: The model's.
+        data_root: Whose `weights/` is looked at, too; None for the default root.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    place = adapter_place(card)
+    if place is None:
+        return None
+    folder = find_folder(card, place, data_root)
+    if folder is None:
+        looked = [str(path) for path in candidate_paths(place, card, data_root)]
+        raise CheckpointError(
+            f"adapter {place} does not exist (looked at {', '.join([place, *looked])}); expected a "
+            "folder that save_pretrained of a peft model wrote"
+        )
+    return folder.parent if folder.is_file() else folder
 
 
 def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> HfFiles:
@@ -109,6 +173,11 @@ def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> H
         CheckpointError: there is neither such a folder nor such a repository.
     """
     folder = find_folder(card, options.source, data_root)
+    if folder is not None and options.revision is not None:
+        raise CardError(
+            f"model {card.name}: options.revision has no effect on the folder {folder}; leave it "
+            "out, or give a hub's id"
+        )
     if folder is None:
         return _fetched(card, options, data_root)
     if not (folder / CONFIG_NAME).is_file():

@@ -1,0 +1,135 @@
+"""Files that hold no weights, or not all, and names that training wrapped."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adem_bench.cards import load_model_card
+from adem_bench.errors import CheckpointError
+from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused.weights.adapter import read_adapter
+from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.llama import load_language_model
+from adem_bench.models.fused.weights.published import load_plain_data
+from adem_bench.models.hf.model import HfModel
+from adem_bench.models.weight_files import check_file, load_tensors, own_name
+from support.tiny_hf import llava
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 251648\n"
+PAGE = "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
+SPOILT = {
+    "pointer": (POINTER.encode(), "is a Git LFS pointer.*git lfs pull"),
+    "page": (PAGE.encode(), "is a web page"),
+    "empty": (b"", "is empty; fetch it again"),
+}
+
+
+@pytest.fixture(params=SPOILT)
+def spoilt(request):
+    """What a file holds in place of weights, and what is said of it."""
+    return SPOILT[request.param]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "adapter.pth", "tokenizer.model"])
+def test_what_holds_no_weights_is_named_with_its_remedy(tmp_path, spoilt, name):
+    content, message = spoilt
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} {message}"):
+        check_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_a_file_that_is_cut_short_says_how_long_it_should_be(tmp_path, part):
+    file = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(64, 64), "bias": torch.zeros(64)}, file)
+    assert load_tensors(file)["weight"].shape == (64, 64)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(CheckpointError, match=f"it has {int(part * len(whole))}.* of {len(whole)}"):
+        load_tensors(file)
+
+
+def test_every_reader_says_it(tmp_path, spoilt):
+    content, message = spoilt
+    llava(tmp_path / "hf")
+    (tmp_path / "hf" / "model.safetensors").write_bytes(content)
+    (tmp_path / "tower.safetensors").write_bytes(content)
+    (tmp_path / "adapter.pth").write_bytes(content)
+    source = load_model_card("adem-tiny").vision
+    readers = [
+        lambda: HfModel(load_model_card(f"hf:{tmp_path / 'hf'}"), ModelOptions("cpu")),
+        lambda: load_language_model(tmp_path / "hf", torch.float32, torch.device("cpu")),
+        lambda: load_visual(source, tmp_path / "tower.safetensors", torch.float32),
+        lambda: read_adapter(tmp_path / "adapter.pth"),
+        lambda: load_plain_data(tmp_path / "adapter.pth"),
+    ]
+    for read in readers:
+        with pytest.raises(CheckpointError, match=message):
+            read()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "_orig_mod.layers.0.weight", "module.layers.0.weight", "module._orig_mod.layers.0.weight",
+        "_orig_mod.module.layers.0.weight", "layers.0._orig_mod.weight",
+        "module.module.layers.0.weight", "_fsdp_wrapped_module.layers.0.weight",
+        "layers.0._checkpoint_wrapped_module.weight",
+    ],
+)  # fmt: skip
+def test_names_are_read_without_what_training_wraps_around_modules(wrapped):
+    assert own_name(wrapped) == "layers.0.weight"
+
+
+def test_names_that_only_look_wrapped_stay():
+    for name in ("layers.module.weight", "my_orig_mod.weight", "modules.0.weight"):
+        assert own_name(name) == name
+
+
+def test_an_adapter_of_a_compiled_model_is_the_same(tmp_path):
+    tensors = {"adapter_emb1": torch.zeros(2, 3), "adapter_emb2": torch.ones(2, 3)}
+    plain = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    compiled = {f"module._orig_mod.{name}": tensor for name, tensor in tensors.items()}
+    both = plain | compiled
+    from adem_bench.models.fused.weights.published import read_published
+
+    found = []
+    for name, content in (("plain", plain), ("compiled", compiled), ("both", both)):
+        torch.save({"model": content}, tmp_path / name)
+        if name == "both":
+            with pytest.raises(CheckpointError, match="has the tensor adapter_emb1 twice"):
+                read_published(tmp_path / name)
+        else:
+            found.append(read_published(tmp_path / name).tensors)
+    assert found[0].keys() == found[1].keys() == tensors.keys()
+
+
+def test_weights_under_wrapped_names_are_never_made_up(tmp_path):
+    llava(tmp_path / "hf")
+    file = tmp_path / "hf" / "model.safetensors"
+    tensors = {f"_orig_mod.{name}": tensor for name, tensor in load_raw(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lack \d+ tensors.*what training wraps around"):
+        HfModel(load_model_card(f"hf:{tmp_path / 'hf'}"), ModelOptions("cpu"))
+
+
+def load_raw(file):
+    from safetensors.torch import load_file
+
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}
+
+
+def test_a_language_model_that_lacks_tensors_is_refused(tmp_path):
+    folder = tmp_path / "language"
+    shipped = load_model_card("adem-tiny")
+    shutil.copytree(shipped.path.parent / shipped.language_model.path, folder)
+    file = folder / "model.safetensors"
+    tensors = load_raw(file)
+    kept = {name: tensor for name, tensor in tensors.items() if "layers.0.mlp" not in name}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="lack 3 tensors of a LlamaForCausalLM"):
+        load_language_model(folder, torch.float32, torch.device("cpu"))
