@@ -101,7 +101,7 @@ def decoding_of(model: Model, options: RunOptions) -> Decoding:
 def _sampling(model: Model, options: RunOptions) -> dict[str, Json]:
     found: dict[str, Json] = {}
     decoding = decoding_of(model, options)
-    if decoding.samples:
+    if decoding.samples or decoding.num_beams:
         found["decoding"] = stable_fields(decoding)
     budget = model.budget()
     if budget.in_order:

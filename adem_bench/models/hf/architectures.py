@@ -32,7 +32,7 @@ OPEN_PROMPTS = frozenset({"git"})
 """Model types whose prompts begin with BERT's `[CLS]` and go on where `[SEP]` would be."""
 DROPPED_AT_END = {"blip": 1}
 """Ids at a prompt's end that a model type's own generate leaves out."""
-WRITES_PLACEHOLDERS = frozenset({"blip-2", "florence2", "fuyu", "instructblip"})
+WRITES_PLACEHOLDERS = frozenset({"blip-2", "florence2", "fuyu", "instructblip", "kosmos-2"})
 """Model types whose processors put an image's tokens into a plain prompt by themselves."""
 UNKNOWN_TO_NETWORKS = ("token_type_ids", "mm_token_type_ids")
 """What tokenizers make whether or not the network takes it."""

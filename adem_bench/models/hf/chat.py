@@ -34,7 +34,9 @@ class Prompts:
         """
         self._processor = processor
         self._system = system
-        self._placeholder = str(getattr(processor, "image_token", "") or "")
+        names = ("image_token", "boi_token")  # Kosmos-2 has the second alone
+        tokens = [str(getattr(processor, name, "") or "") for name in names]
+        self._placeholder = tokens[0] or tokens[1]
         tokenizer = processor.tokenizer
         self._start = str(tokenizer.cls_token) if model_type in OPEN_PROMPTS else ""
         self._written = self._placeholder
@@ -150,7 +152,10 @@ class Prompts:
 
     def count_text(self, request: Request) -> int:
         """Return how many tokens a prompt is without its images."""
-        return len(self._ids(self.render(request.prompt, 0)))
+        try:
+            return len(self._ids(self.render(request.prompt, 0)))
+        except CheckpointError:  # a template may want an image, and says so when it is its turn
+            return len(self._ids(request.prompt))
 
     def _count_file(self, path: Path) -> int:
         try:

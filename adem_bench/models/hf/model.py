@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.digests import digest
-from adem_bench.errors import AdemBenchError, CardError, CheckpointError, OutOfMemoryError
+from adem_bench.errors import AdemBenchError, CardError, CheckpointError
 from adem_bench.images import open_rgb
 from adem_bench.metrics.reasoning import is_tag, opens_reasoning, stated_tags
 from adem_bench.models.base import Budget, Model, ModelOptions
@@ -86,6 +86,8 @@ class ProcessorError(Exception):
 
 def _blame(error: Exception) -> str:
     """Return why a request has no answer, by what a model's own code raised over it."""
+    if isinstance(error, AdemBenchError):
+        return str(error)
     if isinstance(error, ProcessorError):
         return f"the model's processor refuses the request: {error}"
     return f"the model's own code failed: {type(error).__name__}: {one_line(error)}"
@@ -164,7 +166,8 @@ class HfModel(Model):
 
     def length(self, request: Request) -> int:
         """Return about how many tokens prompt, images and answer are."""
-        return self._prompts.count(request) + request.max_new_tokens
+        beams = request.decoding.num_beams or 1
+        return (self._prompts.count(request) + request.max_new_tokens) * beams
 
     def budget(self) -> Budget:
         """Return the card's limit, or what fits into the memory that is free."""
@@ -219,11 +222,9 @@ class HfModel(Model):
         """
         try:
             return self._answer_together(requests, images)
-        except (AdemBenchError, OutOfMemoryError):
-            raise
         except Exception as error:
             if is_memory_error(error):
-                raise
+                raise  # the scheduler's to answer
             if len(requests) > 1:
                 middle = len(requests) // 2
                 halves = (requests[:middle], requests[middle:])

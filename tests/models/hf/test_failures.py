@@ -84,3 +84,14 @@ def test_weights_that_are_not_finite_fail_every_sample(folders, load, requests):
     for decoding in (Decoding(), Decoding(temperature=0.7)):
         asked = [replace(request, decoding=decoding) for request in requests]
         assert all("not finite" in response.error for response in model.generate(asked))
+
+
+def test_a_template_that_refuses_one_sample_fails_it_alone(folders, load, tmp_path, requests):
+    for file in folders["llava"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    template = (tmp_path / "chat_template.jinja").read_text()
+    picky = "{% if messages[0]['content'] | length != 2 %}{{ raise_exception('one image') }}"
+    (tmp_path / "chat_template.jinja").write_text(f"{picky}{{% endif %}}{template}")
+    told = load(tmp_path).generate(requests)
+    assert [bool(r.error) for r in told] == [len(q.images) != 1 for q in requests]
+    assert "the model's chat template refuses a message: one image" in told[2].error
