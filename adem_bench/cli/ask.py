@@ -122,9 +122,14 @@ def answer(model: Model, request: Request) -> Response:
             "the question does not fit in memory; use a smaller --dtype (bfloat16), a smaller "
             "image or a device with more memory"
         ) from error
-    if response.error:
+    if response.error and not _is_cut(response):
         raise AdemBenchError(response.error)
     return response
+
+
+def _is_cut(response: Response) -> bool:
+    """Return whether there is a beginning of an answer to be shown, if no answer that counts."""
+    return response.finish_reason == "length" and bool(response.answer_text.strip())
 
 
 @click.command()
@@ -155,6 +160,8 @@ def ask(question: str, images: tuple[Path, ...], max_new_tokens: int, **given: A
     decoding = asked_decoding(model, given)
     response = answer(model, as_request(model, text, images, max_new_tokens, decoding))
     click.echo(printable_lines(response.answer_text.strip()))
+    if response.error:
+        warn([f"the answer was cut at {max_new_tokens} tokens (--max-new-tokens)"])
     warn(f"the question met quirk {note} (docs/quirks.md)" for note in response.notes)
     warn(model.warnings())
 

@@ -12,8 +12,8 @@ from sentencepiece import SentencePieceProcessor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.models.fused.card import LanguageModelSource
-from adem_bench.prompts import whole
 from adem_bench.models.weight_files import check_file
+from adem_bench.prompts import whole
 
 TOKENIZER_NAME = "tokenizer.model"
 UNK_ID = 0

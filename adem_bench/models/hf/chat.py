@@ -13,7 +13,7 @@ from adem_bench.errors import CheckpointError
 from adem_bench.images import UnreadableImageError, shown_size
 from adem_bench.models.hf.architectures import OPEN_PROMPTS, WRITES_PLACEHOLDERS
 from adem_bench.prompts import whole
-from adem_bench.records import Request
+from adem_bench.records import Part, Request
 
 PROBE_SIDES = (224, 224)
 """Pixels of the blank images by which a processor is asked how it works."""
@@ -77,12 +77,29 @@ class Prompts:
 
     def fault(self, request: Request) -> str | None:
         """Return why a request cannot be asked: its text has a token that stands for images."""
-        if self._placeholder and self._placeholder in request.prompt:
+        texts = (request.prompt, *(part.text for part in request.parts))
+        if self._placeholder and any(self._placeholder in text for text in texts):
             return f"the prompt contains {self._placeholder!r}, which stands for an image here"
         return None
 
-    def render(self, prompt: str, images: int) -> str:
+    def text(self, request: Request) -> str:
+        """Return the text that a model continues for a request; errors are those of `render`."""
+        return self.render(request.prompt, len(request.images), request.parts)
+
+    def images(self, request: Request) -> Sequence[Path]:
+        """Return a request's images in the order in which its text shows them."""
+        if not (request.parts and self.has_template):
+            return request.images
+        return [request.images[part.image] for part in request.parts if part.image is not None]
+
+    def render(self, prompt: str, images: int, parts: Sequence[Part] = ()) -> str:
         """Return the text that a model continues: images first, then the prompt.
+
+        Args:
+            prompt: The user's message.
+            images: How many stand before it.
+            parts: The conversation in order, where it is more than that; only models with a
+                template are told of it.
 
         Raises:
             CheckpointError: the chat template is broken, or refuses system messages.
@@ -90,10 +107,18 @@ class Prompts:
         prompt = whole(prompt)
         if not self.has_template:
             return self._start + self._written * images + prompt
-        pictures = [{"type": "image"} for _ in range(images)]
-        content = [*pictures, {"type": "text", "text": prompt}]
-        chat = [{"role": "user", "content": content}]
-        if self._system:
+        parts = parts or [*(Part(image=index) for index in range(images)), Part(prompt)]
+        chat: list[dict[str, Any]] = []
+        for part in parts:
+            if not chat or chat[-1]["role"] != part.role:
+                chat.append({"role": part.role, "content": []})
+            said = (
+                {"type": "text", "text": whole(part.text)}
+                if part.image is None
+                else {"type": "image"}
+            )
+            chat[-1]["content"].append(said)
+        if self._system and chat[0]["role"] != "system":
             first = {"role": "system", "content": [{"type": "text", "text": self._system}]}
             chat.insert(0, first)
         try:
@@ -153,7 +178,8 @@ class Prompts:
     def count_text(self, request: Request) -> int:
         """Return how many tokens a prompt is without its images."""
         try:
-            return len(self._ids(self.render(request.prompt, 0)))
+            words = [part for part in request.parts if part.image is None]
+            return len(self._ids(self.render(request.prompt, 0, words)))
         except CheckpointError:  # a template may want an image, and says so when it is its turn
             return len(self._ids(request.prompt))
 

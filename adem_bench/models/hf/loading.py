@@ -116,12 +116,12 @@ def load(
             folder, trust_remote_code=trusted, **options.processor
         ),
     )
-    _check_arguments(card, processor, options)
     if not hasattr(processor, "image_processor"):
         raise CheckpointError(
             f"model {card.name}: its processor reads no images; expected an image-text-to-text "
             "model of transformers with the files of its processor"
         )
+    _check_arguments(card, processor, options)
     with _quietly(), without_progress_bars():
         quantized = _quantized(card, config, auto, options, device)
         if options.device_map:
@@ -207,7 +207,7 @@ def check_places(card: HfCard, options: HfOptions, device: str) -> None:
 def _check_arguments(card: HfCard, processor: Any, options: HfOptions) -> None:
     """Refuse arguments that no part of a processor knows: transformers leaves them out silently."""
     known = {"backend", "use_fast"}
-    for part in (processor, processor.tokenizer, getattr(processor, "image_processor", None)):
+    for part in (processor, processor.tokenizer, processor.image_processor):
         known |= vars(part).keys() if hasattr(part, "__dict__") else set()
         known |= set(inspect.signature(type(part).__init__).parameters)
         known |= set(getattr(getattr(part, "valid_kwargs", None), "__annotations__", ()))

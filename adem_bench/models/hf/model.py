@@ -39,17 +39,14 @@ from adem_bench.models.hf.settings import (
 )
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
-from adem_bench.records import Request, Response
+from adem_bench.models.settling import NOT_FINITE
+from adem_bench.records import FinishReason, Request, Response
 from adem_bench.schemas import ModelCard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-NOT_FINITE = (
-    "the model's numbers are not finite (NaN or infinite), so there is no most probable token; try "
-    "another precision (--dtype float32 or bfloat16), or check the weights"
-)
 MAX_PENDING = 64
 """Decoded images that wait to be used; twelve megapixels take 36 MB."""
 
@@ -108,6 +105,7 @@ class HfModel(Model):
 
     card: HfCard
     chats = True
+    request_fields = frozenset({"choices", "parts"})
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed", "num_beams"})
 
     @classmethod
@@ -154,6 +152,14 @@ class HfModel(Model):
     def reasoning_tags(self) -> Sequence[str]:
         """The card's."""
         return self._settings.reasoning_tags
+
+    @property
+    def cut_is_failed(self) -> bool:
+        """Whether an answer that ended at `max_new_tokens` is none, as the card says.
+
+        A model that was not tuned on chats goes on for as long as it may.
+        """
+        return self._settings.cut_answers == "failed" and self._prompts.has_template
 
     def _find_adapter(self, data_root: Path | None) -> Adapter | None:
         folder = find_adapter_folder(self.card, data_root)
@@ -263,9 +269,10 @@ class HfModel(Model):
         self, requests: Sequence[Request], images: Mapping[Path, Image | str]
     ) -> list[Response]:
         """Answer requests that all have images, or none, and are decoded alike, in one batch."""
-        texts = [self._prompts.render(r.prompt, len(r.images)) for r in requests]
+        texts = [self._prompts.text(request) for request in requests]
+        shown = [[images[path] for path in self._prompts.images(r)] for r in requests]
         try:
-            inputs = self._prompts.inputs(texts, [[images[p] for p in r.images] for r in requests])
+            inputs = self._prompts.inputs(texts, shown)
         except Exception as error:
             raise ProcessorError(one_line(error)) from error
         for name in self._architecture.unknown_inputs:
@@ -296,10 +303,11 @@ class HfModel(Model):
     ) -> Response:
         """Return what is made of a row of `GeneratedRows`, with those of its choices."""
         if not finite or not all(map(math.isfinite, logprobs or ())):
-            return Response("", error=NOT_FINITE)
+            return Response("", error=NOT_FINITE, finish_reason="error")
         # Reasoning that the chat template began has its start tag there.
         text = start + self._decoded(ids)
-        return Response(text, choice_logprobs=logprobs)
+        reason: FinishReason = "stop" if ended else "length"
+        return Response(text, choice_logprobs=logprobs, finish_reason=reason)
 
     @cached_property
     def _tag_ids(self) -> frozenset[int]:
@@ -360,9 +368,9 @@ class HfModel(Model):
         }
         if self._adapter is not None:
             seen["adapter"] = self._adapter.fingerprint()
-        for name in ("min_length", "max_length"):
-            if getattr(settings, name) is not None:
-                seen[name] = getattr(settings, name)
+        seen |= settings.model_dump(
+            include={"min_length", "max_length", "cut_answers"}, exclude_defaults=True
+        )
         return digest(seen)
 
     def warnings(self) -> Sequence[str]:

@@ -47,6 +47,8 @@ class HfOptions(Strict):
     """`auto` spreads the layers over all GPUs, and over the CPU's memory where they are full."""
     max_memory: dict[int | Literal["cpu", "mps"], str] = Field(default={})
     """Most memory for the weights on each device with `device_map`, as `{0: 20GiB, cpu: 64GiB}`."""
+    cut_answers: Literal["failed", "scored"] = "failed"
+    """What an answer counts that reached the most new tokens before its end."""
     min_length: int | None = Field(default=None, ge=1)
     """Least tokens of prompt and answer together, as `generate` of transformers counts them."""
     max_length: int | None = Field(default=None, ge=2)

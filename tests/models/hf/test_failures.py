@@ -90,8 +90,23 @@ def test_a_template_that_refuses_one_sample_fails_it_alone(folders, load, tmp_pa
     for file in folders["llava"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     template = (tmp_path / "chat_template.jinja").read_text()
-    picky = "{% if messages[0]['content'] | length != 2 %}{{ raise_exception('one image') }}"
+    picky = "{% if '?' not in messages[0]['content'][-1]['text'] %}{{ raise_exception('ask') }}"
     (tmp_path / "chat_template.jinja").write_text(f"{picky}{{% endif %}}{template}")
-    told = load(tmp_path).generate(requests)
-    assert [bool(r.error) for r in told] == [len(q.images) != 1 for q in requests]
-    assert "the model's chat template refuses a message: one image" in told[2].error
+    told = load(tmp_path, "options.cut_answers=scored").generate(requests)
+    assert [bool(r.error) for r in told] == ["?" not in q.prompt for q in requests]
+    assert "the model's chat template refuses a message: ask" in told[4].error
+
+
+def test_a_response_says_how_it_ended_and_what_was_cut_is_no_answer(folders, load, requests):
+    model = load(folders["llava"])
+    assert "length" in {r.finish_reason for r in model.generate(requests)}
+    model._decoder._ends = frozenset(range(len(model._tokenizer)))
+    (empty,) = model.answer(requests[:1])
+    assert (empty.text, empty.finish_reason, empty.error) == ("", "stop", None)
+    model = load(folders["llava"])
+    for response in model.answer(requests):
+        assert (response.error is None) == (response.finish_reason == "stop")
+    scored = load(folders["llava"], "options.cut_answers=scored")
+    assert [r.error for r in scored.answer(requests)] == [None] * len(requests)
+    assert "length" in {r.finish_reason for r in scored.answer(requests)}
+    assert scored.fingerprint() != model.fingerprint()

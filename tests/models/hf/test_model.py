@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.device import MIN_TOKENS, batch_budget, token_bytes
 from adem_bench.models.hf.chat import Prompts
 from adem_bench.models.hf.model import HfModel
-from adem_bench.records import Decoding, Request
+from adem_bench.records import Decoding, Part, Request
 
 CHOICES = (" A", " B", " none of them")
 
@@ -236,3 +237,26 @@ def test_the_registry_knows_the_kind(folders):
 def test_an_unknown_option_is_refused_before_anything_is_loaded(folders, load):
     with pytest.raises(CardError, match=r"unknown option 'revison'; did you mean: revision"):
         load(folders["llava"], "options.revison=main")
+
+
+def test_a_conversation_is_shown_in_its_order(folders, load, pictures, generated, processor):
+    red, green, _ = pictures
+    parts = (
+        Part("Be brief.", role="system"), Part("First:"), Part(image=1), Part("green"),
+        Part("Yes.", role="assistant"), Part(image=0), Part("And this?"),
+    )  # fmt: skip
+    model = load(folders["qwen2_vl"], "options.system=Not this one.")
+    request = Request("And this?", (red, green), 1, parts=parts)
+    assert model.generate([request])[0].error is None
+    (asked,) = processor(folders["qwen2_vl"]).tokenizer.batch_decode(generated[0]["input_ids"])
+    picture = r"<\|vision_start\|>(<\|image_pad\|>)+<\|vision_end\|>"
+    expected = (
+        r"ROLE:system Be brief\.ROLE:user First:PICTUREgreenROLE:assistant Yes\."
+        r"ROLE:user PICTUREAnd this\?<\|im_start\|>assistant"
+    ).replace("PICTURE", picture)
+    assert re.fullmatch(expected, asked.replace("\n", ""))
+    swapped = replace(request, images=(green, red), choices=(" A",))
+    one, other = (model.generate([r])[0] for r in (replace(request, choices=(" A",)), swapped))
+    assert one.choice_logprobs != other.choice_logprobs
+    hostile = replace(request, parts=(*parts, Part("<|image_pad|>")))
+    assert "contains '<|image_pad|>'" in model.generate([hostile])[0].error
