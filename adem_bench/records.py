@@ -226,6 +226,8 @@ class Metric:
     high: float | None = None
     interval: str = ""
     """How the interval was made: a method of `metrics/intervals.py`."""
+    if_wrong: float | None = None
+    """The value if every failed sample had a wrong answer; None where none failed."""
 
     def format(self) -> str:
         """Return the figure as tables print it: `93.85`, `963.61`, `12`, or `n/a`."""
@@ -238,6 +240,10 @@ class Metric:
         if self.low is None or self.high is None:
             return ""
         return f"[{self._in_print(self.low)}, {self._in_print(self.high)}]"
+
+    def format_if_wrong(self) -> str:
+        """Return `if_wrong` as tables print it, or nothing."""
+        return "" if self.if_wrong is None else self._in_print(self.if_wrong)
 
     def _in_print(self, value: float) -> str:
         if self.unit == "count":
@@ -283,7 +289,11 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as the object that `metrics.json` holds."""
-        return {"schema": 1, "complete": self.complete} | asdict(self)
+        found = {"schema": 1, "complete": self.complete} | asdict(self)
+        for metric in found["metrics"]:
+            if metric["if_wrong"] is None:
+                del metric["if_wrong"]
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:

@@ -127,7 +127,8 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     if not tasks:
         raise click.UsageError("--tasks names no task")
     options = {
-        name: given[name] for name in ("limit", "blind", "batch_size", "seed", "fresh", "reuse")
+        name: given[name]
+        for name in ("limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed")
     }
     passed = (
         "model", "data_root", "results", "device", "dtype", "adapter", "quantization", "split",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO
 
 from rich import box
@@ -127,6 +128,10 @@ def _remarks(result: Result) -> list[str]:
         lines.append(
             f"failed: {who} no answer, or no row that could be asked; samples.jsonl says why"
         )
+        headline = next((m for m in result.metrics if m.name == result.headline), None)
+        if headline and headline.if_wrong is not None:
+            worst = replace(headline, value=headline.if_wrong)
+            lines.append(f"if they were wrong, {headline.name} would be {_figure(worst)}")
     unasked = [metric.name for metric in result.metrics if not metric.count]
     if unasked:
         shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"

@@ -24,7 +24,7 @@ from adem_bench.errors import CardError
 from adem_bench.results.runs import FinishedRun, OpenedRun
 from adem_bench.schemas import FORMER, TaskCard
 
-NEUTRAL_OPTIONS = ("batch_size", "limit", "seed", "decoding")
+NEUTRAL_OPTIONS = ("batch_size", "limit", "seed", "decoding", "max_failed")
 """Options that make no other model by themselves: what decoding came of them is named, and a limit
 shows as a subset."""
 GREEDY = "greedy"

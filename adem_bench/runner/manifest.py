@@ -40,7 +40,9 @@ class RunOptions:
 
     FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
     """Always in a run's identity; a later field only off its default (`digests.py`)."""
-    WITHOUT_EFFECT: ClassVar = frozenset({"batch_size", "seed", "fresh", "decoding", "reuse"})
+    WITHOUT_EFFECT: ClassVar = frozenset(
+        {"batch_size", "seed", "fresh", "decoding", "reuse", "max_failed"}
+    )
     """Not by themselves in it: records do not depend on them, or `run_identity` says how."""
     limit: int | None = None
     """Only the first so many samples; the result is then marked as a subset."""
@@ -57,6 +59,8 @@ class RunOptions:
     reuse: bool = True
     """Whether answers of other runs below the same folder to the same questions are used, and this
     run's are kept for them (`runner/answers.py`)."""
+    max_failed: int = 0
+    """Failed samples up to which the result still has a rank, by what it is if they were wrong."""
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
@@ -171,6 +175,7 @@ def build_manifest(
             "batch_size": options.batch_size or "auto",
             "seed": options.seed,
             **({"decoding": asked} if (asked := stable_fields(options.decoding)) else {}),
+            **({"max_failed": options.max_failed} if options.max_failed else {}),
         },
         "decoding": stable_fields(decoding_of(model, options)),
         "identity": dict(identity),

@@ -97,6 +97,7 @@ def _options(job: Rerun, manifest: Mapping[str, Any]) -> RunOptions:
         batch_size=None if rows == "auto" else rows,
         seed=given["seed"],
         fresh=job.fresh,
+        max_failed=given.get("max_failed", 0),
         reuse=False,
         decoding=Decoding(**given.get("decoding", {})),
     )

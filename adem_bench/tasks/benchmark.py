@@ -135,6 +135,8 @@ class Benchmark(CardData):
     """Pixel statistics of requests."""
     sum_metrics: ClassVar[Collection[str]] = ()
     """Metrics that are sums of others, which plots of all groups leave out."""
+    wrong_prediction: Json = ""
+    """A prediction that is never right, and is read by `metrics` like others."""
     mean_metrics: ClassVar[Sequence[str]] = ()
     """Metrics whose figure of a set is the mean of its units' figures, where samples have no
     score of their own: their distribution can be plotted."""
@@ -330,10 +332,37 @@ class Benchmark(CardData):
         `adem-bench validate` does so again: equal records must make equal metrics.
         """
         scored = scored_records(records)
-        metrics = self.metrics(scored)
+        metrics = self._with_failures(records, scored)
         warnings = self.warnings(records, metrics)
         size = self.size(records)
         return build_result(self.card, records, len(scored), size, metrics, warnings)
+
+    def _with_failures(
+        self, records: Sequence[Record], scored: Sequence[Record]
+    ) -> Sequence[Metric]:
+        """Return the metrics, with what they would be if all that failed were wrong."""
+        metrics = self.metrics(scored)
+        has_scores = any(record.score is not None for record in scored)
+        # A row that could not be asked is no failure of the model's.
+        failed = [
+            replace(
+                record,
+                error=None,
+                prediction=self.wrong_prediction,
+                score=0.0 if has_scores else None,
+            )
+            for record in records
+            if record.error is not None and record.request_digest
+        ]
+        if not failed or not scored:
+            return metrics
+        at_worst = {metric.name: metric for metric in self.metrics([*scored, *failed])}
+        return [
+            replace(metric, if_wrong=at_worst[metric.name].value)
+            if metric.unit != "count" and metric.name in at_worst and metric.name != MAJORITY
+            else metric
+            for metric in metrics
+        ]
 
     def size(self, records: Sequence[Record]) -> int:
         """Return how many samples the whole split has, for the result of some records."""

@@ -73,15 +73,25 @@ class Cell:
     count: int | None = None
     """Samples that the figure rests on."""
     note: str = ""
+    if_wrong: float | None = None
+    """The value if every failed sample were wrong; None where none failed."""
+    shown_if_wrong: str = ""
+    tolerated: bool = False
+    """Whether the whole split was asked, and no more samples failed than the run allowed."""
     source: str = ""
     """Of a published figure."""
 
     @property
     def standing(self) -> float | None:
-        """Return the value by which a whole figure ranks, rounded as papers round theirs."""
-        if not self.complete or self.value is None or not math.isfinite(self.value):
+        """Return the value by which a whole figure ranks, rounded as papers round theirs.
+
+        Failing must not pay: with failed samples that the run allowed, it is what the figure would
+        be if they were wrong.
+        """
+        value = self.value if self.complete else self.if_wrong if self.tolerated else None
+        if value is None or not math.isfinite(value):
             return None
-        return round(self.value, 2)
+        return round(value, 2)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 Figures of complete runs go before those of subsets and of runs with failed samples, whatever their
 value, so that luck on 100 questions never leads the table; only figures of complete runs have a
-rank.
+rank, and those with no more failed samples than their run allowed, by what they would be if these
+were wrong.
 """
 
 from __future__ import annotations
@@ -200,18 +201,20 @@ def _measured(variant: Variant, groups: Iterable[Group]) -> Row:
         metrics = {metric.name: metric for metric in run.result.metrics}
         for column in group.columns:
             if column.metric in metrics:
-                row.cells[column] = _cell(metrics[column.metric], run.result.complete)
+                row.cells[column] = _cell(metrics[column.metric], run)
     return row
 
 
-def _cell(metric: Metric, complete: bool) -> Cell:
+def _cell(metric: Metric, run: FinishedRun) -> Cell:
+    result, allowed = run.result, run.options.get("max_failed") or 0
+
     def in_print(value: float | None) -> float | None:
         return value * 100 if value is not None and metric.unit == "fraction" else value
 
     return Cell(
         shown=metric.format(),
         value=in_print(metric.value),
-        complete=complete,
+        complete=result.complete,
         low=in_print(metric.low),
         high=in_print(metric.high),
         interval=metric.interval,
@@ -219,6 +222,9 @@ def _cell(metric: Metric, complete: bool) -> Cell:
         unit=UNITS[metric.unit],
         count=metric.count,
         note=metric.note,
+        if_wrong=in_print(metric.if_wrong),
+        shown_if_wrong=metric.format_if_wrong(),
+        tolerated=0 < result.failed <= allowed and result.scored + result.failed == result.expected,
     )
 
 

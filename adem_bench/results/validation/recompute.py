@@ -61,8 +61,12 @@ def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, issues: Issue
             # The note names the tokenizer or what is missing, on this machine or on the run's.
             reason = wanted.note or found.note
             issues.unchecked.append(f"metric {name}: computed by other means here ({reason})")
-    elif found.interval:  # runs older than intervals have none
-        _check_interval(found, wanted, same_numpy, issues)
+    else:
+        if found.if_wrong is not None and not _close(found.if_wrong, wanted.if_wrong):
+            text = f"metric {name} would be {_number(wanted.if_wrong)} with failed samples wrong"
+            issues.add(METRICS, f"{text}, not {_number(found.if_wrong)}")
+        if found.interval:  # runs older than intervals have none
+            _check_interval(found, wanted, same_numpy, issues)
 
 
 def _check_interval(found: Metric, wanted: Metric, same_numpy: bool, issues: Issues) -> None:

@@ -57,6 +57,7 @@ class MetricEntry(_Closed):
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
     interval: str = ""
+    if_wrong: FiniteFloat | None = None
 
 
 class MetricsFile(_Open):
@@ -112,6 +113,7 @@ class OptionsPart(_Open):
     blind: bool
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"]
     seed: int
+    max_failed: Count = 0
 
 
 class IdentityPart(_Open):

@@ -63,6 +63,8 @@ class Scoring(ABC):
     """The metrics that a card may name."""
     chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
     """As `Benchmark.chat_options`."""
+    wrong_prediction: ClassVar[str] = ""
+    """As `Benchmark.wrong_prediction`."""
 
     def __init__(self, rule: str = "") -> None:
         """Choose one of `rules`; the first if empty."""
@@ -308,6 +310,7 @@ class YesOrNo(Scoring):
     rules = ("word", *READERS, LOGITS)
     names = (*POPE_DETAILS, UNREAD, MAJORITY)
     chat_options = yes_no.CHAT_OPTIONS
+    wrong_prediction = "other"
 
     def reference(self, row: Row, column: str, choices: Sequence[str]) -> Json:
         """Return `yes` or `no`, which rows may also have as true or false, 1 or 0.

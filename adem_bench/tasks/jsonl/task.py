@@ -92,6 +92,7 @@ class Jsonl(TrainableBenchmark):
             CardError: an option is wrong.
         """
         super().__init__(card, data_root)
+        self.wrong_prediction = self._scoring.wrong_prediction
         self._images = ImageCache()
         self._has_image_column = False
         self._template = self.options.question or SCORINGS[self.options.metric].question

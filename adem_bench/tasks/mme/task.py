@@ -71,6 +71,7 @@ class Mme(Benchmark):
     options: MmeOptions
     prompt_formats: ClassVar = {**FORMATS, LAVIN: TEMPLATE}
     chat_options = CHAT_OPTIONS
+    wrong_prediction = "other"
     sum_metrics = tuple(HALVES)
     vlmevalkit_columns = ()
 

@@ -97,6 +97,7 @@ class ScienceQA(Benchmark):
     options_schema = ScienceQAOptions
     options: ScienceQAOptions
     chat_options = CHAT_OPTIONS
+    wrong_prediction = -1
     prompt_formats = dict.fromkeys(FORMATS, "")
     default_format = "QCM-A"
     vlmevalkit_columns = tuple(LETTERS[:MAX_CHOICES])

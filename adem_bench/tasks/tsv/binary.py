@@ -61,6 +61,7 @@ class TsvYesNo(TsvTask):
     options_schema = TsvYesNoOptions
     options: TsvYesNoOptions
     chat_options = CHAT_OPTIONS
+    wrong_prediction = "other"
     official: tuple[str, str] | None = None
     """The benchmark's own rule, and what it does in words; None if it asks a judge model."""
 

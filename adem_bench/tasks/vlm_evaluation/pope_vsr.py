@@ -69,6 +69,7 @@ class PopeVsr(QuestionTask):
     options_schema = PopeVsrOptions
     options: PopeVsrOptions
     chat_options = CHAT_OPTIONS
+    wrong_prediction = "other"
 
     def open_files(self) -> QuestionFiles:
         """Return the layout's reader."""

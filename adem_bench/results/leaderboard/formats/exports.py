@@ -64,6 +64,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "complete": cell.complete,
         "shown": cell.shown,
         "note": cell.note,
+        **({} if cell.if_wrong is None else {"if_wrong": _number(cell.if_wrong)}),
         "source": cell.source,
     }
 

@@ -8,7 +8,10 @@ from dataclasses import replace
 from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
-PARTIAL = "not the whole split, or with failed samples: not comparable, so without a rank"
+PARTIAL = (
+    "not the whole split, or with failed samples: not comparable, so without a rank; at worst: if "
+    "all failed answers were wrong, which ranks runs with no more failures than --max-failed"
+)
 RATE = "samples per second of the run's last call, whatever else the machine was doing"
 NO_RANK = "-"
 
@@ -40,6 +43,8 @@ def figure(cell: Cell | None, intervals: bool) -> str:
     if cell is None:
         return ""
     shown = cell.shown if cell.complete else f"{cell.shown}*"
+    if cell.shown_if_wrong:
+        shown += f" (at worst {cell.shown_if_wrong})"
     return f"{shown} {cell.shown_interval}" if intervals and cell.shown_interval else shown
 
 
