@@ -112,8 +112,9 @@ def post(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> Reply
         raise UnreachableError(str(error.reason)) from error
     except TimeoutError as error:
         raise BrokenOffError(f"no answer within {timeout_s:g} s") from error
-    except (http.client.InvalidURL, ValueError) as error:  # a proxy's, or a name that none can have
-        raise UnreachableError(f"the address cannot be used: {error}") from error
+    except (http.client.InvalidURL, ValueError) as error:
+        # Not repeated: a proxy's address may hold a password.
+        raise UnreachableError("the address, or that of a proxy before it, is not valid") from error
     except (http.client.HTTPException, OSError) as error:
         raise BrokenOffError(f"the connection broke off ({type(error).__name__})") from error
 

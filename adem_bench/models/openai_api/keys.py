@@ -14,6 +14,8 @@ from adem_bench.schemas import ModelCard
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_VARIABLE = "OPENAI_API_KEY"
+NO_KEY = "none"
+"""In place of a variable: no key is sent."""
 HIDDEN = "***"
 LEAST_SECRET = 6
 """Characters; what is shorter (`EMPTY`, `x`) is a word that servers without keys ask for, and an
@@ -36,11 +38,13 @@ def find_key(card: ModelCard, variable: str, url: str, insecure: bool) -> str:
     Raises:
         CardError: the variable holds no key, may not be used, or would be sent in the clear.
     """
+    if variable == NO_KEY:
+        return ""
     if not re.fullmatch("[A-Z_][A-Z0-9_]*", variable):
         # Not repeated in the message: it may be the key itself.
         raise CardError(
             f"model {card.name}: options.key_variable is the name of an environment variable, in "
-            "capitals; keys themselves stand in no card and no command"
+            "capitals, or `none`; keys themselves stand in no card and no command"
         )
     named = card.is_given("options.key_variable")
     setting = f"--set model.options.key_variable={variable}"
@@ -48,7 +52,7 @@ def find_key(card: ModelCard, variable: str, url: str, insecure: bool) -> str:
         raise CardError(
             f"model {card.name}: its card asks for the key in ${variable}, which would go to "
             f"{url}; a card alone gets no key: add {setting} if that is meant (rerun: "
-            f"--key-variable {variable}), or --set model.options.key_variable={OPENAI_VARIABLE}"
+            f"--key-variable {variable}), or --set model.options.key_variable={NO_KEY} to send none"
         )
     key = os.environ.get(variable, "").strip()
     if not key and (variable != OPENAI_VARIABLE or url == OPENAI_URL):

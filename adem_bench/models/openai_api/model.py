@@ -264,12 +264,11 @@ class ServedModel(Model):
                 "see to the account that pays; what was answered is kept, and the same command "
                 "goes on from there"
             )
-        variable = self._settings.key_variable
-        key = f"the key in ${variable}"
+        key = f"the key in ${self._settings.key_variable}"
         if not self._server.key:
             key = (
-                f"the key: none was sent (--set model.options.key_variable={variable} sends the "
-                f"one in ${variable})"
+                "the key: none was sent (--set model.options.key_variable=NAME sends the one in "
+                "$NAME)"
             )
         return f"check the address, the model's name ({clean(self._server.model)}) and {key}"
 

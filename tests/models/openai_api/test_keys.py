@@ -58,6 +58,12 @@ def test_a_card_alone_sends_no_key_that_it_names(card, source):
         key_of(theirs)
 
 
+@pytest.mark.parametrize("source", ["m", "m@http://localhost:8000", FAR])
+def test_none_sends_none(card, source):
+    assert key_of(card(source=source, key_variable="none")) == ""
+    assert key_of(card("options.key_variable=none", source=source, key_variable="MY_KEY")) == ""
+
+
 def test_neither_a_card_nor_a_manifest_can_say_what_the_command_line_says():
     fields = {"name": "x", "kind": "openai", "options": {"source": FAR, "key_variable": "MY_KEY"}}
     with pytest.raises(CardError, match="add --set"):
@@ -174,7 +180,7 @@ def test_a_refused_key_is_not_in_the_error(server, served):
 def test_who_refuses_for_want_of_a_key_hears_how_to_send_one(server, card):
     server.last = lambda asked: Step({"error": "who?"}, 401)
     theirs = card("options.retries=0", source=f"m@{server.url}")
-    with pytest.raises(Exception, match=r"none was sent \(--set model.options.key_variable=OPENAI"):
+    with pytest.raises(Exception, match=r"none was sent \(--set model.options.key_variable=NAME"):
         build_model(theirs, ModelOptions()).generate([Request("Hi")])
     assert "Authorization" not in server.headers[0]
 

@@ -56,11 +56,15 @@ def test_no_proxy_is_heeded_and_not_named(served, monkeypatch):
     assert "proxy" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["socks5://127.0.0.1:9", "http:///x", "http://[", "http://h:x"])
+@pytest.mark.parametrize(
+    "address",
+    ["socks5://127.0.0.1:9", "http:///x", "http://[", "http://h:x", "http:/me:hunter2@h:hunter2"],
+)
 def test_an_address_of_a_proxy_that_cannot_be_used_is_no_crash(monkeypatch, address):
     monkeypatch.setenv("http_proxy", address)
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError) as caught:
         post(f"{FAR}/chat/completions", {}, "", 2)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
