@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ VERSION = 1
 PATIENCE_S = 60
 """How long another process may hold the store."""
 MOST_MENDED = 3
+TOGETHER, SECONDS_APART = 64, 1.0
+"""Answers that are written at once, at most, and how long one waits for others."""
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
 """Beginnings of the names of errors after which the file is begun anew; the last: it is gone."""
 T = TypeVar("T")
@@ -75,7 +78,8 @@ class Answers:
         self._common = {"version": VERSION, "model": fingerprint, "seed": seed}
         self._fresh = fresh
         self._images = ImageDigests()
-        self.close = self._store.close
+        self._pending: dict[bytes, str] = {}
+        self._written_at = time.monotonic()
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -90,11 +94,11 @@ class Answers:
             repeat: Number of the repetition, of samples that are asked several times.
         """
         key = None if self._fresh else self._key(request, repeat)
-        text = self._store.get(key) if key else None
+        text = (self._pending.get(key) or self._store.get(key)) if key else None
         return None if text is None else _response(text)
 
     def keep(self, request: Request, response: Response, repeat: int = 0) -> None:
-        """Keep an answer.
+        """Keep an answer; other processes see it a moment later.
 
         Args:
             request: What was asked.
@@ -103,7 +107,19 @@ class Answers:
         """
         key = self._key(request, repeat)
         if key:
-            self._store.put(key, json.dumps(asdict(response)))
+            self._pending[key] = json.dumps(asdict(response))
+        if len(self._pending) >= TOGETHER or time.monotonic() - self._written_at > SECONDS_APART:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is still to be kept, and let go of the store."""
+        self._write()
+        self._store.close()
+
+    def _write(self) -> None:
+        self._store.put(self._pending)
+        self._pending.clear()
+        self._written_at = time.monotonic()
 
     def _key(self, request: Request, repeat: int) -> bytes | None:
         """Return a digest of everything that an answer depends on; None if an image is unreadable.
@@ -165,12 +181,12 @@ class AnswerStore:
         )
         return row[0].decode() if row and row[1] == _check(key, row[0]) else None
 
-    def put(self, key: bytes, text: str) -> None:
-        """Keep a text, in place of an earlier one of that key."""
-        raw = text.encode()
-        row = (key, raw, _check(key, raw))
-        insert = "INSERT OR REPLACE INTO answers (key, text, digest) VALUES (?, ?, ?)"
-        self._do(lambda connection: connection.execute(insert, row))
+    def put(self, texts: Mapping[bytes, str]) -> None:
+        """Keep texts, in place of earlier ones of their keys."""
+        encoded = {key: text.encode() for key, text in texts.items()}
+        rows = [(key, raw, _check(key, raw)) for key, raw in encoded.items()]
+        if rows:
+            self._do(lambda connection: _insert(connection, rows))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -244,6 +260,19 @@ def _prepare(connection: sqlite3.Connection) -> None:
     )
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
+
+
+def _insert(connection: sqlite3.Connection, rows: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany(
+            "INSERT OR REPLACE INTO answers (key, text, digest) VALUES (?, ?, ?)", rows
+        )
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _check(key: bytes, raw: bytes) -> bytes:

@@ -83,7 +83,10 @@ def run_task(
             folder.gather(options.fresh)
         shared.barrier("gathered")
         started, clock = now(), time.perf_counter()
-        resumed = run.answer(on_progress)
+        try:
+            resumed = run.answer(on_progress)
+        finally:
+            run.close()
         shared.add("reused", run.reused)
         shared.barrier("answered")
         if not processes.is_main_process:
@@ -229,9 +232,12 @@ class TaskRun:
                 answered += 1
             on_progress(len(kept) + self.reused + answered, self._total())
         on_progress(len(kept) + self.reused + answered, self._total())
+        return len(kept)
+
+    def close(self) -> None:
+        """Write the answers that are still to be kept for other runs."""
         if self._answers:
             self._answers.close()
-        return len(kept)
 
     def _not_known(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """Yield what must be asked, and append what other runs have been answered."""

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image
 
+from adem_bench.errors import AdemBenchError
 from adem_bench.records import Decoding, Part, Request, Response
 from adem_bench.runner.answers import STORE, Answers, AnswerStore, ImageDigests
 from adem_bench.runner.evaluate import Evaluation, evaluate
@@ -138,6 +139,17 @@ def test_what_was_asked_anew_takes_the_place_of_what_was_known(server, run, task
     assert outcome.result.metric("accuracy").value == 0
 
 
+def test_what_was_answered_before_a_run_ends_early_is_kept(server, run, task):
+    card = task("a")
+    server.steps = [Step(said("Yes"))] * 3
+    server.last = lambda asked: Step({"error": "pay"}, 402)
+    with pytest.raises(AdemBenchError, match="pay"):
+        run(card, limit=6, settings=("model.options.concurrency=1",))
+    server.last = lambda asked: Step(said("Yes"))
+    outcome, asked = run(card, limit=5)
+    assert (asked, outcome.reused) == (2, 3)
+
+
 def test_failures_are_not_kept(server, run, task):
     card = task("a")
     bad, good = Step({"error": "odd"}, 400), Step(said("Yes"))
@@ -184,10 +196,15 @@ def answers(tmp_path):
     return make
 
 
+def keep(known, asked, response=None):
+    known.keep(asked, response or Response("this"))
+    known.close()
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Request)])
 def test_every_field_of_a_request_is_part_of_the_key(answers, picture, name):
     asked = Request("What?", (picture,))
-    answers().keep(asked, Response("this"))
+    keep(answers(), asked)
     assert answers().find(replace(asked)) == Response("this")
     assert answers().find(replace(asked, **{name: OTHER[name]})) is None
 
@@ -196,6 +213,9 @@ def test_model_seed_repeat_and_bytes_are_part_of_the_key(answers, picture):
     asked = Request("What?", (picture,), decoding=Decoding(0.5, seed=1))
     known = answers()
     known.keep(asked, Response("this"))
+    assert known.find(asked) == Response("this")
+    known.close()
+    known = answers()
     for other in (answers("g"), answers(seed=1), answers(fresh=True)):
         assert other.find(asked) is None
     assert known.find(asked, repeat=1) is None
@@ -208,7 +228,7 @@ def test_model_seed_repeat_and_bytes_are_part_of_the_key(answers, picture):
 
 def test_a_response_comes_back_as_it_was(answers):
     whole = Response("\ud835 é\x00", None, ("Q9",), (-1.25, float("-inf")), (3, 4), "stop", "é")
-    answers().keep(Request("a"), whole)
+    keep(answers(), Request("a"), whole)
     assert answers().find(Request("a")) == whole
     assert answers().find(Request("\ud835")) is None
 
@@ -274,7 +294,7 @@ def test_a_store_that_cannot_be_used_is_left_alone(run, task, tmp_path, odd):
 
 def test_a_row_that_is_not_as_it_was_written_is_not_used(tmp_path):
     store = AnswerStore(tmp_path / STORE)
-    store.put(b"key", "text")
+    store.put({b"key": "text"})
     connection = sqlite3.connect(tmp_path / STORE)
     connection.execute("UPDATE answers SET text = ?", (b"taxt",))
     connection.commit()
@@ -285,10 +305,10 @@ def test_a_row_that_is_not_as_it_was_written_is_not_used(tmp_path):
 
 def test_a_store_that_is_deleted_while_in_use_is_made_again(tmp_path):
     store = AnswerStore(tmp_path / STORE)
-    store.put(b"a", "1")
+    store.put({b"a": "1"})
     (tmp_path / STORE).unlink()
-    store.put(b"b", "2")
-    store.put(b"c", "3")
+    store.put({b"b": "2"})
+    store.put({b"c": "3"})
     assert store.get(b"c") == "3"
     assert AnswerStore(tmp_path / STORE).get(b"c") == "3"
 
@@ -299,8 +319,7 @@ from pathlib import Path
 from adem_bench.runner.answers import AnswerStore
 store, own = AnswerStore(Path(sys.argv[1])), sys.argv[2]
 for number in range(60):
-    store.put(f"shared{number}".encode(), f"text{number}")
-    store.put(f"{own}/{number}".encode(), own)
+    store.put({f"shared{number}".encode(): f"text{number}", f"{own}/{number}".encode(): own})
     assert store.get(f"shared{number}".encode()) == f"text{number}"
 assert not store.warnings, store.warnings
 """

@@ -111,6 +111,7 @@ class ServedModel(Model):
         self._reasons: Counter[str] = Counter()
         self._answered_by: set[str] = set()
         self._has_answered = False
+        self._refused: ServerError | None = None
 
     @property
     def cut_is_failed(self) -> bool:
@@ -151,6 +152,7 @@ class ServedModel(Model):
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Send requests; `generate` waits for the answers."""
+        self._forget_refusal()
         for request in requests:
             self._pending.setdefault(request, []).append(self._threads.submit(request))
 
@@ -160,8 +162,18 @@ class ServedModel(Model):
         Raises:
             ServerError: the server cannot be reached, or it refuses every request.
         """
+        self._forget_refusal()
         futures = [self._take(request) for request in requests]
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except ServerError:
+            self._pending.clear()
+            raise
+
+    def _forget_refusal(self) -> None:
+        """Try again what was refused, once nothing waits that was sent before the refusal."""
+        if not self._pending:
+            self._refused = None
 
     def _take(self, request: Request) -> Future[Response]:
         waiting = self._pending.get(request, [])
@@ -171,7 +183,13 @@ class ServedModel(Model):
         return future
 
     def _ask(self, request: Request) -> Response:
-        """Return an answer, or why there is none, after as many attempts as it takes."""
+        """Return an answer, or why there is none, after as many attempts as it takes.
+
+        Raises:
+            ServerError: the server refuses every request; no further one is sent.
+        """
+        if self._refused:
+            raise self._refused
         try:
             asked = request_body(self._server.model, request, self._settings)
         except UnreadableImageError as error:
@@ -251,7 +269,10 @@ class ServedModel(Model):
         """
         hopeless = failure.status in HOPELESS or failure.status == UNREACHABLE
         if failure.status in FINAL or (hopeless and not self._has_answered):
-            raise ServerError(f"{self._server.url}: {failure}; {self._remedy(failure.status)}")
+            self._refused = ServerError(
+                f"{self._server.url}: {failure}; {self._remedy(failure.status)}"
+            )
+            raise self._refused
         with self._lock:
             self._counts["failures"] += 1
             self._reasons[str(failure)] += 1

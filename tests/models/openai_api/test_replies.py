@@ -259,6 +259,19 @@ def test_a_final_refusal_ends_the_run_even_after_answers(server, served, step, r
     with pytest.raises(ServerError, match=reason):
         ask(model)
     assert len(server.asked) == 2
+    server.last = lambda asked: Step(said("paid"))
+    assert ask(model)[0].text == "paid"
+
+
+def test_nothing_is_sent_after_a_final_refusal(server, served):
+    server.last = lambda asked: Step({"error": {"message": "pay", "code": 402}}, 402)
+    model = served("options.concurrency=1")
+    requests = [Request(f"question {index}") for index in range(9)]
+    model.prefetch(requests)
+    with pytest.raises(ServerError, match="pay"):
+        model.generate(requests[:1])
+    assert model._threads.submit(requests[8]).exception(60)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
