@@ -319,6 +319,20 @@ def test_a_page_is_complete_without_its_script(board):
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "leaderboard.md").read_text("utf-8")
 
 
+def test_rows_that_were_read_by_different_rules_are_named(run, tmp_path):
+    for model, options in (("tuned", {}), ("chatty", {"answer_rule": "chat"})):
+        path = run(model) / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["task"]["card"] = {"options": options}
+        path.write_text(json.dumps(manifest))
+        shown = leaderboard_text(build_leaderboard(finished_runs(tmp_path)[0]), "md")
+        if model == "tuned":
+            assert "read alike" not in shown
+    assert "answers to quiz/test were not all read alike: " in shown
+    assert "chatty by chat" in shown
+    assert "tuned by the task's own rule" in shown
+
+
 def documented(heading):
     section = DOCS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"`([^`]+)`", section)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -178,6 +178,19 @@ class Leaderboard:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {note: number for number, note in enumerate(self.sources, 1)}
+
+    def answer_rules(self, place: Place) -> dict[str, list[str]]:
+        """Return the rules by which a task's answers were read, each with its rows' labels.
+
+        A run whose card names no rule has the one of its kind of task, which is called nothing.
+        """
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            if run := row.runs.get(place):
+                options = run.task_card.get("options")
+                rule = options.get("answer_rule") if isinstance(options, Mapping) else None
+                found.setdefault(str(rule or ""), []).append(row.label)
+        return found
 
     def has_parts(self) -> bool:
         """Return whether a figure rests on less than the whole split."""

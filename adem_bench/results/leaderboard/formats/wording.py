@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
+OWN_RULE = "the task's own rule"
 PARTIAL = (
     "not the whole split, or with failed samples: not comparable, so without a rank; at worst: if "
     "all failed answers were wrong, which ranks runs with no more failures than --max-failed"
@@ -55,7 +56,16 @@ def remarks(board: Leaderboard, intervals: bool) -> list[str]:
         lines.append(f"ranked by {board.sort.title}")
     if intervals and any(c.shown_interval for row in board.rows for c in row.cells.values()):
         lines.append("in brackets: 95% intervals")
-    return lines
+    return [*lines, *_different_rules(board)]
+
+
+def _different_rules(board: Leaderboard) -> Iterator[str]:
+    """Yield the tasks whose rows were not all read by the same rule (docs/answers.md)."""
+    for group in board.groups:
+        rules = board.answer_rules(group.place)
+        if len(rules) > 1:
+            read = (f"{', '.join(rows)} by {rule or OWN_RULE}" for rule, rows in rules.items())
+            yield f"answers to {group.name} were not all read alike: {'; '.join(read)}"
 
 
 def footnotes(board: Leaderboard) -> Sequence[tuple[str, str]]:
