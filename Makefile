@@ -2,8 +2,8 @@
 # `make test`: set up and pass the checks of every day.
 # `make test-all`: pass those and the long ones.
 # `make docs`: set up and build the documentation site; a warning is an error.
-# `make methods`: train ADEM-VL, MemVP and LaVIN on the mini world and compare them, for an hour or
-# more; what is done is kept, and no test needs it.
+# `make methods`: train ADEM-VL, MemVP, LaVIN and LLaVA on the mini world and compare them, for two
+# hours or more; what is done is kept, and no test needs it.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
 .PHONY: demo test test-all lint docs methods

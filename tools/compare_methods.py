@@ -1,4 +1,4 @@
-"""Train, evaluate and compare ADEM-VL, MemVP and LaVIN on the mini world: `make methods`.
+"""Train, evaluate and compare four methods on the mini world: `make methods`.
 
 Each method is tuned on the frozen parts of `adem-tiny`, with the same data, epochs and seeds. What
 was done is not done again: a training goes on from its checkpoint, a finished run is kept.
@@ -6,7 +6,7 @@ was done is not done again: a training goes on from its checkpoint, a finished r
     python tools/compare_methods.py [--full] [--seeds 1 2 3] [--at-once 2]
 
 A training sees a fifth of the rows that the recipes say, captions above all, so that two cores need
-an hour and not five; `--full` leaves the recipes as they are.
+two hours and not ten; `--full` leaves the recipes as they are.
 
 Stages can be run one by one (`--stages timings tables`). Figures go to
 `docs/comparison-of-methods/`, tables into the documents.
@@ -77,7 +77,7 @@ def _write_scores(tunings: Sequence[Tuning]) -> None:
     runs: dict[str, dict[str, list[Any]]] = {
         method: {task: [] for task in TASKS} for method in METHODS.values()
     }
-    for tuning in tunings:
+    for tuning in (one for one in tunings if one.results.is_dir()):
         opened, _ = open_runs([tuning.results])
         for run in opened:
             runs[METHODS[tuning.recipe]][run.result.task].append(run)

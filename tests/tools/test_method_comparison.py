@@ -89,6 +89,8 @@ def test_tables_have_every_figure_and_go_between_their_marks(tmp_path):
     assert "old" not in text
     assert text.endswith("<!-- end -->\nb\n")
     assert "| 79.0 | 81.0 | 2.0 | [75.0, 85.0], 10.0 wide |" in by_seed(found)
+    found.append({**found[1], "method": "B", "seeds": [0.77]})
+    assert "| mini ScienceQA | B | 77.0 | - | - | [75.0, 85.0]" in by_seed(found)
     difference = {"task": "mini_mme", "first": "A", "second": "B", "difference": -0.1,
                   "low": -0.2, "high": 0.0, "p_holm": 0.0004}  # fmt: skip
     assert "| B - A | -10.0 | [-20.0, +0.0] | < 0.001 |" in pairs([difference])

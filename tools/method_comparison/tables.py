@@ -37,8 +37,11 @@ def summary(scores: Sequence[Line], timings: Sequence[Line]) -> str:
 
 
 def by_seed(scores: Sequence[Line]) -> str:
-    """Return a row per method and task: each seed's figure, their spread, the samples' interval."""
-    seeds = len(scores[0]["seeds"])
+    """Return a row per method and task: each seed's figure, their spread, the samples' interval.
+
+    A method with fewer seeds than others has dashes at the end.
+    """
+    seeds = max(len(line["seeds"]) for line in scores)
     head = [f"seed {n + 1}" for n in range(seeds)]
     rows = [
         f"| task | method | {' | '.join(head)} | highest - lowest | interval over samples |",
@@ -47,7 +50,10 @@ def by_seed(scores: Sequence[Line]) -> str:
     for task, name in NAMES.items():
         for line in (one for one in scores if one["task"] == task):
             values = [f"{100 * value:.1f}" for value in line["seeds"]]
-            spread = f"{100 * (max(line['seeds']) - min(line['seeds'])):.1f}" if seeds > 1 else "-"
+            spread = "-"
+            if len(values) > 1:
+                spread = f"{100 * (max(line['seeds']) - min(line['seeds'])):.1f}"
+            values += ["-"] * (seeds - len(values))
             width = 100 * (line["high"] - line["low"])
             rows.append(
                 f"| {name} | {line['method']} | {' | '.join(values)} | {spread} | "
