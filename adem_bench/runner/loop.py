@@ -295,9 +295,20 @@ class TaskRun:
     def score(self, records: Sequence[Record]) -> Result:
         """Aggregate, and add what a reader must know."""
         result = self.task.aggregate(records)
-        notes = [*self.model.warnings(), *self._prompt_warnings(), *_note_warnings(records)]
+        notes = [
+            *self.model.warnings(),
+            *self._prompt_warnings(),
+            *_note_warnings(records),
+            *self._cut_warning(records),
+        ]
         notes += self._answers.warnings if self._answers else []
         return replace(result, warnings=(*result.warnings, *notes))
+
+    def _cut_warning(self, records: Sequence[Record]) -> Iterator[str]:
+        """Yield how many answers were scored though they were cut; one token is always cut."""
+        cut = sum(record.finish_reason == "length" and not record.error for record in records)
+        if cut and any(self.request(s).max_new_tokens > 1 for s in islice(self.samples(), 1)):
+            yield f"{cut} of {len(records)} answers ended at max_new_tokens, and were scored"
 
     def _prompt_warnings(self) -> Iterator[str]:
         used = self.task.prompt_settings()

@@ -129,25 +129,33 @@ class FrozenParts:
             CheckpointError: the tower's are asked for, and not known.
         """
         chosen = self.card.image_normalization
-        if chosen == "tower":
+        is_silent = "image_normalization" not in self.card.model_fields_set
+        if chosen == "tower" or (is_silent and self._is_of_another_kind):
             return self._tower_normalization
         return of_task if chosen == "task" else chosen
 
     def warnings(self) -> Iterator[str]:
         """Return what a user must know whose card leaves the pixel statistics to the tasks."""
-        if "image_normalization" in self.card.model_fields_set:
-            return
-        trained: str
-        try:
-            trained = self._tower_normalization
-        except CheckpointError:
-            trained = "other"  # than all that are known
-        if trained not in PUBLISHED_STATISTICS:
+        is_silent = "image_normalization" not in self.card.model_fields_set
+        if is_silent and self._statistics is None:
             yield (
-                f"{self.vision_name} was trained with {trained} pixel statistics, and images get "
-                "those that each task was published with (Q14); set image_normalization=tower, or "
-                "task if this is meant"
+                f"{self.vision_name} was trained with pixel statistics that are not known here; "
+                "images get those that each task was published with (Q14); set "
+                "image_normalization=task if this is meant"
             )
+
+    @property
+    def _is_of_another_kind(self) -> bool:
+        """Whether no tower with these statistics was ever given the published pixels."""
+        return self._statistics not in (None, *PUBLISHED_STATISTICS)
+
+    @cached_property
+    def _statistics(self) -> ImageNormalization | None:
+        """The tower's own pixel statistics; None if they are not known."""
+        try:
+            return self._tower_normalization
+        except CheckpointError:
+            return None
 
     @cached_property
     def _tower_normalization(self) -> ImageNormalization:
