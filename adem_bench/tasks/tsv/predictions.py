@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adem_bench.data.reading import SkippedRow
+from adem_bench.data.table import read_table as rows_of
 from adem_bench.errors import PredictionsError
 from adem_bench.files import read_text, text_encoding, write_atomically
 from adem_bench.metrics.vlmevalkit_rules import MISSING_TEXT
+from adem_bench.schemas import DataSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +86,11 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
 
     plain: dict[str, Any] = {} if as_vlmevalkit else {"dtype": str, "keep_default_na": False}
     readers: dict[str, Callable[[], Any]] = {
-        ".tsv": lambda: pd.read_csv(path, sep="\t", encoding=text_encoding(path), **plain),
+        ".tsv": lambda: (
+            pd.read_csv(path, sep="\t", encoding=text_encoding(path))
+            if as_vlmevalkit
+            else _table(path)
+        ),
         ".xlsx": lambda: pd.read_excel(path, **plain),
         ".json": lambda: pd.DataFrame(json.loads(read_text(path))),
     }
@@ -99,6 +106,22 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PredictionsError(f"{path} cannot be read ({reason}); expected {HOLDS}") from error
     return frame
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Return the rows of a TSV, read as the data's own is: a lone quote is a character.
+
+    Raises:
+        DataError: it cannot be read.
+        ValueError: a row of it cannot.
+    """
+    import pandas as pd
+
+    rows = list(rows_of(path, DataSource()))
+    for row in rows:
+        if isinstance(row, SkippedRow):
+            raise ValueError(row.reason)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _check_size(path: Path) -> None:

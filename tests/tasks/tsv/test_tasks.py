@@ -288,6 +288,13 @@ def scored(card, write, tmp_path):
     return score
 
 
+@pytest.mark.parametrize("rule", ["strict", "chat"])
+def test_a_lone_quote_in_predictions_swallows_no_row(scored, rule):
+    rows = 'index\tprediction\n1\t"B\n2\tB\n'
+    result = scored(rows, "theirs.tsv", [f"options.answer_rule={rule}"])
+    assert (result.scored, result.failed) == (2, 0)
+
+
 def test_predictions_in_json_are_read(scored):
     rows = [{"index": 1, "prediction": "B"}, {"index": "2", "prediction": "dog"}]
     result = scored(rows)
