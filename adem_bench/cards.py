@@ -48,6 +48,8 @@ Options = TypeVar("Options", bound="Strict")
 # The safe loader written in C, where PyYAML was built with it: listings read every card.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def packaged_folder(kind: CardKind) -> Path:
     """Return the folder of a kind that travels with the package, from a wheel or a checkout."""
@@ -318,7 +320,10 @@ def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], li
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(read_text(path), Loader=YAML_LOADER)  # noqa: S506 - safe
+        text = read_text(path)
+        # Training writes paths; of one that is not UTF-8, the loader in C reads no escape.
+        loader = yaml.SafeLoader if ESCAPED_HALF.search(text) else YAML_LOADER
+        data = yaml.load(text, Loader=loader)  # noqa: S506 - safe
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise CardError(f"{path}, line {line}: not YAML: {error.problem}") from error

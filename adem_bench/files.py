@@ -120,6 +120,15 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def is_utf8(path: Path) -> bool:
+    """Return whether the bytes of a path are UTF-8, as some libraries ask for."""
+    try:
+        os.fsencode(path.absolute()).decode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def file_name(name: str) -> str:
     """Return a name that a file can have: one that is too long is cut, and ends in its digest."""
     name = NO_NAME.sub("_", name)

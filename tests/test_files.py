@@ -18,6 +18,7 @@ from adem_bench.files import (
     expand_home,
     file_name,
     is_file,
+    is_utf8,
     read_text,
     write_atomically,
     write_json,
@@ -99,6 +100,14 @@ def test_what_no_file_can_be_called_is_not_there(tmp_path, name):
 def test_a_path_that_is_too_long_is_told_with_a_remedy():
     error = disk_error(Path("a"), OSError(errno.ENAMETOOLONG, "File name too long"))
     assert "name a folder with a shorter path" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("ä", True), ("caf\udce9", False), ("\ud83d", False)]
+)
+def test_whether_a_path_is_utf8(tmp_path, name, expected):
+    assert is_utf8(tmp_path / name) is expected
+    assert is_utf8(tmp_path / name / "a") is expected
 
 
 @pytest.fixture

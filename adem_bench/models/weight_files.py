@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import is_utf8
 
 T = TypeVar("T")
 BEGINNING = 512
@@ -110,7 +111,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """
     check_file(path)
     try:
-        return unwrapped(load_file(path), path)
+        # Of itself, safetensors opens no path that is not UTF-8.
+        tensors = load_file(path) if is_utf8(path) else load(path.read_bytes())
+        return unwrapped(tensors, path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 

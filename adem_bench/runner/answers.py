@@ -128,7 +128,7 @@ class Answers:
         """
         try:
             asked = _plain(stable_fields(request), self._images.of)
-        except OSError:
+        except (OSError, ValueError):  # no such file, or a name that no file can have
             return None
         whole = {**self._common, "request": asked, "repeat": repeat}
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()

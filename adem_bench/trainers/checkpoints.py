@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError, ResultsError
@@ -169,7 +169,7 @@ def _read(folder: Path) -> TrainingState:
         return TrainingState(
             position=Position(**data["position"]),
             adapter=read_adapter(folder).tensors,
-            optimizer=load_file(folder / OPTIMIZER_NAME),
+            optimizer=load((folder / OPTIMIZER_NAME).read_bytes()),
             scaler=data["scaler"],
             counts=Counts(**data["counts"]),
             evaluations=tuple(data["evaluations"]),

@@ -76,7 +76,7 @@ class SentencePieceTokenizer:
         """
         try:
             check_file(path)
-            self._processor = SentencePieceProcessor(model_file=str(path))
+            self._processor = SentencePieceProcessor(model_proto=path.read_bytes())
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from error
         self.bos_id = int(self._processor.bos_id())

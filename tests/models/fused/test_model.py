@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from adem_bench.cards import load_model_card
@@ -17,6 +18,7 @@ from adem_bench.models.fused.methods.adem import AdemVl
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Request
+from support.fused import WEIGHTS
 
 
 def load(card, *overrides) -> FusedModel:
@@ -130,6 +132,21 @@ def test_images_that_are_shown_otherwise_are_marked(parity_card, pictures, tmp_p
     image.convert("RGB").transpose(Image.Transpose.ROTATE_180).save(upright)
     (expected,) = published.generate([replace(requests[0], images=(upright,))])
     assert asked[1].text == expected.text
+
+
+def test_weights_may_lie_in_a_folder_that_is_not_utf8(model, requests, tmp_path):
+    folder = tmp_path / "caf\udce9"
+    shutil.copytree(WEIGHTS, folder)
+    adapter = read_adapter(WEIGHTS.parent / "checkpoint-19.pth")
+    write_adapter(folder / "adapter", adapter.tensors, adapter.settings)
+    card = {
+        "language_model": {"path": str(folder / "tiny")},
+        "vision": {"path": str(folder / "clip_tiny.pt"), "pretrained": ""},
+        "adapters": {"default": {"path": str(folder / "adapter")}},
+    }
+    (folder / "card.yaml").write_text(yaml.safe_dump(card))  # paths in it are escaped
+    expected = [response.text for response in model.generate(requests)]
+    assert [r.text for r in load(folder / "card.yaml").generate(requests)] == expected
 
 
 @pytest.mark.parametrize("half", ["\ud83d", "\ude00\ud83d"])

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import read_text
+from adem_bench.files import is_utf8, read_text
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
@@ -229,6 +229,8 @@ def load_language_model(
 
 def _unloadable(source: Path | str, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(source, Path) and not is_utf8(source):
+        reason = "its path is not in UTF-8, as safetensors asks for; rename it, or link to it"
     return CheckpointError(f"no language model could be loaded from {source}: {reason}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import disk_error
+from adem_bench.files import disk_error, is_utf8
 
 
 def check_target(source: Path, target: Path, overwrite: bool, content: Sequence[str]) -> None:
@@ -27,8 +27,13 @@ def check_target(source: Path, target: Path, overwrite: bool, content: Sequence[
 
     Raises:
         CheckpointError: one of target and source contains the other; the target exists and is not
-            to be replaced, is not of the result's kind, or holds files that no result has.
+            to be replaced, is not of the result's kind, or holds files that no result has; its
+            path is not in UTF-8.
     """
+    if not is_utf8(target):
+        raise CheckpointError(
+            f"{target} is not a path in UTF-8, which safetensors asks for; name another target"
+        )
     ends, starts = target.resolve(), source.resolve()
     if ends.is_relative_to(starts) or starts.is_relative_to(ends):
         raise CheckpointError(

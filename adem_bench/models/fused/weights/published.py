@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import write_atomically
+from adem_bench.files import is_utf8, write_atomically
 from adem_bench.models.weight_files import DISTRIBUTED, check_file, unwrapped
 
 
@@ -42,7 +42,9 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
     check_file(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=mmap and is_utf8(path)
+            )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was not loaded: it is not a torch file, or it holds pickled objects other "
