@@ -68,7 +68,7 @@ def evaluate(
         model: Name or path of a model card, or a folder that `train` made.
         tasks: Names or paths of tasks or groups.
         settings: Card fields to override, by dotted name (`--set`).
-        options: Limit, blind, batch size, seed, fresh.
+        options: Limit, blind, batch size, seed, fresh, repeats.
         evaluation: `data_root`, `results`, `device`, `dtype`, `adapter`,
             `quantization`, `split`, `prompt_format`, as for `Evaluation`.
 

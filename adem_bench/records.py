@@ -96,6 +96,8 @@ class Request:
     parts: tuple[Part, ...] = ()
     """The conversation in order, for models that take one; empty: the images, then the prompt.
     `prompt` then says the same in one text."""
+    repeat: int = 0
+    """Which time the same is asked, of samples that are asked several times; from 0."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with what is asked, whatever the machine.
@@ -181,6 +183,13 @@ class Record:
     finish_reason: FinishReason = ""
     answer: str | None = None
     """What was read of the response, where that is not all of it: reasoning is left out."""
+    repeat: int = 0
+    """Which of the sample's answers it is, where it was asked several times; from 0."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the run's other records."""
+        return record_key(self.sample_id, self.repeat)
 
     @property
     def answer_text(self) -> str:
@@ -207,6 +216,12 @@ class Record:
             "tokens": None if tokens is None else tuple(tokens),
         }
         return cls(**{**line, **lists})
+
+
+def record_key(sample_id: str, repeat: int) -> str:
+    """Return the key of a record: the sample's id, and for its second answer on also the number."""
+    # A separator that no data set has in its ids.
+    return f"{sample_id}\x1f{repeat}" if repeat else sample_id
 
 
 @dataclass(frozen=True, slots=True)

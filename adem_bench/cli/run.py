@@ -64,6 +64,14 @@ FAILED = 1
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of models that draw tokens."
 )
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Ask every sample K times; figures are means, with pass@K, majority vote and agreement.",
+)
 @click.option("--fresh", is_flag=True, help="Discard earlier records and ask everything anew.")
 @click.option(
     "--reuse/--no-reuse",
@@ -126,10 +134,8 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     tasks = split_names(given["tasks"])
     if not tasks:
         raise click.UsageError("--tasks names no task")
-    options = {
-        name: given[name]
-        for name in ("limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed")
-    }
+    chosen = ("limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats")
+    options = {name: given[name] for name in chosen}
     passed = (
         "model", "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
     )  # fmt: skip

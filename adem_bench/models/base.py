@@ -57,6 +57,8 @@ class Model(ABC):
     """The fields of `Decoding` that it honours; with none it decodes in its own way."""
     keeps_answers: ClassVar[bool] = True
     """Whether other runs that ask the same get its answers; not if they cost nothing."""
+    answers_vary: ClassVar[bool] = True
+    """Whether the same question may have another answer where no temperature says so."""
     request_fields: ClassVar[frozenset[str]] = frozenset({"choices"})
     """Which of a request's `choices` and `parts` it honours."""
 

@@ -29,6 +29,7 @@ class _ConstantOptions(Strict):
 class _Baseline(Model):
     """What the three have in common: no weights, no images, no memory."""
 
+    answers_vary = False
     keeps_answers = False
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:

@@ -13,6 +13,7 @@ from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference, adjusted, paired_differences
 from adem_bench.records import Record
 from adem_bench.results.runs import OpenedRun, own_statistics, unusable
+from adem_bench.tasks.repeats import is_scored
 
 MUST_AGREE = {
     "task": "task",
@@ -26,8 +27,11 @@ MAY_DIFFER = {
     "prompt_settings": "prompts",
     "blind": "blind",
     "limit": "limit",
+    "repeats": "repeats",
 }
 """Parts that are often what is compared; a reader must know of them all the same."""
+DEFAULTS = {"repeats": 1}
+"""What parts are that an identity does not name."""
 SIGNIFICANT = 0.05
 
 
@@ -39,7 +43,7 @@ class Disagreement:
     gap: float
     """How much better the second run is on it."""
     records: tuple[tuple[Record, Record], ...]
-    """The records of both runs, for each sample of the unit."""
+    """The records of both runs, for each sample of the unit, and each repeat that both have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,10 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     shared = _shared(runs)
     if not shared:
         raise ResultsError("the runs have no answered sample in common")
-    statistics = [_statistics(run, shared) for run in runs]
+    counts = {_repeats(run) for run in runs}
+    # Means of repeats can be compared whatever their number: copies of all do not change them.
+    repeats = None if len(counts) == 1 else math.lcm(*counts)
+    statistics = [_statistics(run, shared, repeats) for run in runs]
     everywhere = set.intersection(*(set(one.formulas) for one in statistics))
     names = [name for name in statistics[0].formulas if name in everywhere]
     wanted = runs[0].result.headline
@@ -147,7 +154,8 @@ def _check(runs: Sequence[OpenedRun]) -> None:
 def _differences(runs: Sequence[OpenedRun], parts: Mapping[str, str]) -> Iterator[str]:
     """Yield `task version: 1 and 2` for each part of the identities that is not the same."""
     for key, words in parts.items():
-        values = [_short(run.manifest.get("identity", {}).get(key)) for run in runs]
+        default = DEFAULTS.get(key)
+        values = [_short(run.manifest.get("identity", {}).get(key, default)) for run in runs]
         if len(set(values)) > 1:
             yield f"{words}: {' and '.join(dict.fromkeys(values))}"
 
@@ -160,29 +168,39 @@ def _short(value: Any) -> str:
 
 def _shared(runs: Sequence[OpenedRun]) -> list[str]:
     """Return the ids of samples that every run answered, with the same right answer."""
-    first, *others = runs
+    first, *others = map(_answered, runs)
     return [
         sample_id
-        for sample_id, record in first.records.items()
-        if _is_scored(record)
-        and all(
-            (other := run.records.get(sample_id)) is not None
-            and _is_scored(other)
-            and other.reference == record.reference
-            for run in others
+        for sample_id, records in first.items()
+        if all(
+            sample_id in other and other[sample_id][0].reference == records[0].reference
+            for other in others
         )
     ]
 
 
-def _is_scored(record: Record) -> bool:
-    return record.error is None and record.prediction is not None
+def _answered(run: OpenedRun) -> dict[str, list[Record]]:
+    """Return the records of the samples that a run answered, as often as it asked them."""
+    found: dict[str, list[Record]] = {}
+    for record in run.records.values():
+        found.setdefault(record.sample_id, []).append(record)
+    times = _repeats(run)
+    return {
+        sample_id: records
+        for sample_id, records in found.items()
+        if len(records) == times and all(map(is_scored, records))
+    }
+
+
+def _repeats(run: OpenedRun) -> int:
+    return 1 + max((record.repeat for record in run.records.values()), default=0)
 
 
 def _left_out(runs: Sequence[OpenedRun], shared: int) -> Iterator[str]:
     """Yield how many samples are not compared, and why."""
-    answered = [{i for i, r in run.records.items() if _is_scored(r)} for run in runs]
+    answered = [set(_answered(run)) for run in runs]
     by_all = len(set.intersection(*answered))
-    most = max(len(run.records) for run in runs)
+    most = max(len({record.sample_id for record in run.records.values()}) for run in runs)
     if by_all < most:
         yield f"{by_all} of {most} samples were answered by all of them; only these are compared"
     if shared < by_all:
@@ -208,9 +226,10 @@ def _undefined(
         yield f"not defined on these samples, so left out of every sum: {', '.join(lacking)}"
 
 
-def _statistics(run: OpenedRun, shared: Sequence[str]) -> Statistics:
-    records = [run.records[sample_id] for sample_id in shared]
-    statistics = own_statistics(run, records)
+def _statistics(run: OpenedRun, shared: Sequence[str], repeats: int | None) -> Statistics:
+    answered = _answered(run)
+    records = [record for sample_id in shared for record in answered[sample_id]]
+    statistics = own_statistics(run, records, repeats)
     if len(statistics.units) == 0:
         raise unusable(run.folder, "its records have nothing that its task scores")
     return statistics
@@ -229,22 +248,33 @@ def _disagreements(
     A unit's gap is that of its samples' scores, or of its own headline metric where samples have
     no score (captions).
     """
-    by_unit: dict[str, list[tuple[Record, Record]]] = {unit: [] for unit in of_first.units}
+    answered = _answered(first), _answered(second)
+    by_unit: dict[str, list[str]] = {unit: [] for unit in of_first.units}
     for sample_id in shared:
-        record = first.records[sample_id]
-        unit = sample_id if sample_id in by_unit else record.cluster
+        unit = sample_id if sample_id in by_unit else answered[0][sample_id][0].cluster
         if unit in by_unit:
-            by_unit[unit].append((record, second.records[sample_id]))
+            by_unit[unit].append(sample_id)
     formula = of_first.formulas[headline]
     gaps = (formula(of_second.rows) - formula(of_first.rows)).tolist()
     found = []
-    for gap, (unit, records) in zip(gaps, by_unit.items(), strict=True):
-        scores = [(a.score, b.score) for a, b in records]
+    for gap, (unit, samples) in zip(gaps, by_unit.items(), strict=True):
+        scores = [[_score(of[sample_id]) for of in answered] for sample_id in samples]
         if all(a is not None and b is not None for a, b in scores):
             gap = sum((b or 0.0) - (a or 0.0) for a, b in scores)
             differ = any(a != b for a, b in scores)
         else:
             differ = gap != 0
         if differ and not math.isnan(gap):
-            found.append(Disagreement(unit, gap, tuple(records)))
+            pairs = [
+                pair
+                for sample_id in samples
+                for pair in zip(answered[0][sample_id], answered[1][sample_id], strict=False)
+            ]
+            found.append(Disagreement(unit, gap, tuple(pairs)))
     return sorted(found, key=lambda d: -abs(d.gap))
+
+
+def _score(records: Sequence[Record]) -> float | None:
+    """Return the mean score of a sample's answers; None if they have none."""
+    scores = [record.score for record in records if record.score is not None]
+    return sum(scores) / len(scores) if scores and len(scores) == len(records) else None

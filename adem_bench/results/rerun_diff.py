@@ -48,6 +48,7 @@ class RecordChange:
     """A sample whose records differ, or that one of the runs has no record of."""
 
     sample_id: str
+    """With the number of the repeat, where the sample was asked several times."""
     fields: tuple[Change, ...]
     """Of a record that one run lacks, `response` alone."""
 
@@ -130,8 +131,12 @@ def _record_changes(before: Mapping[str, Record], after: Mapping[str, Record]) -
             changed += 1
             counts.update(change.name for change in fields)
             if len(first) < MAX_RECORDS:
-                first.append(RecordChange(name, fields))
+                first.append(RecordChange(_place(before.get(name) or after[name]), fields))
     return RecordChanges(len(before), len(after), changed, dict(counts), tuple(first))
+
+
+def _place(record: Record) -> str:
+    return f"{record.sample_id}, repeat {record.repeat}" if record.repeat else record.sample_id
 
 
 def _field_changes(before: Record | None, after: Record | None) -> tuple[Change, ...]:

@@ -100,7 +100,7 @@ class RunFolder:
             shard.unlink()
 
     def records(self) -> dict[str, Record]:
-        """Return the records of all processes by sample id; of two, the later one.
+        """Return the records of all processes by their keys; of two, the later one.
 
         Lines that are not whole records (torn by a kill) are left out: their samples are
         answered again.
@@ -108,7 +108,7 @@ class RunFolder:
         found: dict[str, Record] = {}
         for file in (self.path / SAMPLES, *sorted(self.path.glob(SHARD.format(rank="*")))):
             if file.exists():
-                found |= {record.sample_id: record for record in _read(file)}
+                found |= {record.key: record for record in _read(file)}
         return found
 
     def append(self, records: Iterable[Record]) -> None:

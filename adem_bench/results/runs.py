@@ -22,7 +22,7 @@ from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_run_file
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.base import statistics_of
+from adem_bench.tasks.repeats import statistics_of
 
 RESULT = TypeAdapter(Result)
 """Checks every type, so that no table meets a text where a number belongs."""
@@ -147,7 +147,7 @@ class OpenedRun:
     run: FinishedRun
     manifest: Mapping[str, Any]
     records: Mapping[str, Record]
-    """By sample id, in the data set's order."""
+    """By their keys (sample ids, unless samples were asked several times), in the data's order."""
 
     @property
     def folder(self) -> Path:
@@ -170,19 +170,22 @@ class OpenedRun:
         return str(self.manifest["task"]["kind"])
 
 
-def own_statistics(run: OpenedRun, records: Sequence[Record]) -> Statistics:
+def own_statistics(
+    run: OpenedRun, records: Sequence[Record], repeats: int | None = None
+) -> Statistics:
     """Return what a run's metrics rest on.
 
     Args:
         run: Whose task says it.
         records: Of the run, all or some.
+        repeats: As for `statistics_of`.
 
     Raises:
         ResultsError: the manifest or the records are not what the task wrote.
     """
     try:
         card = TaskCard.model_validate(run.manifest["task"]["card"])
-        return statistics_of(card, records)
+        return statistics_of(card, records, repeats)
     except (KeyError, TypeError, ValueError) as error:
         raise unusable(run.folder, str(error)) from error
 

@@ -118,6 +118,7 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
     used_card["adapter"] = PurePath(str(used_card.get("adapter") or "")).name
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
+    repeats = [f"repeats={number}"] if (number := options.pop("repeats", 1)) != 1 else []
     used = set(_flat(used_card))
     # A card's name does not say it, and a row of other figures must not pass for the weights' own.
     quantized = {text for text in used if text.startswith("quantization=")}
@@ -128,7 +129,7 @@ def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...],
         changed = used - card
     changed |= quantized
     quiet = {*_flat(options), *(used - changed)}
-    return (*blind, *_decoding(run, card), *sorted(changed)), tuple(sorted(quiet))
+    return (*blind, *_decoding(run, card), *repeats, *sorted(changed)), tuple(sorted(quiet))
 
 
 def _decoding(run: FinishedRun, card: set[str] | None) -> Iterator[str]:

@@ -86,26 +86,15 @@ class Answers:
         """Return why answers of other runs were not used, where that is so."""
         return self._store.warnings
 
-    def find(self, request: Request, repeat: int = 0) -> Response | None:
-        """Return what was answered; None if that is not known.
-
-        Args:
-            request: What is asked.
-            repeat: Number of the repetition, of samples that are asked several times.
-        """
-        key = None if self._fresh else self._key(request, repeat)
+    def find(self, request: Request) -> Response | None:
+        """Return what was answered; None if that is not known."""
+        key = None if self._fresh else self._key(request)
         text = (self._pending.get(key) or self._store.get(key)) if key else None
         return None if text is None else _response(text)
 
-    def keep(self, request: Request, response: Response, repeat: int = 0) -> None:
-        """Keep an answer; other processes see it a moment later.
-
-        Args:
-            request: What was asked.
-            response: What was answered.
-            repeat: As for `find`.
-        """
-        key = self._key(request, repeat)
+    def keep(self, request: Request, response: Response) -> None:
+        """Keep what was answered; other processes see it a moment later."""
+        key = self._key(request)
         if key:
             self._pending[key] = json.dumps(asdict(response))
         if len(self._pending) >= TOGETHER or time.monotonic() - self._written_at > SECONDS_APART:
@@ -121,7 +110,7 @@ class Answers:
         self._pending.clear()
         self._written_at = time.monotonic()
 
-    def _key(self, request: Request, repeat: int) -> bytes | None:
+    def _key(self, request: Request) -> bytes | None:
         """Return a digest of everything that an answer depends on; None if an image is unreadable.
 
         Unlike a record's digest, it knows an image by its bytes and not by its name.
@@ -130,7 +119,7 @@ class Answers:
             asked = _plain(stable_fields(request), self._images.of)
         except (OSError, ValueError):  # no such file, or a name that no file can have
             return None
-        whole = {**self._common, "request": asked, "repeat": repeat}
+        whole = {**self._common, "request": asked, "repeat": request.repeat}
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from adem_bench.errors import CardError, DataError
 from adem_bench.models.base import Budget, Model
-from adem_bench.records import Decoding, Json, Record, Request, Response, Result, Sample
+from adem_bench.records import (
+    Decoding,
+    Json,
+    Record,
+    Request,
+    Response,
+    Result,
+    Sample,
+    record_key,
+)
 from adem_bench.results.run_folder import RunFolder
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
@@ -25,6 +34,7 @@ from adem_bench.runner.manifest import (
     run_identity,
     spent,
 )
+from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task
 
 NOT_OFFERED = {
@@ -35,7 +45,7 @@ NOT_OFFERED = {
 }
 """Why a field of a request cannot be honoured."""
 OnProgress = Callable[[int, int], None]
-"""Called with the number of samples answered and the number there are to answer."""
+"""Called with the number of answers and the number that are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,7 @@ def run_task(
             },
         )
         folder.finish(records, result, manifest)
-        task.export(records, path)
+        repeats.export(task, records, path)
     return Outcome(path, result, resumed, reused)
 
 
@@ -151,6 +161,7 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
         tokens=response.tokens,
         finish_reason=response.finish_reason,
         answer=response.answer,
+        repeat=request.repeat,
     )
 
 
@@ -196,7 +207,8 @@ class TaskRun:
         """Return what is asked of a sample, without its images in a blind run.
 
         Raises:
-            CardError: the task asks for what the model does not offer.
+            CardError: the task asks for what the model does not offer, or it is asked several
+                times and answers alike each time.
         """
         request = self.task.request(sample)
         for field, words in NOT_OFFERED.items():
@@ -206,8 +218,17 @@ class TaskRun:
         if request.decoding != Decoding():
             asked = replace(self.options.decoding, seed=self.options.seed)
             decoding = self.model.decoding(asked.over(request.decoding))
+        if self.options.repeats > 1 and not (decoding.samples or self.model.answers_vary):
+            raise CardError(self._answers_alike())
         images = () if self.options.blind else request.images
         return replace(request, images=images, decoding=decoding)
+
+    def _answers_alike(self) -> str:
+        draws = "temperature" in self.model.decoding_fields
+        return (
+            f"--repeats {self.options.repeats}: model {self.model.card.name} would give the same "
+            f"answer each time; {'give --temperature too' if draws else 'leave the option out'}"
+        )
 
     def answer(self, on_progress: OnProgress) -> int:
         """Answer what this process draws; return how many records were there before.
@@ -268,22 +289,30 @@ class TaskRun:
         return replace(suits, tokens=1 << 62, rows=self.options.batch_size)
 
     def _total(self) -> int:
-        return min(self.task.num_expected, self.options.limit or self.task.num_expected)
+        samples = min(self.task.num_expected, self.options.limit or self.task.num_expected)
+        return samples * self.options.repeats
 
     def _items(self, earlier: Mapping[str, Record], kept: list[str]) -> Iterator[Item]:
         """Yield what is still to be answered; a record of another request does not count."""
         for sample in self.samples():
-            request = self.request(sample)
-            record = earlier.get(sample.id)
-            if record and record.error is None and record.request_digest == request.digest():
-                kept.append(sample.id)
-            else:
-                yield Item(sample, request, self.model.length(request))
+            asked = self.request(sample)
+            for repeat in range(self.options.repeats):
+                request = replace(asked, repeat=repeat)
+                record = earlier.get(record_key(sample.id, repeat))
+                if record and record.error is None and record.request_digest == request.digest():
+                    kept.append(record.key)
+                else:
+                    yield Item(sample, request, self.model.length(request))
 
     def ordered(self) -> list[Record]:
-        """Return one record per sample, in the samples' order, then the malformed rows."""
+        """Return the samples' records in the samples' order, then the malformed rows."""
         found = self.folder.records()
-        records = [found[sample.id] for sample in self.samples() if sample.id in found]
+        keys = (
+            record_key(sample.id, repeat)
+            for sample in self.samples()
+            for repeat in range(self.options.repeats)
+        )
+        records = [found[key] for key in keys if key in found]
         taken = {record.sample_id for record in records}
         malformed = {row.id: row for row in self.task.skipped_rows()}
         return records + [
@@ -294,7 +323,7 @@ class TaskRun:
 
     def score(self, records: Sequence[Record]) -> Result:
         """Aggregate, and add what a reader must know."""
-        result = self.task.aggregate(records)
+        result = repeats.aggregate(self.task, records)
         notes = [
             *self.model.warnings(),
             *self._prompt_warnings(),
@@ -321,7 +350,8 @@ class TaskRun:
 
 
 def _note_warnings(records: Sequence[Record]) -> Iterator[str]:
-    counts = Counter(note for record in records for note in record.notes)
+    met = {(record.sample_id, note) for record in records for note in record.notes}
+    counts = Counter(note for _, note in met)
     for note, count in sorted(counts.items()):
         yield f"{count} samples met quirk {note} (docs/quirks.md)"
 

@@ -61,6 +61,8 @@ class RunOptions:
     run's are kept for them (`runner/answers.py`)."""
     max_failed: int = 0
     """Failed samples up to which the result still has a rank, by what it is if they were wrong."""
+    repeats: int = 1
+    """How often each sample is asked; figures are then means (`tasks/repeats.py`)."""
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
@@ -176,6 +178,7 @@ def build_manifest(
             "seed": options.seed,
             **({"decoding": asked} if (asked := stable_fields(options.decoding)) else {}),
             **({"max_failed": options.max_failed} if options.max_failed else {}),
+            **({"repeats": options.repeats} if options.repeats > 1 else {}),
         },
         "decoding": stable_fields(decoding_of(model, options)),
         "identity": dict(identity),

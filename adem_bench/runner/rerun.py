@@ -100,6 +100,7 @@ def _options(job: Rerun, manifest: Mapping[str, Any]) -> RunOptions:
         max_failed=given.get("max_failed", 0),
         reuse=False,
         decoding=Decoding(**given.get("decoding", {})),
+        repeats=given.get("repeats", 1),
     )
 
 

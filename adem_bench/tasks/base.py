@@ -9,8 +9,6 @@ from typing import Protocol
 from adem_bench.cards import load_task_card
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import CardError
-from adem_bench.metrics.grouped import score_statistics
-from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import (
     Json,
     Prediction,
@@ -198,26 +196,6 @@ def training_data_of(card: TaskCard, data_root: Path | None) -> TrainingData:
         )
     data: TrainingData = kind(card, resolve_data_root(card, data_root))
     return data
-
-
-def statistics_of(card: TaskCard, records: Sequence[Record]) -> Statistics:
-    """Return what the metrics of a run rest on, by the kind of its task; no data is needed.
-
-    A kind that says nothing has the mean score of its samples.
-
-    Args:
-        card: The run's.
-        records: Of the run, or some of them.
-
-    Raises:
-        CardError: there is no such kind of task.
-        TypeError: a record is not of this kind of task; so does `ValueError`.
-    """
-    kind = TASK_KINDS.load(card.kind)
-    if not hasattr(kind, "statistics"):
-        return score_statistics(records)
-    statistics: Statistics = kind.statistics(card, records)
-    return statistics
 
 
 def _card(

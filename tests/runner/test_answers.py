@@ -178,6 +178,7 @@ OTHER = {
     "stop_pattern": "x",
     "stop": ("x",),
     "parts": (Part("What?"), Part(image=0)),
+    "repeat": 1,
 }
 
 
@@ -218,7 +219,7 @@ def test_model_seed_repeat_and_bytes_are_part_of_the_key(answers, picture):
     known = answers()
     for other in (answers("g"), answers(seed=1), answers(fresh=True)):
         assert other.find(asked) is None
-    assert known.find(asked, repeat=1) is None
+    assert known.find(replace(asked, repeat=1)) is None
     moved = picture.rename(picture.with_name("b.png"))
     assert known.find(replace(asked, images=(moved,))) == Response("this")
     assert known.find(asked) is None  # unreadable

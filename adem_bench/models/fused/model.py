@@ -81,6 +81,7 @@ class FusedModel(Model):
 
     card: FusedCard
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed"})
+    answers_vary = False
 
     def __init__(
         self, card: ModelCard, options: ModelOptions, frozen: FrozenParts | None = None

@@ -107,6 +107,7 @@ class HfModel(Model):
     chats = True
     request_fields = frozenset({"choices", "parts"})
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed", "num_beams"})
+    answers_vary = False
 
     @classmethod
     def ends_answers(cls, card: ModelCard, data_root: Path | None) -> bool:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.records import Json, Record
+from adem_bench.records import Json, Record, record_key
 from adem_bench.results.runs import OpenedRun
 from adem_bench.tasks.base import Task
 
@@ -95,7 +95,7 @@ def sample_table(
     lengths: list[int] = []
     count = 0
     for asked in _asked(runs, task):
-        records = [run.records.get(asked.sample_id) for run in runs]
+        records = [run.records.get(asked.key) for run in runs]
         cells = [
             _cell(record, values.get(place, {}), asked.choices)
             for place, record in enumerate(records)
@@ -104,7 +104,7 @@ def sample_table(
         wrong = gap > 0 or any(cell[2] in (WRONG, FAILED) for cell in cells)
         first = next(record for record in records if record is not None)
         row = [
-            asked.sample_id,
+            f"{first.sample_id}, repeat {first.repeat}" if first.repeat else first.sample_id,
             [groups.setdefault(group, len(groups)) for group in first.groups],
             images.place(asked.image, wrong) if asked.image else -1,
             asked.prompt,
@@ -126,7 +126,8 @@ def sample_table(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    sample_id: str
+    key: str
+    """Of the records."""
     prompt: str | None = None
     image: Path | None = None
     choices: Sequence[str] = ()
@@ -134,15 +135,17 @@ class _Asked:
 
 def _asked(runs: Sequence[OpenedRun], task: Task | None) -> Iterator[_Asked]:
     """Yield every sample that some run has a record of, with its prompt where it is known."""
-    left = dict.fromkeys(sample_id for run in runs for sample_id in run.records)
+    left = dict.fromkeys(key for run in runs for key in run.records)
+    repeats = 1 + max((r.repeat for run in runs for r in run.records.values()), default=0)
     for sample in task.samples() if task else ():
-        if sample.id in left:
-            del left[sample.id]
-            choices = sample.fields.get("choices", ())
-            image = sample.images[0] if sample.images else None
-            yield _Asked(sample.id, task.request(sample).prompt, image, choices)  # type: ignore[union-attr]
-    for sample_id in left:
-        yield _Asked(sample_id)
+        for key in [record_key(sample.id, repeat) for repeat in range(repeats)]:
+            if key in left:
+                del left[key]
+                choices = sample.fields.get("choices", ())
+                image = sample.images[0] if sample.images else None
+                yield _Asked(key, task.request(sample).prompt, image, choices)  # type: ignore[union-attr]
+    for key in left:
+        yield _Asked(key)
 
 
 def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[str]) -> list[Any]:

@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adem_bench.records import Decoding, Record, Request, Response, Sample
+from adem_bench.records import Decoding, Record, Request, Response, Sample, record_key
 from adem_bench.results.run_folder import SAMPLES
 from adem_bench.results.validation.issues import Issues
+from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task
 
 Numbered = tuple[int, Record]
@@ -40,7 +41,7 @@ def check_samples(
     Raises:
         AdemBenchError: the data cannot be read.
     """
-    found = {record.sample_id: (line, record) for line, record in records}
+    found = {record.key: (line, record) for line, record in records}
     options = manifest["options"]
     decoding = Decoding(**manifest.get("decoding") or {})
     limit = options["limit"]
@@ -48,23 +49,22 @@ def check_samples(
     missing: list[str] = []
     last = 0
     for sample in islice(task.samples(), limit):
-        if sample.id not in found:
-            missing.append(sample.id)
-            continue
-        line, record = found.pop(sample.id)
-        if line < last:
-            text = (
-                f"sample {sample.id!r:.80} must come after line {last}: expected the data's order"
-            )
-            issues.add(SAMPLES, text, line)
-        last = max(last, line)
-        request = task.request(sample)
-        if request.decoding == Decoding():  # else the task's own goes before
-            request = replace(request, decoding=decoding)
-        if options["blind"]:
-            request = replace(request, images=())
-        for text in _faults(task, sample, request, record):
-            issues.add(SAMPLES, text, line)
+        asked = _asked(task, sample, decoding, options["blind"])
+        for repeat in range(options.get("repeats", 1)):
+            key = record_key(sample.id, repeat)
+            if key not in found:
+                missing.append(key)
+                continue
+            line, record = found.pop(key)
+            if line < last:
+                text = (
+                    f"sample {sample.id!r:.80} must come after line {last}: expected the data's "
+                    "order"
+                )
+                issues.add(SAMPLES, text, line)
+            last = max(last, line)
+            for text in _faults(task, sample, replace(asked, repeat=repeat), record):
+                issues.add(SAMPLES, text, line)
     _check_malformed(task, found, issues)
     if len(found) == len(records) > 0:
         issues.add(SAMPLES, f"none of the {len(records)} records belongs to a sample of this run")
@@ -74,6 +74,21 @@ def check_samples(
     for line, record in found.values():
         issues.add(SAMPLES, f"sample {record.sample_id!r:.80} is not one of the run's", line)
     return True
+
+
+def _asked(task: Task, sample: Sample, decoding: Decoding, blind: bool) -> Request:
+    """Return what the run asked the first time.
+
+    Args:
+        task: With the data of the run.
+        sample: What was asked about.
+        decoding: Of the run.
+        blind: Whether it withheld images.
+    """
+    request = task.request(sample)
+    if request.decoding == Decoding():  # else the task's own goes before
+        request = replace(request, decoding=decoding)
+    return replace(request, images=()) if blind else request
 
 
 def _check_malformed(task: Task, found: dict[str, Numbered], issues: Issues) -> None:
@@ -122,14 +137,14 @@ def check_exports(task: Task, records: Sequence[Record], folder: Path, issues: I
     """
     with tempfile.TemporaryDirectory() as name:
         again = Path(name)
-        wanted = {path.relative_to(again) for path in task.export(records, again)}
+        wanted = {path.relative_to(again) for path in repeats.export(task, records, again)}
         for file in sorted(wanted):
             _compare(folder / file, again / file, str(file), issues)
     # A folder of files (MME's) holds those alone.
     for inner in {file.parent for file in wanted} - {Path()}:
         for path in sorted((folder / inner).glob("*")):
             file = path.relative_to(folder)
-            if file not in wanted:
+            if file not in wanted and path.is_file():
                 issues.add(str(file), f"not one of the run's, which has {len(wanted)} such files")
 
 

@@ -35,6 +35,7 @@ IN_MANIFEST = (
     ("task.data_fingerprint", "identity.data"),
     ("options.blind", "identity.blind"),
     ("options.limit", "identity.limit"),
+    ("options.repeats", "identity.repeats"),
 )
 """Fields of the manifest that say the same."""
 WITH_METRICS = (
@@ -94,17 +95,18 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], issues: Issues) -> 
             issues.add(name, "changed since the run wrote it: not the SHA-256 in the manifest")
 
 
-def check_counts(metrics: Mapping[str, Any], lines: int, issues: Issues) -> None:
+def check_counts(metrics: Mapping[str, Any], count: int, noun: str, issues: Issues) -> None:
     """Check the counts in metrics.json against one another and against the number of records.
 
     Args:
         metrics: As its schema says.
-        lines: Of samples.jsonl.
+        count: Lines of samples.jsonl, or samples where they were asked several times.
+        noun: Which of the two it is.
         issues: Are added to.
     """
     scored, failed, expected = (metrics[name] for name in ("scored", "failed", "expected"))
-    if scored + failed != lines:
-        text = f"scored {scored} and failed {failed}, but {SAMPLES} has {lines} lines"
+    if scored + failed != count:
+        text = f"scored {scored} and failed {failed}, but {SAMPLES} has {count} {noun}"
         issues.add(METRICS, text)
     complete = scored == expected and failed == 0
     if metrics["complete"] != complete:

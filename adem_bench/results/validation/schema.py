@@ -44,6 +44,7 @@ class RecordLine(_Closed):
     tokens: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     finish_reason: Literal["", "stop", "length", "filter", "error"] = ""
     answer: str | None = None
+    repeat: Count = 0
 
 
 class MetricEntry(_Closed):
@@ -114,6 +115,7 @@ class OptionsPart(_Open):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"]
     seed: int
     max_failed: Count = 0
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class IdentityPart(_Open):

@@ -32,6 +32,7 @@ from adem_bench.results.validation.safe_json import (
 )
 from adem_bench.results.validation.schema import ManifestFile, MetricsFile, RecordLine, problems
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task, task_of
 
 
@@ -83,7 +84,7 @@ class _Check:
         metrics = self._document(METRICS, MetricsFile)
         manifest = self._document(MANIFEST, ManifestFile)
         if metrics:
-            check_counts(metrics, self.lines, self.issues)
+            check_counts(metrics, *self._count(records or ()), self.issues)
         if manifest:
             check_digests(self.folder, manifest, self.issues)
             check_manifest(self.folder, manifest, self.issues)
@@ -96,6 +97,12 @@ class _Check:
             self.issues.unchecked.append(f"{what}: {SAMPLES} must be complete first")
         listed = self.issues.listed()
         return Validation(self.lines, tuple(listed), tuple(self.issues.unchecked))
+
+    def _count(self, records: Sequence[Numbered]) -> tuple[int, str]:
+        """Return how many samples the file has, each of them a line unless they were repeated."""
+        if any(record.repeat for _, record in records):
+            return len({record.sample_id for _, record in records}), "samples"
+        return self.lines, "lines"
 
     def _document(self, name: str, schema: type[BaseModel]) -> Any:
         """Return what a file holds, None if it is not as the schema says."""
@@ -129,7 +136,7 @@ class _Check:
             if record is None:
                 whole = False
             else:
-                first = seen.setdefault(record.sample_id, number)
+                first = seen.setdefault(record.key, number)
                 if first != number:
                     whole = False
                     faults.append(f"sample {record.sample_id!r:.80} is in line {first} too")
@@ -189,7 +196,7 @@ class _Check:
             self.issues.unchecked.append(f"metrics: {reason}")
             return
         try:
-            again = task.aggregate(records)
+            again = repeats.aggregate(task, records)
         except AdemBenchError as error:
             self.issues.unchecked.append(f"metrics: {error}")
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code

@@ -1,0 +1,279 @@
+"""Runs that ask every sample several times (`run --repeats`): scores, intervals, exports.
+
+Each repeat is scored as a run of its own would be, and figures are means over the repeats. A sample
+with all its repeats is one unit: it is redrawn, and compared, as a whole. One that lacks the answer
+of some repeat counts as failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from adem_bench.metrics.grouped import (
+    Scored,
+    grouped_metrics,
+    grouped_statistics,
+    joined,
+    score_statistics,
+)
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
+from adem_bench.records import Metric, Record, Result
+from adem_bench.registry import TASK_KINDS
+from adem_bench.schemas import TaskCard
+from adem_bench.tasks.base import Task
+
+AGREEMENT, MAJORITY_VOTE = "agreement", "majority vote"
+INCOMPLETE = "another repeat of the sample has no answer"
+FOLDER = "repeat{number}"
+"""Below the run folder: a repeat's predictions in the benchmark's format."""
+
+
+def aggregate(task: Task, records: Sequence[Record]) -> Result:
+    """Return the result of a run: that of `task.aggregate`, or the mean of every repeat's.
+
+    With several repeats there are also `pass@K` (the best of a sample's K scores), `majority vote`
+    (the score of its most frequent prediction; of several, the first) and `agreement` (whether its
+    predictions are all the same). Counts of answers are sums.
+
+    Args:
+        task: Which scores; its data may not be available.
+        records: Of the run; those of a sample differ in `repeat`.
+    """
+    parts = by_repeat(records)
+    results = [task.aggregate(part) for part in parts]
+    if len(parts) == 1:
+        return results[0]
+    statistics = statistics_of(task.card, records)
+    by_name: dict[str, list[Metric]] = {}
+    for metric in (metric for result in results for metric in result.metrics):
+        by_name.setdefault(metric.name, []).append(metric)
+    metrics = list(_with_intervals(list(by_name.values()), statistics))
+    failed = sum(record.error is not None and bool(record.request_digest) for record in parts[0])
+    for name, answers in _votes(parts, statistics.units).items():
+        found = grouped_metrics(answers, name, statistics.noun, groups=())
+        metrics += [_if_failed_are_wrong(metric, failed) for metric in found]
+    warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
+    return replace(results[0], metrics=tuple(metrics), warnings=tuple(warnings))
+
+
+def statistics_of(
+    card: TaskCard, records: Sequence[Record], repeats: int | None = None
+) -> Statistics:
+    """Return what the metrics of a run rest on, by the kind of its task; no data is needed.
+
+    A kind that says nothing has the mean score of its samples. Repeats have their columns side by
+    side.
+
+    Args:
+        card: The run's.
+        records: Of the run, or some of them.
+        repeats: A multiple of those that the run has, whose columns are then there several times
+            and what is said of repeats alone is not: so runs of several numbers of repeats can be
+            compared. None: as many as it has.
+
+    Raises:
+        CardError: there is no such kind of task.
+        TypeError: a record is not of this kind of task; so does `ValueError`.
+    """
+    kind: Any = TASK_KINDS.load(card.kind)
+    parts = by_repeat(records)
+    found: list[Statistics] = [
+        kind.statistics(card, part) if hasattr(kind, "statistics") else score_statistics(part)
+        for part in parts
+    ]
+    if repeats is not None:
+        return _side_by_side(found * (repeats // len(found)))
+    statistics = _side_by_side(found)
+    if len(parts) > 1:
+        for name, answers in _votes(parts, statistics.units).items():
+            own = grouped_statistics(answers, name, statistics.noun, groups=())
+            if set(own.units) <= set(statistics.units):
+                statistics = joined(statistics, _aligned(own, statistics.units))
+    return statistics
+
+
+def export(task: Task, records: Sequence[Record], folder: Path) -> list[Path]:
+    """Write the predictions in the benchmark's own formats, each repeat's into a folder of its own.
+
+    Args:
+        task: With its data.
+        records: Of the run.
+        folder: The run's, or one to write into.
+
+    Returns:
+        The files.
+    """
+    parts = by_repeat(records)
+    if len(parts) == 1:
+        return task.export(records, folder)
+    return [
+        path
+        for number, part in enumerate(parts)
+        for path in task.export(part, folder / FOLDER.format(number=number))
+    ]
+
+
+def by_repeat(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each repeat, in their order; a sample counts in all or in none."""
+    number = 1 + max((record.repeat for record in records), default=0)
+    if number == 1:
+        return [list(records)]
+    samples: dict[str, dict[int, Record]] = {}
+    for record in records:
+        samples.setdefault(record.sample_id, {})[record.repeat] = record
+    parts: list[list[Record]] = [[] for _ in range(number)]
+    for found in samples.values():
+        whole = len(found) == number and all(map(is_scored, found.values()))
+        for repeat, part in enumerate(parts):
+            record = found.get(repeat) or next(iter(found.values()))
+            part.append(record if whole or record.error else _failed(record))
+    return parts
+
+
+def is_scored(record: Record) -> bool:
+    """Return whether something was read out of an answer."""
+    return record.error is None and record.prediction is not None
+
+
+def _failed(record: Record) -> Record:
+    return replace(record, prediction=None, score=None, error=INCOMPLETE)
+
+
+def _mean(metrics: Sequence[Metric]) -> Metric:
+    """Return one metric of all repeats: its mean, or the sum of what is counted."""
+    values = [metric.value for metric in metrics if metric.value is not None]
+    first = metrics[0]
+    if not values:
+        return first
+    if first.unit == "count":
+        count = sum(metric.count for metric in metrics)
+        return replace(_bare(first), value=sum(values), count=count)
+    if all(metric == first for metric in metrics):
+        return first
+    at_worst = [metric.if_wrong for metric in metrics if metric.if_wrong is not None]
+    return replace(
+        first, value=fmean(values), if_wrong=fmean(at_worst) if at_worst else first.if_wrong
+    )
+
+
+def _if_failed_are_wrong(metric: Metric, failed: int) -> Metric:
+    if not failed or metric.value is None:
+        return metric
+    return replace(metric, if_wrong=metric.value * metric.count / (metric.count + failed))
+
+
+def _with_intervals(
+    repeated: Sequence[Sequence[Metric]], statistics: Statistics
+) -> Iterator[Metric]:
+    """Yield metrics of all repeats together, with the intervals of redrawn samples.
+
+    Where nothing can be redrawn, or all redraws agree, the task's own interval stays if it is the
+    same in every repeat. Counts have none.
+
+    Args:
+        repeated: Each metric as the repeats have it.
+        statistics: Of all repeats.
+    """
+    means = tuple(map(_mean, repeated))
+    redrawn = with_intervals(tuple(map(_bare, means)), statistics)
+    for metrics, mean, found in zip(repeated, means, redrawn, strict=True):
+        if mean.unit != "count" and found.low != found.high:
+            yield found
+        else:
+            yield mean if mean == metrics[0] else _bare(mean)
+
+
+def _bare(metric: Metric) -> Metric:
+    return replace(metric, low=None, high=None, interval="")
+
+
+def _votes(
+    parts: Sequence[Sequence[Record]], units: Sequence[str]
+) -> Mapping[str, Sequence[Scored]]:
+    """Return what is said of repeats alone: by metric, the score of each sample.
+
+    Args:
+        parts: The records of each repeat, of the same samples in the same order.
+        units: Those of the task's statistics.
+    """
+    best, voted, agreed = f"pass@{len(parts)}", MAJORITY_VOTE, AGREEMENT
+    found: dict[str, list[Scored]] = {best: [], voted: [], agreed: []}
+    known = frozenset(units)
+    for records in zip(*parts, strict=True):
+        first = records[0]
+        if not is_scored(first):
+            continue
+        unit = first.sample_id if first.sample_id in known else first.cluster or first.sample_id
+        texts = [json.dumps(record.prediction, sort_keys=True) for record in records]
+        found[agreed].append(Scored(unit, float(len(set(texts)) == 1)))
+        scores = [record.score for record in records if record.score is not None]
+        if len(scores) == len(records):
+            chosen, _ = Counter(texts).most_common(1)[0]
+            found[best].append(Scored(unit, max(scores)))
+            found[voted].append(Scored(unit, scores[texts.index(chosen)]))
+    return {name: answers for name, answers in found.items() if answers}
+
+
+def _side_by_side(parts: Sequence[Statistics]) -> Statistics:
+    """Return the statistics of repeats as one: all their columns, and the means of their values."""
+    import numpy as np
+
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    units = tuple(dict.fromkeys(unit for part in parts for unit in part.units))
+    strata = {
+        unit: stratum
+        for part in parts
+        for unit, stratum in zip(part.units, part.strata, strict=True)
+    }
+    rows = [_aligned(part, units).rows for part in parts]
+    ends = np.cumsum([found.shape[1] for found in rows]).tolist()
+    places = [slice(end - found.shape[1], end) for found, end in zip(rows, ends, strict=True)]
+    names = dict.fromkeys(name for part in parts for name in part.formulas)
+    return Statistics(
+        noun=first.noun,
+        units=units,
+        strata=tuple(strata[unit] for unit in units),
+        rows=np.concatenate(rows, axis=1),
+        formulas={
+            name: _mean_of(
+                [
+                    (part.formulas[name], place)
+                    for part, place in zip(parts, places, strict=True)
+                    if name in part.formulas
+                ]
+            )
+            for name in names
+        },
+    )
+
+
+def _mean_of(parts: Sequence[tuple[Formula, slice]]) -> Formula:
+    """Return the mean of formulas, each of columns of its own, where they are defined."""
+    import numpy as np
+
+    def mean(sums: Any) -> Any:
+        values = np.stack([formula(sums[..., place]) for formula, place in parts])
+        defined = np.isfinite(values)
+        return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0))
+
+    return mean
+
+
+def _aligned(statistics: Statistics, units: tuple[str, ...]) -> Statistics:
+    """Return statistics of more units, in their order; those that it lacks count nothing."""
+    import numpy as np
+
+    if statistics.units == units:
+        return statistics
+    place = {unit: number for number, unit in enumerate(units)}
+    rows = np.zeros((len(units), statistics.rows.shape[1]))
+    rows[[place[unit] for unit in statistics.units]] = statistics.rows
+    return replace(statistics, units=units, strata=("",) * len(units), rows=rows)
