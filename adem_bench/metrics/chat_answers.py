@@ -38,6 +38,7 @@ OPEN = "?"
 YES_NO: Mapping[str, str] = {"yes": "yes", "no": "no"}
 TRUE_FALSE: Mapping[str, str] = {**YES_NO, "true": "yes", "false": "no"}
 """Words that call a statement true or false."""
+FIRST_YES = re.compile(r"\W*yes\b(?![?/])", re.IGNORECASE)
 LINE_OF_LETTER = 40
 """Characters of the longest line that may be a letter alone."""
 HEAD, TAIL = 2_000, 18_000
@@ -59,14 +60,18 @@ def read_yes_no(answer: str, words: Mapping[str, str] = YES_NO) -> Literal["yes"
     """Return whether an answer says yes or no, by the same statements as `read_choice`.
 
     The word stands alone, or first with a mark or a clause after it (`Yes, a dog.`, `No, there is
-    none`). `No dog`, `correct`, `oui`, and both words at once are `other`.
+    none`). `Yes` may be followed by anything that does not deny it: unlike `no`, it is no part of a
+    phrase. `No dog`, `correct`, `oui`, and both words at once are `other`.
 
     Args:
         answer: What follows the model's reasoning.
         words: What counts as yes and as no: `YES_NO`, or `TRUE_FALSE`.
     """
-    said = _reader(tuple((word, word) for word in words), False).read(_plain(answer))
+    text = _plain(answer)
+    said = _reader(tuple((word, word) for word in words), False).read(text)
     meant = words.get(said)
+    if meant is None and (first := FIRST_YES.match(text)):
+        meant = None if patterns.NEGATION.search(text, first.end()) else "yes"
     return "yes" if meant == "yes" else "no" if meant == "no" else "other"
 
 

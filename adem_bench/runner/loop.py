@@ -220,8 +220,10 @@ class TaskRun:
             decoding = self.model.decoding(asked.over(request.decoding))
         if self.options.repeats > 1 and not (decoding.samples or self.model.answers_vary):
             raise CardError(self._answers_alike())
-        images = () if self.options.blind else request.images
-        return replace(request, images=images, decoding=decoding)
+        if self.options.blind:
+            words = tuple(part for part in request.parts if part.image is None)
+            request = replace(request, images=(), parts=words)
+        return replace(request, decoding=decoding)
 
     def _answers_alike(self) -> str:
         draws = "temperature" in self.model.decoding_fields

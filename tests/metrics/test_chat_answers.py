@@ -95,6 +95,15 @@ def test_yes_and_no_are_read_where_they_are_said(answer, meaning):
 
 @pytest.mark.parametrize(
     "answer",
+    ["Yes sure", "Yes \ufffd sure", "yes " + "x" * 40_000, "Yes\x0b\x00\x1b[31m, \t\"a\"\r\nmore",
+     "**Yes** the picture shows a dog"],
+)  # fmt: skip
+def test_yes_may_be_followed_by_anything_that_does_not_deny_it(answer):
+    assert read_yes_no(answer) == "yes"
+
+
+@pytest.mark.parametrize(
+    "answer",
     [
         "Oui", "Sí, hay un perro", "Ja", "Nein", "\u662f", "\u3044\u3044\u3048", "Da", "Correct",
         "That is right.", "Yeah", "Nope", "y", "N", "True", "1", "Not really", "No dog",
