@@ -107,6 +107,10 @@ class Request:
         """
         return digest(stable_fields(self) | {"images": [path.name for path in self.images]})
 
+    def without_images(self) -> Request:
+        """Return what is asked of a model that shall see no image."""
+        return replace(self, images=(), parts=tuple(p for p in self.parts if p.image is None))
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:

@@ -58,6 +58,13 @@ FAILED = 1
 @click.option(
     "--prompt-format", metavar="F", help="A format of the task, or `matched`: the weights' own."
 )
+@click.option(
+    "--num-fewshot",
+    type=click.IntRange(0, 64),
+    metavar="N",
+    help="Examples of the task's train split before each question, drawn by --seed "
+    "[default: the card's, else 0].",
+)
 @click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: the plain language model.")
 @click.option("--blind", is_flag=True, help="Withhold every image from the model.")
 @decoding_options
@@ -126,6 +133,18 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
     return log_run(outcome.folder, outcome.result, loggers, lambda warning: warn([warning]))
 
 
+def _few_shot(given: dict[str, Any]) -> list[str]:
+    """Return the tasks' options that say how many examples are shown, and which."""
+    number = given["num_fewshot"]
+    if number is None:
+        return []
+    seeded = number and given["seed"]
+    return [
+        f"options.num_fewshot={number}",
+        *([f"options.fewshot_seed={given['seed']}"] if seeded else []),
+    ]
+
+
 def _evaluation(given: dict[str, Any]) -> Evaluation:
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
@@ -142,7 +161,7 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     return Evaluation(
         tasks=tasks,
         prompt_format=given["prompt_format"],
-        overrides=given["overrides"],
+        overrides=(*_few_shot(given), *given["overrides"]),
         options=RunOptions(
             **options,
             decoding=Decoding(temperature=given["temperature"], top_p=given["top_p"]),

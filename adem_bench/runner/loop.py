@@ -40,8 +40,8 @@ from adem_bench.tasks.base import Task
 NOT_OFFERED = {
     "choices": "this model gives no log-probabilities of options, which the task's answer_rule "
     "asks for; choose another answer_rule",
-    "parts": "this model takes images and a prompt, not a conversation, which the task asks for; "
-    "choose a model of kind hf or openai",
+    "parts": "this model takes images and a prompt, not a conversation, which the task (or "
+    "num_fewshot, with images) asks for; choose a model of kind hf or openai",
 }
 """Why a field of a request cannot be honoured."""
 OnProgress = Callable[[int, int], None]
@@ -220,9 +220,7 @@ class TaskRun:
             decoding = self.model.decoding(asked.over(request.decoding))
         if self.options.repeats > 1 and not (decoding.samples or self.model.answers_vary):
             raise CardError(self._answers_alike())
-        if self.options.blind:
-            words = tuple(part for part in request.parts if part.image is None)
-            request = replace(request, images=(), parts=words)
+        request = request.without_images() if self.options.blind else request
         return replace(request, decoding=decoding)
 
     def _answers_alike(self) -> str:

@@ -21,6 +21,7 @@ from adem_bench.records import (
 )
 from adem_bench.registry import DATA_SOURCES, METRICS, TASK_KINDS
 from adem_bench.schemas import TaskCard
+from adem_bench.tasks.few_shot import with_examples
 
 
 class Task(Protocol):
@@ -85,6 +86,7 @@ class Task(Protocol):
         ...
 
 
+NUM_FEWSHOT = "num_fewshot"
 MEMBERS = tuple(name for name in vars(Task) if callable(vars(Task)[name]) and name[0] != "_")
 """Methods without which a class is not a task."""
 
@@ -164,7 +166,17 @@ def task_of(card: TaskCard, data_root: Path | None) -> Task:
     for name in card.metrics:
         METRICS.load(name)  # what is not there shows before anything is answered
     task: Task = kind(card, resolve_data_root(card, data_root))
-    return task
+    options = getattr(task, "options", None)
+    number = getattr(options, NUM_FEWSHOT, 0)
+    if not number:
+        return task
+    shown: Task = with_examples(
+        task,
+        number,
+        getattr(options, "fewshot_seed", 0),
+        lambda train: kind(train, resolve_data_root(train, data_root)),
+    )
+    return shown
 
 
 def build_training_data(
@@ -188,6 +200,11 @@ def build_training_data(
 def training_data_of(card: TaskCard, data_root: Path | None) -> TrainingData:
     """Return the training data that a card describes; errors are those of `build_training_data`."""
     kind = TASK_KINDS.load(card.kind)
+    if card.options.get(NUM_FEWSHOT):
+        raise CardError(
+            f"task {card.name}: {NUM_FEWSHOT} puts examples before questions that are asked, not "
+            "before those to learn; leave the option out"
+        )
     if not hasattr(kind, "training_pairs"):
         kinds = [k for k in TASK_KINDS.table() if hasattr(TASK_KINDS.load(k), "training_pairs")]
         raise CardError(

@@ -58,6 +58,10 @@ class TaskOptions(Strict):
     """Settings that cards of nearly every kind have."""
 
     max_new_tokens: TokenCount = 16
+    num_fewshot: Annotated[int, Field(ge=0, le=64)] = 0
+    """How many examples of the train split stand before each question (`tasks/few_shot.py`)."""
+    fewshot_seed: int = 0
+    """Of the draw of examples."""
 
 
 class CardData(ABC):

@@ -88,7 +88,7 @@ def _asked(task: Task, sample: Sample, decoding: Decoding, blind: bool) -> Reque
     request = task.request(sample)
     if request.decoding == Decoding():  # else the task's own goes before
         request = replace(request, decoding=decoding)
-    return replace(request, images=()) if blind else request
+    return request.without_images() if blind else request
 
 
 def _check_malformed(task: Task, found: dict[str, Numbered], issues: Issues) -> None:
