@@ -67,7 +67,7 @@ class Recorder:
     def __init__(self) -> None:
         self.asked = []
         self.weights = None
-        self.answer = "7"
+        self.said = "7"
         self.look = lambda request: None
 
     def load_adapter_for(self, task, task_kind):
@@ -92,9 +92,11 @@ class Recorder:
         return [
             Response("", error="unreadable")
             if any("broken" in path.name for path in request.images)
-            else Response(self.answer)
+            else Response(self.said)
             for request in requests
         ]
+
+    answer = generate
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_our_tasks_are_asked_as_at_home(model, recorder, asked):
 
 def test_other_tasks_are_instructions_about_their_images(model, recorder, pictures):
     seen = []
-    recorder.answer = "a cat\n\nQuestion: next"
+    recorder.said = "a cat\n\nQuestion: next"
     with Image.open(pictures[0]) as picture:
         picture.load()
 

@@ -62,7 +62,7 @@ def test_scienceqa_is_asked_in_its_published_format(adapter, recorder, pictures)
 
 
 def test_captions_are_asked_and_read_as_published(adapter, recorder, pictures):
-    recorder.answer = "a picture of a dog"
+    recorder.said = "a picture of a dog"
     line = {"image": "…", "question": "Describe.", "answer": "['a dog']"}
     assert ask(adapter("adem-7b"), line, "COCO_VAL", pictures[:1]) == "a dog"
     [(weights, request)] = recorder.asked
