@@ -142,6 +142,8 @@ class Response:
     """How the answer ended, where the model can tell."""
     answer: str | None = None
     """What is to be read, where that is not all of `text`: reasoning is left out."""
+    reasoning: str = ""
+    """What a server sent apart from the answer."""
 
     @property
     def answer_text(self) -> str:
@@ -187,6 +189,8 @@ class Record:
     finish_reason: FinishReason = ""
     answer: str | None = None
     """What was read of the response, where that is not all of it: reasoning is left out."""
+    reasoning: str = ""
+    """What a server sent apart from the response; no task reads it."""
     repeat: int = 0
     """Which of the sample's answers it is, where it was asked several times; from 0."""
 

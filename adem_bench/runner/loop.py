@@ -161,6 +161,7 @@ def record_of(task: Task, sample: Sample, request: Request, response: Response) 
         tokens=response.tokens,
         finish_reason=response.finish_reason,
         answer=response.answer,
+        reasoning=response.reasoning,
         repeat=request.repeat,
     )
 

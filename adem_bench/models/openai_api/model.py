@@ -207,7 +207,12 @@ class ServedModel(Model):
             with self._lock:
                 self._has_answered = True
                 self._answered_by.add(answer.model)
-            return Response(answer.text, tokens=answer.tokens, finish_reason=answer.finish_reason)
+            return Response(
+                answer.text,
+                tokens=answer.tokens,
+                finish_reason=answer.finish_reason,
+                reasoning=answer.reasoning,
+            )
         raise AssertionError("the last attempt returns")
 
     def _attempt(self, asked: Mapping[str, Any]) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,8 @@ class Answer:
     """The model that the server says has answered."""
     finish_reason: FinishReason = ""
     """`stop`, `length`, `filter`, `error`; empty where the server says none of them."""
+    reasoning: str = ""
+    """What the server keeps apart from the answer."""
 
 
 def read_answer(raw: bytes, hide: Hide = str) -> Answer:
@@ -112,6 +114,7 @@ def read_answer(raw: bytes, hide: Hide = str) -> Answer:
         _tokens(answer.get("usage")),
         clean(str(answer.get("model", ""))),
         _finish_reason(choice),
+        hide(_reasoning(choice.get("message"))),
     )
 
 
@@ -209,15 +212,43 @@ def _text(content: Any) -> tuple[str | None, bool]:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict):
-            kind = str(part.get("type", "text")).lower()
-            if part.get("thought") is True or "think" in kind or "reason" in kind:
+            if _is_thought(part):
                 thought = True
                 continue
+            kind = str(part.get("type", "text")).lower()
             found = part.get("text") if kind in ("text", "output_text") else part.get("refusal")
             value = found.get("value") if isinstance(found, dict) else found
             if isinstance(value, str):
                 texts.append(value)
     return ("".join(texts) if texts else None), thought
+
+
+def _reasoning(message: Any) -> str:
+    """Return the texts of a message that are reasoning: of its own fields, and of parts."""
+    found: Mapping[str, Any] = message if isinstance(message, dict) else {}
+    content = found.get("content")
+    parts = (
+        [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    )
+    thoughts = [part for part in parts if _is_thought(part)]
+    texts = [found.get(name) for name in REASONING]
+    texts += [text for part in thoughts for text in _texts_in(part)]
+    return whole("\n".join(dict.fromkeys(t for t in texts if isinstance(t, str) and t)))
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    kind = str(part.get("type", "text")).lower()
+    return part.get("thought") is True or "think" in kind or "reason" in kind
+
+
+def _texts_in(part: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the texts of a part, which may be a list of parts itself, once."""
+    for name in ("text", "thinking", "reasoning", "summary"):
+        value = part.get(name)
+        for piece in value if isinstance(value, list) else [value]:
+            text = piece.get("text") if isinstance(piece, dict) else piece
+            if isinstance(text, str):
+                yield text
 
 
 def _bare(text: str) -> str:

@@ -44,6 +44,7 @@ class RecordLine(_Closed):
     tokens: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     finish_reason: Literal["", "stop", "length", "filter", "error"] = ""
     answer: str | None = None
+    reasoning: str = ""
     repeat: Count = 0
 
 

@@ -58,6 +58,25 @@ def test_reasoning_beside_an_answer_is_not_the_answer(message):
 
 
 @pytest.mark.parametrize(
+    ("content", "fields", "reasoning"),
+    [
+        ("Yes", {"reasoning_content": "No dog?"}, "No dog?"),
+        ("Yes", {"reasoning": "No dog?", "reasoning_content": "No dog?"}, "No dog?"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "A?"}]},
+          {"type": "text", "text": "Yes"}], {}, "A?"),
+        ([{"type": "reasoning", "text": "A?"}, {"type": "text", "text": "Yes"}], {}, "A?"),
+        ("Yes", {"reasoning_details": [{"text": 3}]}, ""),
+        ("Yes", {}, ""),
+    ],
+)  # fmt: skip
+def test_reasoning_kept_apart_is_in_the_record_and_no_part_of_the_answer(
+    content, fields, reasoning
+):
+    answer = read_answer(body(content, **fields))
+    assert (answer.text, answer.reasoning) == ("Yes", reasoning)
+
+
+@pytest.mark.parametrize(
     "reply",
     [
         b'{"choices": [{"index": 0, "finish_reason": "stop", "text": "Yes"}]}',
