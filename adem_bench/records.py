@@ -93,6 +93,9 @@ class Request:
     """A regular expression: nothing after its first match in the answer is wanted."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer, and are not part of it."""
+    text_stop: str = ""
+    """A text that ends the answer of a model that goes on with the prompt's text; a model that is
+    asked in turns may write it."""
     parts: tuple[Part, ...] = ()
     """The conversation in order, for models that take one; empty: the images, then the prompt.
     `prompt` then says the same in one text."""
@@ -131,7 +134,7 @@ class Response:
     text: str
     """The new text only, cut at the end-of-sequence token."""
     error: str | None = None
-    """Why there is no answer (an unreadable image, say); `text` is then empty."""
+    """Why there is no answer (an unreadable image, say); `text` is then what there is instead."""
     notes: tuple[str, ...] = ()
     """Quirks met on the way, by the ids of docs/quirks.md, for example `Q9`."""
     choice_logprobs: tuple[float, ...] | None = None

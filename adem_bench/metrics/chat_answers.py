@@ -212,6 +212,8 @@ class _Reader:
         behind = patterns.AFTER_LETTER.match(text, end)
         own = self._text_at(text, behind.end()) if behind else None
         names_own = own is not None and letter in self._same(own.option)
+        if letter == "A" and behind and not found["close"] and not text[end : behind.end()].strip():
+            names_own = False  # the article, whose noun is read as a text
         if not found["close"]:
             ends = patterns.SMALL_LETTER_END if found["letter"].islower() else patterns.LETTER_END
             if not ends.match(text, end) and not (names_own and found["letter"].isupper()):
@@ -285,6 +287,7 @@ class _Reader:
         rest = line[found.end :]
         listed = patterns.LISTED.findall(rest)
         is_open = any(letter in self._options and letter != found.option for letter in listed)
+        is_open = is_open or patterns.DENIED.match(rest) is not None
         return OPEN if is_open or self._is_corrected(found.option, rest) else found.option
 
     def _opening_word(self, line: str) -> str:

@@ -59,7 +59,8 @@ QUALITY = (
 TO_WHAT = r"(?:\s+(?:to|for|of)\s+(?:the|this|your|that)\s+(?:\w+\s+){0,3}\w+)?"
 STATEMENT = re.compile(
     # The answer is X; Answer: X; the correct option is X; Option: X.
-    rf"\b(?P<quality>{QUALITY}*)(?:answer|ans)\b\.?{TO_WHAT}{IS}"
+    rf"\b(?P<quality>{QUALITY}*)(?<!incorrect )(?<!wrong )(?<!false )(?:answer|ans)\b\.?"
+    rf"{TO_WHAT}{IS}"
     rf"|\b(?P<better>{QUALITY}+)(?:option|choice|selection|response|letter|one|guess|pick)\b"
     rf"{TO_WHAT}{IS}"
     r"|^(?:option|choice|selection|response)\s*[:=]"
@@ -98,6 +99,14 @@ VERDICT = re.compile(
     re.IGNORECASE,
 )
 """What follows an option that is called right."""
+DENIED = re.compile(
+    r"(?:(?:\s*,|\s+and|\s+or|\s+nor)+\s+\(?[A-Z]\)?)*"
+    r"\s+(?:is|are|was|were|can|could|looks?|seems?)(?:\s+(?:not|clearly|also|both)\b|n't\b|not\b)*"
+    r"\s+(?:not|wrong|incorrect|false|out|ruled\s+out|excluded|eliminated|impossible)\b"
+    r"|\s+(?:is|are|was|were|can|could)(?:n't|\s+not|not)\b",
+    re.IGNORECASE,
+)
+"""What follows a letter, or a list of them, that an answer rules out."""
 SUBJECT = re.compile(r"(?:^|[\s\"'(\[,:])[(\[\"']*(?P<letter>[A-Z])[)\]\"']*$")
 """The letter in which what comes before a verdict ends."""
 JOINED = re.compile(r"\b(?:and|or|nor|both)\s+(?:option\s+)?\S+$", re.IGNORECASE)

@@ -104,6 +104,11 @@ class Model(ABC):
         return True
 
     @property
+    def continues_text(self) -> bool:
+        """Whether it goes on with the prompt's text, rather than taking its turn in a chat."""
+        return True
+
+    @property
     def cut_is_failed(self) -> bool:
         """Whether an answer that ended at `max_new_tokens` is none.
 
@@ -122,6 +127,10 @@ class Model(ABC):
         Raises:
             OutOfMemoryError: as for `generate`.
         """
+        if self.continues_text:
+            requests = [
+                replace(r, stop=(*r.stop, r.text_stop)) if r.text_stop else r for r in requests
+            ]
         responses = self.generate(requests)
         if len(responses) != len(requests):  # whoever asks says so
             return responses

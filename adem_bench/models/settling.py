@@ -54,12 +54,13 @@ def settle(
 def _ended(request: Request, response: Response) -> Response:
     """Cut a text where the request wants it to end: models may stop later, or not at all."""
     text = response.answer_text
-    if request.stop_pattern and (match := re.search(request.stop_pattern, text)):
+    match = re.search(request.stop_pattern, text) if request.stop_pattern else None
+    if match:
         text = text[: match.end()]
     places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
     if places:
         text = text[: min(places)]
-    if text == response.answer_text and not places:
+    if not match and not places:
         return response
     cut = replace(response, finish_reason="stop")
     return replace(cut, text=text) if response.answer is None else replace(cut, answer=text)

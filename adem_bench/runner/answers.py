@@ -120,6 +120,8 @@ class Answers:
         except (OSError, ValueError):  # no such file, or a name that no file can have
             return None
         whole = {**self._common, "request": asked, "repeat": request.repeat}
+        if request.decoding.samples:  # its digest, which knows names, begins the random stream
+            whole["stream"] = request.digest()
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()
 
 

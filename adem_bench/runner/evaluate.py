@@ -200,7 +200,8 @@ def task_for(
     task = load_task_card(name)
     chosen = card.evaluation.get(task.kind, {}) | card.evaluation.get(task.name, {})
     said = {*chosen, *_options_of(overrides)}
-    chosen = {**_for_chat(card, task, said, data_root), **chosen}
+    asked = load_task_card(name, overrides)
+    chosen = {**_for_chat(card, task, asked, said, data_root), **chosen}
     own = [
         # JSON is YAML, which values of overrides are read as.
         f"{'' if key == 'prompt_format' else 'options.'}{key}={json.dumps(value)}"
@@ -218,20 +219,25 @@ def task_for(
 
 
 def _for_chat(
-    card: ModelCard, task: TaskCard, said: Collection[str], data_root: Path | None
+    card: ModelCard,
+    task: TaskCard,
+    asked: TaskCard,
+    said: Collection[str],
+    data_root: Path | None,
 ) -> Mapping[str, Json]:
     """Return the options with which a task is asked because its model chats.
 
     Args:
         card: The model's.
         task: As its file says.
+        asked: With what the command line says.
         said: Options that the command line or the model's card sets.
         data_root: Where the model's files may be.
     """
     kind, model = TASK_KINDS.load(task.kind), MODEL_KINDS.load(card.kind)
     if not getattr(model, "chats", False) or RULE in said:
         return {}
-    found: dict[str, Json] = dict(getattr(kind, "options_for_chat", lambda _: {})(task))
+    found: dict[str, Json] = dict(getattr(kind, "options_for_chat", lambda _: {})(asked))
     if not model.ends_answers(card, data_root):
         found.pop("max_new_tokens", None)  # it would only go on for longer
     if _is_packaged(task):

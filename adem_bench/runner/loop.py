@@ -109,7 +109,9 @@ def run_task(
                 "`adem-bench tasks show` names the file, --split another split"
             )
         result = run.score(records)
-        answered, reused = len(records) - resumed, shared.add("reused", 0)
+        # Rows that could not be asked have records without a request.
+        answered = sum(bool(record.request_digest) for record in records) - resumed
+        reused = shared.add("reused", 0)
         asked = answered - reused
         manifest = (answered == 0 and folder.manifest()) or build_manifest(
             model,

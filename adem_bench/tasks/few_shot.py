@@ -124,7 +124,7 @@ class _FewShot:
     def _too_few(self, found: int) -> DataError:
         return DataError(
             f"num_fewshot: {self._number} examples are wanted, and the {TRAIN} split of "
-            f"{self._task.card.name} has {found} that can be shown"
+            f"{self._task.card.name} gave {found} that can be shown with this sample"
         )
 
 
@@ -164,7 +164,8 @@ def _after(examples: Sequence[TrainingPair], asked: Request) -> Request:
     """Return a request with examples before it."""
     text = BETWEEN.join([*(pair.prompt + pair.answer for pair in examples), asked.prompt])
     if not any(pair.images for pair in examples):
-        return replace(asked, prompt=text)
+        # A model that goes on with the text would ask the next question by itself.
+        return replace(asked, prompt=text, text_stop=BETWEEN)
     parts: list[Part] = []
     images: list[Path] = []
     for pair in examples:
@@ -175,7 +176,13 @@ def _after(examples: Sequence[TrainingPair], asked: Request) -> Request:
     for part in own:
         moved = None if part.image is None else part.image + len(images)
         parts.append(replace(part, image=moved))
-    return replace(asked, prompt=text, parts=tuple(parts), images=(*images, *asked.images))
+    return replace(
+        asked,
+        prompt=text,
+        parts=tuple(parts),
+        images=(*images, *asked.images),
+        text_stop=BETWEEN,
+    )
 
 
 def _question(images: Sequence[Path], prompt: str, first: int) -> list[Part]:

@@ -103,6 +103,22 @@ def test_yes_may_be_followed_by_anything_that_does_not_deny_it(answer):
 
 
 @pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        ("A cat is not visible in the image. It shows a dog.", ""),
+        ("A and C are wrong. The picture shows fur, as in B.", ""),
+        ("The incorrect answer is A, so the remaining one is B.", ""),
+        ("The wrong answer is B", ""),
+        ("A is wrong, the answer is C", "C"),
+        ("B is not right. It is C.", "C"),
+        ("A cat", "A"), ("A: a cat", "A"), ("(A) a cat", "A"),
+    ],
+)  # fmt: skip
+def test_what_is_ruled_out_is_not_the_answer_and_an_article_is_no_letter(answer, meaning):
+    assert read_choice(answer, THINGS) == meaning
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "Oui", "Sí, hay un perro", "Ja", "Nein", "\u662f", "\u3044\u3044\u3048", "Da", "Correct",

@@ -5,6 +5,8 @@ import pytest
 from adem_bench.cards import load_model_card
 from adem_bench.models.base import weights_path
 from adem_bench.models.fused.card import FusedCard
+from adem_bench.records import Request
+from support.answering import Answering
 
 
 @pytest.fixture
@@ -85,3 +87,12 @@ def test_the_published_card_says_where_llama_and_the_adapters_are_to_be_had(tmp_
     assert "forms.gle" in card.missing(card.language_model.path, tmp_path)
     for source in card.adapters.values():
         assert "releases/download/checkpoint/" in card.missing(source.path, tmp_path)
+
+
+def test_a_model_that_goes_on_with_the_text_is_cut_before_the_next_question():
+    model = Answering(lambda request: "a cat\n\nWhat is it? Answer: a dog")
+    (response,) = model.answer([Request("What is it? Answer: ", text_stop="\n\n")])
+    assert (response.text, response.finish_reason) == ("a cat", "stop")
+    model = type("InTurns", (Answering,), {"continues_text": False})(lambda request: "a\n\nb")
+    (response,) = model.answer([Request("What is it?", text_stop="\n\n")])
+    assert response.text == "a\n\nb"

@@ -102,3 +102,9 @@ def test_log_probabilities_count_whatever_was_written():
     asked = Request("Which?", choices=(" A", " B"))
     response = Response("<think>A", choice_logprobs=(-1.0, -2.0))
     assert settle(asked, response, True, TAGS).error is None
+
+
+def test_an_answer_that_ends_in_what_it_was_to_end_in_is_whole():
+    request = Request("Which?", max_new_tokens=5, stop_pattern=r"answer is [A-E]\.")
+    settled = settle(request, Response("The answer is B.", finish_reason="length"), True)
+    assert (settled.error, settled.finish_reason) == (None, "stop")

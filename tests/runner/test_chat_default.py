@@ -7,6 +7,7 @@ import json
 import pytest
 
 from adem_bench.cards import load_model_card, load_task_card
+from adem_bench.errors import CardError
 from adem_bench.runner.evaluate import task_for
 
 CHOICE = [
@@ -92,3 +93,13 @@ def test_a_card_of_the_user_s_own_goes_before_the_default(tmp_path, lines, rule,
     found = options("hf:some/model", path, folder=tmp_path)
     assert (found.answer_rule, found.max_new_tokens) == (rule, tokens)
     assert options("majority", path, folder=tmp_path).answer_rule == lines.get("answer_rule", "")
+
+
+def test_a_metric_of_the_command_line_brings_its_rule(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps({"kind": "jsonl", "split": "test", "headline": "accuracy"}))
+    choice = ["options.metric=multiple_choice"]
+    assert options("hf:some/model", path, overrides=choice, folder=tmp_path).answer_rule == "chat"
+    for model in ("hf:some/model", "majority"):
+        with pytest.raises(CardError, match="metric"):
+            options(model, path, overrides=["options.metric=multiple_choise"], folder=tmp_path)

@@ -16,7 +16,7 @@ from adem_bench.runner.manifest import RunOptions
 from adem_bench.tasks.base import build_task
 from support.answering import Answering, by_length
 
-TASKS = ["mini_sqa", "mini_mme", "mini_caption"]
+TASKS = ["mini_sqa", "mini_mme", pytest.param("mini_caption", marks=pytest.mark.slow)]
 
 
 class Failing(Answering):

@@ -127,7 +127,7 @@ def test_runs_of_repeats_are_compared_by_sample(mini, tmp_path):
     assert sample_table([first, third], None, {}, "average", 0).count == 24 * 3
 
 
-@pytest.mark.parametrize("task", ["mini_mme", "mini_caption"])
+@pytest.mark.parametrize("task", ["mini_mme", pytest.param("mini_caption", marks=pytest.mark.slow)])
 def test_what_was_edited_in_one_repeat_is_found(mini, tmp_path, task):
     def answer(request):
         return f"Yes {request.repeat}"

@@ -78,7 +78,7 @@ def test_a_sample_is_never_among_its_own_examples(sums, tmp_path):
         assert task.request(sample).prompt.count(plain.request(bare).prompt) == 1
     too_many = few(sums, tmp_path, 40, split="train")
     first = next(iter(too_many.samples()))
-    with pytest.raises(DataError, match="40 examples are wanted, and the train split of sums has"):
+    with pytest.raises(DataError, match="40 examples are wanted, and the train split of sums gave"):
         too_many.request(first)
 
 

@@ -148,7 +148,7 @@ def test_malformed_lines_are_skipped_with_their_place(mme, write):
     root = mme("existence", "count")
     write(f"{TREE}/count/0002.txt", "no answer here\nA question?\tPerhaps\nAnother?\tno\n")
     write(f"{TREE}/count/0003.txt", "")
-    (root / TREE / "count" / "0004.txt").write_bytes(b"\xff\xfe\tYes")
+    (root / TREE / "count" / "0004.txt").write_bytes(b"\xe9\xff\tYes")
     task = build(root, FEW)
     assert len(list(task.samples())) == 5
     reasons = {row.id: row.reason for row in task.skipped_rows()}

@@ -155,6 +155,11 @@ class HfModel(Model):
         return self._settings.reasoning_tags
 
     @property
+    def continues_text(self) -> bool:
+        """Whether the model has no chat template."""
+        return not self._prompts.has_template
+
+    @property
     def cut_is_failed(self) -> bool:
         """Whether an answer that ended at `max_new_tokens` is none, as the card says.
 

@@ -18,8 +18,9 @@ NO_KEY = "none"
 """In place of a variable: no key is sent."""
 HIDDEN = "***"
 LEAST_SECRET = 6
-"""Characters; what is shorter (`EMPTY`, `x`) is a word that servers without keys ask for, and an
-answer may hold it."""
+LONG_WORD = 16
+"""Characters; what is shorter than the first (`EMPTY`, `x`), or a plain word that is shorter than
+the second (`ollama`), is what servers without keys ask for, and an answer may hold it."""
 
 
 def find_key(card: ModelCard, variable: str, url: str, insecure: bool) -> str:
@@ -87,7 +88,8 @@ class Redaction:
         forms = {key, escaped, escaped.replace("/", "\\/"), html.escape(key), quote(key, safe="")}
         # The longest first: one form may be part of another.
         ordered = sorted(forms, key=len, reverse=True)
-        ahead = "" if len(key) >= LEAST_SECRET else "(?<=Bearer )"
+        is_word = key.isalpha() and len(key) < LONG_WORD
+        ahead = "" if len(key) >= LEAST_SECRET and not is_word else "(?<=Bearer )"
         self._forms = re.compile(f"{ahead}(?:{'|'.join(map(re.escape, ordered))})") if key else None
 
     def hide(self, text: str) -> str:

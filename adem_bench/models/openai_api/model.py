@@ -114,6 +114,11 @@ class ServedModel(Model):
         self._refused: ServerError | None = None
 
     @property
+    def continues_text(self) -> bool:
+        """No: a server's model is asked in turns."""
+        return False
+
+    @property
     def cut_is_failed(self) -> bool:
         """Whether an answer that ended at `max_new_tokens` is none, as the card says."""
         return self._settings.cut_answers == "failed"

@@ -88,7 +88,8 @@ class Cell:
         Failing must not pay: with failed samples that the run allowed, it is what the figure would
         be if they were wrong.
         """
-        value = self.value if self.complete else self.if_wrong if self.tolerated else None
+        at_worst = self.value if self.if_wrong is None else self.if_wrong
+        value = self.value if self.complete else at_worst if self.tolerated else None
         if value is None or not math.isfinite(value):
             return None
         return round(value, 2)

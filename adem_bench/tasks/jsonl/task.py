@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from adem_bench.cards import check_options
 from adem_bench.data.base64_images import ImageCache, suffix_of
 from adem_bench.data.reading import RowError, broken, is_safe_name, missing, name_below
 from adem_bench.data.table import HOLDS, Row
@@ -107,7 +108,7 @@ class Jsonl(TrainableBenchmark):
     @classmethod
     def options_for_chat(cls, card: TaskCard) -> Mapping[str, Json]:
         """Return those of the card's metric."""
-        return SCORINGS[JsonlOptions.model_validate(card.options).metric].chat_options
+        return SCORINGS[check_options("task", card, JsonlOptions).metric].chat_options
 
     @cached_property
     def _scoring(self) -> Scoring:
