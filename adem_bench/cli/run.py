@@ -91,7 +91,7 @@ FAILED = 1
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Failed samples per task up to which the exit code stays 0.",
+    help="Failed samples per task up to which the exit code stays 0 and the run has a rank.",
 )
 @log_to_option("none")
 @set_option

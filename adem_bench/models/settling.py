@@ -44,7 +44,9 @@ def settle(
     if reasoning_tags and response.answer is None:
         answer = answer_in(response.text, reasoning_tags)
         if answer is None and not request.choices:
-            return replace(response, error=UNANSWERED)
+            stops = ", ".join(map(repr, request.stop))
+            also = f"; or one of the task's stop strings ended it ({stops})" if stops else ""
+            return replace(response, error=f"{UNANSWERED}{also}")
         if answer is not None and answer != response.text:
             response = replace(response, answer=answer)
     response = _ended(request, response)

@@ -108,3 +108,9 @@ def test_an_answer_that_ends_in_what_it_was_to_end_in_is_whole():
     request = Request("Which?", max_new_tokens=5, stop_pattern=r"answer is [A-E]\.")
     settled = settle(request, Response("The answer is B.", finish_reason="length"), True)
     assert (settled.error, settled.finish_reason) == (None, "stop")
+
+
+def test_reasoning_that_a_stop_string_ended_says_so():
+    request = Request("Which?", stop=("\n",))
+    settled = settle(request, Response("<think>", finish_reason="stop"), True, ("think",))
+    assert "stop strings ended it ('\\n')" in (settled.error or "")
