@@ -44,6 +44,8 @@ NOT_OFFERED = {
     "num_fewshot, with images) asks for; choose a model of kind hf or openai",
 }
 """Why a field of a request cannot be honoured."""
+SHOWN_REASONS = 3
+"""Why samples failed: as many reasons as a result names, the commonest first."""
 OnProgress = Callable[[int, int], None]
 """Called with the number of answers and the number that are wanted."""
 
@@ -333,6 +335,7 @@ class TaskRun:
             *_note_warnings(records),
             *self._cut_warning(records),
         ]
+        notes += _failure_warnings(records, notes)
         notes += self._answers.warnings if self._answers else []
         return replace(result, warnings=(*result.warnings, *notes))
 
@@ -350,6 +353,21 @@ class TaskRun:
                     f"{name}: {_shown(used[name])} here, {_shown(tuned)} when the weights were "
                     "tuned (--prompt-format matched uses that)"
                 )
+
+
+def _failure_warnings(records: Sequence[Record], said: Sequence[str]) -> list[str]:
+    """Return the commonest reasons of failed samples, each with its remedy.
+
+    Args:
+        records: Of the run; rows that could not be asked are no failures.
+        said: Warnings that there are: models may name reasons of their own.
+    """
+    reasons = Counter(record.error for record in records if record.error and record.request_digest)
+    return [
+        f"{count} of {len(records)} samples failed: {reason}"
+        for reason, count in reasons.most_common(SHOWN_REASONS)
+        if not any(reason[:40] in warning for warning in said)
+    ]
 
 
 def _note_warnings(records: Sequence[Record]) -> Iterator[str]:

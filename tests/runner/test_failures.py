@@ -50,6 +50,10 @@ def test_failed_samples_count_as_wrong_at_worst(mini, tmp_path, name):
     failed = run(Failing(), task, tmp_path / "failed")
     wrong = run(Failing(""), task, tmp_path / "wrong")
     assert failed.result.failed == 6
+    reasons = [
+        text for text in failed.result.warnings if "6 of 24 samples failed: the answer" in text
+    ]
+    assert len(reasons) == 1
     assert wrong.result.failed == 0
     for metric in failed.result.metrics:
         if metric.if_wrong is not None:
