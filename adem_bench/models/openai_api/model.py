@@ -169,11 +169,18 @@ class ServedModel(Model):
         """
         self._forget_refusal()
         futures = [self._take(request) for request in requests]
-        try:
-            return [future.result() for future in futures]
-        except ServerError:
-            self._pending.clear()
-            raise
+        waiting = [*futures, *(future for some in self._pending.values() for future in some)]
+        responses = []
+        for future in futures:
+            refusal = future.exception()
+            if isinstance(refusal, ServerError) and any(f.exception() is None for f in waiting):
+                # Answers that are there are paid for: they are handed out before the run ends.
+                responses.append(Response("", error=str(refusal), finish_reason="error"))
+                continue
+            if isinstance(refusal, ServerError):
+                self._pending.clear()
+            responses.append(future.result())
+        return responses
 
     def _forget_refusal(self) -> None:
         """Try again what was refused, once nothing waits that was sent before the refusal."""

@@ -282,6 +282,19 @@ def test_a_final_refusal_ends_the_run_even_after_answers(server, served, step, r
     assert ask(model)[0].text == "paid"
 
 
+def test_answers_that_are_there_are_handed_out_before_a_final_refusal_ends_the_run(server, served):
+    server.steps = [Step(said("paid"))]
+    server.last = lambda asked: Step({"error": {"message": "pay", "code": 402}}, 402)
+    model = served("options.concurrency=1")
+    requests = [Request(f"question {index}") for index in range(3)]
+    model.prefetch(requests)
+    (refused,) = model.generate(requests[1:2])
+    assert "pay" in (refused.error or "")
+    assert model.generate(requests[:1])[0].text == "paid"
+    with pytest.raises(ServerError, match="pay"):
+        model.generate(requests[2:])
+
+
 def test_nothing_is_sent_after_a_final_refusal(server, served):
     server.last = lambda asked: Step({"error": {"message": "pay", "code": 402}}, 402)
     model = served("options.concurrency=1")
