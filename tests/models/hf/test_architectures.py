@@ -6,7 +6,6 @@ The whole pool is run by `make test-all`; a part of it, whose repairs are the de
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -69,8 +68,6 @@ def made(tmp_path_factory, load):
 
 @pytest.mark.parametrize("build", POOL)
 def test_answers_are_those_of_single_requests(build, made, asked):
-    if build.__name__ == "smolvlm" and not find_spec("num2words"):
-        pytest.skip("its processor needs num2words")
     model = made(build)[1]
     asked = [replace(request, choices=CHOICES) for request in asked]
     together = model.generate(asked)
