@@ -9,6 +9,7 @@ the group `adem_bench.cards`).
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -41,6 +42,9 @@ TRAINING_NAME = "training.json"
 """What says that a folder is a training output, finished or not."""
 SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
+PATTERN = re.compile(r"[*?[\]]")
+NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
+"""What no name of a card has, but paths and `KIND:SOURCE` have."""
 PLUGIN_GROUP = "adem_bench.cards"
 C = TypeVar("C", bound="Card")
 Options = TypeVar("Options", bound="Strict")
@@ -271,15 +275,56 @@ def outline_recipe(path: Path) -> RecipeCard:
     return _checked(data, path, RecipeCard, ())
 
 
-def expand_tasks(names: Sequence[str]) -> list[str]:
-    """Return task names with every group replaced by its members, in order, none twice."""
+def expand_tasks(names: Sequence[str], for_training: bool = False) -> list[str]:
+    """Return task names with groups and patterns (`mini_*`) replaced by what they stand for.
+
+    Args:
+        names: Names or paths of tasks or groups, or patterns of names.
+        for_training: Whether a pattern also stands for data that is for training only.
+
+    Returns:
+        Names of tasks, in order, none twice.
+
+    Raises:
+        CardError: a name or a pattern stands for nothing.
+    """
     expanded: list[str] = []
-    for name in names:
+    for name in matching_names("tasks", names):
         path = find_card("tasks", name)
-        group = "tasks" in _parse_yaml(path)
-        members = _read(path, GroupCard, ()).tasks if group else (name,)
+        fields = _parse_yaml(path)
+        if name not in names and not (for_training or {"tasks", "headline"} & set(fields)):
+            continue
+        members = _read(path, GroupCard, ()).tasks if "tasks" in fields else (name,)
         expanded += [member for member in members if member not in expanded]
+    if names and not expanded:
+        raise CardError(
+            f"{', '.join(names)} stands for data for training alone; `adem-bench tasks list` names "
+            "the tasks, which have a headline"
+        )
     return expanded
+
+
+def matching_names(kind: CardKind, names: Sequence[str]) -> list[str]:
+    """Return names with every pattern (`*`, `?`, `[…]`) replaced by the cards that it matches.
+
+    Paths and names like `hf:FOLDER` are no patterns.
+
+    Args:
+        kind: Of the cards.
+        names: Names, paths or patterns.
+
+    Raises:
+        CardError: a pattern matches no card.
+    """
+    found: list[str] = []
+    for name in names:
+        is_pattern = PATTERN.search(name) and not NO_NAME.search(name)
+        matches = fnmatch.filter(list_cards(kind), name) if is_pattern else [name]
+        if not matches:
+            hint = nearest_hint(PATTERN.sub("", name), list_cards(kind))
+            raise CardError(f"no {NOUNS[kind]} has a name like {name!r}{hint}")
+        found += [match for match in matches if match not in found]
+    return found
 
 
 def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], list[str]]:

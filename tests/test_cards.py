@@ -284,6 +284,24 @@ def test_groups_expand_in_order_each_task_once(cards):
     assert expand_tasks(["one", "both"]) == ["one", "two"]
 
 
+def test_a_pattern_stands_for_the_tasks_that_it_matches(cards):
+    cards("tasks", "one", TASK)
+    cards("tasks", "one_more", TASK)
+    cards("tasks", "both", "tasks: [one_more, one]\n")
+    assert expand_tasks(["one*"]) == ["one", "one_more"]
+    assert expand_tasks(["b?th", "one"]) == ["one_more", "one"]
+    assert expand_tasks(["mini_*"]) == ["mini_caption", "mini_mme", "mini_sqa"]
+    assert "mini_instruction" in expand_tasks(["mini_*"], for_training=True)
+    with pytest.raises(
+        CardError, match=r"no task has a name like 'on_\*_mor'; did you mean: one_m"
+    ):
+        expand_tasks(["on_*_mor"])
+    with pytest.raises(CardError, match=r"lavin\* stands for data for training alone"):
+        expand_tasks(["lavin*"])
+    with pytest.raises(CardError, match=r"card \*\.yaml does not exist"):
+        expand_tasks(["*.yaml"])  # a path, which the shell expands
+
+
 def test_a_name_with_a_colon_is_a_model_that_needs_no_card():
     card = load_model_card("hf:some/folder", ["model.dtype=float32".removeprefix("model.")])
     assert (card.kind, card.name, card.dtype) == ("hf", "hf:some/folder", "float32")

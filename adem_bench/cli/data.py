@@ -14,6 +14,7 @@ from adem_bench.cli.options import (
     HintingGroup,
     NumberOr,
     data_root_option,
+    format_option,
     set_option,
     split_names,
     split_option,
@@ -29,14 +30,6 @@ INCOMPLETE = 1
 """Exit code: something is still missing, or something is wrong."""
 IMAGES_OPENED = 200
 TASKS = click.argument("tasks", nargs=-1, metavar="[TASK]…")
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For readers or for programs.",
-)
 
 
 @click.group(cls=HintingGroup)
@@ -48,7 +41,7 @@ def data() -> None:
 @TASKS
 @data_root_option
 @split_option
-@format_option
+@format_option("table", "json")
 @set_option
 def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **given: Any) -> None:
     """Show for every task, or for those named, what is on disk and what is missing.
@@ -189,7 +182,7 @@ def _draw(card: TaskCard, data_root: Path | None) -> None:
     show_default=True,
     help="How many images of a task are opened, spread evenly.",
 )
-@format_option
+@format_option("table", "json")
 @set_option
 def verify_command(
     tasks: tuple[str, ...], data_root: Path | None, images: int | None, form: str, **given: Any
@@ -238,7 +231,9 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
     settings = [override.removeprefix("task.") for override in given["overrides"]]
     settings += [f"split={given['split']}"] if given["split"] else []
     if names:
-        yield from (load_task_card(name, settings) for name in expand_tasks(names))
+        yield from (
+            load_task_card(name, settings) for name in expand_tasks(names, for_training=True)
+        )
         return
     for path in list_cards("tasks").values():
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import HintingGroup, data_root_option, set_option, warn
+from adem_bench.cli.options import HintingGroup, data_root_option, format_option, set_option, warn
+
+if TYPE_CHECKING:
+    from adem_bench.schemas import ModelCard
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)
@@ -18,26 +22,49 @@ def models(context: click.Context) -> None:
 
 
 @models.command("list")
-def list_command() -> None:
+@format_option("table", "json")
+def list_command(form: str) -> None:
     """List every model card; one that cannot be read is listed with the reason."""
+    import json
+
     from adem_bench.cards import list_cards, load_model_card
     from adem_bench.errors import CardError
     from adem_bench.registry import MODEL_KINDS
     from adem_bench.results.console import console, grid
 
-    rows, broken = [], []
+    cards, broken = [], []
     for name, path in list_cards("models").items():
         try:
-            card = load_model_card(str(path))
+            cards.append((name, load_model_card(str(path))))
         except CardError as error:
             broken.append(str(error))
-            continue
-        adapters = ", ".join(getattr(card, "adapters", ()))
-        rows.append((name, card.title, card.language_model_name, adapters))
-    grid(console(), ("model", "title", "language model", "adapters for"), rows)
-    kinds = ", ".join(kind for kind in MODEL_KINDS.table() if not _needs_card(kind))
-    click.echo(f"\nWithout a card, KIND:SOURCE (hf:FOLDER, openai:MODEL@URL); kinds: {kinds}")
+    kinds = [kind for kind in MODEL_KINDS.table() if not _needs_card(kind)]
+    if form == "json":
+        listed = [_listed(name, card) for name, card in cards]
+        click.echo(json.dumps({"models": listed, "kinds_without_card": kinds}, indent=2))
+    else:
+        rows = [
+            (name, card.title, card.language_model_name, ", ".join(getattr(card, "adapters", ())))
+            for name, card in cards
+        ]
+        grid(console(), ("model", "title", "language model", "adapters for"), rows)
+        click.echo(
+            "\nWithout a card, KIND:SOURCE (hf:FOLDER, openai:MODEL@URL); kinds: "
+            f"{', '.join(kinds)}"
+        )
     warn(broken)
+
+
+def _listed(name: str, card: ModelCard) -> dict[str, Any]:
+    """Return what a program is told of a card."""
+    return {
+        "name": name,
+        "title": card.title,
+        "kind": card.kind,
+        "language_model": card.language_model_name,
+        "adapters": list(getattr(card, "adapters", ())),
+        "card": str(card.path),
+    }
 
 
 def _needs_card(kind: str) -> bool:

@@ -214,6 +214,18 @@ def quantization_option(default: str) -> Callable[[F], F]:
     )
 
 
+def format_option(*forms: str) -> Callable[[F], F]:
+    """Add `--format`, as `form`; the first is the default."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help="For readers or for programs.",
+    )
+
+
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel
 
-from adem_bench.cli.options import HintingGroup, recipe_set_option, warn
+from adem_bench.cli.options import HintingGroup, format_option, recipe_set_option, warn
+
+if TYPE_CHECKING:
+    from adem_bench.schemas import RecipeCard
 
 
 @click.group(cls=HintingGroup, invoke_without_command=True)
@@ -21,23 +24,43 @@ def recipes(context: click.Context) -> None:
 
 
 @recipes.command("list")
-def list_command() -> None:
+@format_option("table", "json")
+def list_command(form: str) -> None:
     """List every recipe card; one that cannot be read is named with the reason."""
     from adem_bench.cards import list_cards, outline_recipe
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
 
-    rows, broken = [], []
+    cards, broken = [], []
     for name, path in list_cards("trainers").items():
         try:
-            card = outline_recipe(path)
+            cards.append((name, outline_recipe(path)))
         except CardError as error:
             broken.append(str(error))
-            continue
-        tasks = ", ".join(f"{source.task} ({source.split})" for source in card.data)
-        rows.append((name, card.title, tasks, card.model, str(card.epochs)))
-    grid(console(), ("recipe", "title", "data", "model", "epochs"), rows, right=("epochs",))
+    if form == "json":
+        listed = [_listed(name, card) for name, card in cards]
+        click.echo(json.dumps({"recipes": listed}, indent=2))
+    else:
+        header = ("recipe", "title", "data", "model", "epochs")
+        grid(console(), header, [_row(*pair) for pair in cards], right=("epochs",))
     warn(broken)
+
+
+def _row(name: str, card: RecipeCard) -> tuple[str, ...]:
+    tasks = ", ".join(f"{source.task} ({source.split})" for source in card.data)
+    return (name, card.title, tasks, card.model, str(card.epochs))
+
+
+def _listed(name: str, card: RecipeCard) -> dict[str, Any]:
+    """Return what a program is told of a card."""
+    return {
+        "name": name,
+        "title": card.title,
+        "model": card.model,
+        "data": [{"task": source.task, "split": source.split} for source in card.data],
+        "epochs": card.epochs,
+        "card": str(card.path),
+    }
 
 
 @recipes.command("show")

@@ -29,7 +29,12 @@ FAILED = 1
 
 @click.command()
 @click.option("--model", required=True, metavar="NAME|CARD", help="Model to evaluate.")
-@click.option("--tasks", required=True, metavar="A,B", help="Tasks or groups, comma-separated.")
+@click.option(
+    "--tasks",
+    required=True,
+    metavar="A,B",
+    help="Tasks, groups or patterns (mini_*), comma-separated.",
+)
 @data_root_option
 @click.option(
     "--results",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adem_bench.cli.options import (
     HintingGroup,
     data_root_option,
+    format_option,
     set_option,
     split_option,
     warn,
@@ -31,34 +32,59 @@ def tasks(context: click.Context) -> None:
 
 
 @tasks.command("list")
-def list_command() -> None:
+@format_option("table", "json")
+def list_command(form: str) -> None:
     """List every task card and group; one that cannot be read is named with the reason."""
+    import json
+
     from adem_bench.cards import expand_tasks, list_cards, load_task_card
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
 
-    rows: list[tuple[str, ...]] = []
-    groups: list[tuple[str, str]] = []
+    cards: list[tuple[str, TaskCard]] = []
+    groups: list[tuple[str, list[str]]] = []
     broken = []
     for name, path in list_cards("tasks").items():
         try:
             members = expand_tasks([str(path)])
             if members != [str(path)]:
-                groups.append((name, ", ".join(members)))
-                continue
-            card = load_task_card(str(path))
+                groups.append((name, members))
+            else:
+                cards.append((name, load_task_card(str(path))))
         except CardError as error:
             broken.append(str(error))
-            continue
-        expected = str(card.expected.get(card.split, ""))
-        headline = card.headline or FOR_TRAINING
-        rows.append((name, card.title, card.kind, card.split, expected, headline))
-    header = ("task", "title", "kind", "split", "samples", "headline")
-    grid(console(), header, rows, right=("samples",))
-    if groups:
-        click.echo()
-        grid(console(), ("group", "tasks"), groups)
+    if form == "json":
+        listed = {
+            "tasks": [_listed(name, card) for name, card in cards],
+            "groups": [{"name": name, "tasks": members} for name, members in groups],
+        }
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        header = ("task", "title", "kind", "split", "samples", "headline")
+        grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
+        if groups:
+            click.echo()
+            shown = [(name, ", ".join(members)) for name, members in groups]
+            grid(console(), ("group", "tasks"), shown)
     warn(broken)
+
+
+def _row(name: str, card: TaskCard) -> tuple[str, ...]:
+    expected = str(card.expected.get(card.split, ""))
+    return (name, card.title, card.kind, card.split, expected, card.headline or FOR_TRAINING)
+
+
+def _listed(name: str, card: TaskCard) -> dict[str, Any]:
+    """Return what a program is told of a card."""
+    return {
+        "name": name,
+        "title": card.title,
+        "kind": card.kind,
+        "split": card.split,
+        "samples": card.expected.get(card.split),
+        "headline": card.headline or None,
+        "card": str(card.path),
+    }
 
 
 @tasks.command("show")

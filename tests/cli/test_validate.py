@@ -44,6 +44,26 @@ def test_findings_are_lines_with_their_place_and_exit_code_1(adem_bench, run, da
     assert done.out.splitlines()[-1] == f"{run}: valid, 24 records"
 
 
+def test_every_run_below_a_folder_is_checked_and_counted(adem_bench, run, data, tmp_path):
+    results = tmp_path / "results"
+    finished_run(results, data, "mini_sqa")
+    unfinished = results / "m" / "mini_mme" / "test-0123abcd"
+    unfinished.mkdir(parents=True)
+    (unfinished / "samples.jsonl").write_text("")
+    trained = results / "train" / "mine"
+    trained.mkdir(parents=True)
+    for name in ("manifest.json", "training.json"):
+        (trained / name).write_text("{}")
+    done = adem_bench("validate", results, run, "--data-root", data)
+    assert done.code == 1
+    assert done.out.count(f"{run}: valid") == 1
+    assert f"{unfinished}/metrics.json: missing: the run did not finish" in done.out
+    assert "train/mine" not in done.out
+    assert done.out.splitlines()[-1] == "3 runs: 2 valid, 1 with problems"
+    shutil.rmtree(unfinished)
+    assert adem_bench("validate", results, "--data-root", data).code == 0
+
+
 @pytest.mark.parametrize("name", [".", "nowhere"])
 def test_no_run_folder_is_a_mistake(adem_bench, name):
     done = adem_bench("validate", name)

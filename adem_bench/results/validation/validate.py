@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from adem_bench.cards import load_task_card
+from adem_bench.cards import TRAINING_NAME, load_task_card
 from adem_bench.errors import AdemBenchError, CardError, ResultsError
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
@@ -45,6 +46,28 @@ class Validation:
     issues: tuple[Issue, ...]
     unchecked: tuple[str, ...]
     """What could not be checked on this machine, and why."""
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Return the run folders in and below a folder, in the order of their names.
+
+    Unfinished and damaged ones are among them; what training left is not.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    found = []
+    for name, folders, files in os.walk(folder):
+        folders.sort()
+        is_training = TRAINING_NAME in files
+        if {SAMPLES, METRICS} & set(files) or (MANIFEST in files and not is_training):
+            found.append(Path(name))
+    if not found:
+        raise ResultsError(
+            f"{folder} is not a run folder: expected {SAMPLES}, {METRICS} and {MANIFEST} in it, as "
+            "`adem-bench run` makes them below RESULTS/MODEL/TASK/, or such folders below it"
+        )
+    return found
 
 
 def validate_run(folder: Path, data_root: Path | None = None) -> Validation:
