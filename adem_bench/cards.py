@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, in_shell, nearest_hint
 from adem_bench.files import exists, expand_home, is_file, read_text
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, included_folders
 from adem_bench.schemas import (
@@ -141,7 +141,7 @@ def find_card(kind: CardKind, name: str) -> Path:
         raise CardError(
             f"{name} is a training output without {MODEL_CARD_NAME}: the training is not finished; "
             "the `adem-bench train` command that began it goes on, or give its base model with "
-            f"--adapter {inside.with_name('checkpoints')}/step-…"
+            f"--adapter {in_shell(inside.with_name('checkpoints'))}/step-…"
         )
     known = list_cards(kind)
     if kind == "models" and name.endswith(":"):

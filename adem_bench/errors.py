@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -67,6 +69,11 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean: {', '.join(close)}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def in_shell(name: str | Path) -> str:
+    """Return a path or a name as a command takes it: in quotes if there is a space in it, say."""
+    return shlex.quote(str(name))
 
 
 def printable(text: str) -> str:

@@ -19,6 +19,7 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
+from adem_bench.errors import in_shell
 
 if TYPE_CHECKING:
     from adem_bench.runner.evaluate import Evaluation
@@ -126,7 +127,7 @@ def run(**given: Any) -> int:
     for outcome in outcomes:
         click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")
     if outcomes:
-        click.echo(f"`adem-bench leaderboard {evaluation.results}` tabulates all runs")
+        click.echo(f"`adem-bench leaderboard {in_shell(evaluation.results)}` tabulates all runs")
     failed = any(outcome.result.failed > most_failed for outcome in outcomes)
     return FAILED if failed else 0
 

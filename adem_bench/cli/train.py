@@ -21,7 +21,7 @@ from adem_bench.cli.options import (
     split_names,
     warn,
 )
-from adem_bench.errors import printable
+from adem_bench.errors import in_shell, printable
 
 if TYPE_CHECKING:
     from adem_bench.records import Json
@@ -255,6 +255,6 @@ def _report(outcome: TrainingOutcome) -> None:
         click.echo(printable(f"{left_out}{named}{more}"))
     best = outcome.output / "best"
     if best.is_dir():
-        click.echo(f"the best evaluation's adapter: {best} (--adapter {best})")
+        click.echo(f"the best evaluation's adapter: {best} (--adapter {in_shell(best)})")
     click.echo(f"wrote {outcome.output}/adapter, model.yaml, log.jsonl, loss.png, manifest.json")
-    click.echo(f"`adem-bench run --model {outcome.output} --tasks …` evaluates it")
+    click.echo(f"`adem-bench run --model {in_shell(outcome.output)} --tasks …` evaluates it")

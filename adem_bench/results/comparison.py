@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from adem_bench.errors import ResultsError
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.paired import Difference, adjusted, paired_differences
 from adem_bench.records import Record
 from adem_bench.results.runs import OpenedRun, own_statistics, unusable
+from adem_bench.results.unlike import asked_differently, obstacles
 from adem_bench.tasks.repeats import is_scored
 
-MUST_AGREE = {
-    "task": "task",
-    "task_version": "task version",
-    "split": "split",
-    "data": "data fingerprint",
-}
-"""Parts of the identity without which two figures are not of one thing."""
-MAY_DIFFER = {
-    "task_options": "task options",
-    "prompt_settings": "prompts",
-    "blind": "blind",
-    "limit": "limit",
-    "repeats": "repeats",
-}
-"""Parts that are often what is compared; a reader must know of them all the same."""
-DEFAULTS = {"repeats": 1}
-"""What parts are that an identity does not name."""
 SIGNIFICANT = 0.05
 
 
@@ -91,10 +74,10 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
             another task version without `force`; no sample in common.
     """
     _check(runs)
-    obstacles = list(_differences(runs, MUST_AGREE))
-    if obstacles and not force:
+    unlike = obstacles(runs)
+    if unlike and not force:
         raise ResultsError(
-            f"these runs are not comparable: {'; '.join(obstacles)}; "
+            f"these runs are not comparable: {'; '.join(unlike)}; "
             "--force compares the samples that they share"
         )
     shared = _shared(runs)
@@ -127,8 +110,8 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
         )
         for place, (a, b) in enumerate(places)
     )
-    remarks = [f"compared all the same: {obstacle}" for obstacle in obstacles]
-    remarks += _differences(runs, MAY_DIFFER)
+    remarks = [f"compared all the same: {obstacle}" for obstacle in unlike]
+    remarks += asked_differently(runs)
     remarks += _left_out(runs, len(shared))
     remarks += _undefined(runs, statistics, names)
     if headline != wanted:
@@ -149,21 +132,6 @@ def _check(runs: Sequence[OpenedRun]) -> None:
             f"these runs are not comparable: tasks of the kinds {' and '.join(kinds)}; "
             "name runs of one task"
         )
-
-
-def _differences(runs: Sequence[OpenedRun], parts: Mapping[str, str]) -> Iterator[str]:
-    """Yield `task version: 1 and 2` for each part of the identities that is not the same."""
-    for key, words in parts.items():
-        default = DEFAULTS.get(key)
-        values = [_short(run.manifest.get("identity", {}).get(key, default)) for run in runs]
-        if len(set(values)) > 1:
-            yield f"{words}: {' and '.join(dict.fromkeys(values))}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={value[name]}" for name in sorted(value)) or "none"
-    return "none" if value is None else str(value)
 
 
 def _shared(runs: Sequence[OpenedRun]) -> list[str]:

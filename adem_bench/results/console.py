@@ -64,7 +64,8 @@ def show_result(result: Result, out: Console, heading: str = "") -> None:
         heading: What was evaluated, for example the model's name.
     """
     title = f"{heading + ': ' if heading else ''}{result.task}, split {result.split}"
-    out.print(Text(printable(f"{title} (version {result.task_version}, n={result.coverage()})")))
+    scored = f"{_scored(result)} (version {result.task_version} of the task)"
+    out.print(Text(printable(f"{title}, {scored}")))
     headline = [metric for metric in result.metrics if metric.name == result.headline]
     others = [metric for metric in result.metrics if metric.name != result.headline]
     # What no sample was asked for (a subset) is named in one line, not in a row each.
@@ -92,6 +93,14 @@ def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
         rows.append((name, place, result.headline, shown, interval, *counts))
     header = ("model", "task", "metric", "value", "95% interval", "n", "failed")
     grid(out, header, rows, right=("value", "95% interval", "failed"))
+
+
+def _scored(result: Result) -> str:
+    """Return `all 4,241 samples`, or `100 of 4,241 samples`."""
+    noun = "sample" if result.expected == 1 else "samples"
+    if result.scored == result.expected:
+        return f"all {result.expected:,} {noun}"
+    return f"{result.scored:,} of {result.expected:,} {noun}"
 
 
 def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adem_bench.errors import ResultsError
+from adem_bench.errors import ResultsError, in_shell
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, RunFolder, read_run_file
 
@@ -107,7 +107,8 @@ def differences(run: Path, repetition: Path) -> Differences:
         metrics = [_by_name(read_run_file(folder / METRICS)) for folder in folders]
     except (KeyError, TypeError) as error:
         raise ResultsError(
-            f"{run / METRICS} is not as documented; `adem-bench validate {run}` says where"
+            f"{run / METRICS} is not as documented; "
+            f"`adem-bench validate {in_shell(run)}` says where"
         ) from error
     before, after = (RunFolder(folder).records() for folder in folders)
     return Differences(

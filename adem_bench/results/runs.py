@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from adem_bench.errors import ResultsError
+from adem_bench.errors import ResultsError, in_shell
 from adem_bench.files import read_text
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
@@ -192,7 +192,7 @@ def own_statistics(
 
 def unusable(folder: Path, reason: str) -> ResultsError:
     """Return the error for a run whose files cannot be what its task wrote."""
-    return ResultsError(f"{folder}: {reason}; `adem-bench validate {folder}` says more")
+    return ResultsError(f"{folder}: {reason}; `adem-bench validate {in_shell(folder)}` says more")
 
 
 def open_run(path: Path) -> OpenedRun:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from adem_bench.cards import find_card, model_card_of
-from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError
+from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError, in_shell
 from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.records import Decoding
 from adem_bench.results.rerun_diff import Differences, differences
@@ -84,7 +84,9 @@ def _manifest(run: Path) -> Any:
     manifest = read_run_file(run / MANIFEST)
     wrong = next(problems(ManifestFile, manifest), None)
     if wrong:
-        raise ResultsError(f"{run / MANIFEST}: {wrong}; `adem-bench validate {run}` says all")
+        raise ResultsError(
+            f"{run / MANIFEST}: {wrong}; `adem-bench validate {in_shell(run)}` says all"
+        )
     return manifest
 
 
@@ -182,7 +184,7 @@ def _check_place(job: Rerun, folder: Path) -> None:
     """
     if folder.resolve() == job.run.resolve():
         raise ResultsError(
-            f"--results {job.results} is where the run itself is; name another folder"
+            f"--results {in_shell(job.results)} is where the run itself is; name another folder"
         )
     if (folder / MANIFEST).exists() and not job.fresh:
         raise ResultsError(

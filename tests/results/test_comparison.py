@@ -9,6 +9,7 @@ from adem_bench.metrics.paired import MCNEMAR, mcnemar
 from adem_bench.records import Record
 from adem_bench.results.comparison import compare_runs, is_significant
 from adem_bench.results.runs import open_run
+from adem_bench.results.unlike import asked_differently
 from adem_bench.results.variants import labels, letters
 from support.run_writer import choice, write_run
 
@@ -82,11 +83,25 @@ def test_only_what_all_answered_is_compared_and_other_settings_are_told(opened):
     comparison = compare_runs([first, second])
     assert comparison.samples == 50
     assert comparison.remarks == (
-        "blind: False and True",
+        "images were shown to A and withheld from B",
         "51 of 60 samples were answered by all of them; only these are compared",
         "1 of them have other right answers in different runs and are left out; "
         "`adem-bench validate` says whether a file was changed",
     )
+
+
+def test_how_runs_were_asked_differently_is_told_in_sentences(opened):
+    runs = [
+        opened("a", answers([1]), prompt_settings={"captions": True, "prompt_format": "QCM-A"}),
+        opened("b", answers([2]), prompt_settings={"captions": False}, blind=True, limit=60),
+        opened("c", answers([3]), prompt_settings={"captions": True}, limit=60),
+    ]
+    assert asked_differently(runs) == [
+        "captions is on in A and C and off in B",
+        "prompt_format is QCM-A in A and not set in B and C",
+        "images were shown to A and C and withheld from B",
+        "A was asked all samples, B and C the first 60 samples",
+    ]
 
 
 def test_what_cannot_be_compared_says_why(opened, tmp_path):
@@ -103,6 +118,10 @@ def test_what_cannot_be_compared_says_why(opened, tmp_path):
         compare_runs([first, other])
     with pytest.raises(ResultsError, match="holds 3 finished runs; name one of"):
         open_run(tmp_path)
+    spaced = write_run(tmp_path / "my runs", answers([1]))
+    (spaced / "samples.jsonl").unlink()
+    with pytest.raises(ResultsError, match=r"`adem-bench validate '\S*/my runs'` says more"):
+        open_run(spaced)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResultsError, match=r"no finished run in .*empty; `adem-bench run`"):
         open_run(tmp_path / "empty")

@@ -37,7 +37,7 @@ def shown(result, heading="adem-7b"):
 
 def test_a_result_shows_figures_units_counts_and_the_headline_first():
     lines = shown(a_result())
-    assert lines[0] == "adem-7b: sqa, split test (version 1, n=4241)"
+    assert lines[0] == "adem-7b: sqa, split test, all 4,241 samples (version 1 of the task)"
     assert lines[1].split() == ["metric", "value", "95%", "interval", "unit", "n", "note"]
     assert lines[2].split() == ["average", "*", "93.85", "[93.09,", "94.54]", "%", "4241"]
     assert lines[3].split() == ["NAT", "95.52", "%", "2252"]
@@ -58,7 +58,7 @@ def test_metrics_without_any_sample_are_named_in_one_line():
 
 def test_a_subset_failures_and_warnings_are_said_loudly():
     lines = shown(a_result(scored=98, failed=2, warnings=("trained in another format (Q1)",)))
-    assert "n=SUBSET 98/4241" in lines[0]
+    assert "sqa, split test, 98 of 4,241 samples (version 1 of the task)" in lines[0]
     assert any(line.startswith("SUBSET: 98 of 4241 expected samples") for line in lines)
     assert any(line.startswith("failed: 2 samples have no answer") for line in lines)
     assert "warning: trained in another format (Q1)" in lines
