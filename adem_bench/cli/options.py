@@ -90,6 +90,14 @@ def set_option(command: F) -> F:
     return _override_option("card, for example options.captions=false")(command)
 
 
+def cards_set_option(command: F) -> F:
+    """Add `--set` for the fields of a model's card and of several tasks' cards."""
+    return _override_option(
+        "cards: options.captions=false for all tasks that have the option, "
+        "mini_sqa.options.captions=false for one"
+    )(command)
+
+
 def recipe_set_option(command: F) -> F:
     """Add `--set` for the fields of a recipe."""
     return _override_option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ import click
 
 from adem_bench.cli.options import (
     NumberOr,
+    cards_set_option,
     data_root_option,
     decoding_options,
     log_to_option,
     quantization_option,
-    set_option,
     split_names,
     split_option,
     warn,
@@ -29,7 +30,14 @@ FAILED = 1
 
 
 @click.command()
-@click.option("--model", required=True, metavar="NAME|CARD", help="Model to evaluate.")
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    metavar="NAME|CARD",
+    help="Model to evaluate; several are evaluated one after the other.",
+)
 @click.option(
     "--tasks",
     required=True,
@@ -100,17 +108,17 @@ FAILED = 1
     help="Failed samples per task up to which the exit code stays 0 and the run has a rank.",
 )
 @log_to_option("none")
-@set_option
+@cards_set_option
 def run(**given: Any) -> int:
-    """Evaluate a model on tasks; run again, the same command resumes where it stopped."""
+    """Evaluate models on tasks; run again, the same command resumes where it stopped."""
     from adem_bench.results.console import console, run_progress, show_result, show_results
-    from adem_bench.runner.evaluate import evaluate
+    from adem_bench.runner.evaluate import evaluate_each
 
-    evaluation, most_failed = _evaluation(given), given["max_failed"]
-    outcomes: list[Outcome] = []
+    evaluations, most_failed = _evaluations(given), given["max_failed"]
+    outcomes: list[tuple[str, Outcome]] = []
     loggers = given["loggers"]
     out = console()
-    for outcome in evaluate(evaluation, run_progress):
+    for evaluation, outcome in evaluate_each(evaluations, run_progress):
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
         show_result(outcome.result, out, heading)
         if outcome.resumed:
@@ -120,15 +128,15 @@ def run(**given: Any) -> int:
         if loggers:
             loggers = _log(outcome, loggers)
         click.echo()
-        outcomes.append(outcome)
+        outcomes.append((evaluation.model, outcome))
     if len(outcomes) > 1:
-        show_results([(evaluation.model, outcome.result) for outcome in outcomes], out)
+        show_results([(model, outcome.result) for model, outcome in outcomes], out)
         click.echo()
-    for outcome in outcomes:
+    for _, outcome in outcomes:
         click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")
     if outcomes:
-        click.echo(f"`adem-bench leaderboard {in_shell(evaluation.results)}` tabulates all runs")
-    failed = any(outcome.result.failed > most_failed for outcome in outcomes)
+        click.echo(f"`adem-bench leaderboard {in_shell(given['results'])}` tabulates all runs")
+    failed = any(outcome.result.failed > most_failed for _, outcome in outcomes)
     return FAILED if failed else 0
 
 
@@ -151,7 +159,8 @@ def _few_shot(given: dict[str, Any]) -> list[str]:
     ]
 
 
-def _evaluation(given: dict[str, Any]) -> Evaluation:
+def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
+    """Return what is to be done: one evaluation for each model, in order, none twice."""
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
@@ -162,9 +171,10 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     chosen = ("limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats")
     options = {name: given[name] for name in chosen}
     passed = (
-        "model", "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
+        "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
     )  # fmt: skip
-    return Evaluation(
+    evaluation = Evaluation(
+        model="",
         tasks=tasks,
         prompt_format=given["prompt_format"],
         overrides=(*_few_shot(given), *given["overrides"]),
@@ -174,3 +184,4 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
         ),
         **{name: given[name] for name in passed},
     )
+    return [replace(evaluation, model=model) for model in dict.fromkeys(given["models"])]

@@ -10,13 +10,7 @@ from pathlib import Path
 
 import torch
 
-from adem_bench.cards import (
-    expand_tasks,
-    list_cards,
-    load_task_card,
-    packaged_folder,
-    split_overrides,
-)
+from adem_bench.cards import list_cards, load_task_card, packaged_folder
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.models.base import (
     Baseline,
@@ -32,6 +26,7 @@ from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import OnProgress, Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
+from adem_bench.runner.settings import settings_of
 from adem_bench.schemas import ModelCard, TaskCard
 from adem_bench.tasks.base import Task, build_task
 
@@ -70,6 +65,34 @@ def _no_progress(task: str) -> AbstractContextManager[OnProgress]:
     return nullcontext(lambda done, total: None)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An evaluation whose cards, data and weights' files were found; nothing is loaded."""
+
+    evaluation: Evaluation
+    card: ModelCard
+    """With the settings of the evaluation."""
+    tasks: Mapping[str, Task]
+    """By the names that were given, in order."""
+    settings: Mapping[str, Sequence[str]]
+    """`key=value` of each task's card."""
+
+    def build(self, name: str, more: Sequence[str], prompt_format: str | None) -> Task:
+        """Return one of the tasks with further settings.
+
+        Args:
+            name: One of `tasks`.
+            more: `key=value` settings of its card, which go before its own.
+            prompt_format: Replaces the prompt format.
+
+        Raises:
+            AdemBenchError: as for `task_for`.
+        """
+        given = self.evaluation
+        settings = [*self.settings[name], *more]
+        return task_for(self.card, name, given.data_root, settings, given.split, prompt_format)
+
+
 def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Iterator[Outcome]:
     """Run every task and yield its outcome; nothing is yielded but on the first process.
 
@@ -82,7 +105,39 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     Raises:
         AdemBenchError: a card, the data, the weights or the disk are at fault.
     """
-    model_settings, task_settings = split_overrides(evaluation.overrides, evaluation.model)
+    for _, outcome in evaluate_each([evaluation], progress):
+        yield outcome
+
+
+def evaluate_each(
+    evaluations: Sequence[Evaluation], progress: Progress = _no_progress
+) -> Iterator[tuple[Evaluation, Outcome]]:
+    """Do one evaluation after the other; all are prepared before the first model is loaded.
+
+    Args:
+        evaluations: What to do.
+        progress: As for `evaluate`.
+
+    Yields:
+        Each outcome with what it is of.
+
+    Raises:
+        AdemBenchError: as for `evaluate`.
+    """
+    prepared = [prepare(evaluation) for evaluation in evaluations]
+    processes = Processes()
+    for each in prepared:
+        for outcome in _evaluate(each, processes, progress):
+            yield each.evaluation, outcome
+
+
+def prepare(evaluation: Evaluation) -> Prepared:
+    """Return an evaluation with its cards and data, so that what is missing shows now.
+
+    Raises:
+        AdemBenchError: a card, the data or the weights are at fault.
+    """
+    model_settings, settings = settings_of(evaluation.overrides, evaluation.model, evaluation.tasks)
     card = chosen_card(
         evaluation.model,
         model_settings,
@@ -93,26 +148,25 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
     # What the model does not offer shows before data and weights are read.
     honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
     resolve_decoding(card, honoured, evaluation.options.decoding)
-    names = expand_tasks(evaluation.tasks)
-    matched = evaluation.prompt_format == MATCHED
-    chosen = None if matched else evaluation.prompt_format
-
-    def build(name: str, settings: list[str], prompt_format: str | None) -> Task:
-        all_settings = [*task_settings, *settings]
-        split = evaluation.split
-        return task_for(card, name, evaluation.data_root, all_settings, split, prompt_format)
-
-    check_evaluation(card, names)
-    tasks = [build(name, [], chosen) for name in names]
-    for task in tasks:
+    check_evaluation(card, list(settings))
+    chosen = None if evaluation.prompt_format == MATCHED else evaluation.prompt_format
+    tasks: dict[str, Task] = {}
+    prepared = Prepared(evaluation, card, tasks, settings)
+    tasks.update((name, prepared.build(name, [], chosen)) for name in settings)
+    for task in tasks.values():
         task.fingerprint()  # reads the annotation files: what is missing shows now
-    check_model(card, [task.card for task in tasks], evaluation.data_root)
-    processes = Processes()
+    check_model(card, [task.card for task in tasks.values()], evaluation.data_root)
+    return prepared
+
+
+def _evaluate(prepared: Prepared, processes: Processes, progress: Progress) -> Iterator[Outcome]:
+    """Load the model and yield its outcomes."""
+    evaluation = prepared.evaluation
     torch.manual_seed(evaluation.options.seed)
     device = processes.own_device(evaluation.device)
-    model = build_model(card, ModelOptions(device, evaluation.data_root))
-    if matched:
-        tasks = _match(model, dict(zip(names, tasks, strict=True)), build)
+    model = build_model(prepared.card, ModelOptions(device, evaluation.data_root))
+    matched = evaluation.prompt_format == MATCHED
+    tasks = _match(model, prepared.tasks, prepared.build) if matched else prepared.tasks.values()
     yield from evaluate_model(
         model, tasks, evaluation.options, evaluation.results, processes, progress
     )
@@ -257,7 +311,7 @@ def _options_of(overrides: Sequence[str]) -> list[str]:
 
 
 def _match(
-    model: Model, tasks: Mapping[str, Task], build: Callable[[str, list[str], str | None], Task]
+    model: Model, tasks: Mapping[str, Task], build: Callable[[str, Sequence[str], str | None], Task]
 ) -> list[Task]:
     """Return the tasks, asked as the weights were tuned where that is known.
 
