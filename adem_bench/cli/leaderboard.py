@@ -34,7 +34,8 @@ NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "interval
 @click.option(
     "--all-metrics/--headlines",
     default=None,
-    help="Every metric of the tasks' cards, or one per task [default: all in latex, json, html].",
+    help="Every metric of the tasks' cards, or one per task [default: all in json, html]; in latex "
+    "--all-metrics adds samples and samples per second too.",
 )
 @click.option("--tasks", metavar="A,B", help="Only these, in this order; groups are known too.")
 @click.option(

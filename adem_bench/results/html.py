@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from markupsafe import Markup
 from adem_bench.errors import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
+PART_END = re.compile(r"(?<=[/_=,])(?=\S)")
+"""Where a name may go on in the next line."""
 
 
 def page_pieces(
@@ -44,8 +47,14 @@ def render_page(template: str, **values: Any) -> str:
     return "".join(page_pieces(template, **values))
 
 
+def breakable(text: str) -> Markup:
+    """Return a name as markup that breaks between its parts: `mini_sqa/test`, `[adapter=none]`."""
+    parts = PART_END.split(printable(text))
+    return Markup("<wbr>").join(part for part in parts if part)
+
+
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -54,6 +63,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_inert,
     )
+    environment.filters["breakable"] = breakable
+    return environment
 
 
 def _inert(value: Any) -> Any:

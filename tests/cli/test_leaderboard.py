@@ -110,11 +110,26 @@ def test_every_metric_of_every_run_takes_no_selection(adem_bench, one_run):
     assert "so it takes no --published, --sort" in refused.err
 
 
-@pytest.mark.parametrize("form", ["latex", "json", "html"])
-def test_formats_with_groups_show_every_column_unless_headlines_are_asked_for(adem_bench, form):
+@pytest.mark.parametrize("form", ["json", "html"])
+def test_formats_with_room_show_every_column_unless_headlines_are_asked_for(adem_bench, form):
     arguments = ("leaderboard", "--published", "--format", form, "--tasks", "sqa")
     assert "G7-12" in adem_bench(*arguments).out
     assert "G7-12" not in adem_bench(*arguments, "--headlines").out
+
+
+def test_latex_shows_headlines_unless_all_columns_are_asked_for(adem_bench, one_run):
+    headlines = adem_bench("leaderboard", "--format", "latex").out
+    assert r"\begin{tabular}{rlllr}" in headlines
+    assert "samples/s" not in headlines
+    everything = adem_bench("leaderboard", "--format", "latex", "--all-metrics").out
+    assert "samples/s" in everything
+
+
+def test_measured_tasks_stand_first_for_readers_unless_an_order_is_given(adem_bench, one_run):
+    arguments = ("leaderboard", "--published", "--format", "md")
+    assert adem_bench(*arguments).out.split(" | ")[5].startswith("quiz/test")
+    chosen = adem_bench(*arguments, "--tasks", "mme,quiz").out
+    assert chosen.split(" | ")[5].startswith("mme/test")
 
 
 def test_rows_and_columns_are_chosen_by_name(adem_bench):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -119,7 +120,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.attributes += attributes
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "input", "wbr"):
             self.depth.append(tag)
 
     def handle_endtag(self, tag):
@@ -216,18 +217,22 @@ def board(run, tmp_path):
 
 def test_latex_has_groups_bold_figures_intervals_and_footnotes(board):
     text = leaderboard_text(board, "latex")
-    assert " &  &  &  & \\multicolumn{3}{c}{quiz, test} \\\\\n\\cmidrule(lr){5-7}\n" in text
+    assert " &  &  &  & \\multicolumn{1}{c}{quiz, test} \\\\\n\\cmidrule(lr){5-5}\n" in text
     assert latex_rows(text) == [
-        r"1 & good & LLaMA-7B & 4.5M & \textbf{91.00} & 10 & 3.14 \\",
-        r" &  &  &  & {\scriptsize [88.00, 94.00]} &  &  \\",
-        r"2 & Paper$^{1}$ & L & 4.5M & 90.50 &  &  \\",
-        r"3 & fair & LLaMA-7B & 4.5M & 50.00 & 10 &  \\",
-        r"-- & part & LLaMA-7B & 4.5M & 100.00$^{*}$ & SUBSET 2/10 &  \\",
-        r" &  &  &  & {\scriptsize [30.00, 100.00]} &  &  \\",
+        r"1 & good & LLaMA-7B & 4.5M & \textbf{91.00} \\",
+        r" &  &  &  & {\scriptsize [88.00, 94.00]} \\",
+        r"2 & Paper$^{1}$ & L & 4.5M & 90.50 \\",
+        r"3 & fair & LLaMA-7B & 4.5M & 50.00 \\",
+        r"-- & part & LLaMA-7B & 4.5M & 100.00$^{*}$ \\",
+        r" &  &  &  & {\scriptsize [30.00, 100.00]} \\",
     ]
+    assert r"Samples: quiz/test 10; SUBSET 2/10 (part).\par" in text
     assert r"$^{1}$ published: arXiv: a typo.\par" in text
     assert r"$^{*}$ not the whole split" in text
     assert "scriptsize" not in leaderboard_text(board, "latex", intervals=False)
+    full = leaderboard_text(replace(board, all_metrics=True), "latex")
+    assert latex_rows(full)[0] == r"1 & good & LLaMA-7B & 4.5M & \textbf{91.00} & 10 & 3.14 \\"
+    assert "Samples:" not in full
 
 
 def test_markdown_has_intervals_beside_figures_and_footnotes(board):
@@ -304,13 +309,18 @@ def test_a_page_is_complete_without_its_script(board):
     text = leaderboard_text(board, "html")
     page = parsed(text)
     assert ("scope", "colgroup") in page.attributes
-    assert ("colspan", "3") in page.attributes
+    assert ("colspan", "2") in page.attributes
     assert ("aria-sort", "descending") in page.attributes
     assert page.attributes.count(("scope", "row")) == 4
     assert '<strong>91.00</strong><span class="interval">[88.00, 94.00]</span>' in text
     assert '<a href="#source-1">[1]</a>' in text
     assert '<li id="source-1">arXiv: a typo</li>' in text
     assert "SUBSET 2/10" in text
+    # Headlines stand before what is said of models, and samples behind.
+    order = re.findall(r'data-column="([^"]*)"', text)
+    assert order == [
+        "quiz/test acc", "language model", "trainable", "quiz/test n", "quiz/test samples/s",
+    ]  # fmt: skip
     # What is no whole figure has no value for the script to sort by.
     (cell,) = re.findall(r"<td[^>]*>100\.00", text)
     assert "data-value" not in cell

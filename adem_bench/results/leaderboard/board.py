@@ -147,6 +147,10 @@ class Leaderboard:
     rows: tuple[Row, ...]
     sort: Column | None = None
     """The column that ranks; None for a table without columns."""
+    all_metrics: bool = False
+    """Whether every metric was asked for, not the headlines alone."""
+    in_order: bool = False
+    """Whether the tasks stand in an order that the reader asked for."""
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -166,6 +170,10 @@ class Leaderboard:
             if cell.standing is not None and cell.unit != "count":
                 bests[column] = max(cell.standing, bests.get(column, -math.inf))
         return bests
+
+    def ranks_by(self, group: Group) -> bool:
+        """Return whether the column that ranks is one of a group's."""
+        return self.sort is not None and self.sort.place == group.place
 
     def is_best(self, column: Column, cell: Cell) -> bool:
         """Return whether no whole figure of the column is above this one."""

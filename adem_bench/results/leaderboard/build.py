@@ -160,7 +160,8 @@ def build_leaderboard(
         groups = [group for group in groups if group.place in kept]
     measured = {place for row in rows for place in row.runs}
     sort = ranking_column(groups, view, measured)
-    return Leaderboard(tuple(groups), tuple(_ranked(rows, groups, sort)), sort)
+    ranked = tuple(_ranked(rows, groups, sort))
+    return Leaderboard(tuple(groups), ranked, sort, view.all_metrics, bool(view.tasks))
 
 
 def _groups(headlines: Mapping[Place, str], all_metrics: bool) -> list[Group]:

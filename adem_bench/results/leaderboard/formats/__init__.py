@@ -27,7 +27,7 @@ SUFFIXES = {
     ".html": "html",
     ".htm": "html",
 }
-GROUPED = ("latex", "json", "html")
+GROUPED = ("json", "html")
 """Formats with room for every metric of a task's card; the others show headlines by default."""
 
 

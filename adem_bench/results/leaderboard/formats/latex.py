@@ -7,13 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from adem_bench.errors import printable
 from adem_bench.results.leaderboard.board import Group, Leaderboard, Row
-from adem_bench.results.leaderboard.formats.wording import RATE, footnotes, remarks, visible
+from adem_bench.results.leaderboard.formats.wording import (
+    RATE,
+    footnotes,
+    remarks,
+    samples,
+    visible,
+)
 
 Groups = Sequence[tuple[Group, bool]]
-"""As `visible` returns them."""
+"""As `_groups` returns them: with whether samples and throughput have columns."""
 PREAMBLE = (
     r"% The preamble needs \usepackage{booktabs,adjustbox}; adjustbox shrinks a table that is"
-    "\n% wider than the text. Fewer columns: --headlines, --tasks.\n"
+    "\n% wider than the text. More columns: --all-metrics; fewer: --tasks.\n"
 )
 HEADER = ("", "Model", "Language model", "Trainable")
 SPECIAL = {
@@ -27,8 +33,11 @@ NOT_IN_EVERY_FONT = "ÐðÞþ"
 
 
 def leaderboard_latex(board: Leaderboard, intervals: bool) -> str:
-    """Return a table environment; intervals are below their figures, in small print."""
-    groups = visible(board)
+    """Return a table environment; intervals are below their figures, in small print.
+
+    Samples and throughput have columns where every metric was asked for; else samples are a note.
+    """
+    groups = _groups(board)
     figures = "r" * sum(_width(group) for group in groups)
     lines = [
         r"\begin{table*}[t]",
@@ -50,6 +59,10 @@ def leaderboard_latex(board: Leaderboard, intervals: bool) -> str:
     return PREAMBLE + "\n".join(lines) + "\n"
 
 
+def _groups(board: Leaderboard) -> Groups:
+    return [(group, measured and board.all_metrics) for group, measured in visible(board)]
+
+
 def _width(group: tuple[Group, bool]) -> int:
     return len(group[0].columns) + 2 * group[1]
 
@@ -62,13 +75,13 @@ def _caption(board: Leaderboard, intervals: bool) -> str:
 def _header(groups: Groups) -> Iterator[str]:
     titles, rules, names = [""] * len(HEADER), [], list(HEADER)
     start = len(HEADER) + 1
-    for group, measured in groups:
-        width = _width((group, measured))
+    for group, counted in groups:
+        width = _width((group, counted))
         title = tex(f"{group.title}, {group.split}")
         titles.append(rf"\multicolumn{{{width}}}{{c}}{{{title}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
         names += [tex(column.metric) for column in group.columns]
-        names += ["$n$", "samples/s"] if measured else []
+        names += ["$n$", "samples/s"] if counted else []
         start += width
     if groups:
         yield _line(titles)
@@ -83,7 +96,7 @@ def _row(board: Leaderboard, groups: Groups, row: Row, intervals: bool) -> Itera
     rank = "--" if row.rank is None else str(row.rank)
     cells = [rank, tex(row.label) + mark, tex(row.language_model), tex(row.trainable_parameters)]
     below = [""] * len(cells)
-    for group, measured in groups:
+    for group, counted in groups:
         for column in group.columns:
             cell = row.cells.get(column)
             text = tex(cell.shown) if cell else ""
@@ -92,7 +105,7 @@ def _row(board: Leaderboard, groups: Groups, row: Row, intervals: bool) -> Itera
             cells.append(text if not cell or cell.complete else f"{text}$^{{*}}$")
             interval = cell.shown_interval if cell and intervals else ""
             below.append(rf"{{\scriptsize {tex(interval)}}}" if interval else "")
-        if measured:
+        if counted:
             cells += [tex(row.coverage(group.place)), row.rate(group.place)]
             below += ["", ""]
     yield _line(cells)
@@ -105,8 +118,10 @@ def _notes(board: Leaderboard, groups: Groups) -> Iterator[str]:
     for mark, note in footnotes(board):
         origin = "" if mark == "*" else "published: "
         notes.append(rf"$^{{{mark}}}$ {origin}{tex(note)}.\par")
-    if any(measured for _, measured in groups):
+    if any(counted for _, counted in groups):
         notes.append(rf"samples/s: {tex(RATE)}.\par")
+    elif counts := ", ".join(samples(board)):
+        notes.append(rf"Samples: {tex(counts)}.\par")
     if notes:
         yield r"\par\smallskip"
         yield r"\begin{minipage}{\textwidth}\footnotesize\raggedright"

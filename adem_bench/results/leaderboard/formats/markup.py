@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from adem_bench.errors import printable
-from adem_bench.results.leaderboard.board import Leaderboard
+from adem_bench.results.leaderboard.board import Column, Group, Leaderboard, Row
 from adem_bench.results.leaderboard.formats.wording import (
     FIXED,
     PARTIAL,
@@ -21,6 +22,8 @@ from adem_bench.results.leaderboard.formats.wording import (
 
 SPECIAL = re.compile(r"[\\`*\[\]|~$!#]|(?<!\w)_|_(?!\w)")
 """What could become a link, an image, code, emphasis, mathematics or another cell."""
+SCALES = {"K": 1e3, "M": 1e6, "B": 1e9}
+"""Of `4.5M` trainable parameters."""
 
 
 def leaderboard_markdown(board: Leaderboard, intervals: bool) -> str:
@@ -61,18 +64,57 @@ def _escaped(text: str) -> str:
     return html.escape(marked, quote=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the page shows of one task: its headline first, the rest behind all headlines."""
+
+    group: Group
+    headline: Column | None
+    more: tuple[Column, ...]
+    measured: bool
+
+    @property
+    def width(self) -> int:
+        """Return how many columns stand behind: metrics, samples and throughput."""
+        return len(self.more) + 2 * self.measured
+
+
 def leaderboard_html(board: Leaderboard, intervals: bool) -> str:
-    """Return the page; without its script, which sorts by a click on a header, it is complete."""
+    """Return the page; its script sorts and chooses columns, and without it nothing is missing.
+
+    Headlines stand before everything else, and measured rows before those of papers: on a phone
+    the first columns and rows are all that is seen.
+    """
     from adem_bench.results.html import render_page
 
+    origins = {row.origin for row in board.rows}
     return render_page(
         "leaderboard.html",
         style="leaderboard.css",
         script="leaderboard.js",
         board=board,
-        groups=visible(board),
+        rows=sorted(board.rows, key=lambda row: row.origin == "published"),
+        mixed=len(origins) > 1,
+        tasks=[_task(group, measured) for group, measured in visible(board)],
+        parameters=_parameters,
         intervals=intervals,
         remarks=remarks(board, intervals),
         partial=PARTIAL,
         rate=RATE,
     )
+
+
+def _task(group: Group, measured: bool) -> _Task:
+    named = (column for column in group.columns if column.metric == group.headline)
+    headline = next(named, next(iter(group.columns), None))
+    more = tuple(column for column in group.columns if column != headline)
+    return _Task(group, headline, more, measured)
+
+
+def _parameters(row: Row) -> str:
+    """Return the number of trainable parameters, for sorting; nothing where it is no number."""
+    number, scale = row.trainable_parameters[:-1], row.trainable_parameters[-1:]
+    try:
+        return str(float(number) * SCALES[scale]) if scale in SCALES else ""
+    except ValueError:
+        return ""

@@ -20,7 +20,8 @@ NO_RANK = "-"
 def visible(board: Leaderboard) -> list[tuple[Group, bool]]:
     """Return each group with the columns that hold a figure, and whether it has measured rows.
 
-    Where nothing was measured, columns of samples and rates would be empty too.
+    Where nothing was measured, columns of samples and rates would be empty too. The task that
+    ranks stands first, then those that were measured, unless the reader asked for another order.
     """
     filled = {column for row in board.rows for column in row.cells}
     measured = {place for row in board.rows for place in row.runs}
@@ -28,7 +29,24 @@ def visible(board: Leaderboard) -> list[tuple[Group, bool]]:
     for group in board.groups:
         columns = tuple(column for column in group.columns if column in filled)
         found.append((replace(group, columns=columns), group.place in measured))
+    if not board.in_order:
+        found.sort(key=lambda shown: (not board.ranks_by(shown[0]), not shown[1]))
     return found
+
+
+def samples(board: Leaderboard) -> Iterator[str]:
+    """Yield for each task what its figures rest on: `mini_sqa/test: 300; x: SUBSET 4/300`."""
+    for group in board.groups:
+        counts: dict[str, list[str]] = {}
+        for row in board.rows:
+            if group.place in row.runs:
+                counts.setdefault(row.coverage(group.place), []).append(row.label)
+        if counts:
+            parts = (
+                count if count.isdecimal() else f"{count} ({', '.join(labels)})"
+                for count, labels in counts.items()
+            )
+            yield f"{group.name} {'; '.join(parts)}"
 
 
 def fixed(board: Leaderboard, row: Row) -> list[str]:
