@@ -20,7 +20,7 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
-from adem_bench.errors import in_shell
+from adem_bench.errors import in_shell, printable
 
 if TYPE_CHECKING:
     from adem_bench.runner.evaluate import Evaluation
@@ -93,6 +93,12 @@ FAILED = 1
     metavar="K",
     help="Ask every sample K times; figures are means, with pass@K, majority vote and agreement.",
 )
+@click.option(
+    "--predict-only",
+    is_flag=True,
+    help="Keep the answers, also in the benchmark's own format, and leave the scoring to "
+    "`adem-bench score RUN`.",
+)
 @click.option("--fresh", is_flag=True, help="Discard earlier records and ask everything anew.")
 @click.option(
     "--reuse/--no-reuse",
@@ -120,7 +126,10 @@ def run(**given: Any) -> int:
     out = console()
     for evaluation, outcome in evaluate_each(evaluations, run_progress):
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
-        show_result(outcome.result, out, heading)
+        if given["predict_only"] and not outcome.result.metrics:
+            click.echo(_answered(heading, outcome))
+        else:
+            show_result(outcome.result, out, heading)
         if outcome.resumed:
             click.echo(f"{outcome.resumed} records were already there")
         if outcome.reused:
@@ -138,6 +147,15 @@ def run(**given: Any) -> int:
         click.echo(f"`adem-bench leaderboard {in_shell(given['results'])}` tabulates all runs")
     failed = any(outcome.result.failed > most_failed for _, outcome in outcomes)
     return FAILED if failed else 0
+
+
+def _answered(heading: str, outcome: Outcome) -> str:
+    """Return what is said of a run that is to be scored later."""
+    result, folder = outcome.result, in_shell(outcome.folder)
+    return printable(
+        f"{heading}: {result.task}, split {result.split}: {result.scored} samples answered, "
+        f"{result.failed} failed; not scored, `adem-bench score {folder}` does it"
+    )
 
 
 def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
@@ -168,7 +186,10 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     tasks = split_names(given["tasks"])
     if not tasks:
         raise click.UsageError("--tasks names no task")
-    chosen = ("limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats")
+    chosen = (
+        "limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats",
+        "predict_only",
+    )  # fmt: skip
     options = {name: given[name] for name in chosen}
     passed = (
         "data_root", "results", "device", "dtype", "adapter", "quantization", "split",

@@ -1,24 +1,47 @@
-"""`adem-bench score`: metrics of predictions that other code made."""
+"""`adem-bench score`: metrics of predictions that other code made, and of runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, set_option, split_option
+from adem_bench.cli.options import data_root_option, set_option, split_option, warn
+
+if TYPE_CHECKING:
+    from adem_bench.tasks.base import Task
+
+OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides", "fresh")
+"""Options that say nothing of a run, which knows its task."""
 
 
 @click.command()
-@click.option("--task", "task_name", required=True, metavar="T", help="Name or card of the task.")
+@click.argument("runs", nargs=-1, metavar="[RUN]…", type=click.Path(path_type=Path))
+@click.option("--task", metavar="T", help="Name or card of the task.")
 @click.option(
     "--predictions",
-    required=True,
     type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
     help="File or folder in the benchmark's published format.",
 )
 @data_root_option
 @split_option
+@click.option(
+    "--as-run",
+    metavar="NAME",
+    help="Also keep the predictions as a run of a model of that name, for leaderboard, compare, "
+    "report and validate.",
+)
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where that run is kept.",
+)
+@click.option("--fresh", is_flag=True, help="Replace other predictions under the same NAME.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -26,33 +49,76 @@ from adem_bench.cli.options import data_root_option, set_option, split_option
     help="Also write metrics.json there.",
 )
 @set_option
-def score(
-    task_name: str,
-    predictions: Path,
-    data_root: Path | None,
-    split: str | None,
-    output: Path | None,
-    overrides: tuple[str, ...],
-) -> None:
-    """Score predictions that other code made.
+def score(runs: tuple[Path, ...], data_root: Path | None, results: Path, **given: Any) -> None:
+    """Score predictions that other code made, or runs made with `run --predict-only`.
 
     Published formats are read: preds.json (question id to option index), COCO result lists,
     a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json) for tasks in
-    its TSV files, lists of question ids and answers, and vlm-evaluation's results.
+    its TSV files, lists of question ids and answers, vlm-evaluation's results, and samples.jsonl
+    of a run.
     """
-    from adem_bench.cards import expand_tasks
-    from adem_bench.errors import CardError
+    if runs:
+        foreign = [name for name in OF_PREDICTIONS if given[name]]
+        if foreign:
+            option = {"overrides": "set"}.get(foreign[0], foreign[0].replace("_", "-"))
+            raise click.UsageError(
+                f"--{option} is for predictions of other code; a run knows its task and settings"
+            )
+        _score_runs(runs, data_root)
+        return
+    missing = [f"--{name}" for name in ("task", "predictions") if not given[name]]
+    if missing:
+        raise click.UsageError(
+            f"name a run folder, or --task and --predictions ({' and '.join(missing)} missing)"
+        )
+    _score_predictions(data_root, results, given)
+
+
+def _score_runs(runs: tuple[Path, ...], data_root: Path | None) -> None:
+    from adem_bench.results.console import console, show_result
+    from adem_bench.results.score_run import score_run
+
+    for run in runs:
+        scored = score_run(run, data_root)
+        show_result(scored.result, console(), scored.model)
+        warn(scored.warnings)
+        click.echo(f"wrote {run / 'metrics.json'}")
+
+
+def _score_predictions(data_root: Path | None, results: Path, given: dict[str, Any]) -> None:
     from adem_bench.files import write_json
     from adem_bench.results.console import console, show_result
-    from adem_bench.tasks.base import build_task
+    from adem_bench.tasks.predictions import read_predictions
 
-    members = expand_tasks([task_name])
-    if members != [task_name]:
-        raise CardError(f"{task_name} is a group; score one of its tasks: {', '.join(members)}")
-    settings = [override.removeprefix("task.") for override in overrides]
-    task = build_task(task_name, data_root, settings, split)
-    result = task.aggregate(task.import_predictions(predictions))
-    show_result(result, console(), str(predictions))
+    name, path = given["as_run"], given["predictions"]
+    if name is not None and not name.strip():
+        raise click.UsageError("--as-run needs a name")
+    task = _task(data_root, given)
+    records = read_predictions(task, path)
+    if name is None:
+        result = task.aggregate(records)
+        show_result(result, console(), str(path))
+    else:
+        from adem_bench.runner.imported import keep_as_run
+
+        outcome = keep_as_run(task, records, name, path, results, given["fresh"])
+        result = outcome.result
+        show_result(result, console(), name)
+        click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")
+    output = given["output"]
     if output is not None:
         write_json(output / "metrics.json", result.to_json())
         click.echo(f"wrote {output / 'metrics.json'}")
+
+
+def _task(data_root: Path | None, given: dict[str, Any]) -> Task:
+    from adem_bench.cards import expand_tasks
+    from adem_bench.errors import CardError
+    from adem_bench.tasks.base import build_task
+
+    name = given["task"]
+    members = expand_tasks([name])
+    if members != [name]:
+        raise CardError(f"{name} is a group; score one of its tasks: {', '.join(members)}")
+    settings = [override.removeprefix("task.") for override in given["overrides"]]
+    return build_task(name, data_root, settings, given["split"])

@@ -32,6 +32,10 @@ from adem_bench.records import Json, Record, Result
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
+IMPORTED = "predictions"
+"""Kind of model of a run whose answers other code had made (`adem-bench score --as-run`)."""
+NOT_SCORED = "not_scored"
+"""Field of the manifest of a run that has answers and no metrics (`run --predict-only`)."""
 UNSAFE = str.maketrans(dict.fromkeys('/\\:*?"<>| ', "_"))
 
 
@@ -57,6 +61,12 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest's fields but `files`, in hexadecimal."""
     fields = {name: value for name, value in manifest.items() if name != "files"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def is_imported(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a run's answers were made by other code, which asked in a way of its own."""
+    card = manifest.get("model", {}).get("card") or {}
+    return bool(card.get("kind") == IMPORTED)
 
 
 class RunFolder:
@@ -137,8 +147,12 @@ class RunFolder:
         path = self.path / MANIFEST
         return read_run_file(path) if path.exists() else None
 
+    def is_scored(self) -> bool:
+        """Return whether there are metrics of a finished run."""
+        return (self.path / METRICS).exists() and (self.path / MANIFEST).exists()
+
     def finish(
-        self, records: Iterable[Record], result: Result, manifest: Mapping[str, Any]
+        self, records: Iterable[Record], result: Result | None, manifest: Mapping[str, Any]
     ) -> None:
         """Write the final records, metrics and manifest, and clear the shards away.
 
@@ -146,7 +160,7 @@ class RunFolder:
 
         Args:
             records: In the order of the samples.
-            result: What the task makes of them.
+            result: What the task makes of them; None where they are not to be scored yet.
             manifest: Without `files`.
 
         Raises:
@@ -155,8 +169,12 @@ class RunFolder:
         self.rewrite(records)
         for shard in self.path.glob(SHARD.format(rank="*")):
             shard.unlink()
-        write_json(self.path / METRICS, result.to_json())
-        files = {name: sha256(self.path / name) for name in (SAMPLES, METRICS)}
+        if result is None:
+            (self.path / METRICS).unlink(missing_ok=True)
+        else:
+            write_json(self.path / METRICS, result.to_json())
+        written = (SAMPLES, METRICS) if result else (SAMPLES,)
+        files = {name: sha256(self.path / name) for name in written}
         files[MANIFEST] = manifest_digest(manifest)
         write_json(self.path / MANIFEST, {**manifest, "files": files})
 

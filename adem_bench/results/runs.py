@@ -81,6 +81,11 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
         folder = Path(name)
         if not {SAMPLES, METRICS} & set(files):
             continue
+        if MANIFEST in files and METRICS not in files:
+            warnings.append(
+                f"{folder}: not scored, so left out; `adem-bench score {in_shell(folder)}` does it"
+            )
+            continue
         if not {MANIFEST, METRICS} <= set(files):
             warnings.append(f"{folder}: not finished, so left out; run it again to continue")
             continue

@@ -21,7 +21,7 @@ from adem_bench.records import (
     Sample,
     record_key,
 )
-from adem_bench.results.run_folder import RunFolder
+from adem_bench.results.run_folder import NOT_SCORED, RunFolder
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun
@@ -110,11 +110,13 @@ def run_task(
                 f"task {task.card.name}: its data has no sample in split {task.card.split}; "
                 "`adem-bench tasks show` names the file, --split another split"
             )
-        result = run.score(records)
         # Rows that could not be asked have records without a request.
         answered = sum(bool(record.request_digest) for record in records) - resumed
         reused = shared.add("reused", 0)
         asked = answered - reused
+        # A run that has figures, and no new answer, keeps them.
+        to_score = not options.predict_only or (answered == 0 and folder.is_scored())
+        result = run.score(records) if to_score else run.unscored(records)
         manifest = (answered == 0 and folder.manifest()) or build_manifest(
             model,
             task,
@@ -134,7 +136,10 @@ def run_task(
                 "samples_per_second": round(asked / seconds, 3) if asked else None,
             },
         )
-        folder.finish(records, result, manifest)
+        manifest.pop(NOT_SCORED, None)
+        if not to_score:
+            manifest[NOT_SCORED] = {"warnings": list(result.warnings)}
+        folder.finish(records, result if to_score else None, manifest)
         repeats.export(task, records, path)
     return Outcome(path, result, resumed, reused)
 
@@ -329,6 +334,26 @@ class TaskRun:
     def score(self, records: Sequence[Record]) -> Result:
         """Aggregate, and add what a reader must know."""
         result = repeats.aggregate(self.task, records)
+        return replace(result, warnings=(*result.warnings, *self._notes(records)))
+
+    def unscored(self, records: Sequence[Record]) -> Result:
+        """Return a result without metrics: how many samples have an answer, and how many none."""
+        card, samples = self.task.card, repeats.by_repeat(records)[0]
+        answered = sum(map(repeats.is_scored, samples))
+        return Result(
+            task=card.name,
+            task_version=card.version,
+            split=card.split,
+            headline=card.headline,
+            metrics=(),
+            scored=answered,
+            failed=len(samples) - answered,
+            expected=self.task.num_expected,
+            warnings=tuple(self._notes(records)),
+        )
+
+    def _notes(self, records: Sequence[Record]) -> list[str]:
+        """Return what a reader must know besides what the task says."""
         notes = [
             *self.model.warnings(),
             *self._prompt_warnings(),
@@ -336,8 +361,7 @@ class TaskRun:
             *self._cut_warning(records),
         ]
         notes += _failure_warnings(records, notes)
-        notes += self._answers.warnings if self._answers else []
-        return replace(result, warnings=(*result.warnings, *notes))
+        return notes + (list(self._answers.warnings) if self._answers else [])
 
     def _cut_warning(self, records: Sequence[Record]) -> Iterator[str]:
         """Yield how many answers were scored though they were cut; one token is always cut."""

@@ -41,7 +41,7 @@ class RunOptions:
     FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
     """Always in a run's identity; a later field only off its default (`digests.py`)."""
     WITHOUT_EFFECT: ClassVar = frozenset(
-        {"batch_size", "seed", "fresh", "decoding", "reuse", "max_failed"}
+        {"batch_size", "seed", "fresh", "decoding", "reuse", "max_failed", "predict_only"}
     )
     """Not by themselves in it: records do not depend on them, or `run_identity` says how."""
     limit: int | None = None
@@ -63,6 +63,8 @@ class RunOptions:
     """Failed samples up to which the result still has a rank, by what it is if they were wrong."""
     repeats: int = 1
     """How often each sample is asked; figures are then means (`tasks/repeats.py`)."""
+    predict_only: bool = False
+    """Whether answers are kept and not scored; `adem-bench score RUN` does so later."""
 
 
 def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:

@@ -15,7 +15,7 @@ from adem_bench.errors import AdemBenchError, CardError, CheckpointError, Result
 from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.records import Decoding
 from adem_bench.results.rerun_diff import Differences, differences
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, read_run_file
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, is_imported, read_run_file
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, evaluate_model
@@ -86,6 +86,11 @@ def _manifest(run: Path) -> Any:
     if wrong:
         raise ResultsError(
             f"{run / MANIFEST}: {wrong}; `adem-bench validate {in_shell(run)}` says all"
+        )
+    if is_imported(manifest):
+        raise ResultsError(
+            f"{run} holds predictions of other code, so there is no model to ask again; "
+            "`adem-bench validate` checks them"
         )
     return manifest
 

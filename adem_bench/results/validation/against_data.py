@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.records import Decoding, Record, Request, Response, Sample, record_key
-from adem_bench.results.run_folder import SAMPLES
+from adem_bench.results.run_folder import SAMPLES, is_imported
 from adem_bench.results.validation.issues import Issues
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task
@@ -29,6 +29,8 @@ def check_samples(
 ) -> bool:
     """Check that each record is of a sample, was asked as the task asks and read as it reads.
 
+    Predictions of other code may lack samples, and how they were asked and read is not known.
+
     Args:
         task: With the data of the run.
         records: As in samples.jsonl.
@@ -44,6 +46,7 @@ def check_samples(
     found = {record.key: (line, record) for line, record in records}
     options = manifest["options"]
     decoding = Decoding(**manifest.get("decoding") or {})
+    imported = is_imported(manifest)
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
     missing: list[str] = []
@@ -53,7 +56,7 @@ def check_samples(
         for repeat in range(options.get("repeats", 1)):
             key = record_key(sample.id, repeat)
             if key not in found:
-                missing.append(key)
+                missing += [] if imported else [key]
                 continue
             line, record = found.pop(key)
             if line < last:
@@ -63,9 +66,10 @@ def check_samples(
                 )
                 issues.add(SAMPLES, text, line)
             last = max(last, line)
-            for text in _faults(task, sample, replace(asked, repeat=repeat), record):
+            request = None if imported else replace(asked, repeat=repeat)
+            for text in _faults(task, sample, request, record):
                 issues.add(SAMPLES, text, line)
-    _check_malformed(task, found, issues)
+    _check_malformed(task, found, imported, issues)
     if len(found) == len(records) > 0:
         issues.add(SAMPLES, f"none of the {len(records)} records belongs to a sample of this run")
         return False
@@ -91,25 +95,35 @@ def _asked(task: Task, sample: Sample, decoding: Decoding, blind: bool) -> Reque
     return request.without_images() if blind else request
 
 
-def _check_malformed(task: Task, found: dict[str, Numbered], issues: Issues) -> None:
+def _check_malformed(
+    task: Task, found: dict[str, Numbered], may_lack: bool, issues: Issues
+) -> None:
     """Take the records of malformed rows out of `found`; they hold an error alone."""
     for row in task.skipped_rows():
         line, record = found.pop(row.id, (None, None))
         if record is None:
-            issues.add(SAMPLES, f"no record of the malformed row {row.id!r:.80}")
+            if not may_lack:
+                issues.add(SAMPLES, f"no record of the malformed row {row.id!r:.80}")
         elif record.error is None:
             issues.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 
 
-def _faults(task: Task, sample: Sample, request: Request, record: Record) -> Iterator[str]:
-    """Yield in which fields a record is not what the run would have kept."""
+def _faults(task: Task, sample: Sample, request: Request | None, record: Record) -> Iterator[str]:
+    """Yield in which fields a record is not what the run would have kept.
+
+    Args:
+        task: With the data of the run.
+        sample: What was asked about.
+        request: As the run asked it; None of predictions of other code.
+        record: Of the sample.
+    """
     wanted: dict[str, object] = {
-        "request_digest": request.digest(),
+        "request_digest": request.digest() if request else "",
         "reference": sample.reference,
         "groups": sample.groups,
         "cluster": sample.cluster,
     }
-    if record.error is None:
+    if record.error is None and request:
         prediction = task.parse_response(
             sample, Response(record.answer_text, None, record.notes, record.choice_logprobs)
         )

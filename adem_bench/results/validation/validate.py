@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.cards import TRAINING_NAME, load_task_card
-from adem_bench.errors import AdemBenchError, CardError, ResultsError
+from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell
 from adem_bench.records import Record
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
+from adem_bench.results.run_folder import MANIFEST, METRICS, NOT_SCORED, SAMPLES, SHARD, is_imported
 from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples
 from adem_bench.results.validation.consistency import (
     check_counts,
@@ -104,8 +104,8 @@ class _Check:
             text = "left by a process whose run did not finish; the same `adem-bench run` merges it"
             self.issues.add(shard.name, text)
         records = self._records()
-        metrics = self._document(METRICS, MetricsFile)
         manifest = self._document(MANIFEST, ManifestFile)
+        metrics = None if self._is_to_be_scored(manifest) else self._document(METRICS, MetricsFile)
         if metrics:
             check_counts(metrics, *self._count(records or ()), self.issues)
         if manifest:
@@ -120,6 +120,14 @@ class _Check:
             self.issues.unchecked.append(f"{what}: {SAMPLES} must be complete first")
         listed = self.issues.listed()
         return Validation(self.lines, tuple(listed), tuple(self.issues.unchecked))
+
+    def _is_to_be_scored(self, manifest: Any) -> bool:
+        """Return whether the run has answers only, and note it."""
+        if not manifest or NOT_SCORED not in manifest or (self.folder / METRICS).exists():
+            return False
+        reason = f"`adem-bench score {in_shell(self.folder)}` makes them"
+        self.issues.unchecked.append(f"metrics: {reason}")
+        return True
 
     def _count(self, records: Sequence[Numbered]) -> tuple[int, str]:
         """Return how many samples the file has, each of them a line unless they were repeated."""
@@ -181,6 +189,9 @@ class _Check:
             what = "requests, predictions and exported files"
             self.issues.unchecked.append(f"{what}: {reason}")
             return
+        if is_imported(manifest):
+            text = "requests and how responses were read: these are predictions of other code"
+            self.issues.unchecked.append(text)
         try:
             if check_samples(task, numbered, manifest, self.issues):
                 check_exports(task, records, self.folder, self.issues)
