@@ -126,24 +126,27 @@ def run(**given: Any) -> int:
     out = console()
     for evaluation, outcome in evaluate_each(evaluations, run_progress):
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
-        if given["predict_only"] and not outcome.result.metrics:
-            click.echo(_answered(heading, outcome))
-        else:
+        scored = bool(outcome.result.metrics)
+        if scored:
             show_result(outcome.result, out, heading)
+        else:
+            click.echo(_answered(heading, outcome))
         if outcome.resumed:
             click.echo(f"{outcome.resumed} records were already there")
         if outcome.reused:
             click.echo(f"{outcome.reused} answers were known from other runs")
-        if loggers:
+        if loggers and scored:
             loggers = _log(outcome, loggers)
         click.echo()
         outcomes.append((evaluation.model, outcome))
-    if len(outcomes) > 1:
-        show_results([(model, outcome.result) for model, outcome in outcomes], out)
+    with_figures = [(model, done.result) for model, done in outcomes if done.result.metrics]
+    if len(with_figures) > 1:
+        show_results(with_figures, out)
         click.echo()
     for _, outcome in outcomes:
-        click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")
-    if outcomes:
+        names = ("samples.jsonl", *(["metrics.json"] if outcome.result.metrics else []))
+        click.echo(f"wrote {outcome.folder}/{', '.join(names)}, manifest.json")
+    if with_figures:
         click.echo(f"`adem-bench leaderboard {in_shell(given['results'])}` tabulates all runs")
     failed = any(outcome.result.failed > most_failed for _, outcome in outcomes)
     return FAILED if failed else 0
@@ -153,8 +156,8 @@ def _answered(heading: str, outcome: Outcome) -> str:
     """Return what is said of a run that is to be scored later."""
     result, folder = outcome.result, in_shell(outcome.folder)
     return printable(
-        f"{heading}: {result.task}, split {result.split}: {result.scored} samples answered, "
-        f"{result.failed} failed; not scored, `adem-bench score {folder}` does it"
+        f"{heading}: {result.task}, split {result.split}: {result.scored:,} samples answered, "
+        f"{result.failed:,} failed; not scored, `adem-bench score {folder}` does it"
     )
 
 

@@ -53,7 +53,7 @@ def test_predictions_of_other_code_are_scored_and_called_a_subset(adem_bench, da
     path = predictions({"1": 0, "2": 0, "3": 0, "4": 1})
     shown = adem_bench("score", "--task", "sqa", "--predictions", path, "--data-root", data)
     assert (shown.code, shown.err) == (0, "")
-    assert "SUBSET 4/4241" in shown.out
+    assert "4 of 4,241 samples" in shown.out
     figures = {line.split()[0]: line.split() for line in shown.out.splitlines() if line}
     assert figures["average"][2:7] == ["75.00", "[30.06,", "95.44]", "%", "4"]
 

@@ -104,8 +104,8 @@ class _Check:
             text = "left by a process whose run did not finish; the same `adem-bench run` merges it"
             self.issues.add(shard.name, text)
         records = self._records()
+        metrics = None if self._is_to_be_scored() else self._document(METRICS, MetricsFile)
         manifest = self._document(MANIFEST, ManifestFile)
-        metrics = None if self._is_to_be_scored(manifest) else self._document(METRICS, MetricsFile)
         if metrics:
             check_counts(metrics, *self._count(records or ()), self.issues)
         if manifest:
@@ -121,9 +121,14 @@ class _Check:
         listed = self.issues.listed()
         return Validation(self.lines, tuple(listed), tuple(self.issues.unchecked))
 
-    def _is_to_be_scored(self, manifest: Any) -> bool:
+    def _is_to_be_scored(self) -> bool:
         """Return whether the run has answers only, and note it."""
-        if not manifest or NOT_SCORED not in manifest or (self.folder / METRICS).exists():
+        try:
+            manifest = read_document(self.folder / MANIFEST)
+        except BadJsonError:
+            return False
+        is_later = isinstance(manifest, dict) and NOT_SCORED in manifest
+        if not is_later or (self.folder / METRICS).exists():
             return False
         reason = f"`adem-bench score {in_shell(self.folder)}` makes them"
         self.issues.unchecked.append(f"metrics: {reason}")
