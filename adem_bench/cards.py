@@ -8,7 +8,6 @@ the group `adem_bench.cards`).
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,8 +20,9 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
-from adem_bench.errors import CardError, in_shell, nearest_hint
+from adem_bench.errors import CardError, nearest_hint
 from adem_bench.files import exists, expand_home, is_file, read_text
+from adem_bench.misnamed import CARD_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, included_folders
 from adem_bench.schemas import (
     DEFAULT_METHOD,
@@ -38,8 +38,6 @@ CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
 MODEL_CARD_NAME = "model.yaml"
 """The card in a training output: `--model FOLDER` stands for it."""
-TRAINING_NAME = "training.json"
-"""What says that a folder is a training output, finished or not."""
 SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
 PATTERN = re.compile(r"[*?[\]]")
@@ -90,13 +88,12 @@ def _by_name(kind: CardKind, paths: Iterable[Path]) -> dict[str, Path]:
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
     """Return the cards of a kind in its folder of that name, and those next to that folder."""
-    loose = [path for path in sorted(folder.glob("*.yaml")) if _kind_of(path) == kind]
+    loose = [p for p in sorted(folder.glob("*.yaml")) if _kind_of(_parse_yaml(p)) == kind]
     return [*sorted((folder / kind).glob("*.yaml")), *loose]
 
 
-def _kind_of(path: Path) -> CardKind | None:
-    """Return the kind of a card that is not in a kind's folder; None for other files."""
-    fields = _parse_yaml(path)
+def _kind_of(fields: Mapping[str, Any]) -> CardKind | None:
+    """Return the kind of a card by its fields; None for other files."""
     if "epochs" in fields:
         return "trainers"
     if "split" in fields or "tasks" in fields:
@@ -129,26 +126,25 @@ def find_card(kind: CardKind, name: str) -> Path:
     Raises:
         CardError: there is none; the message proposes the nearest names.
     """
-    if name.endswith((".yaml", ".yml")):
-        path = expand_home(name)
-        if is_file(path):
-            return path
-        raise CardError(f"card {name} does not exist; give a YAML file or one of {kind}/")
-    inside = expand_home(name) / MODEL_CARD_NAME
-    if kind == "models" and is_file(inside):
-        return inside
-    if kind == "models" and is_file(inside.with_name(TRAINING_NAME)):
-        raise CardError(
-            f"{name} is a training output without {MODEL_CARD_NAME}: the training is not finished; "
-            "the `adem-bench train` command that began it goes on, or give its base model with "
-            f"--adapter {in_shell(inside.with_name('checkpoints'))}/step-…"
-        )
+    path, noun = expand_home(name), NOUNS[kind]
+    if name.endswith(CARD_SUFFIXES) and is_file(path):
+        return path
+    if kind == "models" and is_file(path / MODEL_CARD_NAME):
+        return path / MODEL_CARD_NAME
     known = list_cards(kind)
+    if name in known:
+        return known[name]
     if kind == "models" and name.endswith(":"):
         raise CardError(f"{name} names no source; expected {name}SOURCE (docs/models.md)")
-    if name not in known:
-        raise CardError(f"unknown {NOUNS[kind]} {name!r}{nearest_hint(name, known)}")
-    return known[name]
+    wrong = not_a_card(path, noun)
+    if wrong:
+        raise CardError(wrong)
+    listing = f"adem-bench {noun}s"
+    if name.endswith(CARD_SUFFIXES):
+        raise CardError(f"card {name} does not exist; `{listing}` lists those that are known")
+    nowhere = "; there is no such file or folder either" if "/" in name or "\\" in name else ""
+    hint = nearest_hint(name, known, listing)
+    raise CardError(f"unknown {noun} {name!r}{nowhere}{hint}")
 
 
 def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
@@ -195,7 +191,7 @@ def _model_fields(name: str) -> tuple[dict[str, Any], Path | None]:
         kind, source = schemed.groups()
         return {"name": name, "kind": kind, "options": {"source": source}}, None
     path = find_card("models", name)
-    return {"name": path.stem, **_parse_yaml(path)}, path
+    return _fields_of(path, "models"), path
 
 
 def _model_schema(fields: Mapping[str, Any]) -> type[ModelCard]:
@@ -256,7 +252,7 @@ def load_recipe_card(name: str, overrides: Sequence[str] = ()) -> RecipeCard:
     Errors are as for `load_model_card`; `data.0.limit=100` reaches into the list of sources.
     """
     path = find_card("trainers", name)
-    data = {"name": path.stem, **_parse_yaml(path)}
+    data = _fields_of(path, "trainers")
     for override in overrides:
         _apply_override(data, override)
     schema = _with_method(RecipeCard, "method", {"method": {}} | data, "settings")
@@ -379,8 +375,21 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _fields_of(path: Path, kind: CardKind) -> dict[str, Any]:
+    """Return the raw fields of a card.
+
+    Raises:
+        CardError: it cannot be read, or is a card of something else.
+    """
+    fields = _parse_yaml(path)
+    found = _kind_of(fields)
+    if found not in (kind, None):
+        raise CardError(f"{path} is a {NOUNS[found]}'s card; expected a {NOUNS[kind]}'s")
+    return {"name": path.stem, **fields}
+
+
 def _read(path: Path, card_class: type[C], overrides: Sequence[str]) -> C:
-    data = {"name": path.stem, **_parse_yaml(path)}
+    data = _fields_of(path, "tasks")
     for override in overrides:
         _apply_override(data, override)
     return _checked(data, path, card_class, overrides)
@@ -459,8 +468,9 @@ def _explain(
         if foreign:
             return f"{place}: field {where!r} {foreign}{more}"
         fields = _fields_at(card_class, names[:-1])
-        close = difflib.get_close_matches(names[-1], fields, n=3, cutoff=0.5) or sorted(fields)
-        return f"{place}: unknown field {where!r}; did you mean: {', '.join(close)}?{more}"
+        is_recipe = issubclass(card_class, RecipeCard)
+        lists = f"adem-bench recipes show {path.stem}" if path and is_recipe else ""
+        return f"{place}: unknown field {where!r}{nearest_hint(names[-1], fields, lists)}{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
     return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"
 
@@ -532,11 +542,25 @@ def check_options(what: str, card: ModelCard | TaskCard, kind: type[Options]) ->
         name = ".".join(str(part) for part in first["loc"])
         place = f"{what} {card.name}: "
         if first["type"] == "extra_forbidden":
-            hint = nearest_hint(name, kind.model_fields)
+            shows = card_of_kind(card) if isinstance(card, TaskCard) else ""
+            hint = nearest_hint(name, kind.model_fields, shows and f"adem-bench tasks show {shows}")
             raise CardError(f"{place}unknown option {name!r}{hint}") from error
         found = first["input"]
         hint = f": {first['msg'].lower()}"
         raise CardError(f"{place}option {name!r} cannot be {found!r}{hint}") from error
+
+
+def card_of_kind(card: TaskCard) -> str:
+    """Return the name of a packaged card of a task card's kind: it shows what its kind takes.
+
+    It is the card itself if that is packaged, and its path where there is none.
+    """
+    packaged = {
+        path: path.stem for path in sorted(packaged_folder("tasks").resolve().glob("*.yaml"))
+    }
+    own = packaged.get(card.path) if card.path else None
+    alike = (name for path, name in packaged.items() if _parse_yaml(path).get("kind") == card.kind)
+    return own or next(alike, str(card.path or card.name))
 
 
 def as_mapping(card: Card) -> Mapping[str, Any]:

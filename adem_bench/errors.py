@@ -13,6 +13,9 @@ UNPRINTABLE = re.compile(
 )
 """Control characters, direction marks and overrides, invisible ones, and halves of characters."""
 
+MOST_LISTED = 8
+"""Names up to which a message lists all that are known."""
+
 
 class AdemBenchError(Exception):
     """A user's mistake or a missing resource: what was found, what was expected, what to do."""
@@ -62,13 +65,37 @@ def locale_remedy(error: UnicodeEncodeError) -> str:
     )
 
 
-def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean: a, b" for names close to `name`, else the list of what is known."""
+def nearest_hint(name: str, known: Iterable[str], listing: str = "") -> str:
+    """Return what to write instead of an unknown name, for the end of a message.
+
+    Names that are close are proposed. Where none is, a few known names are listed; of many, the
+    nearest, and what lists them all.
+
+    Args:
+        name: As it was written.
+        known: What it may be.
+        listing: A command that lists what is known.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = _nearest(name, names, 0.5)
     if close:
         return f"; did you mean: {', '.join(close)}?"
-    return f"; known: {', '.join(names)}" if names else ""
+    if len(names) <= MOST_LISTED:
+        return f"; known: {', '.join(names)}" if names else ""
+    nearest = ", ".join(_nearest(name, names, 0.0))
+    if listing:
+        return f"; the nearest: {nearest}; `{listing}` lists all {len(names)}"
+    return f"; the nearest of {len(names)}: {nearest}"
+
+
+def _nearest(name: str, names: Iterable[str], cutoff: float) -> list[str]:
+    """Return up to three names that resemble one, the nearest first; case does not count."""
+    matcher = difflib.SequenceMatcher(b=name.casefold())  # which looks into `b` once
+    scored = []
+    for known in names:
+        matcher.set_seq1(known.casefold())
+        scored.append((-matcher.ratio(), known))
+    return [known for score, known in sorted(scored)[:3] if -score >= cutoff]
 
 
 def in_shell(name: str | Path) -> str:

@@ -120,6 +120,11 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def is_dir(path: Path) -> bool:
+    """Return whether a folder is there, as `exists`."""
+    return exists(path) and path.is_dir()
+
+
 def is_utf8(path: Path) -> bool:
     """Return whether the bytes of a path are UTF-8, as some libraries ask for."""
     try:

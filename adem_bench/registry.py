@@ -47,14 +47,16 @@ class Registered:
 class Registry:
     """A table of kinds: each name stands for `package.module:Class`."""
 
-    def __init__(self, what: str, group: str, table: Mapping[str, str]) -> None:
+    def __init__(self, what: str, group: str, table: Mapping[str, str], listing: str = "") -> None:
         """Make a table.
 
         Args:
             what: What the names are of, for messages.
             group: Group of entry points by which other packages add names.
             table: The package's own names, each with its `module:Class`.
+            listing: A command that lists them.
         """
+        self._listing = listing
         self.what = what
         self.group = group
         self._builtin = dict(table)
@@ -97,7 +99,7 @@ class Registry:
         """
         known = self._known()
         if name not in known:
-            hint = nearest_hint(name, known)
+            hint = nearest_hint(name, known, self._listing)
             more = "" if "did you mean" in hint else "; --include DIR and plug-ins add others"
             raise CardError(f"unknown {self.what} {name!r}{hint}{more}")
         place = known[name]
@@ -227,6 +229,7 @@ TASK_KINDS = Registry(
         "tsv_mathvista": "adem_bench.tasks.tsv.mathvista:TsvMathVista",
         "tsv_caption": "adem_bench.tasks.tsv.caption:TsvCaption",
     },
+    "adem-bench tasks",
 )
 
 MODEL_KINDS = Registry(

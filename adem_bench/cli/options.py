@@ -30,7 +30,8 @@ class HintingGroup(click.Group):
         # Options are left to click, which reports those.
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
-            raise click.UsageError(f"unknown command {name!r}{nearest_hint(name, known)}", ctx)
+            hint = nearest_hint(name, known, f"{ctx.command_path} --help")
+            raise click.UsageError(f"unknown command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 

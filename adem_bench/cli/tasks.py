@@ -17,6 +17,8 @@ from adem_bench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adem_bench.schemas import TaskCard
 
 
@@ -104,7 +106,7 @@ def show_command(
         click.echo(f"{name} is a group: {', '.join(members)}")
         return
     card = load_task_card(name, [*overrides, *([f"split={split}"] if split else [])])
-    rows = [*_facts(card), ("data on disk", _presence(card, data_root))]
+    rows = [*_facts(card), *_choices(card), ("data on disk", _presence(card, data_root))]
     grid(console(), ("field", "value"), rows)
 
 
@@ -127,6 +129,35 @@ def _facts(card: TaskCard) -> list[tuple[str, str]]:
         ("data source", card.data.url),
     ]
     return [(field, value) for field, value in facts if value]
+
+
+def _choices(card: TaskCard) -> list[tuple[str, str]]:
+    """Return what the kind offers: messages on a name that it does not know point here."""
+    from adem_bench.registry import TASK_KINDS
+
+    kind = TASK_KINDS.load(card.kind)
+    schema = getattr(kind, "options_schema", None)
+    options = {} if schema is None else schema.model_fields
+    defaults = [
+        f"{name}={field.get_default(call_default_factory=True)}" for name, field in options.items()
+    ]
+    choices = [
+        ("prompt formats", ", ".join(getattr(kind, "prompt_formats", ()))),
+        ("options, by default", ", ".join(defaults)),
+        ("metrics", ", ".join(_metrics(card))),
+    ]
+    return [(field, value) for field, value in choices if value]
+
+
+def _metrics(card: TaskCard) -> Sequence[str]:
+    from adem_bench.data.paths import default_data_root
+    from adem_bench.tasks.base import task_of
+
+    if not card.headline:
+        return ()
+    files = card.model_copy(update={"data": card.data.model_copy(update={"source": ""})})
+    names: Sequence[str] = getattr(task_of(files, default_data_root()), "metric_names", tuple)()
+    return names
 
 
 def _presence(card: TaskCard, data_root: Path | None) -> str:

@@ -220,7 +220,7 @@ def check_evaluation(card: ModelCard, names: Sequence[str]) -> None:
         if unknown:
             raise CardError(
                 f"model {card.name}: evaluation names {unknown[0]!r}, which is neither a task nor "
-                f"a kind of task{nearest_hint(unknown[0], known)}"
+                f"a kind of task{nearest_hint(unknown[0], known, 'adem-bench tasks')}"
             )
 
 

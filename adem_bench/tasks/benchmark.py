@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from adem_bench.cards import check_options
+from adem_bench.cards import card_of_kind, check_options
 from adem_bench.data.reading import RowError, SkippedRow, data_digest
 from adem_bench.data.table import Row, read_table
 from adem_bench.errors import CardError, DataError, PredictionsError, nearest_hint
@@ -455,7 +455,8 @@ def check_choice(card: TaskCard, what: str, value: str, known: Iterable[str]) ->
     """
     names = list(known)
     if value not in names:
-        raise CardError(f"task {card.name}: unknown {what} {value!r}{nearest_hint(value, names)}")
+        hint = nearest_hint(value, names, f"adem-bench tasks show {card_of_kind(card)}")
+        raise CardError(f"task {card.name}: unknown {what} {value!r}{hint}")
     return value
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,9 +27,10 @@ import filelock
 import yaml
 
 import adem_bench
-from adem_bench.cards import MODEL_CARD_NAME, TRAINING_NAME, as_mapping
+from adem_bench.cards import MODEL_CARD_NAME, as_mapping
 from adem_bench.errors import ResultsError
 from adem_bench.files import disk_error, read_text, write_atomically, write_json
+from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.quantization import stated_quantization
@@ -50,6 +52,13 @@ RUNTIME_FIELDS = {
     "tokens_at_once", "workers",
 }  # fmt: skip
 """Fields of a recipe that may change between a run and its continuation."""
+
+COMMAND = "command"
+"""Key of `training.json`: how the training was begun, for whoever is to go on with it."""
+MOST_SHOWN = 5
+"""Differences from another training that are named."""
+ABSENT = object()
+"""In place of a value that only one of two trainings has."""
 
 
 class OutputFolder:
@@ -91,7 +100,7 @@ class OutputFolder:
         if overwrite:
             self._clear()
         self._is_new = not self._entries()
-        write_json(self.path / TRAINING_NAME, dict(identity))
+        write_json(self.path / TRAINING_NAME, {**identity, **_command()})
 
     def _foreign(self, identity: Mapping[str, Json]) -> str:
         """Return why what is here is not this training's own; empty if it is, or nothing is."""
@@ -102,8 +111,12 @@ class OutputFolder:
             found = json.loads(read_text(path))
         except (OSError, ValueError) as error:
             return f"{path} cannot be read ({error})"
+        if isinstance(found, dict):
+            found.pop(COMMAND, None)
         changes = list(_changes(found, json.loads(json.dumps(identity))))
-        return f"{self.path} was made by another training: {'; '.join(changes)}" * bool(changes)
+        more = [f"and {len(changes) - MOST_SHOWN} more"] if len(changes) > MOST_SHOWN else []
+        said = "; ".join([*changes[:MOST_SHOWN], *more])
+        return f"{self.path} was made by another training: {said}" * bool(changes)
 
     def _entries(self) -> list[Path]:
         """What is here, hidden files (the lock, what a kill left half written) aside."""
@@ -181,6 +194,16 @@ class OutputFolder:
                 self.path.rmdir()
 
 
+def _command() -> dict[str, str]:
+    """Return the command line that trains here, if it is one, as a shell takes it."""
+    if "train" not in sys.argv[1:]:
+        return {}
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torchrun = ["torchrun", f"--nproc-per-node={processes}", "-m", "adem_bench"]
+    program = torchrun if processes > 1 else ["adem-bench"]
+    return {COMMAND: shlex.join([*program, *sys.argv[1:]])}
+
+
 def training_identity(
     recipe: RecipeCard, model: Mapping[str, Json], data: Mapping[str, str]
 ) -> dict[str, Json]:
@@ -198,15 +221,38 @@ def training_identity(
     return {"recipe": fields, "model": dict(model), "data": dict(data)}
 
 
-def _changes(found: Any, expected: Any, where: str = "") -> list[str]:
-    """Return one text for each place in which two JSON values differ."""
-    if isinstance(found, dict) and isinstance(expected, dict):
-        return [
-            change
-            for key in sorted({*found, *expected})
-            for change in _changes(found.get(key), expected.get(key), f"{where}.{key}".lstrip("."))
-        ]
-    return [] if found == expected else [f"{where} {found} there, {expected} here"]
+def _changes(found: Any, expected: Any, where: str = "") -> Iterator[str]:
+    """Yield one text for each place in which two JSON values differ."""
+    if found == expected:
+        return
+    before, now = _parts(found), _parts(expected)
+    if not before and not now:
+        yield f"{_place(where)} is {_shown(found)} there, {_shown(expected)} here"
+        return
+    for key in dict.fromkeys([*before, *now]):
+        inner = f"{where}.{key}" if where else key
+        yield from _changes(before.get(key, ABSENT), now.get(key, ABSENT), inner)
+
+
+def _parts(value: Any) -> Mapping[str, Any]:
+    """Return the fields of an object or the places of a list; none of other values."""
+    if isinstance(value, list):
+        return {str(place): inner for place, inner in enumerate(value)}
+    return value if isinstance(value, dict) else {}
+
+
+def _place(where: str) -> str:
+    """Return what a place is called: a recipe's fields as `--set` takes them."""
+    part, _, rest = where.partition(".")
+    if part == "data":
+        return f"the data's fingerprint of {rest}"
+    return rest if part == "recipe" else where
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT or value is None:
+        return "not set"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 SCHEMA = 1

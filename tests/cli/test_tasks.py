@@ -83,3 +83,23 @@ def test_an_unknown_task_proposes_the_nearest(adem_bench, my_cards):
     shown = adem_bench("tasks", "show", "coco_captoin")
     assert shown.code == 2
     assert shown.err.startswith("error: unknown task 'coco_captoin'; did you mean: coco_caption")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "nearest"),
+    [
+        ("mini_sqa", "prompt_format=foo", "Q-AE"),
+        ("mini_mme", "headline=zzzz", "code_reasoning"),
+        ("mmbench", "options.zzz=1", "circular"),
+    ],
+)
+def test_an_unknown_name_points_to_the_command_that_lists_them_all(
+    adem_bench, name, wrong, nearest
+):
+    shown = adem_bench("tasks", "show", name, "--set", wrong)
+    assert shown.code == 2
+    assert "; the nearest: " in shown.err
+    assert len(shown.err) < 250
+    command = shown.err.partition("`adem-bench ")[2].partition("`")[0].split()
+    listed = " ".join(adem_bench(*command).out.split())
+    assert nearest in listed

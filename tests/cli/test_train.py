@@ -52,7 +52,7 @@ def test_training_says_what_it_does_and_what_it_made(
     assert "all 2 steps were already done" in again.out
     other = adem_bench("train", *options, "--output", "out", "--set", "epochs=2")
     assert other.code == 2
-    assert "recipe.epochs 1 there, 2 here; name another --output" in other.err
+    assert "epochs is 1 there, 2 here; name another --output" in other.err
     ran = adem_bench(
         "run", "--model", "out", "--tasks", "mini_mme", "--data-root", data, "--limit", 4
     )

@@ -42,6 +42,31 @@ def test_what_holds_no_weights_is_named_with_its_remedy(tmp_path, spoilt, name):
         check_file(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run1.out", b"step 1 loss 2.3\n"),
+        ("notes.txt", b"hello"),
+        ("adapter.json", b"{}"),
+        ("adapter.pth", b"ep 3"),
+        ("adapter.pth", b"\x80\x02."),
+        ("adapter.pth", b"PK\x03\x04 cut"),
+    ],
+)
+def test_what_is_no_adapter_is_told_what_one_is(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_adapter(tmp_path / name)
+    message = str(caught.value)
+    assert "; an adapter is a folder with adapter.safetensors and adapter.json" in message
+    assert "or a .pth of the published trainers" in message
+    assert "pop from" not in message
+    with pytest.raises(CheckpointError, match=r"has no adapter\.safetensors; an adapter is"):
+        read_adapter(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist; an adapter is a folder"):
+        read_adapter(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
 def test_a_file_that_is_cut_short_says_how_long_it_should_be(tmp_path, part):
     file = tmp_path / "model.safetensors"

@@ -32,7 +32,7 @@ def test_another_training_is_refused_and_told_apart(tmp_path):
     with pytest.raises(ResultsError) as refused:
         claim(tmp_path / "out", "base_learning_rate=0.01", "data.0.prompt_format=QCM-A")
     message = str(refused.value)
-    assert "recipe.base_learning_rate 0.009 there, 0.01 here" in message
+    assert "base_learning_rate is 0.009 there, 0.01 here" in message
     assert "CQM-A" in message
     assert "--overwrite" in message
     assert (tmp_path / "out" / "log.jsonl").read_text() == "kept"
@@ -70,7 +70,7 @@ def test_what_a_kill_left_half_written_locks_nobody_out(tmp_path):
 
 def test_the_size_of_bucketed_batches_belongs_to_the_training(tmp_path):
     claim(tmp_path, "bucket_by_length=true")
-    with pytest.raises(ResultsError, match=r"recipe\.batch_size 2 there, 4 here"):
+    with pytest.raises(ResultsError, match=r"batch_size is 2 there, 4 here"):
         claim(tmp_path, "bucket_by_length=true", "batch_size=4")
 
 

@@ -95,7 +95,7 @@ def test_the_recipe_or_the_card_may_say_it_and_losses_stay_close(train, parity_c
 def test_a_training_goes_on_with_weights_as_it_began(train):
     with pytest.raises(StopError):
         train(settings={"checkpoint_steps": 1}, callback=StopsAfterTwo())
-    with pytest.raises(ResultsError, match=r"recipe\.quantization None there, int8-cpu here"):
+    with pytest.raises(ResultsError, match=r"quantization is not set there, int8-cpu here"):
         train(quantization="int8-cpu", settings={"checkpoint_steps": 1})
 
 

@@ -198,7 +198,7 @@ def test_samples_without_room_for_an_answer_are_left_out_counted_and_named(train
 
 def test_another_recipe_does_not_touch_the_folder(train, trained):
     before = (trained / "adapter" / "adapter.safetensors").read_bytes()
-    with pytest.raises(ResultsError, match=r"recipe\.epochs 2 there, 3 here"):
+    with pytest.raises(ResultsError, match=r"epochs is 2 there, 3 here"):
         train(settings={"epochs": 3})
     assert (trained / "adapter" / "adapter.safetensors").read_bytes() == before
     assert train(settings={"epochs": 3}, overwrite=True).steps == 12
@@ -350,7 +350,7 @@ def test_a_folder_of_another_training_is_refused_before_the_model_is_loaded(
         raise AssertionError("the model is loaded")
 
     monkeypatch.setattr(module, "FrozenParts", load)
-    with pytest.raises(ResultsError, match=r"recipe\.epochs 2 there, 3 here"):
+    with pytest.raises(ResultsError, match=r"epochs is 2 there, 3 here"):
         train(settings={"epochs": 3})
     with pytest.raises(AssertionError, match="the model is loaded"):
         train()

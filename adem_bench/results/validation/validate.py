@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from adem_bench.cards import TRAINING_NAME, load_task_card
+from adem_bench.cards import load_task_card
 from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell
+from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, NOT_SCORED, SAMPLES, SHARD, is_imported
 from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples

@@ -27,6 +27,10 @@ from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
+FORMATS = (
+    f"an adapter is a folder with {WEIGHTS_NAME} and {SETTINGS_NAME}, as `adem-bench train` writes "
+    "it, or a .pth of the published trainers, with a dict of tensors under 'model'"
+)
 LATER_FACTS = ("language_model_architecture", "vision_architecture", "vision_signature")
 """What adapters say of their base since they name the tower too."""
 
@@ -56,7 +60,7 @@ def read_adapter(path: Path) -> AdapterFile:
         CheckpointError: missing, of an unknown format or method, or holding other than plain data.
     """
     if not path.exists():
-        raise CheckpointError(f"adapter {path} does not exist")
+        raise CheckpointError(f"adapter {path} does not exist; {FORMATS}")
     folder = adapter_folder(path)
     if folder is not None:
         tensors, data = _read_folder(folder)
@@ -65,7 +69,7 @@ def read_adapter(path: Path) -> AdapterFile:
         METHODS.load(stated)
         settings = _settings_of(folder / SETTINGS_NAME, data, stated)
         return AdapterFile(path, tensors, _with_shapes(path, tensors, settings))
-    published = read_published(path)
+    published = read_published(path, f"; {FORMATS}")
     name = _recognised(path, published.tensors)
     method: type[Method] = METHODS.load(name)
     settings = replace(method.from_arguments(published.arguments), method=name)
@@ -168,8 +172,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for file in (weights, settings_file):
         if not file.is_file():
             raise CheckpointError(
-                f"adapter folder {folder} has no {file.name}; expected {WEIGHTS_NAME} and "
-                f"{SETTINGS_NAME}{_hint(folder)}"
+                f"adapter folder {folder} has no {file.name}{_hint(folder) or f'; {FORMATS}'}"
             )
     try:
         data = json.loads(read_text(settings_file))

@@ -30,11 +30,16 @@ class PublishedAdapter:
     """What else is in the file, such as `optimizer`."""
 
 
-def load_plain_data(path: Path, mmap: bool = False) -> Any:
+def load_plain_data(path: Path, mmap: bool = False, instead: str = "") -> Any:
     """Read a torch file of tensors and plain data onto the CPU, refusing anything else.
 
     `argparse.Namespace` is let in: published checkpoints hold their arguments in one, and it
     only stores attributes.
+
+    Args:
+        path: The file.
+        mmap: Whether tensors stay on disk until they are read.
+        instead: What may be given besides a torch file, for messages.
 
     Raises:
         CheckpointError: not a torch file, not a whole one, or one that would run code to load.
@@ -48,22 +53,34 @@ def load_plain_data(path: Path, mmap: bool = False) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was not loaded: it is not a torch file, or it holds pickled objects other "
-            "than tensors and plain data, which may run code"
+            f"than tensors and plain data, which may run code{instead}"
         ) from error
     except Exception as error:  # broken files raise nearly anything in PyTorch's reader
-        raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
+        # Of what is no file of its own, that says nothing ("pop from empty list").
+        said = f": {error}" if _is_archive(path) else ""
+        raise CheckpointError(f"{path} is not a readable torch file{said}{instead}") from error
 
 
-def read_published(path: Path) -> PublishedAdapter:
+def _is_archive(path: Path) -> bool:
+    """Return whether a file begins as torch's do since 1.6."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"PK"
+
+
+def read_published(path: Path, instead: str = "") -> PublishedAdapter:
     """Read a checkpoint as the published trainer writes it, or a bare dict of tensors.
+
+    Args:
+        path: The file.
+        instead: What may be given besides such a file, for messages.
 
     Raises:
         CheckpointError: neither, or holding anything but plain data.
     """
-    data = load_plain_data(path)
+    data = load_plain_data(path, instead=instead)
     model = data.get("model", data) if isinstance(data, dict) else None
     if not isinstance(model, dict) or not model:
-        raise CheckpointError(f"{path}: expected a dict of tensors under 'model'")
+        raise CheckpointError(f"{path}: expected a dict of tensors under 'model'{instead}")
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.items():
         if not isinstance(tensor, Tensor):
