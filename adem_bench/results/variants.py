@@ -254,7 +254,7 @@ def _options(run: OpenedRun) -> set[str]:
     return {f"{name}={value}" for name, value in settings.items()}
 
 
-def letters(runs: Sequence[OpenedRun]) -> list[str]:
+def letters(runs: Sequence[object]) -> list[str]:
     """Return short names for runs, in order: A, B, and A1 after Z."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return [

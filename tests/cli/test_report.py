@@ -7,7 +7,9 @@ from support.run_writer import choice, write_run
 
 @pytest.fixture
 def run(tmp_path):
-    return write_run(tmp_path / "results" / "a", [choice(n, 0) for n in range(20)])
+    return write_run(
+        tmp_path / "results" / "a", [choice(n, 0, response="A" * (n + 1)) for n in range(20)]
+    )
 
 
 def test_a_page_is_written_and_what_is_missing_is_said(adem_bench, run, tmp_path):

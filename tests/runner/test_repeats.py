@@ -124,7 +124,7 @@ def test_runs_of_repeats_are_compared_by_sample(mini, tmp_path):
     assert "repeats: 2 and 3" in mixed.remarks
     assert mixed.pairs[0].headline.second == pytest.approx(third.result.metric("average").value)
     assert "majority vote" not in {group.metric for group in mixed.pairs[0].groups}
-    assert sample_table([first, third], None, {}, "average", 0).count == 24 * 3
+    assert sample_table([first, third], [None, None], {}, "average", 0).count == 24 * 3
 
 
 def test_what_was_edited_in_one_repeat_is_found(mini, tmp_path):

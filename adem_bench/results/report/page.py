@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from adem_bench.results.comparison import Comparison, compare_runs
 from adem_bench.results.comparison_text import counted, difference_cells
 from adem_bench.results.html import page_pieces
 from adem_bench.results.report.charts import Plot
-from adem_bench.results.report.plots import task_plots
+from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.runs import OpenedRun, own_statistics
 from adem_bench.results.variants import labels, letters
@@ -29,8 +30,8 @@ from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
 
 MAX_THUMBNAILS = 2000
-ASKED = {"prompt_settings": "Prompts", "data": "References and images"}
-"""Parts of a run's identity to what a row of the sample table shows of the first run alone."""
+ASKED = ("task_options", "prompt_settings", "data")
+"""Parts of a run's identity that say how it asked, and of what data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,11 @@ class Member:
     """A run in a report."""
 
     letter: str
+    """Of the label: the same on every task, as is the colour."""
     label: str
     """The model with what sets the run apart."""
     place: int
-    """Among all runs."""
+    """Of the label among all labels."""
     run: OpenedRun
 
 
@@ -51,6 +53,8 @@ class TaskPart:
 
     name: str
     """`TASK, split SPLIT`."""
+    place: str
+    """`TASK/SPLIT`, as in links to samples."""
     anchor: str
     members: list[Member]
     compared: list[Member]
@@ -60,6 +64,8 @@ class TaskPart:
     comparison: Comparison | None
     notes: list[str] = field(default_factory=list)
     """What is missing, and why."""
+    remarks: list[str] = field(default_factory=list)
+    """What a plot would say less well."""
 
 
 def report_parts(
@@ -83,14 +89,34 @@ def report_parts(
     if not runs:
         raise ResultsError("a report needs at least one finished run")
     by_task: dict[tuple[str, str], list[Member]] = {}
-    for place, (letter, label, run) in enumerate(
-        zip(letters(runs), labels(runs), runs, strict=True)
-    ):
-        key = run.result.task, run.result.split
-        by_task.setdefault(key, []).append(Member(letter, label, place, run))
+    for member in _members(runs):
+        result = member.run.result
+        by_task.setdefault((result.task, result.split), []).append(member)
+    order = dict.fromkeys((run.result.task, run.result.split) for run in runs)
     return [
-        _part(number, key, members, data_root, most_thumbnails)
-        for number, (key, members) in enumerate(by_task.items())
+        _part(number, key, by_task[key], data_root, most_thumbnails)
+        for number, key in enumerate(order)
+    ]
+
+
+def _members(runs: Sequence[OpenedRun]) -> list[Member]:
+    """Return the runs in the order in which every task shows them: by label, subsets last.
+
+    A label keeps its letter and its colour on all tasks.
+    """
+    found: list[tuple[tuple[str, int], OpenedRun]] = []
+    again: Counter[tuple[str, str, str]] = Counter()
+    for label, run in zip(labels(runs), runs, strict=True):
+        place = (label, run.result.task, run.result.split)
+        found.append(((label, again[place]), run))
+        again[place] += 1
+    whole = {key for key, run in found if run.result.complete}
+    keys = sorted(dict.fromkeys(key for key, _ in found), key=lambda key: key not in whole)
+    places = {key: place for place, key in enumerate(keys)}
+    names = letters(keys)
+    return [
+        Member(names[places[key]], key[0], places[key], run)
+        for key, run in sorted(found, key=lambda one: places[one[0]])
     ]
 
 
@@ -112,19 +138,32 @@ def _part(
             notes.append(f"No comparison: {error}")
     statistics = enumerate(map(_own_statistics, runs))
     figures = {place: found for place, found in statistics if found}
-    task = _task(members, data_root, notes)
+    tasks = _tasks(members, data_root, notes)
     headline = runs[0].result.headline
-    samples = sample_table(runs, task, figures, headline, most_thumbnails)
+    samples = sample_table(runs, tasks, figures, headline, most_thumbnails)
     if samples.thumbnails < samples.images:
         notes.append(
             f"Of {counted(samples.images, 'images')} {samples.thumbnails} are shown, first those "
             "of samples that went wrong."
         )
-    # Colours by place within the task: the same models in the same order look the same in each.
-    labelled = [(f"{m.letter} {m.label}", n, m.run) for n, m in enumerate(members)]
-    plots = list(task_plots(key[0], labelled, figures, samples.prompt_lengths))
-    name = f"{key[0]}, split {key[1]}"
-    return TaskPart(name, f"task-{number}", members, compared, samples, plots, comparison, notes)
+    shown = [
+        Shown(f"{m.letter} {m.label}", m.place, m.run, figures.get(n))
+        for n, m in enumerate(members)
+    ]
+    remarks: list[str] = []
+    plots = list(task_plots(key[0], shown, samples.prompt_lengths, remarks))
+    return TaskPart(
+        name=f"{key[0]}, split {key[1]}",
+        place="/".join(key),
+        anchor=f"task-{number}",
+        members=members,
+        compared=compared,
+        samples=samples,
+        plots=plots,
+        comparison=comparison,
+        notes=notes,
+        remarks=remarks,
+    )
 
 
 def _comparable(members: list[Member], notes: list[str]) -> list[Member]:
@@ -147,46 +186,65 @@ def _own_statistics(run: OpenedRun) -> Statistics | None:
     return own_statistics(run, records)
 
 
-def _task(members: Sequence[Member], data_root: Path | None, notes: list[str]) -> Task | None:
-    """Return the task with the data that the first run answered; None if it is not available."""
-    first = members[0].run.manifest
-    for part, what in ASKED.items():
-        wanted = first.get("identity", {}).get(part)
-        others = [
-            m.letter for m in members if m.run.manifest.get("identity", {}).get(part) != wanted
-        ]
-        if others:
-            notes.append(
-                f"{what} below are those of {members[0].letter}; {', '.join(others)} had others."
-            )
+def _tasks(
+    members: Sequence[Member], data_root: Path | None, notes: list[str]
+) -> list[Task | None]:
+    """Return each run's task as it asked, with its data; None where that is not available.
+
+    Runs that asked alike share one.
+    """
+    tasks: dict[str, tuple[Task | None, str]] = {}
+    found: list[Task | None] = []
+    without: dict[str, list[str]] = {}
+    for member in members:
+        identity = member.run.manifest.get("identity", {})
+        key = json.dumps([identity.get(part) for part in ASKED], sort_keys=True)
+        if key not in tasks:
+            tasks[key] = _task(member.run, data_root)
+        task, reason = tasks[key]
+        found.append(task)
+        if reason:
+            without.setdefault(reason, []).append(member.letter)
+    for reason, names in without.items():
+        of = "" if len(names) == len(members) else f" of {', '.join(names)}"
+        notes.append(f"Prompts and images{of} are not shown: {reason}.")
+    return found
+
+
+def _task(run: OpenedRun, data_root: Path | None) -> tuple[Task | None, str]:
+    """Return a run's task with the data that it answered; or None, and why it is not available."""
     try:
-        card = TaskCard.model_validate(first["task"]["card"])
+        card = TaskCard.model_validate(run.manifest["task"]["card"])
         task = task_of(card, data_root)
-        if task.fingerprint() == first["task"]["data_fingerprint"]:
-            return task
-        reason = "the data here is not what the runs answered; --data-root names another folder"
+        if task.fingerprint() == run.manifest["task"]["data_fingerprint"]:
+            return task, ""
+        return None, "the data here is not what the runs answered; --data-root names another folder"
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
-        reason = f"the manifest's task card is of another version (field {field!r})"
+        return None, f"the manifest's task card is of another version (field {field!r})"
     except (AdemBenchError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-    notes.append(f"Prompts and images are not shown: {reason}.")
-    return None
+        return None, str(error).splitlines()[0]
 
 
 def report_pieces(parts: Sequence[TaskPart]) -> Iterator[str]:
     """Yield the page piece by piece: with many samples it is large."""
     members = [member for part in parts for member in part.members]
+    warnings: dict[tuple[str, str], list[str]] = {}
+    for member in members:
+        for warning in member.run.result.warnings:
+            warnings.setdefault((member.letter, warning), []).append(member.run.result.task)
     return page_pieces(
         "report.html",
         script="report.js",
         style="report.css",
         images=True,
         parts=parts,
-        members=sorted(members, key=lambda member: member.place),
+        members=members,
+        warnings=warnings,
         picture=_picture,
         cells=_cells,
         counted=counted,
+        units=UNITS,
         headline=_headline,
         metric_names=_metric_names,
         metric=_metric,
@@ -219,7 +277,7 @@ def _file_name(name: str) -> str:
 
 
 def _picture(plot: Plot) -> Markup:
-    data = base64.b64encode(plot.image("svg")).decode()
+    data = base64.b64encode(plot.page_image()).decode()
     return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, plot.alt)
 
 

@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from markupsafe import Markup
 
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Json, Record, record_key
-from adem_bench.results.runs import OpenedRun
 from adem_bench.tasks.base import Task
 
 GZIP, LEVEL = 31, 5
@@ -38,7 +37,8 @@ class SampleTable:
     data: Markup
     """Base64 of gzip of JSON (see `sample_table`), which no page needs to escape."""
     count: int
-    prompt_lengths: list[int]
+    prompt_lengths: list[list[int]]
+    """In characters: one list for all runs, one for each if they were not asked alike, or none."""
     images: int
     """Distinct images of the samples."""
     thumbnails: int
@@ -63,9 +63,17 @@ class _Images:
         return {path: self.places[path] for path in order[:most]}
 
 
+class Answered(Protocol):
+    """What has records: a finished run, or one that goes on."""
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By their keys, in the data's order."""
+
+
 def sample_table(
-    runs: Sequence[OpenedRun],
-    task: Task | None,
+    runs: Sequence[Answered],
+    tasks: Sequence[Task | None],
     figures: Mapping[int, Statistics],
     headline: str,
     most_thumbnails: int,
@@ -74,11 +82,12 @@ def sample_table(
 
     The JSON is `{"rows": […], "groups": […], "images": {place: data URI}}`; a row is
     `[id, groups, image, prompt, reference, gap, cells]`, a cell of a run
-    `[response, prediction, verdict, figure]`.
+    `[response, prediction, verdict, figure]`. A prompt is a list, one for each run, where the runs
+    were not all asked the same; None stands for one that is not available.
 
     Args:
         runs: All of one task.
-        task: With the data, for prompts and images; None if it is not available.
+        tasks: Of each run, as it asked, with the data; None where that is not available.
         figures: By place in `runs`: statistics of samples that have no score of their own.
         headline: The metric that is such a sample's figure.
         most_thumbnails: Images to show at most.
@@ -92,9 +101,9 @@ def sample_table(
     parts = [compressor.compress(b'{"rows":[')]
     groups: dict[str, int] = {}
     images = _Images()
-    lengths: list[int] = []
+    lengths: list[list[int]] = []
     count = 0
-    for asked in _asked(runs, task):
+    for asked in _asked(runs, tasks):
         records = [run.records.get(asked.key) for run in runs]
         cells = [
             _cell(record, values.get(place, {}), asked.choices)
@@ -103,17 +112,20 @@ def sample_table(
         gap = _gap(cells)
         wrong = gap > 0 or any(cell[2] in (WRONG, FAILED) for cell in cells)
         first = next(record for record in records if record is not None)
+        alike = len(asked.prompts) == 1
         row = [
             f"{first.sample_id}, repeat {first.repeat}" if first.repeat else first.sample_id,
             [groups.setdefault(group, len(groups)) for group in first.groups],
             images.place(asked.image, wrong) if asked.image else -1,
-            asked.prompt,
+            asked.prompts[0] if alike else asked.prompts,
             _shown(first.reference, asked.choices),
             round(gap, 4),
             cells,
         ]
-        if asked.prompt is not None:
-            lengths.append(len(asked.prompt))
+        lengths = lengths or [[] for _ in asked.prompts]
+        for found, prompt in zip(lengths, asked.prompts, strict=False):
+            if prompt is not None:
+                found.append(len(prompt))
         text = json.dumps(row, separators=(",", ":"))
         parts.append(compressor.compress((f",{text}" if count else text).encode()))
         count += 1
@@ -121,31 +133,49 @@ def sample_table(
     rest = f'],"groups":{json.dumps(list(groups))},"images":{json.dumps(shown)}}}'
     parts += [compressor.compress(rest.encode()), compressor.flush()]
     data = Markup(base64.b64encode(b"".join(parts)).decode())  # noqa: S704 - letters and digits
-    return SampleTable(data, count, lengths, len(images.places), len(shown))
+    known = lengths if any(lengths) else []
+    return SampleTable(data, count, known, len(images.places), len(shown))
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     key: str
     """Of the records."""
-    prompt: str | None = None
+    prompts: Sequence[str | None] = (None,)
+    """One for all runs, or one for each."""
     image: Path | None = None
     choices: Sequence[str] = ()
 
 
-def _asked(runs: Sequence[OpenedRun], task: Task | None) -> Iterator[_Asked]:
+def _asked(runs: Sequence[Answered], tasks: Sequence[Task | None]) -> Iterator[_Asked]:
     """Yield every sample that some run has a record of, with its prompt where it is known."""
     left = dict.fromkeys(key for run in runs for key in run.records)
     repeats = 1 + max((r.repeat for run in runs for r in run.records.values()), default=0)
-    for sample in task.samples() if task else ():
+    known = {id(task): task for task in tasks if task}
+    first = next(iter(known.values()), None)
+    # The first is read as it is gone through: all prompts of a large task are never in memory.
+    others = {
+        place: {sample.id: task.request(sample).prompt for sample in task.samples()}
+        for place, task in known.items()
+        if task is not first
+    }
+    alike = len({id(task) for task in tasks}) == 1
+    for sample in first.samples() if first else ():
         for key in [record_key(sample.id, repeat) for repeat in range(repeats)]:
             if key in left:
                 del left[key]
                 choices = sample.fields.get("choices", ())
                 image = sample.images[0] if sample.images else None
-                yield _Asked(key, task.request(sample).prompt, image, choices)  # type: ignore[union-attr]
+                own = first.request(sample).prompt if first else None
+                prompts: tuple[str | None, ...] = (own,)
+                if not alike:
+                    prompts = tuple(
+                        own if task is first else others.get(id(task), {}).get(sample.id)
+                        for task in tasks
+                    )
+                yield _Asked(key, prompts, image, choices)
     for key in left:
-        yield _Asked(key)
+        yield _Asked(key, (None,) if alike else (None,) * len(tasks))
 
 
 def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[str]) -> list[Any]:

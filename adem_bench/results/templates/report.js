@@ -40,10 +40,31 @@ function verdict([, , judged, figure]) {
   return element("span", "verdict-tag is-other", figure === null ? "no score" : figure.toFixed(2));
 }
 
-function answerCell(cell, label) {
+// A name breaks between its parts: existence/, 0001/, 0.
+function nameBlock(name, href) {
+  const link = element("a", "text");
+  link.href = href;
+  for (const part of visible(name).split(/(?<=[/_=,])(?=\S)/)) link.append(part, element("wbr"));
+  return link;
+}
+
+function address(place, id) {
+  return "#" + new URLSearchParams({ sample: id, task: place });
+}
+
+function asked(prompt) {
+  return prompt === null ? element("span", "soft", "not available") : textBlock(prompt);
+}
+
+function answerCell(cell, label, prompt) {
   const made = element("td");
   made.dataset.label = label;
   const [response, prediction, judged] = cell;
+  if (prompt !== undefined) {
+    const block = element("div", "asked");
+    block.append(element("span", "chips", "asked:"), asked(prompt));
+    made.append(block);
+  }
   made.append(verdict(cell), element("br"), textBlock(response));
   if (judged !== FAILED && prediction && prediction.trim() !== response.trim()) {
     made.append(element("span", "chips text", "read as: " + prediction));
@@ -51,12 +72,14 @@ function answerCell(cell, label) {
   return made;
 }
 
-function rowOf(row, data, names) {
+function rowOf(row, data, names, place) {
   const [id, groups, image, prompt, reference, , cells] = row;
   const made = element("tr");
   const head = element("th", "", undefined);
   head.scope = "row";
-  head.append(element("span", "text", id));
+  const name = element("span");
+  name.append(nameBlock(id, address(place, id)));
+  head.append(name);
   if (groups.length) head.append(element("span", "chips text", groups.map((g) => data.groups[g]).join(", ")));
   const picture = element("td");
   picture.dataset.label = "Image";
@@ -69,13 +92,15 @@ function rowOf(row, data, names) {
   } else {
     picture.append(element("span", "soft", image < 0 ? "none" : "not shown"));
   }
-  const asked = element("td");
-  asked.dataset.label = "Prompt";
-  asked.append(prompt === null ? element("span", "soft", "not available") : textBlock(prompt));
+  const question = element("td");
+  question.dataset.label = "Prompt";
+  const differ = Array.isArray(prompt);
+  question.append(differ ? element("span", "soft", "not the same: see the answers") : asked(prompt));
   const wanted = element("td");
   wanted.dataset.label = "Reference";
   wanted.append(textBlock(reference));
-  made.append(head, picture, asked, wanted, ...cells.map((cell, place) => answerCell(cell, names[place])));
+  const answers = cells.map((cell, n) => answerCell(cell, names[n], differ ? prompt[n] : undefined));
+  made.append(head, picture, question, wanted, ...answers);
   return made;
 }
 
@@ -87,7 +112,8 @@ function matches(row, query, wantedVerdict, group) {
   if (wantedVerdict === "right" && !cells.every((cell) => cell[2] === RIGHT)) return false;
   if (wantedVerdict === "failed" && !cells.some((cell) => cell[2] === FAILED)) return false;
   if (!query) return true;
-  const texts = [id, prompt ?? "", reference, ...cells.flatMap((cell) => [cell[0], cell[1]])];
+  const prompts = [prompt].flat().map((text) => text ?? "");
+  const texts = [id, ...prompts, reference, ...cells.flatMap((cell) => [cell[0], cell[1]])];
   return texts.some((text) => text.toLowerCase().includes(query));
 }
 
@@ -131,7 +157,8 @@ async function start(browser) {
     find("pages").textContent = pages;
     const from = (number - 1) * rows;
     const part = shown.slice(from, from + rows);
-    find("samples").tBodies[0].replaceChildren(...part.map((row) => rowOf(row, data, names)));
+    const made = part.map((row) => rowOf(row, data, names, browser.dataset.place));
+    find("samples").tBodies[0].replaceChildren(...made);
     const range = part.length ? `${from + 1} to ${from + part.length} of ` : "";
     const all = shown.length === data.rows.length ? "samples" : `samples, of ${data.rows.length} in all`;
     find("status").textContent = `${range}${shown.length} ${all}`;
@@ -155,12 +182,53 @@ async function start(browser) {
   find("next").addEventListener("click", () => render(1));
   find("first-page").addEventListener("click", () => render(-Infinity));
   find("last-page").addEventListener("click", () => render(Infinity));
+  find("samples").classList.toggle("differ", data.rows.some((row) => Array.isArray(row[3])));
   select();
   browser.dataset.ready = "true";
+
+  // Shows one sample among its neighbours; returns whether it is here.
+  return function show(id) {
+    if (!data.rows.some((row) => row[0] === id)) return false;
+    let at = shown.findIndex((row) => row[0] === id);
+    if (at < 0) {
+      query.value = group.value = "";
+      verdictChoice.value = "all";
+      select();
+      at = shown.findIndex((row) => row[0] === id);
+    }
+    page.value = 1 + Math.floor(at / Number(size.value));
+    render();
+    const row = find("samples").tBodies[0].rows[at % Number(size.value)];
+    row.classList.add("linked");
+    row.scrollIntoView({ block: "center" });
+    row.querySelector("a").focus({ preventScroll: true });
+    return true;
+  };
 }
 
-for (const browser of document.querySelectorAll(".browser")) {
-  start(browser).catch((error) => {
-    browser.querySelector(".status").textContent = "The samples cannot be shown: " + error.message;
-  });
+// #sample=ID&task=TASK/SPLIT is a link to one sample; without a task it is looked for in all.
+function follow(browsers) {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const id = given.get("sample");
+  const place = given.get("task");
+  const wanted = browsers.filter(({ name }) => place === null || name === place);
+  const missing = id !== null && !wanted.some(({ show }) => show(id));
+  const note = document.querySelector(".no-sample");
+  note.hidden = !missing;
+  note.textContent = missing ? visible(`There is no sample ${id}${place ? " of " + place : ""} here.`) : "";
 }
+
+async function startAll() {
+  const browsers = [];
+  for (const browser of document.querySelectorAll(".browser")) {
+    try {
+      browsers.push({ name: browser.dataset.place, show: await start(browser) });
+    } catch (error) {
+      browser.querySelector(".status").textContent = "The samples cannot be shown: " + error.message;
+    }
+  }
+  follow(browsers);
+  window.addEventListener("hashchange", () => follow(browsers));
+}
+
+startAll();

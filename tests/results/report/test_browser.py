@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adem_bench.results.report.page import report_parts, report_pieces
 from adem_bench.results.runs import open_runs
@@ -148,6 +150,46 @@ def test_each_search_among_five_thousand_draws_one_page_once(opened, large):
     assert page.evaluate("window.redrawn")[len(queries) :] == [25] * 9
 
 
+def test_a_link_to_a_sample_shows_it_among_its_neighbours(opened, large):
+    page = opened(large)
+    page.fill(".query", "no such thing")
+    page.evaluate("location.hash = '#sample=4321'")
+    linked = page.locator(".linked th")
+    assert linked.inner_text().startswith("4321")
+    assert page.input_value(".query") == ""
+    page.select_option(".order", "data")
+    page.fill(".query", "77")
+    page.get_by_role("link", name="77", exact=True).click()
+    assert page.url.endswith("#sample=77&task=mini_sqa%2Ftest")
+    assert linked.inner_text().startswith("77")
+    page.evaluate("location.hash = '#sample=none&task=mini_sqa/test'")
+    note = "There is no sample none of mini_sqa/test here."
+    page.wait_for_function(
+        "text => document.querySelector('.no-sample').innerText === text", arg=note
+    )
+
+
+def test_figures_are_seen_on_a_phone_and_tables_end_where_their_columns_do(opened, crowded):
+    page = opened(crowded, 390)
+    box = page.locator(".headlines strong").first.bounding_box()
+    assert box["x"] + box["width"] < 390
+    frames = page.locator(".scroll:has(> table.headlines)")
+    wide = opened(crowded, 1280).locator(".scroll:has(> table.headlines)")
+    assert frames.bounding_box()["width"] <= 390
+    table = wide.locator("table").bounding_box()["width"]
+    assert wide.bounding_box()["width"] - table <= 2  # its own border
+
+
+def test_plots_are_dark_on_a_dark_page(opened, small):
+    page = opened(small)
+    for scheme, paper in (("light", 200), ("dark", 60)):
+        page.emulate_media(color_scheme=scheme)
+        picture = page.locator("figure img").first.screenshot()
+        pixels = Image.open(io.BytesIO(picture)).convert("L")
+        commonest = max(pixels.getcolors(), key=lambda found: found[0])[1]
+        assert (commonest > paper) == (scheme == "light")
+
+
 def test_a_hostile_answer_is_text(opened, large):
     page = opened(large)
     page.fill(".query", "onerror")
@@ -190,7 +232,7 @@ def test_nothing_sticks_out_of_the_window(opened, small, crowded, width):
 def test_everything_is_reached_by_keyboard(opened, small):
     page = opened(small)
     reached = []
-    for _ in range(40):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.className"))
     assert {"skip", "query", "verdict", "group", "order", "size", "next"} <= set(reached)
@@ -202,6 +244,8 @@ def test_accessibility_rules_hold(opened, small, scheme):
 
     page = opened(small)
     page.emulate_media(color_scheme=scheme)
+    page.locator("figure summary").first.click()
+    page.locator(".samples tbody a").first.click()
     results = Axe().run(page)
     assert results.response["violations"] == [], results.generate_report()
 

@@ -61,9 +61,47 @@ def test_plots_are_files_that_hold_no_script_and_no_date(parts, tmp_path):
 
 def test_alternative_texts_hold_the_figures(parts):
     (headline,) = (plot for plot in parts[0].plots if plot.name == "mini_sqa-headline")
-    assert "A m 66.67 [54.06, 77.27]" in headline.alt
+    assert "A m, SUBSET 60/300 66.67 [54.06, 77.27]" in headline.alt
     (reliability,) = (plot for plot in parts[0].plots if plot.name == "mini_sqa-reliability")
-    assert "Expected calibration error: A m: 0." in reliability.alt
+    assert "Expected calibration error: A m, SUBSET 60/300: 0." in reliability.alt
+
+
+def test_a_table_stands_behind_every_plot(parts):
+    for plot in parts[0].plots:
+        assert plot.rows
+        assert {len(row) for row in plot.rows} == {len(plot.header)}
+    (groups,) = (plot for plot in parts[0].plots if plot.name == "mini_sqa-groups")
+    assert groups.title == "mini_sqa: every group"
+    assert ("average", "66.67 [54.06, 77.27]") in [row[:2] for row in groups.rows]
+    page = "".join(report_pieces(parts))
+    assert page.count("<summary>Table</summary>") == len(parts[0].plots)
+
+
+def test_models_keep_their_letters_and_colours_and_subsets_come_last(tmp_path):
+    whole = [choice(n, n % 2) for n in range(300)]
+    for folder, model, records in (
+        ("a", "part", whole[:4]),
+        ("b", "one", whole),
+        ("c", "two", whole),
+    ):
+        write_run(tmp_path / folder, records, model=model)
+    further = [choice(n, 0) for n in range(30)]
+    write_run(tmp_path / "d", further, model="two", task="sqa")
+    first, second = report_parts(open_runs([tmp_path])[0])
+    assert [m.label for m in first.members] == ["one", "two", "part"]
+    assert [(m.letter, m.place) for m in first.members] == [("A", 0), ("B", 1), ("C", 2)]
+    assert [(m.letter, m.place) for m in second.members] == [("B", 1)]
+    (bars,) = (plot for plot in first.plots if plot.name == "mini_sqa-groups")
+    assert bars.header == ("", "A one", "B two", "C part, SUBSET 4/300")
+
+
+def test_what_is_the_same_for_all_is_said_and_not_plotted(parts, tmp_path):
+    write_run(tmp_path / "c" / "a", [choice(n, 0) for n in range(9)])
+    (part,) = report_parts(open_runs([tmp_path / "c"])[0])
+    assert "mini_sqa-answers" not in {plot.name for plot in part.plots}
+    assert part.remarks == [
+        "Not plotted, because it is the same for all: mini_sqa: length of answers (characters: 1)."
+    ]
 
 
 def test_without_the_data_the_report_says_so(parts):

@@ -29,7 +29,7 @@ def unpacked(packed):
 def test_rows_hold_what_every_run_made_of_a_sample(opened):
     first = opened("a", [choice(0, 0), choice(1, 1), choice(2, 0, error="unreadable image")])
     second = opened("b", [choice(0, 1, response="\x1b[31m</script>\x00"), choice(1, 1)])
-    packed = sample_table([first, second], None, {}, "average", 10)
+    packed = sample_table([first, second], [None, None], {}, "average", 10)
     data = unpacked(packed)
     assert (packed.count, packed.images, packed.prompt_lengths) == (3, 0, [])
     assert data["groups"] == ["SOC", "IMG", "NAT", "NO"]
@@ -50,7 +50,7 @@ def test_prompts_images_and_options_come_from_the_data(opened):
         choice(int(sample.id), 0, int(str(sample.reference)), groups=sample.groups)
         for sample in asked
     ]
-    packed = sample_table([opened("a", records)], task, {}, "average", 10)
+    packed = sample_table([opened("a", records)], [task], {}, "average", 10)
     data = unpacked(packed)
     with_image = [sample for sample in asked if sample.images]
     assert packed.images == packed.thumbnails == len(data["images"]) == len(with_image) > 0
@@ -65,6 +65,23 @@ def test_prompts_images_and_options_come_from_the_data(opened):
     assert image.startswith(b"\xff\xd8")
 
 
+def test_prompts_stand_side_by_side_where_runs_asked_differently(opened):
+    plain = build_task("mini_sqa", None)
+    hinted = build_task("mini_sqa", None, prompt_format="CQM-A")
+    known = list(islice(plain.samples(), 3))
+    records = [choice(int(sample.id), 0) for sample in known]
+    first, other = (opened(name, records) for name in "ab")
+    packed = sample_table([first, other], [plain, hinted], {}, "average", 10)
+    for row, sample in zip(unpacked(packed)["rows"], known, strict=True):
+        assert row[3] == [plain.request(sample).prompt, hinted.request(sample).prompt]
+        assert row[3][0] != row[3][1]
+    assert list(map(len, packed.prompt_lengths)) == [len(known)] * 2
+    alike = unpacked(sample_table([first, other], [plain, plain], {}, "average", 10))
+    assert alike["rows"][0][3] == plain.request(known[0]).prompt
+    half = unpacked(sample_table([first, other], [None, plain], {}, "average", 10))
+    assert half["rows"][0][3] == [None, plain.request(known[0]).prompt]
+
+
 def test_images_of_samples_that_went_wrong_come_first(opened):
     task = build_task("mini_sqa", None)
     asked = [sample for sample in islice(task.samples(), 20) if sample.images][:4]
@@ -76,7 +93,7 @@ def test_images_of_samples_that_went_wrong_come_first(opened):
         for sample, *given in zip(asked, predictions, references, strict=True)
     ]
     for most, shown in ((2, {"1", "3"}), (3, {"0", "1", "3"})):
-        data = unpacked(sample_table([opened("a", records)], task, {}, "average", most))
+        data = unpacked(sample_table([opened("a", records)], [task], {}, "average", most))
         assert [row[2] for row in data["rows"]] == [0, 1, 2, 3]
         assert set(data["images"]) == shown
 
