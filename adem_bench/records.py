@@ -207,6 +207,16 @@ class Record:
         """The text that the prediction was read out of."""
         return self.response if self.answer is None else self.answer
 
+    def as_wrong(self, prediction: Json, has_score: bool) -> Record:
+        """Return the record as if it had a wrong answer.
+
+        Args:
+            prediction: One that is never right.
+            has_score: Whether the samples of its task have scores of their own.
+        """
+        score = 0.0 if has_score else None
+        return replace(self, error=None, prediction=prediction, score=score)
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object, keys in declaration order; later fields if set."""
         line: dict[str, Any] = stable_fields(self)

@@ -1,7 +1,7 @@
 """The command line: one module per verb, imported only when the verb is called.
 
 Exit codes: 0 done, 1 done with more failed samples than allowed, 2 the user's mistake,
-3 interrupted and resumable, 70 our bug.
+3 interrupted and resumable, 4 a gate that did not pass (`compare --fail-if-worse`), 70 our bug.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ VERBS = {
     "score": ("adem_bench.cli.score:score", "Score predictions that other code made."),
     "train": ("adem_bench.cli.train:train", "Train an adapter with a recipe."),
     "leaderboard": ("adem_bench.cli.leaderboard:leaderboard", "Tabulate every finished run."),
-    "compare": ("adem_bench.cli.compare:compare", "Test whether runs on the same samples differ."),
+    "compare": (
+        "adem_bench.cli.compare:compare",
+        "Test whether two models or runs differ.",
+    ),
     "report": ("adem_bench.cli.report:report", "Make one page of runs: figures, plots, samples."),
     "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and show where the two differ."),
     "validate": (

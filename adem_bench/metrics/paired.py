@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from adem_bench.metrics.intervals import (
@@ -19,6 +20,8 @@ from adem_bench.metrics.intervals import (
 if TYPE_CHECKING:
     from adem_bench.metrics.intervals import Array
 
+SIGNIFICANT = 0.05
+"""The level of every test."""
 MCNEMAR, SWAPS = "McNemar, exact", "paired randomisation"
 
 
@@ -43,11 +46,30 @@ class Difference:
     """For shares: units that only the second run has right."""
     lost: int | None = None
     """For shares: units that only the first run has right."""
+    standard_error: float = math.nan
+    """Of `second - first`: its standard deviation over redrawn units."""
+    lower_is_better: bool = False
+    """Whether less of the metric is better."""
 
     @property
     def value(self) -> float:
         """Return `second - first`."""
         return self.second - self.first
+
+    @property
+    def gain(self) -> float:
+        """Return how much better the second run is; negative if it is worse."""
+        return -self.value if self.lower_is_better else self.value
+
+    @property
+    def worst_gain(self) -> float:
+        """Return the interval's end at which the second run is worst, as a gain."""
+        return -self.high if self.lower_is_better else self.low
+
+    @property
+    def best_gain(self) -> float:
+        """Return the interval's other end, as a gain."""
+        return -self.low if self.lower_is_better else self.high
 
 
 def paired_differences(
@@ -97,7 +119,42 @@ def paired_differences(
             gaps = of_second((total + swapped) / 2) - of_first((total - swapped) / 2)
             p = _randomisation_p_value(values[1] - values[0], gaps)
             found.append(Difference(name, *values, low, high, p, p, SWAPS, count))
+        found[-1] = replace(found[-1], standard_error=_deviation(drawn))
     return found
+
+
+def _deviation(drawn: Array) -> float:
+    """Return the standard deviation of the resampled values that are defined."""
+    import numpy as np
+
+    defined = drawn[np.isfinite(drawn)]
+    return float(defined.std()) if len(defined) else math.nan
+
+
+def units_needed(
+    difference: Difference, size: float, power: float = 0.8, level: float = SIGNIFICANT
+) -> int | None:
+    """Return how many units would show a difference of some size, if that is the true one.
+
+    It is n ((z_(1 - level/2) + z_power) s / size)^2, with the standard error s of n paired
+    differences (Connor 1987 has the same for McNemar's test). At the level 0.05, as many let the
+    95% interval of two models that do not differ end above `-size`.
+
+    Args:
+        difference: Of the runs, measured.
+        size: Of the true difference, in the metric's unit; positive.
+        power: How often it shall be shown.
+        level: The p-value below which it is.
+
+    Returns:
+        Units like those that were compared; None if these show no spread.
+    """
+    error = difference.standard_error
+    if not error > 0:
+        return None
+    z = NormalDist()
+    wanted = z.inv_cdf(1 - level / 2) + z.inv_cdf(power)
+    return math.ceil(difference.units * (wanted * error / size) ** 2)
 
 
 def mcnemar(won: int, lost: int) -> float:

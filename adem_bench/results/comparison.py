@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from adem_bench.errors import ResultsError
 from adem_bench.metrics.intervals import Statistics
-from adem_bench.metrics.paired import Difference, adjusted, paired_differences
+from adem_bench.metrics.paired import SIGNIFICANT, Difference, adjusted, paired_differences
 from adem_bench.records import Record
+from adem_bench.registry import TASK_KINDS
 from adem_bench.results.runs import OpenedRun, own_statistics, unusable
 from adem_bench.results.unlike import asked_differently, obstacles
 from adem_bench.tasks.repeats import is_scored
-
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,13 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     headline = wanted if wanted in names else names[0]
     groups = [name for name in names if name != headline and "." not in name]
     places = list(combinations(range(len(runs)), 2))
+    lower = frozenset(getattr(TASK_KINDS.load(runs[0].kind), "lower_is_better", ()))
     found = [
-        paired_differences(statistics[a], statistics[b], [headline, *groups]) for a, b in places
+        [
+            replace(difference, lower_is_better=difference.metric in lower)
+            for difference in paired_differences(statistics[a], statistics[b], [headline, *groups])
+        ]
+        for a, b in places
     ]
     if any(not part or part[0].metric != headline for part in found):
         raise ResultsError(f"{headline} is not defined on the samples that the runs share")

@@ -1,26 +1,25 @@
-"""A comparison on a terminal, and as JSON."""
+"""What every format of a comparison says in the same words: cells of tables, and other lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from rich.console import Console
-from rich.text import Text
-
-from adem_bench.errors import printable
 from adem_bench.metrics.paired import Difference
-from adem_bench.records import Metric, Record
-from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
-from adem_bench.results.console import grid
-from adem_bench.results.runs import OpenedRun
+from adem_bench.records import Metric
+from adem_bench.results.comparison import Pair, is_significant
+from adem_bench.results.comparison_gate import Gate
+from adem_bench.results.comparison_sides import place_name
+from adem_bench.results.comparison_sizes import Power
+from adem_bench.results.comparison_suite import SuiteComparison, TaskComparison
 from adem_bench.results.variants import labels, letters
 
-MAX_LENGTH = 60
-HEADER = ("metric", "runs", "first", "second", "difference", "95% interval", "p", "Holm p")
-HEADER_END = ("n", "test", "reading")
-RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n")
+HEADER = ("metric", "runs", "first", "second", "difference", "95% interval", "p", "Holm p", "n")
+HEADER_END = ("test", "reading")
+TASK, NEEDED = "task", "n needed"
+RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n", NEEDED)
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
     "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
@@ -28,109 +27,111 @@ FOOTNOTE = (
 )
 
 
-def show_comparison(
-    comparison: Comparison, runs: Sequence[OpenedRun], out: Console, most: int
-) -> None:
-    """Print the runs, their differences, and the samples on which they differ.
+@dataclass(frozen=True)
+class Findings:
+    """A comparison with all that is said of it."""
 
-    Args:
-        comparison: Of the runs.
-        runs: As compared.
-        out: Where to.
-        most: Disagreements to show for each pair.
-    """
-    names = letters(runs)
-    result = runs[0].result
-    title = f"{result.task}, split {result.split}: {counted(comparison.samples, 'samples')}"
-    out.print(Text(printable(title)))
-    rows = [
-        (name, label, str(run.folder))
-        for name, label, run in zip(names, labels(runs), runs, strict=True)
-    ]
-    grid(out, ("run", "model", "folder"), rows)
-    for remark in comparison.remarks:
-        out.print(Text(printable(f"note: {remark}")))
-    units = {metric.name: metric.unit for metric in result.metrics}
-    _differences(out, [(p, [p.headline]) for p in comparison.pairs], names, units)
-    if any(pair.groups for pair in comparison.pairs):
-        out.print()
-        _differences(out, [(p, p.groups) for p in comparison.pairs], names, units)
-    out.print(FOOTNOTE)
-    for pair in comparison.pairs if most else ():
-        out.print()
-        _disagreements(out, pair, names, most, comparison.noun)
+    suite: SuiteComparison
+    power: Power
+    gate: Gate | None = None
 
+    @cached_property
+    def letters(self) -> tuple[str, ...]:
+        """Short names of the sides, in order."""
+        return tuple(letters(self.suite.sides))
 
-def comparison_json(comparison: Comparison, runs: Sequence[OpenedRun]) -> dict[str, Any]:
-    """Return the comparison as JSON; figures are in the metrics' units, unrounded."""
-    return {
-        "schema": 1,
-        "task": runs[0].result.task,
-        "split": runs[0].result.split,
-        "runs": [
-            {"name": name, "model": label, "folder": str(run.folder)}
-            for name, label, run in zip(letters(runs), labels(runs), runs, strict=True)
-        ],
-        "headline": comparison.headline,
-        "samples": comparison.samples,
-        "remarks": list(comparison.remarks),
-        "pairs": [
-            {
-                "first": letters(runs)[pair.first],
-                "second": letters(runs)[pair.second],
-                "headline": _difference_json(pair.headline),
-                "groups": [_difference_json(difference) for difference in pair.groups],
-                "disagreements": [_disagreement_json(d) for d in pair.disagreements],
-            }
-            for pair in comparison.pairs
-        ],
-    }
+    @cached_property
+    def sides(self) -> list[tuple[str, str, str]]:
+        """Letter, model, and what was given, of each side."""
+        suite = self.suite
+        if suite.is_single:
+            runs = suite.tasks[0].runs
+            names = list(zip(labels(runs), (str(run.folder) for run in runs), strict=True))
+        else:
+            names = [(side.label, side.given) for side in suite.sides]
+        return [(letter, *found) for letter, found in zip(self.letters, names, strict=True)]
 
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        if self.suite.is_single:
+            task = self.suite.tasks[0]
+            result = task.runs[0].result
+            samples = counted(task.comparison.samples, "samples")
+            return f"{result.task}, split {result.split}: {samples}"
+        count = sum(task.comparison.samples for task in self.suite.tasks)
+        tasks = counted(len(self.suite.tasks), "tasks")
+        return f"{' and '.join(self.letters)} on {tasks}: {counted(count, 'samples')}"
 
-def _difference_json(difference: Difference) -> dict[str, Any]:
-    return asdict(difference) | {
-        "difference": difference.value,
-        "significant": is_significant(difference),
-    }
+    def header(self) -> tuple[str, ...]:
+        """Return the columns of the headlines."""
+        return (*(() if self.suite.is_single else (TASK,)), *HEADER, NEEDED, *HEADER_END)
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the headlines' cells, one row for each task and pair of runs."""
+        return [self._row(task, pair) for task, pair in self.suite.headlines()]
 
-def _disagreement_json(disagreement: Disagreement) -> dict[str, Any]:
-    return {
-        "unit": disagreement.unit,
-        "gap": disagreement.gap,
-        "samples": [
-            {
-                "sample_id": first.sample_id,
-                "reference": first.reference,
-                "first": _answer_json(first),
-                "second": _answer_json(second),
-            }
-            for first, second in disagreement.records
-        ],
-    }
+    def _row(self, task: TaskComparison, pair: Pair) -> tuple[str, ...]:
+        unit = task.unit(pair.headline.metric)
+        cells = difference_cells(pair.headline, self.who(task, pair), unit)
+        split = len(HEADER)
+        name = () if self.suite.is_single else (task.name,)
+        return (*name, *cells[:split], self.needed(task, pair), *cells[split:])
 
+    def group_rows(self, task: TaskComparison) -> list[tuple[str, ...]]:
+        """Return the cells of a task's other metrics, below `HEADER` and `HEADER_END`."""
+        return [
+            difference_cells(found, self.who(task, pair), task.unit(found.metric))
+            for pair in task.comparison.pairs
+            for found in pair.groups
+        ]
 
-def _answer_json(record: Record) -> dict[str, Any]:
-    return {
-        "response": record.response,
-        "prediction": record.prediction,
-        "score": record.score,
-    }
+    def who(self, task: TaskComparison, pair: Pair) -> tuple[str, str]:
+        """Return the letters of two runs."""
+        return (
+            self.letters[task.sides[pair.first]],
+            self.letters[task.sides[pair.second]],
+        )
 
+    def needed(self, task: TaskComparison, pair: Pair) -> str:
+        """Return `1,900 for 1.00`, or nothing where a difference was shown."""
+        if is_significant(pair.headline):
+            return ""
+        found = self.power.needed(task, pair.headline)
+        if found is None:
+            return ""
+        size = Metric("", found.size, task.unit(pair.headline.metric), 0).format()
+        return f"{'unknown' if found.units is None else f'{found.units:,}'} for {size}"
 
-def _differences(
-    out: Console,
-    found: Sequence[tuple[Pair, Sequence[Difference]]],
-    names: Sequence[str],
-    units: dict[str, Literal["fraction", "points", "count"]],
-) -> None:
-    rows = []
-    for pair, differences in found:
-        who = names[pair.first], names[pair.second]
-        for difference in differences:
-            unit = units.get(difference.metric, "fraction")
-            rows.append(difference_cells(difference, who, unit))
-    grid(out, (*HEADER, *HEADER_END), rows, right=RIGHT)
+    def remarks(self) -> Iterator[str]:
+        """Yield what a reader must know, and what is not compared."""
+        for task in self.suite.tasks:
+            for remark in task.comparison.remarks:
+                yield remark if self.suite.is_single else f"{task.name}: {remark}"
+        for unpaired in self.suite.unpaired:
+            lacking = [letter for n, letter in enumerate(self.letters) if n not in unpaired.sides]
+            name = place_name(unpaired.place, unpaired.settings)
+            yield f"not compared: {name}, of which {' and '.join(lacking)} has no run"
+
+    def summary(self) -> Iterator[str]:
+        """Yield in a line how often each side was better than each earlier one."""
+        for (first, second), (better, worse, open_) in self.suite.counts().items():
+            yield (
+                f"{self.letters[second]} against {self.letters[first]}: better on {better}, "
+                f"worse on {worse}, no difference shown on {open_}"
+            )
+
+    def footnotes(self) -> Iterator[str]:
+        """Yield what the columns mean."""
+        yield FOOTNOTE
+        if any(row[self.header().index(NEEDED)] for row in self.rows()):
+            count = sum(1 for _ in self.suite.headlines())
+            level = "0.05" if count == 1 else f"0.05/{count}"
+            yield (
+                f"{NEEDED}: where nothing was shown, how many units of n's kind it takes to show a "
+                f"true difference of that size {self.power.power:.0%} of the time, at p < {level}; "
+                "no difference shown is not the same as no difference."
+            )
 
 
 def difference_cells(
@@ -177,49 +178,9 @@ def reading(difference: Difference, who: tuple[str, str]) -> str:
     """Return what a difference says: `B is better`, or `no difference shown`."""
     if not is_significant(difference):
         return "no difference shown"
-    return f"{who[difference.value > 0]} is better"
+    return f"{who[difference.gain > 0]} is better"
 
 
 def shown_p_value(value: float) -> str:
     """Return a p-value to three places, or `<0.001`."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _disagreements(out: Console, pair: Pair, names: Sequence[str], most: int, noun: str) -> None:
-    first, second = names[pair.first], names[pair.second]
-    count = len(pair.disagreements)
-    won = sum(disagreement.gap > 0 for disagreement in pair.disagreements)
-    lost = sum(disagreement.gap < 0 for disagreement in pair.disagreements)
-    heading = (
-        f"{first} and {second} differ on {counted(count, noun)}: "
-        f"{first} better on {lost}, {second} on {won}"
-    )
-    if count > most:
-        heading += f"; here {most} of them (--disagreements shows more, --format json all)"
-    out.print(Text(printable(heading)))
-    rows = []
-    for disagreement in pair.disagreements[:most]:
-        for one, other in disagreement.records:
-            better = (
-                ""
-                if one.score == other.score and one.score is not None
-                else (second if disagreement.gap > 0 else first)
-            )
-            cells = (one.reference, _answer(one), _answer(other))
-            rows.append((one.sample_id, *map(_short, cells), better))
-    if rows:
-        grid(out, ("sample", "reference", first, second, "better"), rows)
-
-
-def _answer(record: Record) -> object:
-    """Return the response, and the prediction where a reader could not see it in the response."""
-    response = record.response.strip()
-    prediction = record.prediction
-    if isinstance(prediction, str) and prediction.strip().lower() in response.lower():
-        return response
-    return f"{response} ({prediction})"
-
-
-def _short(value: object) -> str:
-    text = " | ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"

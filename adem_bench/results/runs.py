@@ -208,12 +208,12 @@ def open_run(path: Path) -> OpenedRun:
     """
     runs, warnings = finished_runs(path)
     if not runs:
-        raise _nothing(path, warnings)
+        raise nothing_finished(path, warnings)
     if len(runs) > 1:
         listed = ", ".join(str(run.folder) for run in runs[:MAX_NAMED])
         more = ", …" if len(runs) > MAX_NAMED else ""
         raise ResultsError(f"{path} holds {len(runs)} finished runs; name one of {listed}{more}")
-    return _open(runs[0])
+    return open_finished(runs[0])
 
 
 def open_runs(paths: Iterable[Path]) -> tuple[list[OpenedRun], list[str]]:
@@ -228,19 +228,20 @@ def open_runs(paths: Iterable[Path]) -> tuple[list[OpenedRun], list[str]]:
         runs, warnings = finished_runs(path)
         left_out += warnings
         if not runs:
-            raise _nothing(path, warnings)
+            raise nothing_finished(path, warnings)
         for run in runs:
             if run.folder.resolve() not in found:
-                found[run.folder.resolve()] = _open(run)
+                found[run.folder.resolve()] = open_finished(run)
     return list(found.values()), left_out
 
 
-def _nothing(path: Path, warnings: Sequence[str]) -> ResultsError:
+def nothing_finished(path: Path, warnings: Sequence[str]) -> ResultsError:
+    """Return the error for a folder without a finished run; `warnings` are of its reading."""
     reason = f": {warnings[0]}" if warnings else "; `adem-bench run` makes runs"
     return ResultsError(f"no finished run in {path}{reason}")
 
 
-def _open(run: FinishedRun) -> OpenedRun:
+def open_finished(run: FinishedRun) -> OpenedRun:
     """Return a run with its records.
 
     Raises:

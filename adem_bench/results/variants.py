@@ -56,6 +56,11 @@ class Variant:
     """What distinguishes it from other variants of the model, as the table shows it."""
     runs: dict[Place, FinishedRun] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """Return the model's name with its tags."""
+        return f"{self.model} [{', '.join(self.tags)}]" if self.tags else self.model
+
 
 def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     """Return the variants among runs; of several runs of one thing only the best stays.

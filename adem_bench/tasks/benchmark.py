@@ -141,6 +141,8 @@ class Benchmark(CardData):
     """Metrics that are sums of others, which plots of all groups leave out."""
     wrong_prediction: Json = ""
     """A prediction that is never right, and is read by `metrics` like others."""
+    lower_is_better: ClassVar[Collection[str]] = ()
+    """Metrics of which less is better."""
     mean_metrics: ClassVar[Sequence[str]] = ()
     """Metrics whose figure of a set is the mean of its units' figures, where samples have no
     score of their own: their distribution can be plotted."""
@@ -347,15 +349,10 @@ class Benchmark(CardData):
         """Return the metrics, with what they would be if all that failed were wrong."""
         metrics = self.metrics(scored)
         has_scores = any(record.score is not None for record in scored)
-        # A row that could not be asked is no failure of the model's.
         failed = [
-            replace(
-                record,
-                error=None,
-                prediction=self.wrong_prediction,
-                score=0.0 if has_scores else None,
-            )
+            record.as_wrong(self.wrong_prediction, has_scores)
             for record in records
+            # A row that could not be asked is no failure of the model's.
             if record.error is not None and record.request_digest
         ]
         if not failed or not scored:

@@ -49,4 +49,4 @@ def test_json_holds_everything(adem_bench, runs):
 def test_one_run_is_a_mistake(adem_bench, runs):
     shown = adem_bench("compare", runs[0])
     assert (shown.code, shown.out) == (2, "")
-    assert shown.err == "error: a comparison needs at least two runs\n"
+    assert shown.err == "error: a comparison needs at least two runs or models\n"

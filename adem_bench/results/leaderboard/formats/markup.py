@@ -34,31 +34,32 @@ def leaderboard_markdown(board: Leaderboard, intervals: bool) -> str:
         header += [column.title for column in group.columns]
         header += [f"{group.name} n", f"{group.name} samples/s"] if measured else []
     rule += ["---:"] * (len(header) - len(rule))
-    lines = [_line(map(_escaped, header)), _line(rule)]
+    lines = [table_line(map(escaped, header)), table_line(rule)]
     for row in board.rows:
-        cells = [_escaped(text) for text in fixed(board, row)]
+        cells = [escaped(text) for text in fixed(board, row)]
         for group, measured in groups:
             for column in group.columns:
                 cell = row.cells.get(column)
-                text = _escaped(figure(cell, intervals))
+                text = escaped(figure(cell, intervals))
                 cells.append(f"**{text}**" if cell and board.is_best(column, cell) else text)
             if measured:
-                cells += [_escaped(row.coverage(group.place)), row.rate(group.place)]
-        lines.append(_line(cells))
-    notes = [f"{_escaped(line)}." for line in remarks(board, intervals)]
+                cells += [escaped(row.coverage(group.place)), row.rate(group.place)]
+        lines.append(table_line(cells))
+    notes = [f"{escaped(line)}." for line in remarks(board, intervals)]
     if any(measured for _, measured in groups):
         notes.append(f"samples/s: {RATE}.")
     for mark, note in footnotes(board):
-        notes.append(_escaped(f"* {note}." if mark == "*" else f"[{mark}] {note}."))
+        notes.append(escaped(f"* {note}." if mark == "*" else f"[{mark}] {note}."))
     # A blank line each: Markdown joins neighbouring lines to one paragraph.
     return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
-def _line(cells: Iterable[str]) -> str:
+def table_line(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that a Markdown reader shows as it is."""
     marked = SPECIAL.sub(r"\\\g<0>", printable(text))
     return html.escape(marked, quote=False)
