@@ -14,6 +14,7 @@ from adem_bench.records import Record
 from adem_bench.registry import TASK_KINDS
 from adem_bench.results.runs import OpenedRun, own_statistics, unusable
 from adem_bench.results.unlike import asked_differently, obstacles
+from adem_bench.results.variants import letters
 from adem_bench.tasks.repeats import is_scored
 
 
@@ -60,13 +61,16 @@ def is_significant(difference: Difference) -> bool:
     return difference.adjusted_p_value < SIGNIFICANT
 
 
-def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
+def compare_runs(
+    runs: Sequence[OpenedRun], force: bool = False, names: Sequence[str] | None = None
+) -> Comparison:
     """Compare every pair of runs on the samples that all of them answered.
 
     Args:
         runs: Two or more.
         force: Compare although data or task version differ; samples are paired by id, and those
             with other right answers are left out.
+        names: Short ones of the runs, for remarks; A, B, … by default.
 
     Raises:
         ResultsError: fewer than two runs, one run twice, tasks of two kinds; other data or
@@ -87,10 +91,10 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
     repeats = None if len(counts) == 1 else math.lcm(*counts)
     statistics = [_statistics(run, shared, repeats) for run in runs]
     everywhere = set.intersection(*(set(one.formulas) for one in statistics))
-    names = [name for name in statistics[0].formulas if name in everywhere]
+    metrics = [name for name in statistics[0].formulas if name in everywhere]
     wanted = runs[0].result.headline
-    headline = wanted if wanted in names else names[0]
-    groups = [name for name in names if name != headline and "." not in name]
+    headline = wanted if wanted in metrics else metrics[0]
+    groups = [name for name in metrics if name != headline and "." not in name]
     places = list(combinations(range(len(runs)), 2))
     lower = frozenset(getattr(TASK_KINDS.load(runs[0].kind), "lower_is_better", ()))
     found = [
@@ -115,9 +119,9 @@ def compare_runs(runs: Sequence[OpenedRun], force: bool = False) -> Comparison:
         for place, (a, b) in enumerate(places)
     )
     remarks = [f"compared all the same: {obstacle}" for obstacle in unlike]
-    remarks += asked_differently(runs)
+    remarks += asked_differently(runs, names or letters(runs))
     remarks += _left_out(runs, len(shared))
-    remarks += _undefined(runs, statistics, names)
+    remarks += _undefined(runs, statistics, metrics)
     if headline != wanted:
         remarks.append(f"{wanted} cannot be compared by sample; {headline} is compared instead")
     return Comparison(headline, len(shared), statistics[0].noun, pairs, tuple(remarks))

@@ -13,7 +13,7 @@ from adem_bench.registry import TASK_KINDS
 from adem_bench.results.comparison import Comparison, Pair, compare_runs, is_significant
 from adem_bench.results.comparison_sides import Group, Side, Unpaired, group_runs, place_name
 from adem_bench.results.runs import OpenedRun, open_finished, unusable
-from adem_bench.results.variants import Place
+from adem_bench.results.variants import Place, letters
 from adem_bench.schemas import TaskCard
 
 Unit = Literal["fraction", "points", "count"]
@@ -99,7 +99,8 @@ def compare_suite(
         ResultsError: as for `group_runs` and `compare_runs`; the task is named.
     """
     groups, unpaired = group_runs(sides, tasks)
-    found = [_compared(group, len(sides) - 1, force, failed_are_wrong) for group in groups]
+    names = letters(sides)
+    found = [_compared(group, names, force, failed_are_wrong) for group in groups]
     headlines = iter(adjusted([pair.headline for task in found for pair in task.comparison.pairs]))
     together = [
         replace(
@@ -116,17 +117,19 @@ def compare_suite(
     return SuiteComparison(tuple(sides), tuple(together), tuple(unpaired))
 
 
-def _compared(group: Group, last: int, force: bool, failed_are_wrong: bool) -> TaskComparison:
+def _compared(
+    group: Group, names: Sequence[str], force: bool, failed_are_wrong: bool
+) -> TaskComparison:
     runs = [open_finished(candidate.run) for _, candidate in group.members]
     sides = tuple(side for side, _ in group.members)
     remarks: tuple[str, ...] = ()
     judged = list(runs)
-    if failed_are_wrong and sides[-1] == last and runs[-1].result.failed:
+    if failed_are_wrong and sides[-1] == len(names) - 1 and runs[-1].result.failed:
         judged[-1], count = with_failed_as_wrong(runs[-1])
         if count:
             remarks = (f"{count} answers that the candidate failed to give count as wrong",)
     try:
-        comparison = compare_runs(judged, force)
+        comparison = compare_runs(judged, force, [names[side] for side in sides])
     except ResultsError as error:
         raise ResultsError(f"{place_name(group.place, group.settings)}: {error}") from error
     comparison = replace(comparison, remarks=(*comparison.remarks, *remarks))

@@ -1,4 +1,4 @@
-"""How compared runs were not alike, in words for a reader; runs are called A, B and so on."""
+"""How compared runs were not alike, in words for a reader."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adem_bench.results.runs import OpenedRun
-from adem_bench.results.variants import letters
 
 MUST_AGREE = {
     "task": "task",
@@ -30,14 +29,18 @@ def obstacles(runs: Sequence[OpenedRun]) -> list[str]:
     ]
 
 
-def asked_differently(runs: Sequence[OpenedRun]) -> list[str]:
+def asked_differently(runs: Sequence[OpenedRun], names: Sequence[str]) -> list[str]:
     """Return a sentence for each way of asking that is not the same in all runs.
 
     These are often what is compared; a reader must know of them all the same.
+
+    Args:
+        runs: As compared.
+        names: Their letters.
     """
-    found = [*_settings(runs)]
+    found = [*_settings(runs, names)]
     for key, words in _SENTENCES.items():
-        who = _who(runs, [_plain(value) for value in _values(runs, key)])
+        who = _who(names, [_plain(value) for value in _values(runs, key)])
         if len(who) > 1:
             found.append(words(who))
     return found
@@ -53,21 +56,21 @@ def _plain(value: Any) -> int | str | None:
     return value if value is None or isinstance(value, int) else str(value)
 
 
-def _who(runs: Sequence[OpenedRun], values: Sequence[Any]) -> dict[Any, list[str]]:
-    """Return the runs' letters by their values, in order."""
+def _who(names: Sequence[str], values: Sequence[Any]) -> dict[Any, list[str]]:
+    """Return runs' letters by their values, in order."""
     found: dict[Any, list[str]] = {}
-    for letter, value in zip(letters(runs), values, strict=True):
+    for letter, value in zip(names, values, strict=True):
         found.setdefault(value, []).append(letter)
     return found
 
 
-def _settings(runs: Sequence[OpenedRun]) -> Iterator[str]:
+def _settings(runs: Sequence[OpenedRun], letters: Sequence[str]) -> Iterator[str]:
     settings: list[dict[str, Any]] = [{} for _ in runs]
     for part in SETTINGS:
         for own, values in zip(settings, _values(runs, part), strict=True):
             own |= values if isinstance(values, Mapping) else {}
     for name in dict.fromkeys(name for own in settings for name in sorted(own)):
-        who = _who(runs, [_shown(own.get(name)) for own in settings])
+        who = _who(letters, [_shown(own.get(name)) for own in settings])
         if len(who) > 1:
             places = " and ".join(f"{value} in {_listed(names)}" for value, names in who.items())
             yield f"{name} is {places}"

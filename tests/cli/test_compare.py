@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 
 import pytest
 
@@ -50,3 +53,91 @@ def test_one_run_is_a_mistake(adem_bench, runs):
     shown = adem_bench("compare", runs[0])
     assert (shown.code, shown.out) == (2, "")
     assert shown.err == "error: a comparison needs at least two runs or models\n"
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two models below ./results: the second is better on one task and lacks another."""
+    for model, wrong in (("base", 40), (HOSTILE, 5)):
+        records = [choice(n, int(n < wrong)) for n in range(300)]
+        write_run(tmp_path / "results" / f"m{wrong}" / "a", records, model=model)
+        folder = tmp_path / "results" / f"m{wrong}" / "b"
+        write_run(folder, [choice(n, int(n == wrong)) for n in range(300)], "sqa", model=model)
+    write_run(tmp_path / "results" / "m40" / "c", records, model="base", blind=True)
+    return tmp_path / "results"
+
+
+def test_models_are_compared_in_every_format(adem_bench, models):
+    shown = adem_bench("compare", "m40", "m5")
+    assert (shown.code, shown.err) == (0, "")
+    assert "not compared: mini_sqa/test (blind), of which B has no run" in shown.out
+    assert "B against A: better on 1, worse on 0, no difference shown on 1" in shown.out
+    (open_,) = (line for line in shown.out.splitlines() if line.startswith("sqa/test"))
+    # (2.241 + 0.842)^2 times 2 of 300 that differ, over 0.01^2: at the level 0.05/2.
+    assert re.search(r" 6\d\d for 1\.00 ", open_)
+    found = json.loads(adem_bench("compare", "m40", "m5", "--format", "json").out)
+    assert found["summary"] == [
+        {"first": "A", "second": "B", "better": 1, "worse": 0, "no_difference_shown": 1}
+    ]
+    assert [c["task"] for c in found["comparisons"]] == ["mini_sqa", "sqa"]
+    assert found["comparisons"][1]["size"] == 0.01
+    assert found["not_compared"][0]["lacking"] == ["B"]
+    assert found["gate"] is None
+    table = list(
+        csv.DictReader(io.StringIO(adem_bench("compare", "m40", "m5", "--format", "csv").out))
+    )
+    assert [row["reading"] for row in table] == ["B is better", "no difference shown"]
+    assert table[0]["difference"] == "11.67"
+    assert table[0]["second"].startswith("'=HYPERLINK")
+    assert int(table[1]["n needed"]) == found["comparisons"][1]["units_needed"]
+    markdown = adem_bench("compare", "m40", "m5", "--format", "markdown").out
+    assert "| mini_sqa/test | average | A, B | 86.67 | 98.33 | +11.67 |" in markdown
+    assert "<script>" not in markdown
+    page = adem_bench("compare", "m40", "m5", "--format", "html").out
+    assert page.startswith("<!doctype html>")
+    assert "<script>" not in page
+    assert "B is better" in page
+
+
+def test_the_gate_has_an_exit_code_of_its_own(adem_bench, models):
+    for number in (1, 2):
+        records = [choice(n, int(n == number)) for n in range(300)]
+        write_run(models / f"n{number}" / "a", records)
+    gate = ("compare", "n1", "n2", "--fail-if-worse")
+    passed = adem_bench(*gate, "--margin", 2)
+    assert passed.code == 0
+    assert passed.out.splitlines()[-1] == "gate passed: B is within the margin of A on 1 task"
+    closed = adem_bench(*gate, "--margin", "mini_sqa=0.1", "--format", "json")
+    assert closed.code == 4
+    assert closed.err == "gate not passed: 1 of 1 task\n"
+    verdict = json.loads(closed.out)["gate"]["verdicts"][0]
+    assert (verdict["outcome"], verdict["margin"]) == ("inconclusive", 0.001)
+    closed = adem_bench("compare", "m40", "m5", "--fail-if-worse", "--tasks", "mini_sqa")
+    assert closed.code == 4
+    assert "mini_sqa/test (blind)  not judged  B has no run to compare" in closed.out
+
+
+def test_what_is_written_leaves_the_sum_on_the_terminal(adem_bench, models, tmp_path):
+    shown = adem_bench("compare", "m5", "m40", "--tasks", "sqa", "--output", "c.md")
+    assert shown.out.splitlines() == [
+        "wrote c.md",
+        "B against A: better on 0, worse on 0, no difference shown on 1",
+    ]
+    assert "no difference shown" in (tmp_path / "c.md").read_text()
+    assert adem_bench("compare", "m5", "m40", "--output", "c.doc").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--margin", "1"), "give --fail-if-worse too"),
+        (("--fail-if-worse", "--margin", "-1"), "--margin -1: a size is a number of 0 or more"),
+        (("--fail-if-worse", "--margin", "sq=1"), "no figures of a task 'sq'; did you mean: sqa"),
+        (("--tasks", "mme"), "no figures of a task 'mme'"),
+        (("--results", "nowhere"), "there is no results folder nowhere"),
+    ],
+)
+def test_a_mistake_is_no_verdict(adem_bench, models, options, message):
+    shown = adem_bench("compare", "m40", "m5", *options)
+    assert shown.code == 2
+    assert message in shown.err

@@ -96,7 +96,7 @@ def test_how_runs_were_asked_differently_is_told_in_sentences(opened):
         opened("b", answers([2]), prompt_settings={"captions": False}, blind=True, limit=60),
         opened("c", answers([3]), prompt_settings={"captions": True}, limit=60),
     ]
-    assert asked_differently(runs) == [
+    assert asked_differently(runs, "ABC") == [
         "captions is on in A and C and off in B",
         "prompt_format is QCM-A in A and not set in B and C",
         "images were shown to A and C and withheld from B",

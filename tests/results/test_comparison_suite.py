@@ -137,7 +137,7 @@ def test_several_runs_of_a_task_are_told_apart_by_their_settings(write, compared
         compared(results, results / "new")
     assert len(compared("base", "new").tasks) == 1  # a name is a row of the leaderboard
     by_label = compared("base", "base [blind]")
-    assert by_label.tasks[0].comparison.remarks == ("blind: False and True",)
+    assert by_label.tasks[0].comparison.remarks == ("images were shown to A and withheld from B",)
 
 
 def test_runs_that_cannot_be_told_apart_are_refused_with_their_names(write, compared):
@@ -170,7 +170,10 @@ def test_of_three_models_each_pair_is_compared(write, compared):
     [
         (("base",), "at least two"),
         (("base", "newer"), "neither a folder nor a model below .*did you mean: new"),
-        (("base", "other"), "nothing to compare: base has mini_sqa/test; other has mini_mme/test, sqa/test"),
+        (
+            ("base", "other"),
+            "nothing to compare: base has mini_sqa/test; other has mini_mme/test, sqa/test",
+        ),
         (("base", "empty"), "no finished run in"),
     ],
 )
