@@ -145,7 +145,7 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
 
 def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
     from adem_bench.data.inventory import fetch_listed
-    from adem_bench.results.console import download_progress
+    from adem_bench.results.progress import download_progress
 
     if listed.can_be_fetched:
         with download_progress(listed.path.name) as progress:
@@ -159,12 +159,12 @@ def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
 
 def _draw(card: TaskCard, data_root: Path | None) -> None:
     from adem_bench.data.hub import HUB, hub_root
-    from adem_bench.results.console import run_progress
+    from adem_bench.results.progress import Standing, run_progress
     from adem_bench.tasks.base import resolve_data_root
 
     if card.data.source.partition(":")[0] == HUB:
         with run_progress(card.name) as update:
-            folder = hub_root(card, data_root, lambda count: update(count, None))
+            folder = hub_root(card, data_root, lambda count: update(Standing(count, None, count)))
     else:
         folder = resolve_data_root(card, data_root)
     click.echo(_printable(f"{card.name} from {card.data.source}: in {folder}"))

@@ -137,7 +137,7 @@ def pull_command(name: str, data_root: Path | None) -> None:
     Published adapters go into <data root>/weights, models of the Hugging Face hub into its cache.
     """
     from adem_bench.cards import load_model_card
-    from adem_bench.results.console import download_progress
+    from adem_bench.results.progress import download_progress
 
     for line in load_model_card(name).pull(data_root, download_progress):
         click.echo(line)

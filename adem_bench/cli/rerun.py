@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import data_root_option, quantization_option
+from adem_bench.cli.watching import chosen_progress, watching_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,18 +60,18 @@ BEFORE_DIFFERENCE = 20
     show_default=True,
     help="For readers or for programs.",
 )
-def rerun(form: str, **given: Any) -> int:
+@watching_options
+def rerun(form: str, quiet: bool, verbose: bool, **given: Any) -> int:
     """Repeat a run from its manifest and compare records and scores.
 
     Exit codes: 0 the same, 1 different, 2 it cannot be repeated.
     """
     import json
 
-    from adem_bench.results.console import run_progress
     from adem_bench.runner.rerun import Rerun
     from adem_bench.runner.rerun import rerun as repeat
 
-    found = repeat(Rerun(**given), run_progress)
+    found = repeat(Rerun(**given), chosen_progress(quiet, verbose))
     if found is None:  # another process reports it
         return 0
     if form == "json":

@@ -20,6 +20,7 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
+from adem_bench.cli.watching import chosen_progress, watching_options
 from adem_bench.errors import in_shell, printable
 
 if TYPE_CHECKING:
@@ -115,25 +116,28 @@ FAILED = 1
 )
 @log_to_option("none")
 @cards_set_option
+@watching_options
 def run(**given: Any) -> int:
     """Evaluate models on tasks; run again, the same command resumes where it stopped."""
-    from adem_bench.results.console import console, run_progress, show_result, show_results
+    from adem_bench.results.console import console, show_result, show_results
     from adem_bench.runner.evaluate import evaluate_each
 
     evaluations, most_failed = _evaluations(given), given["max_failed"]
     outcomes: list[tuple[str, Outcome]] = []
     loggers = given["loggers"]
     out = console()
-    for evaluation, outcome in evaluate_each(evaluations, run_progress):
+    quiet = given["quiet"]
+    progress = chosen_progress(quiet, given["verbose"])
+    for evaluation, outcome in evaluate_each(evaluations, progress):
         heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
         scored = bool(outcome.result.metrics)
         if scored:
             show_result(outcome.result, out, heading)
         else:
             click.echo(_answered(heading, outcome))
-        if outcome.resumed:
+        if outcome.resumed and not quiet:
             click.echo(f"{outcome.resumed} records were already there")
-        if outcome.reused:
+        if outcome.reused and not quiet:
             click.echo(f"{outcome.reused} answers were known from other runs")
         if loggers and scored:
             loggers = _log(outcome, loggers)
@@ -143,10 +147,10 @@ def run(**given: Any) -> int:
     if len(with_figures) > 1:
         show_results(with_figures, out)
         click.echo()
-    for _, outcome in outcomes:
+    for _, outcome in () if quiet else outcomes:
         names = ("samples.jsonl", *(["metrics.json"] if outcome.result.metrics else []))
         click.echo(f"wrote {outcome.folder}/{', '.join(names)}, manifest.json")
-    if with_figures:
+    if with_figures and not quiet:
         click.echo(f"`adem-bench leaderboard {in_shell(given['results'])}` tabulates all runs")
     failed = any(outcome.result.failed > most_failed for _, outcome in outcomes)
     return FAILED if failed else 0

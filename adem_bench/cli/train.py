@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-import time
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,9 @@ from adem_bench.cli.options import (
     split_names,
     warn,
 )
+from adem_bench.cli.watching import quiet_option
 from adem_bench.errors import in_shell, printable
+from adem_bench.results.progress import OnProgress, Pace, no_progress, run_progress, shown_time
 
 if TYPE_CHECKING:
     from adem_bench.records import Json
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
     from adem_bench.trainers.prepare import Prepared
     from adem_bench.trainers.train import TrainingOutcome
 
-SECONDS_BETWEEN_LINES = 30.0
 SMOOTHING = 0.98
 
 
 class TrainingProgress:
     """Watches a training: prints what it works on, then how far it has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self.began = False
         """Whether this process was given anything to show: the first one alone is."""
+        self._quiet = quiet
         self._total = self._batch = 0
-        self._started = self._last_line = time.monotonic()
-        self._first_step = 0
+        self._pace = Pace()
+        self._first_step = self._skipped = 0
         self._loss: float | None = None
         self._output: Path | None = None
         self._bar: Any = None
@@ -73,27 +74,28 @@ class TrainingProgress:
             f"{name_of(prepared.network.device)}".replace("torch.", ""),
         ]
         lines += [f"continues after step {steps_done:,}"] if steps_done else []
-        for line in lines:
+        for line in () if self._quiet else lines:
             click.echo(printable(line))
         self.began = True
         self._output = output
         self._batch = recipe.effective_batch
         self._total, self._first_step = sampler.total_steps, steps_done
-        self._started = self._last_line = time.monotonic()
-        if sys.stderr.isatty():
+        self._pace = Pace()
+        if sys.stderr.isatty() and not self._quiet:
             self._start_bar(steps_done)
 
     def step(self, report: StepReport) -> None:
-        """Move the bar, or print a line if the last one is some time ago."""
+        """Move the bar, or print a line for every 5% and every 30 seconds."""
+        self._skipped += report.skipped
         if not math.isnan(report.loss):
             before = report.loss if self._loss is None else self._loss
             self._loss = SMOOTHING * before + (1 - SMOOTHING) * report.loss
         if self._bar is not None:
             self._bar.update(self._task, completed=report.step, facts=self._facts(report))
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            left = timedelta(seconds=round(self._seconds_left(report.step)))
-            click.echo(f"step {report.step}/{self._total}  {self._facts(report)}  {left} left")
+        elif not self._quiet and self._pace.is_due(report.step, self._total):
+            place = f"step {report.step:,} of {self._total:,} ({report.step / self._total:.0%})"
+            left = shown_time((self._total - report.step) / self._pace.rate(self._steps(report)))
+            click.echo(f"{place}  {self._facts(report)}  {left} left", err=True)
 
     def evaluated(self, evaluation: Mapping[str, Json]) -> None:
         """Print an evaluation's figures."""
@@ -103,8 +105,15 @@ class TrainingProgress:
         line = f"epoch {evaluation['epoch']}: {figures}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
-        else:
+        elif not self._quiet:
             click.echo(line)
+
+    @contextmanager
+    def evaluating(self, task: str) -> Iterator[OnProgress]:
+        """Yield what shows how far an evaluation has come; nothing below a bar."""
+        hidden = self._quiet or self._bar is not None
+        with (no_progress if hidden else run_progress)(task) as update:
+            yield update
 
     def interrupted(self) -> str:
         """Return what becomes of a training that ends here."""
@@ -132,17 +141,17 @@ class TrainingProgress:
         memory = peak_memory()
         used = memory.get("gpu", memory["host"])
         assert isinstance(used, int)
-        steps = report.step - self._first_step
-        samples = steps * self._batch / max(time.monotonic() - self._started, 1e-9)
+        samples = self._pace.rate(self._steps(report) * self._batch)
         loss = math.nan if self._loss is None else self._loss
+        skipped = f"  {self._skipped:,} skipped" if self._skipped else ""
         return (
             f"epoch {report.epoch:.2f}  loss {loss:.4f}  lr {report.learning_rate:.3g}  "
-            f"{samples:.1f} samples/s  {used / 2**30:.1f} GiB"
+            f"{samples:.1f} samples/s  {used / 2**30:.1f} GiB{skipped}"
         )
 
-    def _seconds_left(self, step: int) -> float:
-        done = max(step - self._first_step, 1)
-        return (time.monotonic() - self._started) / done * (self._total - step)
+    def _steps(self, report: StepReport) -> int:
+        """Return how many steps this call has made."""
+        return max(report.step - self._first_step, 1)
 
     def _start_bar(self, steps_done: int) -> None:
         from rich.console import Console
@@ -212,7 +221,8 @@ class TrainingProgress:
 )
 @log_to_option("tensorboard")
 @recipe_set_option
-def train(**given: Any) -> int:
+@quiet_option
+def train(quiet: bool, **given: Any) -> int:
     """Train an adapter with a recipe; run again, the same command continues where it stopped.
 
     Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
@@ -220,12 +230,13 @@ def train(**given: Any) -> int:
     from adem_bench.results.console import console, show_result
 
     tasks = split_names(given.pop("tasks"))
-    with TrainingProgress() as callback:
+    with TrainingProgress(quiet) as callback:
         try:
             from adem_bench.trainers.prepare import TrainingJob
             from adem_bench.trainers.train import train as train_adapter
 
-            outcome = train_adapter(TrainingJob(tasks=tasks, **given), callback)
+            job = TrainingJob(tasks=tasks, **given)
+            outcome = train_adapter(job, callback, callback.evaluating)
         except KeyboardInterrupt as stop:
             raise click.Abort(callback.interrupted()) from stop
     if not callback.began:  # another process reports it
@@ -233,7 +244,8 @@ def train(**given: Any) -> int:
     for evaluated in outcome.outcomes:
         show_result(evaluated.result, console(), outcome.output.name)
         click.echo()
-    _report(outcome)
+    if not quiet:
+        _report(outcome)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from adem_bench.models.base import (
 )
 from adem_bench.records import Json
 from adem_bench.registry import MODEL_KINDS, TASK_KINDS
+from adem_bench.results.progress import OnProgress, no_progress
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.loop import OnProgress, Outcome, run_task
+from adem_bench.runner.loop import Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.runner.settings import settings_of
 from adem_bench.schemas import ModelCard, TaskCard
@@ -61,10 +62,6 @@ class Evaluation:
     options: RunOptions = field(default_factory=RunOptions)
 
 
-def _no_progress(task: str) -> AbstractContextManager[OnProgress]:
-    return nullcontext(lambda done, total: None)
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An evaluation whose cards, data and weights' files were found; nothing is loaded."""
@@ -93,7 +90,7 @@ class Prepared:
         return task_for(self.card, name, given.data_root, settings, given.split, prompt_format)
 
 
-def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Iterator[Outcome]:
+def evaluate(evaluation: Evaluation, progress: Progress = no_progress) -> Iterator[Outcome]:
     """Run every task and yield its outcome; nothing is yielded but on the first process.
 
     All cards and data are checked before the model is loaded.
@@ -110,7 +107,7 @@ def evaluate(evaluation: Evaluation, progress: Progress = _no_progress) -> Itera
 
 
 def evaluate_each(
-    evaluations: Sequence[Evaluation], progress: Progress = _no_progress
+    evaluations: Sequence[Evaluation], progress: Progress = no_progress
 ) -> Iterator[tuple[Evaluation, Outcome]]:
     """Do one evaluation after the other; all are prepared before the first model is loaded.
 
@@ -178,7 +175,7 @@ def evaluate_model(
     options: RunOptions,
     results: Path,
     processes: Processes,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> Iterator[Outcome]:
     """Run tasks on a loaded model and yield their outcomes, as `evaluate` does.
 
@@ -197,7 +194,8 @@ def evaluate_model(
         model.load_adapter_for(task.card.name, task.card.kind)
         if isinstance(model, Baseline):
             model.fit(task.samples())
-        with progress(task.card.name) as on_progress:
+        shown = progress if processes.is_main_process else no_progress
+        with shown(task.card.name) as on_progress:
             outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
             yield outcome

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,9 @@ from adem_bench.records import (
     Sample,
     record_key,
 )
+from adem_bench.results.progress import OnProgress, ProgressLines, Standing
 from adem_bench.results.run_folder import NOT_SCORED, RunFolder
+from adem_bench.results.run_log import RunLog
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun
@@ -46,8 +49,6 @@ NOT_OFFERED = {
 """Why a field of a request cannot be honoured."""
 SHOWN_REASONS = 3
 """Why samples failed: as many reasons as a result names, the commonest first."""
-OnProgress = Callable[[int, int], None]
-"""Called with the number of answers and the number that are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def run_task(
     options: RunOptions,
     results: Path,
     processes: Processes,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = lambda standing: None,
 ) -> Outcome | None:
     """Answer a task's samples with a model, keep a record of each, score them.
 
@@ -89,21 +90,27 @@ def run_task(
     identity = run_identity(model, task, options)
     path = run_folder_path(results, model, identity)
     shared = processes.new_run()
-    with RunFolder(path, processes.rank) as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(path, processes.rank))
         run = TaskRun(model, task, options, folder, shared, results)
         if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
+        # Not before: the folder may belong to another run, which has its own log.
+        log = stack.enter_context(_log(path, model, task, processes))
+        lines = ProgressLines(task.card.name, log.info)
+        shown = (on_progress, lines.update) if processes.is_main_process else ()
         started, clock = now(), time.perf_counter()
         try:
-            resumed = run.answer(on_progress)
+            resumed = run.answer(shown, log)
         finally:
             run.close()
-        shared.add("reused", run.reused)
         shared.barrier("answered")
         if not processes.is_main_process:
             return None
         seconds = time.perf_counter() - clock
+        run.show(shown)
+        lines.close()
         records = run.ordered()
         if not records:
             raise DataError(
@@ -117,7 +124,10 @@ def run_task(
         # A run that has figures, and no new answer, keeps them.
         to_score = not options.predict_only or (answered == 0 and folder.is_scored())
         result = run.score(records) if to_score else run.unscored(records)
-        manifest = (answered == 0 and folder.manifest()) or build_manifest(
+        known = folder.manifest() if answered == 0 else None
+        if not known:
+            _log_result(log, result)
+        manifest = known or build_manifest(
             model,
             task,
             options,
@@ -142,6 +152,29 @@ def run_task(
         folder.finish(records, result if to_score else None, manifest)
         repeats.export(task, records, path)
     return Outcome(path, result, resumed, reused)
+
+
+def _log(path: Path, model: Model, task: Task, processes: Processes) -> RunLog:
+    card = task.card
+    about = (
+        f"model {model.card.name} ({model.fingerprint()}), task {card.name} (version "
+        f"{card.version}), split {card.split}"
+    )
+    return RunLog(path, about, processes.rank, processes.world_size)
+
+
+def _log_result(log: RunLog, result: Result) -> None:
+    for warning in result.warnings:
+        log.warning(warning)
+    headline = next((m for m in result.metrics if m.name == result.headline), None)
+    figure = "not scored"
+    if headline:
+        unit = "%" if headline.unit == "fraction" and headline.value is not None else ""
+        figure = f"{headline.name} {headline.format()}{unit}"
+    log.info(
+        f"finished: {figure}; {result.scored:,} of {result.expected:,} samples answered, "
+        f"{result.failed:,} failed"
+    )
 
 
 def record_of(task: Task, sample: Sample, request: Request, response: Response) -> Record:
@@ -202,7 +235,7 @@ class TaskRun:
         self.options = options
         self.folder = folder
         self.shared = shared
-        self.reused = 0
+        self._kept: list[str] = []
         self._decoding = decoding_of(model, options)
         keeps = options.reuse and keeps_answers(model)
         self._answers = (
@@ -240,8 +273,12 @@ class TaskRun:
             f"answer each time; {'give --temperature too' if draws else 'leave the option out'}"
         )
 
-    def answer(self, on_progress: OnProgress) -> int:
+    def answer(self, shown: Sequence[OnProgress], log: RunLog) -> int:
         """Answer what this process draws; return how many records were there before.
+
+        Args:
+            shown: Told after every unit how far all processes have come.
+            log: Told which samples fail, and why.
 
         Raises:
             AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
@@ -249,21 +286,35 @@ class TaskRun:
         earlier = self.folder.records()
         # Every process must have read the same records before the first one adds to them.
         self.shared.barrier("read")
-        kept: list[str] = []
         budget = self._budget()
-        units = plan(self._items(earlier, kept), budget)
+        units = plan(self._items(earlier), budget)
         backoff = Backoff(self.model.answer)
-        answered = 0
-        on_progress(len(kept), self._total())
+        rows: int | None = None
+        self.show(shown)
         to_ask = self._not_known(self.shared.drawn(units))
         for unit in ahead(to_ask, self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
-            for item, response in backoff.answer(unit.items):
-                self._append(item, response)
-                answered += 1
-            on_progress(len(kept) + self.reused + answered, self._total())
-        on_progress(len(kept) + self.reused + answered, self._total())
-        return len(kept)
+            answered = [self._append(item, given) for item, given in backoff.answer(unit.items)]
+            failed = [record for record in answered if record.error]
+            for record in failed:
+                log.warning(f"sample {record.key} failed: {record.error}")
+            if backoff.most_rows != rows:
+                rows = backoff.most_rows
+                log.info(f"memory ran out: no more than {rows} requests at once from here on")
+            self.shared.add("asked", len(answered))
+            self.shared.add("failed", len(failed))
+            self.show(shown)
+        self.show(shown)
+        return len(self._kept)
+
+    def show(self, shown: Sequence[OnProgress]) -> None:
+        """Tell how far all processes have come."""
+        if shown:
+            asked = self.shared.add("asked", 0)
+            done = len(self._kept) + self.shared.add("reused", 0) + asked
+            standing = Standing(done, self._total(), asked, self.shared.add("failed", 0))
+            for tell in shown:
+                tell(standing)
 
     def close(self) -> None:
         """Write the answers that are still to be kept for other runs."""
@@ -283,14 +334,15 @@ class TaskRun:
         if response is None:
             return False
         self.folder.append([record_of(self.task, item.sample, item.request, response)])
-        self.reused += 1
+        self.shared.add("reused", 1)
         return True
 
-    def _append(self, item: Item, response: Response) -> None:
+    def _append(self, item: Item, response: Response) -> Record:
         record = record_of(self.task, item.sample, item.request, response)
         self.folder.append([record])
         if self._answers and record.error is None:
             self._answers.keep(item.request, response)
+        return record
 
     def _budget(self) -> Budget:
         suits = self.model.budget()
@@ -302,7 +354,7 @@ class TaskRun:
         samples = min(self.task.num_expected, self.options.limit or self.task.num_expected)
         return samples * self.options.repeats
 
-    def _items(self, earlier: Mapping[str, Record], kept: list[str]) -> Iterator[Item]:
+    def _items(self, earlier: Mapping[str, Record]) -> Iterator[Item]:
         """Yield what is still to be answered; a record of another request does not count."""
         for sample in self.samples():
             asked = self.request(sample)
@@ -310,7 +362,7 @@ class TaskRun:
                 request = replace(asked, repeat=repeat)
                 record = earlier.get(record_key(sample.id, repeat))
                 if record and record.error is None and record.request_digest == request.digest():
-                    kept.append(record.key)
+                    self._kept.append(record.key)
                 else:
                     yield Item(sample, request, self.model.length(request))
 

@@ -21,8 +21,9 @@ from adem_bench.models.device import pick_device
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
+from adem_bench.results.progress import no_progress
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.evaluate import check_evaluation, evaluate_model, task_for
+from adem_bench.runner.evaluate import Progress, check_evaluation, evaluate_model, task_for
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
@@ -129,12 +130,15 @@ class NullCallback:
         warnings.warn(message, stacklevel=2)
 
 
-def train(job: TrainingJob, callback: Callback | None = None) -> TrainingOutcome:
+def train(
+    job: TrainingJob, callback: Callback | None = None, progress: Progress = no_progress
+) -> TrainingOutcome:
     """Train an adapter, or go on with a training that was interrupted.
 
     Args:
         job: What to do.
         callback: Notified of every step, evaluation and warning, on the first process only.
+        progress: Of the evaluations, as for `evaluate`.
 
     Raises:
         AdemBenchError: a card, the data, the weights, the output or the disk are at fault.
@@ -156,6 +160,7 @@ def train(job: TrainingJob, callback: Callback | None = None) -> TrainingOutcome
             prepared = prepare(job, outlined, processes, device)
             shard(prepared, group, device)
             run = _TrainingRun(job, prepared, tasks, processes, group, output)
+            run.progress = progress
             return run.train(callback or NullCallback())
     finally:
         group.close()
@@ -201,6 +206,7 @@ class _TrainingRun:
         self.checkpoints = Checkpoints(output.path, prepared.settings, recipe.keep_checkpoints)
         self.evaluations: list[Mapping[str, Json]] = []
         self.outcomes: tuple[Outcome, ...] = ()
+        self.progress: Progress = no_progress
         self.name = f"{prepared.frozen.card.name}-{recipe.name}"
 
     def train(self, callback: Callback) -> TrainingOutcome:
@@ -349,7 +355,9 @@ class _TrainingRun:
         root = self.job.results if is_last else self.output.path / "results"
         # No other run has these weights: what they answer is not worth keeping.
         options = RunOptions(reuse=False)
-        outcomes = tuple(evaluate_model(model, self.tasks, options, root, self.processes))
+        outcomes = tuple(
+            evaluate_model(model, self.tasks, options, root, self.processes, self.progress)
+        )
         step = self.prepared.sampler.steps_before(position)
         figures: dict[str, Json] = {"step": step, "epoch": position.epoch}
         for outcome in outcomes:

@@ -45,6 +45,7 @@ def test_training_says_what_it_does_and_what_it_made(
     assert "epochs: 1, of 2 steps; 8 samples per step (4 rows x 2 accumulated" in done.out
     assert f"trainable parameters {PARAMETERS:,} of" in done.out
     assert "warning: mini_sqa is asked differently in training" in done.err
+    assert "mini_mme: 320 of 320 samples (100%), 0 failed, " in done.err
     assert "out: mini_mme, split test" in done.out
     assert "`adem-bench run --model out --tasks …` evaluates it" in done.out
     again = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from adem_bench.cli import main
 from adem_bench.errors import CheckpointError, DataError, ResultsError
+from adem_bench.results.progress import no_progress
 from adem_bench.runner import rerun as rerun_module
 from adem_bench.runner.rerun import Rerun, rerun
 from support.answering import CARD, Answering, by_length, finished_run
@@ -39,7 +39,7 @@ def again(run, data, tmp_path, monkeypatch):
 
         monkeypatch.setattr(rerun_module, "build_model", load)
         job = replace(Rerun(run, tmp_path / "reruns", data), **changes)
-        return rerun(job, lambda task: nullcontext(lambda done, total: None)), loaded
+        return rerun(job, no_progress), loaded
 
     return call
 
@@ -134,7 +134,7 @@ def test_a_manifest_that_is_not_as_documented_is_refused(run, again):
 def test_missing_data_and_missing_weights_are_refused(run, data, again, tmp_path):
     job = Rerun(run, tmp_path / "reruns", data)
     with pytest.raises(CheckpointError, match=r"'none' .* not on disk.*--model CARD names"):
-        rerun(job, lambda task: nullcontext(lambda done, total: None))
+        rerun(job, no_progress)
     with pytest.raises(DataError, match="is missing"):
         again(data_root=tmp_path / "nothing")
     assert not (tmp_path / "reruns").exists()
