@@ -33,6 +33,7 @@ from adem_bench.schemas import (
     Strict,
     TaskCard,
 )
+from adem_bench.yaml_text import YamlTextError, parse_yaml
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
@@ -46,11 +47,6 @@ NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 PLUGIN_GROUP = "adem_bench.cards"
 C = TypeVar("C", bound="Card")
 Options = TypeVar("Options", bound="Strict")
-
-# The safe loader written in C, where PyYAML was built with it: listings read every card.
-YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def packaged_folder(kind: CardKind) -> Path:
@@ -88,8 +84,16 @@ def _by_name(kind: CardKind, paths: Iterable[Path]) -> dict[str, Path]:
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
     """Return the cards of a kind in its folder of that name, and those next to that folder."""
-    loose = [p for p in sorted(folder.glob("*.yaml")) if _kind_of(_parse_yaml(p)) == kind]
+    loose = [path for path in sorted(folder.glob("*.yaml")) if _may_be(path, kind)]
     return [*sorted((folder / kind).glob("*.yaml")), *loose]
+
+
+def _may_be(path: Path, kind: CardKind) -> bool:
+    """Return whether a card is of a kind; one that cannot be read may be of each, and says why."""
+    try:
+        return _kind_of(_parse_yaml(path)) == kind
+    except CardError:
+        return True
 
 
 def _kind_of(fields: Mapping[str, Any]) -> CardKind | None:
@@ -361,13 +365,10 @@ def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], li
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = read_text(path)
-        # Training writes paths; of one that is not UTF-8, the loader in C reads no escape.
-        loader = yaml.SafeLoader if ESCAPED_HALF.search(text) else YAML_LOADER
-        data = yaml.load(text, Loader=loader)  # noqa: S506 - safe
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise CardError(f"{path}, line {line}: not YAML: {error.problem}") from error
+        data = parse_yaml(read_text(path))
+    except YamlTextError as error:
+        place = f"{path}, line {error.line}" if error.line else f"{path}"
+        raise CardError(f"{place}: not YAML: {error.reason}") from error
     except (OSError, UnicodeError) as error:
         raise CardError(f"{path}: cannot be read: {error}") from error
     if not isinstance(data, dict):
@@ -425,9 +426,9 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             raise CardError(f"--set {override}: {parent!r} has no fields of its own")
         target = child
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CardError(f"--set {override}: the value is not YAML") from error
+        value = parse_yaml(text)
+    except YamlTextError as error:
+        raise CardError(f"--set {override}: the value is not YAML: {error.reason}") from error
     if isinstance(target, list):
         target[_index(target, last, override)] = value
     else:
@@ -508,7 +509,10 @@ def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:
 
 def _line_of(path: Path, names: Sequence[str]) -> int | None:
     """Return the line of the deepest of the nested keys `names` that the file has."""
-    node: yaml.Node | None = yaml.compose(read_text(path))
+    try:
+        node: yaml.Node | None = yaml.compose(read_text(path))
+    except (yaml.YAMLError, OSError):  # the loader in C is laxer
+        return None
     line = None
     for name in names:
         if isinstance(node, yaml.SequenceNode) and name.isdecimal() and int(name) < len(node.value):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 UNPRINTABLE = re.compile(
@@ -15,6 +17,17 @@ UNPRINTABLE = re.compile(
 
 MOST_LISTED = 8
 """Names up to which a message lists all that are known."""
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_MEMORY = (
+    "cannot allocate memory", "can't allocate memory", "failed to map segment", "std::bad_alloc",
+    "can't start new thread", "not enough memory", "out of memory", "libgomp: thread creation",
+)  # fmt: skip
+"""What loaders of libraries, allocators and threads say where memory is at its end."""
+NO_HOME = "Could not determine home directory"
+"""What pathlib says where `~` stands for nothing."""
 
 
 class AdemBenchError(Exception):
@@ -53,6 +66,63 @@ class ResultsError(AdemBenchError):
 
 class OutOfMemoryError(Exception):
     """A batch did not fit in memory; the scheduler answers by halving its batches."""
+
+
+def explain_system(error: BaseException) -> str:
+    """Return what about this machine is at fault, and the remedy; empty if it is something else."""
+    if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
+        return f"{error}; {remedy}"
+    if isinstance(error, RuntimeError) and NO_HOME in str(error):
+        return "there is no home folder; set HOME, or write whole paths and set ADEM_BENCH_CACHE"
+    if lacks_memory(error):
+        return (
+            "not enough memory: a limit (ulimit, cgroup, job) or this machine has too little; "
+            "raise the limit, or choose a smaller model, --dtype or --batch-size"
+        )
+    if not isinstance(error, OSError):
+        return ""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in FULL_DISK:
+        return (
+            f"no space left on the disk{where}; free some and run the same command again: "
+            "what was already written is kept"
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a name is longer than the file system takes{where}; give a shorter one"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open{where}; raise the limit (ulimit -n)"
+    if error.errno in NOT_ALLOWED:
+        return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
+    if error.errno in (errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE):
+        return f"{(error.strerror or 'cannot be used').lower()}{where}; check it"
+    return ""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory, of any kind, has run out."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    said = str(error).lower()
+    kinds = (ImportError, RuntimeError, OSError)
+    return isinstance(error, kinds) and any(words in said for words in NO_MEMORY)
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Turn what the machine refuses (a full disk, a lack of memory) into an error of ours.
+
+    Raises:
+        ResultsError: it refused something.
+    """
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        explained = explain_system(error)
+        if not explained:
+            raise
+        raise ResultsError(explained) from error
 
 
 def locale_remedy(error: UnicodeEncodeError) -> str:

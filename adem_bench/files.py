@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,11 @@ MARKS = {
 """First bytes of a text to its encoding; UTF-32's contain UTF-16's, and so go first."""
 MAX_NAME_BYTES, KEPT_BYTES = 255, 200
 """Of a file's name: what file systems take, and what is left of a longer one."""
+MAX_SETTINGS_BYTES, MAX_NESTED = 64 << 20, 32
+"""Of JSON that is no data set: size, and levels of lists and objects, one inside the other."""
+TOO_DEEP = f"lists or objects are nested more than {MAX_NESTED} levels deep"
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of files that are being written, or were when their process was killed."""
 NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """What no name can hold: NUL, and halves of characters that stand for no byte."""
 
@@ -63,6 +69,17 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)  # gone already where all went well
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes have left of files that they were writing, at any depth.
+
+    Only a process that alone writes into the folder may do so.
+    """
+    for name, _, files in os.walk(folder):
+        for file in files:
+            if TEMPORARY.fullmatch(file):
+                Path(name, file).unlink(missing_ok=True)
+
+
 def _encoded(text: str) -> bytes:
     r"""Return text as UTF-8, halves of characters (of paths that are not UTF-8, say) as `\udce9`.
 
@@ -90,6 +107,36 @@ def read_text(path: Path) -> str:
         ValueError: it is not in its encoding.
     """
     return path.read_text(encoding=text_encoding(path))
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of settings holds; data sets have readers of their own.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON, or larger or deeper than such a file is.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+        raise ValueError("not a regular file")
+    if found.st_size > MAX_SETTINGS_BYTES:
+        raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
+    try:
+        value = json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    if is_deep(value):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def is_deep(value: Any, most: int = MAX_NESTED) -> bool:
+    """Return whether lists and objects lie more than `most` levels deep in one another."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return most == 0 or any(is_deep(inner, most - 1) for inner in value)
 
 
 def expand_home(path: str | Path) -> Path:

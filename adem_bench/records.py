@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from adem_bench.digests import digest, stable_fields
 
@@ -227,16 +228,53 @@ class Record:
         """Build a record from a JSON object.
 
         Raises:
-            TypeError: a field is missing or unknown.
+            TypeError: a field is missing or unknown, or its value is not of the field's type.
         """
-        logprobs, tokens = line.get("choice_logprobs"), line.get("tokens")
-        lists = {
-            "groups": tuple(line.get("groups", ())),
-            "notes": tuple(line.get("notes", ())),
-            "choice_logprobs": None if logprobs is None else tuple(logprobs),
-            "tokens": None if tokens is None else tuple(tokens),
-        }
-        return cls(**{**line, **lists})
+        lists = {name: _tuple(line[name]) for name in LISTS if name in line}
+        found = cls(**{**line, **lists})
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Refuse what no record of ours holds: foreign and edited files reach every later step."""
+        texts = (self.sample_id, self.request_digest, self.response, self.reasoning)
+        maybe = (self.cluster, self.error, self.answer)
+        numbers = self.choice_logprobs or ()
+        good = (
+            all(isinstance(text, str) for text in texts)
+            and all(text is None or isinstance(text, str) for text in maybe)
+            and all(isinstance(text, str) for text in (*self.groups, *self.notes))
+            and (self.score is None or (_is_number(self.score) and isfinite(self.score)))
+            and all(map(_is_number, numbers))
+            and (
+                self.tokens is None or (len(self.tokens) == 2 and all(map(_is_count, self.tokens)))
+            )
+            and self.finish_reason in get_args(FinishReason)
+            and _is_count(self.repeat)
+            and self.repeat < MOST_REPEATS
+        )
+        if not good:
+            raise TypeError("a field's value is not of its type")
+
+
+MOST_REPEATS, MOST = 1000, 1 << 63
+LISTS = ("groups", "notes", "choice_logprobs", "tokens")
+"""Fields of a record that are lists in a file."""
+
+
+def _tuple(value: Any) -> tuple[Any, ...] | None:
+    if value is not None and not isinstance(value, list):
+        raise TypeError("expected a list")
+    return None if value is None else tuple(value)
+
+
+def _is_number(value: Any) -> bool:
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST
+    return is_whole or isinstance(value, float)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def record_key(sample_id: str, repeat: int) -> str:

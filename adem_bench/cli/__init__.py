@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 done with more failed samples than allowed, 2 the user's m
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -20,15 +19,11 @@ import click
 
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
-from adem_bench.errors import AdemBenchError, locale_remedy, printable
+from adem_bench.errors import AdemBenchError, explain_system, printable
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
 SECONDS_FOR_THE_FIRST = 5.0
 """Head start of the first process where several report an error."""
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-NO_HOME = "Could not determine home directory"
-"""What pathlib says where `~` stands for nothing."""
 
 VERBS = {
     "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
@@ -139,7 +134,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: {message[:1].lower()}{message[1:]}; see `{path} --help`", USER_MISTAKE
     if isinstance(error, click.ClickException):
         return f"error: {error.format_message()}", USER_MISTAKE
-    system = _explain_system(error)
+    system = explain_system(error)
     if system:
         return f"error: {system}", USER_MISTAKE
     plugin = _plugin_of(error)
@@ -162,24 +157,3 @@ def _plugin_of(error: Exception) -> str | None:
     names = [(f.f_globals.get("__name__", ""), f.f_code.co_filename) for f in frames]
     found = [place for pair in names for place in pair if place in foreign]
     return found[-1] if found else None
-
-
-def _explain_system(error: Exception) -> str:
-    """Return what about this machine is at fault, and the remedy; empty if it is something else."""
-    if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
-        return f"{error}; {remedy}"
-    if isinstance(error, RuntimeError) and NO_HOME in str(error):
-        return "there is no home folder; set HOME, or write whole paths and set ADEM_BENCH_CACHE"
-    if not isinstance(error, OSError):
-        return ""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in FULL_DISK:
-        return (
-            f"no space left on the disk{where}; free some and run the same command again: "
-            "what was already written is kept"
-        )
-    if error.errno == errno.ENAMETOOLONG:
-        return f"a name is longer than the file system takes{where}; give a shorter one"
-    if error.errno in NOT_ALLOWED:
-        return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
-    return ""

@@ -10,6 +10,7 @@ from adem_bench.data.downloading import Download, Progress, check, fetch
 from adem_bench.data.reading import is_safe_name
 from adem_bench.data.unpacking import unpack
 from adem_bench.errors import CardError
+from adem_bench.files import exists
 from adem_bench.schemas import DataFile, TaskCard
 
 DOWNLOADS = ".downloads"
@@ -27,7 +28,7 @@ class Listed:
     @property
     def is_there(self) -> bool:
         """Whether the file, or the folder of an unpacked archive, exists."""
-        return self.path.exists()
+        return exists(self.path)
 
     @property
     def digests(self) -> dict[str, str]:

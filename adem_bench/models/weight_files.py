@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor
 
-from adem_bench.errors import CheckpointError
-from adem_bench.files import is_utf8
+from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError, lacks_memory
+from adem_bench.files import is_utf8, read_json
+from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
+CONFIG_NAME = "config.json"
+SIZES = ("hidden_size", "intermediate_size", "vocab_size", "n_embd", "d_model", "dim", "ffn_dim")
+LAYERS, MOST_LAYERS = "num_hidden_layers", 1024
+MOST_PACKED = 16
+"""Numbers that a byte of a file may stand for, where weights are packed, and then some."""
 BEGINNING = 512
 """Bytes by which a file that holds no weights is known."""
 LFS_POINTER = b"version https://git-lfs"
@@ -61,6 +68,67 @@ def check_files(folder: Path) -> None:
     for pattern in ("*.safetensors", "*.json", "*.model"):
         for file in sorted(folder.glob(pattern)):
             check_file(file)
+    check_config(folder)
+
+
+def check_config(folder: Path) -> None:
+    """Refuse a `config.json` that asks for more than its folder's files can hold.
+
+    Networks are made as their configuration says, before a weight is read.
+
+    Raises:
+        CheckpointError: it does, or is no object in JSON.
+    """
+    file = folder / CONFIG_NAME
+    if not file.is_file():
+        return
+    try:
+        config = read_json(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file} does not hold a JSON object")
+    weights = [f for glob in ("*.safetensors", "*.pth", "*.bin") for f in folder.glob(glob)]
+    most = MOST_PACKED * sum(file.stat().st_size for file in weights)
+    for name, value in _numbers(config):
+        limit = MOST_LAYERS if name == LAYERS else most if name in SIZES and weights else None
+        if limit is not None and not 1 <= value <= limit:
+            raise CheckpointError(
+                f"{file}: {name} is {value:.6g}, which does not go with the folder's weights; "
+                "fetch it again"
+            )
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a configuration and of the parts in it, by their names."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, min(value, 1 << 63)
+
+
+@contextmanager
+def foreign_reader(error_of: Callable[[str], CheckpointError]) -> Iterator[None]:
+    """Turn what another package raises over broken files into an error of ours.
+
+    Such readers raise nearly anything. What is said of a lack of memory stays.
+
+    Args:
+        error_of: Makes the error of a reason.
+
+    Raises:
+        CheckpointError: something was raised.
+    """
+    try:
+        yield
+    except (AdemBenchError, OutOfMemoryError):
+        raise
+    except Exception as error:
+        if is_memory_error(error) or lacks_memory(error):
+            raise
+        lines = str(error).strip().splitlines()
+        raise error_of(lines[0].strip() if lines else type(error).__name__) from error
 
 
 def lacking(missing: Collection[str], unexpected: Collection[str], network: object) -> str:
@@ -93,9 +161,9 @@ def _check_size(path: Path, size: int) -> None:
                 ends = [
                     part["data_offsets"][1] for name, part in header.items() if name[:2] != "__"
                 ]
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+                whole += max(ends, default=0)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 return  # its reader says what is wrong
-            whole += max(ends, default=0)
     if size < whole:
         shown = f"{size} of {whole} bytes" if whole < 1 << 50 else f"{size} bytes"
         raise CheckpointError(
@@ -114,7 +182,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         # Of itself, safetensors opens no path that is not UTF-8.
         tensors = load_file(path) if is_utf8(path) else load(path.read_bytes())
         return unwrapped(tensors, path)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RuntimeError, LookupError) as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 

@@ -90,6 +90,10 @@ def compare_runs(
     # Means of repeats can be compared whatever their number: copies of all do not change them.
     repeats = None if len(counts) == 1 else math.lcm(*counts)
     statistics = [_statistics(run, shared, repeats) for run in runs]
+    for run, one in zip(runs, statistics, strict=True):
+        if one.units != statistics[0].units:
+            # A task takes other records as scored than `is_scored` does: someone edited them.
+            raise unusable(run.folder, "its records are not those that its task wrote")
     everywhere = set.intersection(*(set(one.formulas) for one in statistics))
     metrics = [name for name in statistics[0].formulas if name in everywhere]
     wanted = runs[0].result.headline

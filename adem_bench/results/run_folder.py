@@ -23,7 +23,9 @@ from adem_bench.errors import ResultsError
 from adem_bench.files import (
     disk_error,
     file_name,
-    read_text,
+    is_deep,
+    read_json,
+    remove_temporaries,
     sha256,
     write_atomically,
     write_json,
@@ -101,13 +103,25 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise disk_error(self.path, error) from error
-        shards = sorted(self.path.glob(SHARD.format(rank="*")))
+        try:
+            self._tidy(fresh)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
+    def _tidy(self, fresh: bool) -> None:
+        remove_temporaries(self.path)
+        shards = self._shards()
         if fresh:
-            (self.path / SAMPLES).unlink(missing_ok=True)
+            # In this order: figures never stand next to records that they were not made of.
+            for name in (MANIFEST, METRICS, SAMPLES):
+                (self.path / name).unlink(missing_ok=True)
         elif (self.path / SAMPLES).exists() or shards:
             self.rewrite(self.records().values())
         for shard in shards:
             shard.unlink()
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.path.glob(SHARD.format(rank="*")))
 
     def records(self) -> dict[str, Record]:
         """Return the records of all processes by their keys; of two, the later one.
@@ -116,8 +130,8 @@ class RunFolder:
         answered again.
         """
         found: dict[str, Record] = {}
-        for file in (self.path / SAMPLES, *sorted(self.path.glob(SHARD.format(rank="*")))):
-            if file.exists():
+        for file in (self.path / SAMPLES, *self._shards()):
+            if file.is_file():
                 found |= {record.key: record for record in _read(file)}
         return found
 
@@ -167,11 +181,14 @@ class RunFolder:
             ResultsError: no space is left, or the folder cannot be written.
         """
         self.rewrite(records)
-        for shard in self.path.glob(SHARD.format(rank="*")):
-            shard.unlink()
-        if result is None:
-            (self.path / METRICS).unlink(missing_ok=True)
-        else:
+        try:
+            for shard in self._shards():
+                shard.unlink()
+            if result is None:
+                (self.path / METRICS).unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        if result is not None:
             write_json(self.path / METRICS, result.to_json())
         written = (SAMPLES, METRICS) if result else (SAMPLES,)
         files = {name: sha256(self.path / name) for name in written}
@@ -179,9 +196,9 @@ class RunFolder:
         write_json(self.path / MANIFEST, {**manifest, "files": files})
 
     def _close_stream(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -192,7 +209,9 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close_stream()
+        # What could not be written has been said by `append`; closing would try it again.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self._close_stream()
         self._lock.release()
 
 
@@ -203,7 +222,7 @@ def read_run_file(path: Path) -> Any:
         ResultsError: it is missing or not JSON.
     """
     try:
-        return json.loads(read_text(path))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 
@@ -216,7 +235,13 @@ def _lines(records: Iterable[Record]) -> str:
 
 
 def _read(file: Path) -> Iterable[Record]:
-    with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-        for line in jsonlines.Reader(lines).iter(type=dict, skip_invalid=True, skip_empty=True):
-            with contextlib.suppress(TypeError):
-                yield Record.from_json(line)
+    try:
+        with file.open("rb") as lines:
+            for line in lines:
+                # Whatever a kill, an editor or a stranger has made of a line.
+                with contextlib.suppress(ValueError, TypeError, RecursionError):
+                    value = json.loads(line)
+                    if isinstance(value, dict) and not is_deep(value):
+                        yield Record.from_json(value)
+    except OSError as error:
+        raise ResultsError(f"{file} cannot be read: {error.strerror}") from error

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from adem_bench.errors import ResultsError, in_shell
-from adem_bench.files import read_text
+from adem_bench.files import sha256
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_run_file
@@ -27,7 +27,8 @@ from adem_bench.tasks.repeats import statistics_of
 RESULT = TypeAdapter(Result)
 """Checks every type, so that no table meets a text where a number belongs."""
 UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+    ResultsError,
 )  # fmt: skip
 """What reading a file raises that no run of ours wrote."""
 MAX_NAMED = 5
@@ -97,7 +98,9 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
 
 
 def _read(folder: Path) -> FinishedRun:
-    manifest = json.loads(read_text(folder / MANIFEST))
+    manifest = read_run_file(folder / MANIFEST)
+    result = RESULT.validate_json(json.dumps(read_run_file(folder / METRICS)), strict=True)
+    _check_belongs(folder, manifest, result)
     model = manifest["model"]
     return FinishedRun(
         folder=folder,
@@ -109,17 +112,41 @@ def _read(folder: Path) -> FinishedRun:
         options=dict(manifest.get("options", {})),
         card=dict(model.get("card", {})),
         finished=str(manifest.get("run", {}).get("finished") or ""),
-        result=RESULT.validate_json((folder / METRICS).read_bytes(), strict=True),
+        result=result,
         samples_per_second=_rate(manifest.get("timing", {})),
         task_card=dict(manifest["task"].get("card") or {}),
         decoding=dict(manifest.get("decoding") or {}),
     )
 
 
+def _check_belongs(folder: Path, manifest: Mapping[str, Any], result: Result) -> None:
+    """Refuse figures that were not made of the records next to them.
+
+    So they are where a run was begun anew or goes on, or a file was edited. Manifests that are
+    older than digests of files say how many records there are.
+    """
+    samples = folder / SAMPLES
+    files = manifest.get("files") or {}
+    if not samples.is_file():
+        return
+    if not files:
+        with samples.open("rb") as lines:
+            belongs = sum(1 for _ in lines) >= result.scored + result.failed
+    else:
+        belongs = all(files.get(n) in (None, sha256(folder / n)) for n in (SAMPLES, METRICS))
+    if not belongs:
+        raise ResultsError(
+            f"{METRICS} was not made of the records in {SAMPLES}: run it again to continue, or see "
+            f"`adem-bench validate {folder}`"
+        )
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{METRICS}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    if isinstance(error, ResultsError):
+        return str(error)
     if isinstance(error, KeyError):
         return f"{MANIFEST}: field {error} is missing"
     return f"{type(error).__name__}: {error}"
@@ -191,8 +218,9 @@ def own_statistics(
     try:
         card = TaskCard.model_validate(run.manifest["task"]["card"])
         return statistics_of(card, records, repeats)
-    except (KeyError, TypeError, ValueError) as error:
-        raise unusable(run.folder, str(error)) from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        # Records that a stranger edited reach the code of their task.
+        raise unusable(run.folder, f"{type(error).__name__}: {error}") from error
 
 
 def unusable(folder: Path, reason: str) -> ResultsError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from adem_bench.cards import list_cards, load_task_card, packaged_folder
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, nearest_hint, system_errors
 from adem_bench.models.base import (
     Baseline,
     Model,
@@ -191,11 +191,11 @@ def evaluate_model(
         AdemBenchError: the data, the weights or the disk are at fault.
     """
     for task in tasks:
-        model.load_adapter_for(task.card.name, task.card.kind)
-        if isinstance(model, Baseline):
-            model.fit(task.samples())
         shown = progress if processes.is_main_process else no_progress
-        with shown(task.card.name) as on_progress:
+        with system_errors(), shown(task.card.name) as on_progress:
+            model.load_adapter_for(task.card.name, task.card.kind)
+            if isinstance(model, Baseline):
+                model.fit(task.samples())
             outcome = run_task(model, task, options, results, processes, on_progress)
         if outcome is not None:
             yield outcome

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.files import disk_error, write_atomically, write_json
+from adem_bench.files import disk_error, read_json, write_atomically, write_json
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Json
@@ -124,7 +123,7 @@ class Checkpoints:
 
     def note(self, folder: Path, evaluations: Sequence[Mapping[str, Json]]) -> None:
         """Add the figures of evaluations to a checkpoint that is already there."""
-        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+        state = read_json(folder / STATE_NAME)
         state["evaluations"] = [dict(evaluation) for evaluation in evaluations]
         write_json(folder / STATE_NAME, state)
 
@@ -161,7 +160,7 @@ class Checkpoints:
 
 def _read(folder: Path) -> TrainingState:
     try:
-        data: dict[str, Any] = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+        data: dict[str, Any] = read_json(folder / STATE_NAME)
         if data["schema"] != SCHEMA:
             raise CheckpointError(
                 f"{folder} has schema {data['schema']}, this version reads {SCHEMA}"
@@ -174,7 +173,7 @@ def _read(folder: Path) -> TrainingState:
             counts=Counts(**data["counts"]),
             evaluations=tuple(data["evaluations"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
             "before, or start from scratch with --overwrite"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import MODEL_CARD_NAME, expand_tasks
-from adem_bench.errors import CardError, DivergedError
+from adem_bench.errors import CardError, DivergedError, system_errors
 from adem_bench.files import write_json
 from adem_bench.loggers.base import LoggedRun
 from adem_bench.loggers.multi import Loggers, check_loggers
@@ -144,6 +144,11 @@ def train(
         AdemBenchError: a card, the data, the weights, the output or the disk are at fault.
         DivergedError: too many steps in a row had gradients that are not finite.
     """
+    with system_errors():
+        return _train(job, callback or NullCallback(), progress)
+
+
+def _train(job: TrainingJob, callback: Callback, progress: Progress) -> TrainingOutcome:
     recipe = read_recipe(job)
     check_loggers(job.loggers)
     tasks = _tasks(job, recipe)
@@ -161,7 +166,7 @@ def train(
             shard(prepared, group, device)
             run = _TrainingRun(job, prepared, tasks, processes, group, output)
             run.progress = progress
-            return run.train(callback or NullCallback())
+            return run.train(callback)
     finally:
         group.close()
 

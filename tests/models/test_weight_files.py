@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -16,7 +17,7 @@ from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.hf.model import HfModel
-from adem_bench.models.weight_files import check_file, load_tensors, own_name
+from adem_bench.models.weight_files import check_file, check_files, load_tensors, own_name
 from support.tiny_hf import llava
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 251648\n"
@@ -158,3 +159,28 @@ def test_a_language_model_that_lacks_tensors_is_refused(tmp_path):
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(CheckpointError, match="lack 3 tensors of a LlamaForCausalLM"):
         load_language_model(folder, torch.float32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**12},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": -1},
+        {"vocab_size": 10**400},
+        {"intermediate_size": 0},
+        {"text_config": {"hidden_size": 10**12}},
+    ],
+)
+def test_sizes_that_no_weights_have_are_refused_before_memory_is_taken(tmp_path, change):
+    save_file({"weight": torch.zeros(8, 8)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"} | change))
+    with pytest.raises(CheckpointError, match=r"config.json: .* does not go with the folder's"):
+        check_files(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "null", "{", "[]"])
+def test_a_configuration_is_an_object_in_json(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config.json (is not JSON|does not hold)"):
+        check_files(tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -204,11 +205,15 @@ def test_a_subset_and_other_options_have_their_own_labels(opened):
 def test_files_that_no_task_wrote_are_named(opened, tmp_path):
     run = write_run(tmp_path / "x", answers([0]))
     (run / "samples.jsonl").write_text("")
-    with pytest.raises(ResultsError, match=r"x: samples.jsonl is missing or holds no record; `a"):
+    with pytest.raises(ResultsError, match=r"x: .* \(metrics.json was not made of the"):
         open_run(run)
     run = write_run(tmp_path / "y", answers([0]))
     metrics = (run / "metrics.json").read_text()
     (run / "metrics.json").write_text(metrics.replace('"headline": "average"', '"headline": "x"'))
+    with pytest.raises(ResultsError, match=r"y: .* \(metrics.json was not made of the"):
+        open_run(run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))  # as of old
     with pytest.raises(ResultsError, match="lacks its headline 'x'"):
         open_run(run)
     texts = [opened(name, [replace(choice(1, 0), prediction="A")]) for name in "zw"]

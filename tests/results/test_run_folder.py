@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,71 @@ def test_a_full_disk_is_told_with_its_remedy(tmp_path, monkeypatch):
     with RunFolder(tmp_path) as folder:
         folder.gather(fresh=False)
         assert list(folder.records()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample_id": [1]},
+        {"response": ["Yes"]},
+        {"groups": [{}]},
+        {"groups": "NAT"},
+        {"cluster": 3},
+        {"score": "1"},
+        {"score": True},
+        {"choice_logprobs": ["a"]},
+        {"tokens": [1]},
+        {"repeat": 10**9},
+        {"reference": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
+    ],
+)
+def test_a_record_that_no_run_wrote_is_left_out(tmp_path, change):
+    lines = [json.dumps(record(name).to_json()) for name in "ab"]
+    edited = json.dumps(record("c").to_json() | change)
+    infinite = lines[0].replace('"score": 1.0', '"score": 1e999').replace('"a"', '"d"')
+    text = "\n".join([edited, "[" * 3000, *lines, infinite, ""])
+    (tmp_path / "samples.jsonl").write_bytes(text.encode() + b'\xff"}\n')
+    assert list(RunFolder(tmp_path).records()) == ["a", "b"]
+
+
+def test_samples_that_are_no_file_hold_no_record(tmp_path):
+    (tmp_path / "samples.jsonl").mkdir()
+    assert RunFolder(tmp_path).records() == {}
+
+
+def test_what_killed_processes_were_writing_goes_when_the_run_goes_on(tmp_path):
+    left = [tmp_path / ".metrics.json.a1b2c3d4", tmp_path / "eval_tool" / ".color.txt.ky9d8g0g"]
+    kept = [tmp_path / "eval_tool" / "color.txt", tmp_path / "eval_tool" / ".hidden"]
+    (tmp_path / "eval_tool").mkdir()
+    for file in (*left, *kept):
+        file.write_text("x")
+    with RunFolder(tmp_path) as folder:
+        folder.gather(fresh=False)
+    assert [file.exists() for file in (*left, *kept)] == [False, False, True, True]
+
+
+def test_beginning_anew_first_removes_what_says_that_the_run_is_finished(tmp_path, monkeypatch):
+    for name in ("samples.jsonl", "metrics.json", "manifest.json"):
+        (tmp_path / name).write_text("{}")
+    removed = []
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: removed.append(path.name))
+    with RunFolder(tmp_path) as folder:
+        folder.gather(fresh=True)
+    assert removed[:3] == ["manifest.json", "metrics.json", "samples.jsonl"]
+
+
+def test_a_disk_that_fills_up_is_our_own_error_with_the_path(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        close = flush
+
+    def write():
+        with RunFolder(tmp_path) as folder:
+            folder.gather(fresh=False)
+            monkeypatch.setattr(Path, "open", lambda *_: Full())
+            folder.append([record("a")])
+
+    with pytest.raises(ResultsError, match=f"no space left to write {tmp_path}/samples"):
+        write()

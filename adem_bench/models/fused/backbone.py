@@ -20,7 +20,12 @@ from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
-from adem_bench.models.fused.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
+from adem_bench.models.fused.tokenizer import (
+    Tokenizer,
+    check_vocabulary,
+    load_tokenizer,
+    tokenizer_file,
+)
 from adem_bench.models.fused.vision import vision_tower
 from adem_bench.models.fused.weights.clip import (
     load_visual,
@@ -66,10 +71,12 @@ class FrozenParts:
         check_quantization(card, self.device, self.dtype)
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
-        check_architecture(language_config(source), card.max_sequence_length)
+        config = language_config(source)
+        check_architecture(config, card.max_sequence_length)
         self.tokenizer: Tokenizer = load_tokenizer(
             source, self._found.tokenizer, card.language_model
         )
+        check_vocabulary(self.tokenizer, config.vocab_size, source)
         self.llama: Any
         self.llama, self.signature = self._load_language_model()
         self._visual_parameters = 0

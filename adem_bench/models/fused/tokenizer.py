@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +10,9 @@ from jinja2 import TemplateError
 from sentencepiece import SentencePieceProcessor
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import read_json
 from adem_bench.models.fused.card import LanguageModelSource
-from adem_bench.models.weight_files import check_file
+from adem_bench.models.weight_files import check_file, foreign_reader
 from adem_bench.prompts import whole
 
 TOKENIZER_NAME = "tokenizer.model"
@@ -178,7 +178,7 @@ def _has_another(folder: Path, beside: Path) -> bool:
     if not (folder / "tokenizer.json").is_file():
         return False
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         return bool(SentencePieceTokenizer(beside).vocab_size != config["vocab_size"])
     except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return True
@@ -203,15 +203,37 @@ def load_tokenizer(
     else:
         from transformers import AutoTokenizer
 
-        try:
-            tokenizer = HubTokenizer(AutoTokenizer.from_pretrained(str(folder)))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
+        def without(reason: str) -> CheckpointError:
+            return CheckpointError(
                 f"no tokenizer for {folder}: expected tokenizer.model in it or next to it, or the "
-                "files of a transformers tokenizer"
-            ) from error
+                f"files of a transformers tokenizer ({reason})"
+            )
+
+        with foreign_reader(without):
+            tokenizer = HubTokenizer(AutoTokenizer.from_pretrained(str(folder)))
     _frame_prompts(tokenizer, source)
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Tokenizer, rows: int, where: object) -> None:
+    """Refuse a tokenizer of another model: one of its tokens, or of the model's, would have no use.
+
+    Vocabularies may have rows to spare, which transformers' tokenizers pass over.
+
+    Args:
+        tokenizer: Of a language model.
+        rows: Tokens that the language model knows.
+        where: The language model, for the message.
+
+    Raises:
+        CheckpointError: it has more tokens than the model, or, as a `tokenizer.model`, fewer.
+    """
+    is_whole = isinstance(tokenizer, SentencePieceTokenizer)
+    if tokenizer.vocab_size > rows or (is_whole and tokenizer.vocab_size < rows):
+        raise CheckpointError(
+            f"the tokenizer of {where} has {tokenizer.vocab_size} tokens, and the language model "
+            f"{rows}; name its own in language_model.tokenizer"
+        )
 
 
 def _frame_prompts(tokenizer: Tokenizer, source: LanguageModelSource) -> None:

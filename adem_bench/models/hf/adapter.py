@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import file_digest
+from adem_bench.files import file_digest, read_json
 from adem_bench.models.weight_files import load_tensors
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -61,9 +60,9 @@ def find_adapter(folder: Path, names: Collection[str]) -> Adapter:
             "safetensors when peft loads and saves them"
         )
     try:
-        settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        settings = read_json(folder / CONFIG_NAME)
         base = str(settings.get("base_model_name_or_path") or "")
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / CONFIG_NAME} is not an adapter's: {error}") from error
     if base and not any(_is_same(base, name) for name in names):
         raise CheckpointError(

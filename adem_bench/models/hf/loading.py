@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -39,21 +37,9 @@ from adem_bench.models.quantization import (
     check_quantization,
     quantize_linear_layers,
 )
-from adem_bench.models.weight_files import check_files, lacking
+from adem_bench.models.weight_files import check_files, foreign_reader, lacking
 from adem_bench.schemas import NOT_QUANTIZED
 
-UNLOADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-    StrictDataclassError,
-    SafetensorError,
-)
-"""What transformers raises over folders that are not as it expects."""
 DEFAULT_ATTENTION = "sdpa"
 HALF = torch.float16
 """What 4-bit layers compute in on a GPU where neither card nor checkpoint says it."""
@@ -360,14 +346,11 @@ def _decode_plainly(network: Any, tokenizer: Any) -> None:
 
 
 def _tried(card: HfCard, make: Callable[[], Any]) -> Any:
-    try:
+    def unloadable(reason: str) -> CheckpointError:
+        return CheckpointError(f"model {card.name} cannot be loaded: {reason}{_advice(reason)}")
+
+    with foreign_reader(unloadable):
         return make()
-    except UNLOADABLE as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0].strip() if lines else type(error).__name__
-        raise CheckpointError(
-            f"model {card.name} cannot be loaded: {reason}{_advice(str(error))}"
-        ) from error
 
 
 def _advice(message: str) -> str:

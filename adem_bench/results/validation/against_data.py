@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from adem_bench.files import TEMPORARY
 from adem_bench.records import Decoding, Record, Request, Response, Sample, record_key
 from adem_bench.results.run_folder import SAMPLES, is_imported
 from adem_bench.results.validation.issues import Issues
@@ -158,7 +159,7 @@ def check_exports(task: Task, records: Sequence[Record], folder: Path, issues: I
     for inner in {file.parent for file in wanted} - {Path()}:
         for path in sorted((folder / inner).glob("*")):
             file = path.relative_to(folder)
-            if file not in wanted and path.is_file():
+            if file not in wanted and path.is_file() and not TEMPORARY.fullmatch(file.name):
                 issues.add(str(file), f"not one of the run's, which has {len(wanted)} such files")
 
 

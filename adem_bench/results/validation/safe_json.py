@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from adem_bench.files import MAX_NESTED, is_deep
+
 MAX_LINE_BYTES = 16 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
-MAX_NESTED = 32
-"""Levels of lists and objects, one inside the other."""
 
 
 class BadJsonError(ValueError):
@@ -33,7 +33,7 @@ def parse(raw: bytes, finite: bool = True) -> Any:
             object_pairs_hook=_object,
             parse_constant=_refuse if finite else None,
         )
-        if _is_deep(value, MAX_NESTED):
+        if is_deep(value):
             raise RecursionError
     except UnicodeDecodeError as error:
         raise BadJsonError(f"not UTF-8 at byte {error.start + 1}") from error
@@ -65,14 +65,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> NoReturn:
     raise BadJsonError(f"not JSON: {name} is not a number")
-
-
-def _is_deep(value: Any, most: int) -> bool:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return most == 0 or any(_is_deep(inner, most - 1) for inner in value)
 
 
 def read_document(path: Path) -> Any:

@@ -169,8 +169,7 @@ def _sheet(columns: Sequence[str], table: Sequence[Sequence[str]]) -> bytes | No
 
     book = Workbook(write_only=True)
     page = book.create_sheet()
-    page.append(list(columns))
-    for row in table:
+    for row in [columns, *table]:
         cells = []
         for text in row:
             cell = WriteOnlyCell(page, NO_CELL.sub("", text)[:MAX_CELL_LENGTH])

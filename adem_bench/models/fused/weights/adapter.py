@@ -5,7 +5,6 @@ Both hold the published tensor names (`Method.adapter_tensors`); no pickled code
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from adem_bench.digests import stable_names
 from adem_bench.errors import CheckpointError
-from adem_bench.files import read_text, write_atomically, write_json
+from adem_bench.files import read_json, write_atomically, write_json
 from adem_bench.models.fused.card import FusionSettings
 from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
@@ -175,10 +174,10 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"adapter folder {folder} has no {file.name}{_hint(folder) or f'; {FORMATS}'}"
             )
     try:
-        data = json.loads(read_text(settings_file))
+        data = read_json(settings_file)
         if not isinstance(data, dict):
             raise CheckpointError(f"{settings_file}: expected an object of settings")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{settings_file}: {error}") from error
     return load_tensors(weights), data
 
@@ -199,7 +198,7 @@ def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSet
         name = ".".join(str(part) for part in first["loc"])
         found = "" if first["type"] == "extra_forbidden" else f", found {first['input']!r}"
         raise CheckpointError(f"{file}: {name}: {first['msg'].lower()}{found}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{file}: {error}") from error
     values = {name: getattr(checked, name) for name in given}
     return replace(AdapterSettings(method=method, values=values), **known)

@@ -30,9 +30,10 @@ from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import TowerSizes, vision_tower
 from adem_bench.models.fused.weights.published import load_plain_data
-from adem_bench.models.weight_files import load_tensors, unwrapped
+from adem_bench.models.weight_files import foreign_reader, load_tensors, unwrapped
 from adem_bench.records import ImageNormalization
 
+MOST_POSITIONS = 1 << 16
 HEAD_WIDTH = 64
 """OpenAI's layout does not store the number of heads; it is always width // 64."""
 OPENAI = VisionSource().name
@@ -243,7 +244,7 @@ def _from_file(source: VisionSource, file: Path, dtype: torch.dtype) -> nn.Modul
     tensors = _tensors(file)
     sizes = _sizes_of(file, tensors)
     width, patch = sizes["width"], sizes["patch"]
-    try:
+    with foreign_reader(lambda reason: _not_clip(file, reason)):
         visual: nn.Module = VisionTransformer(
             image_size=patch * math.isqrt(sizes["patches"]),
             patch_size=patch,
@@ -256,8 +257,6 @@ def _from_file(source: VisionSource, file: Path, dtype: torch.dtype) -> nn.Modul
             norm_layer=LayerNorm if dtype == torch.float32 else LayerNormFp32,
         )
         visual.load_state_dict(tensors)
-    except (KeyError, RuntimeError) as error:
-        raise _not_clip(file, error) from error
     return visual
 
 
@@ -278,7 +277,7 @@ def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
     tensors = _tensors(file)
     try:
         visual.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"{file} does not hold the tower {source.name} of vision.name (visual.…): "
             f"{shorten(str(error).strip().splitlines()[-1], 200, placeholder=' …')}"
@@ -311,8 +310,10 @@ def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     try:
         width, _, _, patch = tensors["conv1.weight"].shape
         positions = tensors["positional_embedding"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise _not_clip(file, error) from error
+    except (LookupError, ValueError) as error:
+        raise _not_clip(file, str(error)) from error
+    if min(width, patch, positions) < 1 or positions > MOST_POSITIONS:
+        raise _not_clip(file, f"its tower is {width} wide, with {positions} positions")
     if "class_embedding" not in tensors:
         raise CheckpointError(
             f"{file} has no class token (visual.class_embedding), which a tower in OpenAI's layout "
@@ -322,9 +323,9 @@ def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return {"width": width, "patch": patch, "patches": positions - 1, "layers": layers}
 
 
-def _not_clip(file: Path, error: Exception) -> CheckpointError:
+def _not_clip(file: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{file} is not a CLIP vision transformer in OpenAI's layout (visual.…): {error}"
+        f"{file} is not a CLIP vision transformer in OpenAI's layout (visual.…): {reason}"
     )
 
 
@@ -333,16 +334,18 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         return load_tensors(file)
     if _is_torchscript(file):
         # OpenAI's own files are TorchScript archives, whose loader runs no Python.
-        state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
-            file, map_location="cpu"
-        ).state_dict()
+        with foreign_reader(lambda reason: _not_clip(file, reason)):
+            state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
+                file, map_location="cpu"
+            ).state_dict()
         return state
     data = load_plain_data(file)
     return unwrapped(data.get("state_dict", data), file) if isinstance(data, dict) else {}
 
 
 def _is_torchscript(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # its reader says what is wrong

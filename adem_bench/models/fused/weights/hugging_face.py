@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import read_text
+from adem_bench.files import read_json
 from adem_bench.models.weight_files import load_tensors
 
 CONFIG_NAME = "config.json"
@@ -80,8 +79,8 @@ def _weight_files(folder: Path) -> list[str]:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(file))
-    except ValueError as error:
+        found = read_json(file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} does not hold a JSON object")

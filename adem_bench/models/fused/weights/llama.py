@@ -6,20 +6,18 @@ two copies of the weights are in memory at a time (docs/method.md, section 12).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import is_utf8, read_text
+from adem_bench.files import is_utf8, read_json
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
@@ -34,7 +32,12 @@ from adem_bench.models.fused.weights.llama_layout import (
     top_tensors,
 )
 from adem_bench.models.fused.weights.published import load_plain_data
-from adem_bench.models.weight_files import check_files, lacking, unwrapped
+from adem_bench.models.weight_files import (
+    check_files,
+    foreign_reader,
+    lacking,
+    unwrapped,
+)
 
 PARAMS_NAME = "params.json"
 
@@ -73,7 +76,10 @@ class Consolidated:
             self.model = empty_llama(self.config)
         except KeyError as error:
             raise self._missing(error) from error
-        except (TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as error:
+        except (
+            *(TypeError, ValueError, ArithmeticError, LookupError, RuntimeError),
+            StrictDataclassError,
+        ) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError(
                 f"{folder / PARAMS_NAME} does not describe a model: {reason}"
@@ -135,11 +141,12 @@ class Consolidated:
     def _read_config(self) -> LlamaConfig:
         file = self._folder / PARAMS_NAME
         try:
-            params: Any = json.loads(read_text(file))
-        except ValueError as error:
+            params = read_json(file)
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} is not JSON: {error}") from error
         if not isinstance(params, dict):
             raise CheckpointError(f"{file} does not hold a JSON object")
+        self._check_sizes(file, params)
         if params.get("use_scaled_rope"):
             raise CheckpointError(
                 f"{file} asks for scaled rotary positions (use_scaled_rope), which are read from "
@@ -151,6 +158,20 @@ class Consolidated:
             key_rows=self._rows("layers.0.attention.wk.weight"),
             feed_forward=self._rows("layers.0.feed_forward.w1.weight"),
         )
+
+    def _check_sizes(self, file: Path, params: Mapping[str, Any]) -> None:
+        """Refuse sizes that the shards do not have, before a network of these is made."""
+        layers = sum(name.endswith(".attention.wq.weight") for name in self._shards[0])
+        if params.get("n_layers") != layers:
+            raise CheckpointError(
+                f"{file}: n_layers is {params.get('n_layers')!r:.40}, and the weights next to it "
+                f"have {layers}"
+            )
+        width = self._shards[0]["layers.0.attention.wq.weight"].shape[-1]
+        if params.get("dim") != width:
+            raise CheckpointError(
+                f"{file}: dim is {params.get('dim')!r:.40}, and the weights next to it have {width}"
+            )
 
     def _rows(self, name: str) -> int:
         return sum(shard[name].shape[0] for shard in self._shards)
@@ -179,10 +200,10 @@ def language_config(source: Path | str) -> Any:
     """
     if isinstance(source, Path) and is_consolidated(source):
         return Consolidated(source).config
-    try:
+    if isinstance(source, Path):
+        check_files(source)
+    with foreign_reader(lambda reason: _unloadable(source, reason)):
         return AutoConfig.from_pretrained(str(source))
-    except (OSError, ValueError, ImportError, StrictDataclassError) as error:
-        raise _unloadable(source, error) from error
 
 
 def load_language_model(
@@ -207,14 +228,11 @@ def load_language_model(
         return _load_consolidated(source, dtype, device, on_layer)
     if isinstance(source, Path):
         check_files(source)
-    try:
-        with without_progress_bars():
-            AutoConfig.from_pretrained(str(source))
-            model, report = AutoModelForCausalLM.from_pretrained(
-                str(source), dtype="auto" if on_layer else dtype, output_loading_info=True
-            )
-    except (OSError, ValueError, ImportError, StrictDataclassError, SafetensorError) as error:
-        raise _unloadable(source, error) from error
+    with foreign_reader(lambda reason: _unloadable(source, reason)), without_progress_bars():
+        AutoConfig.from_pretrained(str(source))
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype="auto" if on_layer else dtype, output_loading_info=True
+        )
     if report["missing_keys"]:
         raise CheckpointError(
             f"{source}: {lacking(report['missing_keys'], report['unexpected_keys'], model)}"
@@ -227,8 +245,7 @@ def load_language_model(
     return model.to(device).eval()
 
 
-def _unloadable(source: Path | str, error: Exception) -> CheckpointError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _unloadable(source: Path | str, reason: str) -> CheckpointError:
     if isinstance(source, Path) and not is_utf8(source):
         reason = "its path is not in UTF-8, as safetensors asks for; rename it, or link to it"
     return CheckpointError(f"no language model could be loaded from {source}: {reason}")

@@ -1,0 +1,95 @@
+"""Cards, run folders and adapters that strangers wrote, or that were damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from adem_bench.cards import packaged_folder
+from adem_bench.records import Record
+from support.run_writer import write_run
+
+
+def answers(scores):
+    return [
+        Record(f"s{place}", "d", "A", 0, 0, float(score), groups=("NAT", "NO", "G1-6"))
+        for place, score in enumerate(scores)
+    ]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs of a task, the first of which is edited in tests."""
+    write_run(tmp_path / "good", answers([1, 0, 1]), model="good")
+    return write_run(tmp_path / "bad", answers([1, 1, 1]), model="bad")
+
+
+def edit(run, **changes):
+    """Edit the first record of a run, whose digests are then taken out of the manifest."""
+    samples, manifest = run / "samples.jsonl", run / "manifest.json"
+    first, *rest = samples.read_text().splitlines()
+    samples.write_text("\n".join([json.dumps(json.loads(first) | changes), *rest, ""]))
+    fields = {name: value for name, value in json.loads(manifest.read_text()).items()}
+    del fields["files"]
+    manifest.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sample_id": [1]}, {"groups": [{}]}, {"choice_logprobs": ["a"]}, {"score": "x"},
+     {"response": 5}, {"prediction": {}}, {"reference": {"a": []}}, {"cluster": []}],
+)  # fmt: skip
+def test_no_edited_record_is_our_bug(adem_bench, runs, change):
+    edit(runs, **change)
+    for verb in (["report", "."], ["compare", "bad", "good", "--force"], ["leaderboard", "."]):
+        done = adem_bench(*verb)
+        assert done.code in (0, 2), (verb, done.err)
+    assert adem_bench("validate", "bad").code == 1
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "metrics.json"])
+@pytest.mark.parametrize("text", ["[" * 3000, "null", "{}", "\ud800"])
+def test_no_edited_file_of_a_run_is_our_bug(adem_bench, runs, name, text):
+    (runs / name).write_bytes(text.encode(errors="surrogatepass"))
+    for verb in (["report", "."], ["compare", "bad", "good"], ["leaderboard", "."]):
+        done = adem_bench(*verb)
+        assert done.code in (0, 2), (verb, done.err)
+
+
+def test_figures_that_belong_to_other_records_are_not_shown(adem_bench, runs):
+    samples = runs / "samples.jsonl"
+    samples.write_text("".join(samples.read_text().splitlines(keepends=True)[:2]))
+    board = adem_bench("leaderboard", ".")
+    assert "bad" not in board.out
+    assert "metrics.json was not made of the records in samples.jsonl" in board.err
+    assert adem_bench("compare", "bad", "good").code == 2
+
+
+def test_a_bad_card_is_named_and_the_others_are_listed(adem_bench, tmp_path):
+    folder = tmp_path / "cards"
+    folder.mkdir()
+    for name, text in {"date": "title: 2001-99-99", "deep": "[" * 3000, "odd": "a\x01"}.items():
+        (folder / f"{name}.yaml").write_text(text)
+    for verb in ("tasks", "models", "recipes"):
+        done = adem_bench(verb, "--include", folder)
+        assert (done.code, done.err.count("warning:")) == (0, 3)
+        assert "mini" in done.out or "adem" in done.out
+    shown = adem_bench("tasks", "show", folder / "date.yaml")
+    assert (shown.code, "date.yaml, line 1: not YAML" in shown.err) == (2, True)
+    given = adem_bench("tasks", "show", "mini_mme", "--set", "title=2001-99-99")
+    assert (given.code, "--set title=2001-99-99" in given.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 3000, "null", "[]", '{"scales": [1e999]}', f'{{"alpha": {10**400}}}',
+     f'{{"language_model_signature": [{10**400}]}}', '{"prompts": [1]}'],
+)  # fmt: skip
+def test_settings_of_an_adapter_that_cannot_be_are_a_mistake(adem_bench, tmp_path, text):
+    adapter = packaged_folder("models") / "adem-tiny" / "adapter"
+    shutil.copytree(adapter, tmp_path / "a")
+    (tmp_path / "a" / "adapter.json").write_text(text)
+    done = adem_bench("convert", "adapter", "a", "o.pth")
+    assert (done.code, "adapter.json" in done.err) == (2, True)

@@ -1,0 +1,36 @@
+"""What a machine refuses is no bug of ours."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from adem_bench.errors import ResultsError, explain_system, system_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
+        (ImportError("x.so: failed to map segment from shared object"), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: …"), "not enough memory"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left", "/r/x"), "no space left on the disk at /r/x"),
+        (OSError(errno.EDQUOT, "Quota", "/r/x"), "no space left on the disk at /r/x"),
+        (OSError(errno.EMFILE, "Too many", "/r/x"), "too many files are open at /r/x"),
+        (OSError(errno.EIO, "Input/output error", "/r/x"), "input/output error at /r/x"),
+    ],
+)
+def test_the_machine_is_named_and_the_error_becomes_ours(error, said):
+    assert said in explain_system(error)
+    with pytest.raises(ResultsError, match=said), system_errors():
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ImportError("no module x"), RuntimeError("x")])
+def test_bugs_stay_what_they_are(error):
+    assert explain_system(error) == ""
+    with pytest.raises(type(error)), system_errors():
+        raise error
