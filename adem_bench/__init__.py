@@ -7,17 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adem_bench.api import RunOptions, evaluate, train
+    from adem_bench.errors import AdemBenchError
+    from adem_bench.frames import compare, leaderboard, runs
     from adem_bench.records import Prediction, Sample
     from adem_bench.tasks.benchmark import Benchmark
 
 __version__ = "0.1.0"
-__all__ = ["Benchmark", "Prediction", "RunOptions", "Sample", "__version__", "evaluate", "train"]
+__all__ = [
+    "AdemBenchError",
+    "Benchmark",
+    "Prediction",
+    "RunOptions",
+    "Sample",
+    "__version__",
+    "compare",
+    "evaluate",
+    "leaderboard",
+    "runs",
+    "train",
+]
 HOMES = {
+    "AdemBenchError": "adem_bench.errors",
     "Benchmark": "adem_bench.tasks.benchmark",
     "Prediction": "adem_bench.records",
     "RunOptions": "adem_bench.api",
     "Sample": "adem_bench.records",
+    "compare": "adem_bench.frames",
     "evaluate": "adem_bench.api",
+    "leaderboard": "adem_bench.frames",
+    "runs": "adem_bench.frames",
     "train": "adem_bench.api",
 }
 
@@ -27,3 +45,8 @@ def __getattr__(name: str) -> Any:
     if name in HOMES:
         return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return what there is to use, imported or not."""
+    return sorted(__all__)

@@ -64,6 +64,13 @@ class ResultsError(AdemBenchError):
     """A run folder cannot be written or read."""
 
 
+class UnknownNameError(AdemBenchError, KeyError):
+    """Something is asked for by a name that there is not; a KeyError whose text can be read."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
 class OutOfMemoryError(Exception):
     """A batch did not fit in memory; the scheduler answers by halving its batches."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from adem_bench.digests import digest, stable_fields
+from adem_bench.errors import UnknownNameError, nearest_hint
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 ImageNormalization = Literal["imagenet", "clip", "inception"]
@@ -354,12 +355,29 @@ class Result:
         """Return the metric called `name`.
 
         Raises:
-            KeyError: the result has no such metric.
+            UnknownNameError: the result has no such metric; the nearest are named. It is a
+                KeyError too.
         """
         for metric in self.metrics:
             if metric.name == name:
                 return metric
-        raise KeyError(name)
+        known = [metric.name for metric in self.metrics]
+        raise UnknownNameError(f"{self.task} has no metric {name!r}{nearest_hint(name, known)}")
+
+    def summary(self) -> str:
+        """Return `mini_mme/test: accuracy 50.00% [44.6, 55.4], 320 samples`."""
+        headline = next((m for m in self.metrics if m.name == self.headline), None)
+        count = f"{self.scored:,} samples"
+        if not self.complete:
+            count = f"{self.scored:,} of {self.expected:,} samples, {self.failed:,} failed"
+        if headline is None:
+            return f"{self.task}/{self.split}: not scored, {count}"
+        unit = "%" if headline.unit == "fraction" and headline.value is not None else ""
+        shown = f"{headline.name} {headline.format()}{unit} {headline.format_interval()}".rstrip()
+        return f"{self.task}/{self.split}: {shown}, {count}"
+
+    def __repr__(self) -> str:
+        return f"Result({self.summary()})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as the object that `metrics.json` holds."""

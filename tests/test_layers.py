@@ -94,6 +94,18 @@ def test_listings_import_what_reads_cards_alone(arguments, tmp_path):
     assert FOR_HELP < imported(arguments, tmp_path) <= FOR_CARDS
 
 
+def test_frames_in_python_need_no_torch(tmp_path):
+    (tmp_path / "results").mkdir()
+    code = (
+        "import adem_bench, sys; adem_bench.runs(); adem_bench.leaderboard(); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "pandas" in done.stdout.split()
+    assert not {"torch", "transformers", "matplotlib"} & set(done.stdout.split())
+
+
 def test_leaderboards_and_published_figures_need_nothing_heavy(tmp_path):
     (tmp_path / "results").mkdir()
     found = imported(["leaderboard", "--published"], tmp_path)

@@ -172,24 +172,14 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
     return log_run(outcome.folder, outcome.result, loggers, lambda warning: warn([warning]))
 
 
-def _few_shot(given: dict[str, Any]) -> list[str]:
-    """Return the tasks' options that say how many examples are shown, and which."""
-    number = given["num_fewshot"]
-    if number is None:
-        return []
-    seeded = number and given["seed"]
-    return [
-        f"options.num_fewshot={number}",
-        *([f"options.fewshot_seed={given['seed']}"] if seeded else []),
-    ]
-
-
 def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     """Return what is to be done: one evaluation for each model, in order, none twice."""
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
+    from adem_bench.runner.settings import few_shot_settings
 
+    few_shot = few_shot_settings(given["num_fewshot"], given["seed"])
     tasks = split_names(given["tasks"])
     if not tasks:
         raise click.UsageError("--tasks names no task")
@@ -205,7 +195,7 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
         model="",
         tasks=tasks,
         prompt_format=given["prompt_format"],
-        overrides=(*_few_shot(given), *given["overrides"]),
+        overrides=(*few_shot, *given["overrides"]),
         options=RunOptions(
             **options,
             decoding=Decoding(temperature=given["temperature"], top_p=given["top_p"]),

@@ -1,10 +1,11 @@
-"""Runs as a pandas table, one row a metric: for notebooks, plots and one's own statistics."""
+"""Runs as pandas tables, for notebooks, plots and one's own statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from adem_bench.records import Record, Result
 from adem_bench.results.runs import FinishedRun
 
 if TYPE_CHECKING:
@@ -42,6 +43,45 @@ def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     # Half a surrogate in a name has no UTF-8, and pandas keeps texts so where PyArrow is installed.
     whole = [[_encodable(cell) for cell in row] for row in rows]
     return pd.DataFrame(whole, columns=list(COLUMNS))
+
+
+RECORD_COLUMNS = (
+    "task", "split", "sample_id", "repeat", "prediction", "reference", "score", "response",
+    "groups", "cluster", "error", "finish_reason", "notes",
+)  # fmt: skip
+
+
+class HasRecords(Protocol):
+    """A run whose records can be read."""
+
+    @property
+    def result(self) -> Result:
+        """What came out."""
+        ...
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Its records."""
+        ...
+
+
+def records_frame(runs: Sequence[HasRecords]) -> pd.DataFrame:
+    """Return every record of every run, one row each; the columns are `RECORD_COLUMNS`."""
+    import pandas as pd
+
+    rows = [
+        [
+            _encodable(cell)
+            for cell in (
+                run.result.task,
+                run.result.split,
+                *(getattr(record, name) for name in RECORD_COLUMNS[2:]),
+            )
+        ]
+        for run in runs
+        for record in run.records
+    ]
+    return pd.DataFrame(rows, columns=list(RECORD_COLUMNS))
 
 
 def _encodable(cell: object) -> object:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -37,9 +37,11 @@ from adem_bench.runner.manifest import (
     run_identity,
     spent,
 )
+from adem_bench.runner.outcome import Outcome
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task
 
+__all__ = ["Outcome", "TaskRun", "record_of", "run_task"]
 NOT_OFFERED = {
     "choices": "this model gives no log-probabilities of options, which the task's answer_rule "
     "asks for; choose another answer_rule",
@@ -49,18 +51,6 @@ NOT_OFFERED = {
 """Why a field of a request cannot be honoured."""
 SHOWN_REASONS = 3
 """Why samples failed: as many reasons as a result names, the commonest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A finished run."""
-
-    folder: Path
-    result: Result
-    resumed: int
-    """Records that were there before."""
-    reused: int = 0
-    """Answers to the same questions that other runs had been given."""
 
 
 def run_task(

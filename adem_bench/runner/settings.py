@@ -13,6 +13,19 @@ ALL_TASKS = "task"
 """Before a key, says that it is a field of the tasks' cards."""
 
 
+def few_shot_settings(number: int | None, seed: int) -> list[str]:
+    """Return the settings of the tasks that say how many examples are shown, and which.
+
+    Args:
+        number: Examples before each question; None leaves it to the cards.
+        seed: By which they are drawn.
+    """
+    if number is None:
+        return []
+    seeded = [f"options.fewshot_seed={seed}"] if number and seed else []
+    return [f"options.num_fewshot={number}", *seeded]
+
+
 def settings_of(
     overrides: Sequence[str], model: str, tasks: Sequence[str]
 ) -> tuple[list[str], dict[str, list[str]]]:
