@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.files import exists, expand_home, is_file, read_text
 from adem_bench.misnamed import CARD_SUFFIXES, not_a_card
-from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, included_folders
+from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
 from adem_bench.schemas import (
     DEFAULT_METHOD,
     Card,
@@ -246,8 +246,35 @@ def _schema_with(schema: type[C], field: str, settings: type[BaseModel]) -> type
 
 
 def load_task_card(name: str, overrides: Sequence[str] = ()) -> TaskCard:
-    """Return a task's card, with `key=value` overrides applied; errors as `load_model_card`."""
-    return _read(find_card("tasks", name), TaskCard, overrides)
+    """Return a task's card, with `key=value` overrides applied; errors as `load_model_card`.
+
+    A name like `vlmevalkit:MMStar` needs no card: its kind knows the fields of its benchmarks.
+    """
+    fields = _named_task(name)
+    if fields is None:
+        return _read(find_card("tasks", name), TaskCard, overrides)
+    for override in overrides:
+        _apply_override(fields, override)
+    return _checked(fields, None, TaskCard, overrides)
+
+
+def _named_task(name: str) -> dict[str, Any] | None:
+    """Return the fields of a task that is named `KIND:SOURCE`; None for the name of a card.
+
+    Raises:
+        CardError: no kind of task has such names, or this one has no such benchmark.
+    """
+    schemed = SCHEME.fullmatch(name)
+    if not schemed or exists(Path(name)) or name.endswith((".yaml", ".yml")):
+        return None
+    kind, source = schemed.groups()
+    if kind not in TASK_KINDS.table() or not hasattr(TASK_KINDS.load(kind), "card_fields"):
+        named = [k for k in TASK_KINDS.table() if hasattr(TASK_KINDS.load(k), "card_fields")]
+        raise CardError(
+            f"unknown task {name!r}: names before a colon are {', '.join(named)}"
+            f"{nearest_hint(kind, named)}"
+        )
+    return {"name": name, "kind": kind, **TASK_KINDS.load(kind).card_fields(source)}
 
 
 def load_recipe_card(name: str, overrides: Sequence[str] = ()) -> RecipeCard:
@@ -290,6 +317,9 @@ def expand_tasks(names: Sequence[str], for_training: bool = False) -> list[str]:
     """
     expanded: list[str] = []
     for name in matching_names("tasks", names):
+        if _named_task(name):
+            expanded += [name] if name not in expanded else []
+            continue
         path = find_card("tasks", name)
         fields = _parse_yaml(path)
         if name not in names and not (for_training or {"tasks", "headline"} & set(fields)):

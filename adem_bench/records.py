@@ -198,6 +198,9 @@ class Record:
     """What a server sent apart from the response; no task reads it."""
     repeat: int = 0
     """Which of the sample's answers it is, where it was asked several times; from 0."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the sample adds to figures that are means over samples, by their names and in their
+    unit, where its whole set was scored at once."""
 
     @property
     def key(self) -> str:

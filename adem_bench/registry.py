@@ -228,6 +228,8 @@ TASK_KINDS = Registry(
         "tsv_ocrbench": "adem_bench.tasks.tsv.short_answer:TsvOcrBench",
         "tsv_mathvista": "adem_bench.tasks.tsv.mathvista:TsvMathVista",
         "tsv_caption": "adem_bench.tasks.tsv.caption:TsvCaption",
+        "vlmevalkit": "adem_bench.tasks.harnesses.task:VlmEvalKitTask",
+        "lmms_eval": "adem_bench.tasks.harnesses.task:LmmsEvalTask",
     },
     "adem-bench tasks",
 )

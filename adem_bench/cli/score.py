@@ -88,6 +88,7 @@ def _score_runs(runs: tuple[Path, ...], data_root: Path | None) -> None:
 def _score_predictions(data_root: Path | None, results: Path, given: dict[str, Any]) -> None:
     from adem_bench.files import write_json
     from adem_bench.results.console import console, show_result
+    from adem_bench.tasks import repeats
     from adem_bench.tasks.predictions import read_predictions
 
     name, path = given["as_run"], given["predictions"]
@@ -96,7 +97,7 @@ def _score_predictions(data_root: Path | None, results: Path, given: dict[str, A
     task = _task(data_root, given)
     records = read_predictions(task, path)
     if name is None:
-        result = task.aggregate(records)
+        _, result = repeats.score(task, records, None)
         show_result(result, console(), str(path))
     else:
         from adem_bench.runner.imported import keep_as_run

@@ -1,7 +1,7 @@
 """Any model that VLMEvalKit knows, as a model here: `--model vlmevalkit:NAME`.
 
-VLMEvalKit is not on the package registry; it is imported when such a model is built, and what its
-import changes for the whole process is put back.
+VLMEvalKit is imported when such a model is built, and what its import changes for the whole process
+is put back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +32,8 @@ from adem_bench.prompts import whole
 from adem_bench.records import Request, Response
 from adem_bench.schemas import ModelCard, Strict
 
+PACKAGE = "ms-vlmeval"
+"""VLMEvalKit's name on the package registry."""
 FAILED = "Failed to obtain answer"
 """How VLMEvalKit's answers begin where there is none (its smp/file.py, INFER_FAIL_MSG)."""
 CHARACTERS_PER_TOKEN = 4
@@ -100,7 +103,7 @@ class VlmEvalKitModel(Model):
         return Response("", error=text) if text.startswith(FAILED) else Response(text)
 
     def fingerprint(self) -> str:
-        """Return a digest of name, arguments and VLMEvalKit's commit; weights are not read."""
+        """Return a digest of name, arguments and VLMEvalKit's version; weights are not read."""
         seen = json.dumps(self.describe(), sort_keys=True, default=str)
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
@@ -109,9 +112,7 @@ class VlmEvalKitModel(Model):
         return ("VLMEvalKit decides on decoding and on the length of answers, not the task",)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return name, class and arguments, and VLMEvalKit's commit."""
-        from vlmeval.smp import githash
-
+        """Return name, class and arguments, and VLMEvalKit's version."""
         factory = self._factory
         keywords = {**getattr(factory, "keywords", {}), **self.options.arguments}
         return {
@@ -119,9 +120,27 @@ class VlmEvalKitModel(Model):
             "class": f"{type(self._vlm).__module__}.{type(self._vlm).__qualname__}",
             "arguments": {name: str(value) for name, value in sorted(keywords.items())},
             "dataset": self.options.dataset,
-            "vlmevalkit": githash(digits=8),
+            "vlmevalkit": _version(),
             **stated_tags(self.options.reasoning_tags),
         }
+
+
+def _version() -> str:
+    """Return the release of VLMEvalKit's package that is imported, or a checkout's commit.
+
+    In a package `githash` finds nothing, or the commit of whatever repository lies around it.
+    """
+    import vlmeval
+    from vlmeval.smp import githash
+
+    imported = Path(vlmeval.__file__).parent
+    try:
+        package = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        package = None
+    if package and Path(str(package.locate_file("vlmeval"))).resolve() == imported.resolve():
+        return f"{PACKAGE} {package.version}"
+    return str(githash(digits=8))
 
 
 def _in_common_form(path: Path, folder: Path) -> Path:
@@ -156,7 +175,7 @@ def _factory(name: str) -> Any:
     """Return the callable that VLMEvalKit has for a name."""
     if importlib.util.find_spec("vlmeval") is None:
         raise CheckpointError(
-            f"model vlmevalkit:{name} needs VLMEvalKit: clone "
+            f"model vlmevalkit:{name} needs VLMEvalKit: `pip install {PACKAGE}`, or clone "
             "https://github.com/open-compass/VLMEvalKit and `pip install -e` it"
         )
     try:

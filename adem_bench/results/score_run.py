@@ -55,7 +55,7 @@ def score_run(folder: Path, data_root: Path | None = None) -> ScoredRun:
         records = list(run.records().values())
         if not records:
             raise ResultsError(f"{folder / SAMPLES} holds no record; run it again")
-        result = repeats.aggregate(task, records)
+        records, result = repeats.score(task, records, folder)
         said = [text for text in _said(folder, manifest) if text not in result.warnings]
         result = replace(result, warnings=(*result.warnings, *said))
         run.finish(records, result, {k: v for k, v in manifest.items() if k != NOT_SCORED})

@@ -83,7 +83,7 @@ def keep_as_run(
                 f"{path} holds other predictions under the name {name!r}; choose another name, or "
                 "--fresh replaces them"
             )
-        result = repeats.aggregate(task, ordered)
+        scored, result = repeats.score(task, ordered, path)
         result = replace(result, warnings=(*result.warnings, UNKNOWN))
         started = now()
         manifest = build_manifest(
@@ -95,8 +95,8 @@ def keep_as_run(
             timing={"seconds": 0.0, "answered": 0, "resumed": 0, "samples_per_second": None},
         )
         manifest["task"] |= {"prompt_format": "", "prompt_settings": {}}
-        folder.finish(ordered, result, manifest)
-        repeats.export(task, ordered, path)
+        folder.finish(scored, result, manifest)
+        repeats.export(task, scored, path)
     return Outcome(path, result, len(kept))
 
 

@@ -113,7 +113,7 @@ def run_task(
         asked = answered - reused
         # A run that has figures, and no new answer, keeps them.
         to_score = not options.predict_only or (answered == 0 and folder.is_scored())
-        result = run.score(records) if to_score else run.unscored(records)
+        records, result = run.score(records) if to_score else (records, run.unscored(records))
         known = folder.manifest() if answered == 0 else None
         if not known:
             _log_result(log, result)
@@ -373,10 +373,10 @@ class TaskRun:
             if row.id not in taken
         ]
 
-    def score(self, records: Sequence[Record]) -> Result:
-        """Aggregate, and add what a reader must know."""
-        result = repeats.aggregate(self.task, records)
-        return replace(result, warnings=(*result.warnings, *self._notes(records)))
+    def score(self, records: Sequence[Record]) -> tuple[list[Record], Result]:
+        """Return the records with their scores, and the result with what a reader must know."""
+        scored, result = repeats.score(self.task, records, self.folder.path)
+        return scored, replace(result, warnings=(*result.warnings, *self._notes(records)))
 
     def unscored(self, records: Sequence[Record]) -> Result:
         """Return a result without metrics: how many samples have an answer, and how many none."""

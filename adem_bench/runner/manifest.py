@@ -30,7 +30,7 @@ from adem_bench.tasks.base import Task
 SCHEMA = 1
 PACKAGES = (
     "torch", "transformers", "open_clip_torch", "sentencepiece", "safetensors",
-    "numpy", "pillow", "pycocoevalcap", "pandas", "bitsandbytes",
+    "numpy", "pillow", "pycocoevalcap", "pandas", "bitsandbytes", "ms-vlmeval", "lmms-eval",
 )  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def build_manifest(
         "timing": dict(timing),
         "memory": peak_memory(),
         "hardware": hardware(),
-        "versions": versions(),
+        "versions": {**versions(), **getattr(task, "packages", dict)()},
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],  # noqa: PTH119
     }
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from adem_bench.cards import load_task_card
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import CardError
 from adem_bench.records import (
     Json,
+    Metric,
     Prediction,
     Record,
     Request,
@@ -83,6 +85,44 @@ class Task(Protocol):
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change when the data does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SetScores:
+    """What comes of scoring a whole set at once."""
+
+    scores: Mapping[str, float]
+    """The score of each sample by its id, from 0 to 1, where a sample has one of its own."""
+    figures: Mapping[str, Mapping[str, float]]
+    """For each sample, what it adds to figures that are means: `Record.scores`."""
+    metrics: Sequence[Metric] = ()
+    """Figures that are no means over samples, which `aggregate` cannot know."""
+    headline: str = ""
+    """The metric that leaderboards show first; the card's if empty."""
+    warnings: Sequence[str] = ()
+
+
+@runtime_checkable
+class ScoresSets(Protocol):
+    """A task that can score only whole sets: a step between its answers and `aggregate`.
+
+    It may also have `packages`, which returns the versions of the packages that score.
+    """
+
+    def score_set(self, records: Sequence[Record], folder: Path) -> SetScores:
+        """Score the records of one answer to each sample.
+
+        The same records and the same folder give the same scores, without scoring anew where what
+        is kept in the folder tells.
+
+        Args:
+            records: Those with an error are not to be scored.
+            folder: The task's own, below the run's; it may be missing.
+
+        Raises:
+            AdemBenchError: the set cannot be scored; the records are kept.
+        """
         ...
 
 

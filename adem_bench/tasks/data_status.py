@@ -13,6 +13,7 @@ from adem_bench.data.paths import default_data_root
 from adem_bench.data.reading import SkippedRow
 from adem_bench.errors import AdemBenchError, DataError
 from adem_bench.images import UnreadableImageError, open_rgb
+from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import resolve_data_root, task_of, training_data_of
 
@@ -195,7 +196,7 @@ def _items(
     """Yield ids and images of a split's samples, or training pairs; note what was left out."""
     files = card.model_copy(update={"data": card.data.model_copy(update={"source": ""})})
     skipped: list[SkippedRow]
-    if card.headline:
+    if card.headline or not hasattr(TASK_KINDS.load(card.kind), "training_pairs"):
         task = task_of(files, root)
         yield from ((sample.id, sample.images) for sample in task.samples())
         skipped = list(task.skipped_rows())

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from adem_bench.metrics.grouped import (
@@ -26,15 +27,56 @@ from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_interv
 from adem_bench.records import Metric, Record, Result
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.base import Task
+from adem_bench.tasks.base import ScoresSets, SetScores, Task
 
 AGREEMENT, MAJORITY_VOTE = "agreement", "majority vote"
 INCOMPLETE = "another repeat of the sample has no answer"
 FOLDER = "repeat{number}"
 """Below the run folder: a repeat's predictions in the benchmark's format."""
+SCORING = "scoring"
+"""Below that: what a task that scores whole sets keeps."""
 
 
-def aggregate(task: Task, records: Sequence[Record]) -> Result:
+def score(
+    task: Task, records: Sequence[Record], folder: Path | None
+) -> tuple[list[Record], Result]:
+    """Return a run's records with their scores, and its result.
+
+    Of most tasks the records are as they were: each answer was scored when it was read. A task
+    that scores whole sets (`ScoresSets`) does so now.
+
+    Args:
+        task: With its data, if it scores whole sets.
+        records: Of the run; those of a sample differ in `repeat`.
+        folder: The run's; None for a folder that is thrown away.
+
+    Raises:
+        AdemBenchError: the set cannot be scored.
+    """
+    if not isinstance(task, ScoresSets):
+        return list(records), aggregate(task, records)
+    if folder is None:
+        with TemporaryDirectory() as name:
+            return score(task, records, Path(name))
+    parts = by_repeat(records)
+    found = []
+    for number, part in enumerate(parts):
+        place = folder if len(parts) == 1 else folder / FOLDER.format(number=number)
+        found.append(task.score_set(part, place / SCORING))
+    scored = [
+        replace(
+            record,
+            score=found[record.repeat].scores.get(record.sample_id),
+            scores=found[record.repeat].figures.get(record.sample_id, {}),
+        )
+        if is_scored(record)
+        else record
+        for record in records
+    ]
+    return scored, aggregate(task, scored, found)
+
+
+def aggregate(task: Task, records: Sequence[Record], of_sets: Sequence[SetScores] = ()) -> Result:
     """Return the result of a run: that of `task.aggregate`, or the mean of every repeat's.
 
     With several repeats there are also `pass@K` (the best of a sample's K scores), `majority vote`
@@ -44,9 +86,12 @@ def aggregate(task: Task, records: Sequence[Record]) -> Result:
     Args:
         task: Which scores; its data may not be available.
         records: Of the run; those of a sample differ in `repeat`.
+        of_sets: What scoring the set of each repeat gave, where the task scores whole sets.
     """
     parts = by_repeat(records)
     results = [task.aggregate(part) for part in parts]
+    if of_sets:
+        results = [_with_set(*pair) for pair in zip(results, of_sets, strict=True)]
     if len(parts) == 1:
         return results[0]
     statistics = statistics_of(task.card, records)
@@ -60,6 +105,26 @@ def aggregate(task: Task, records: Sequence[Record]) -> Result:
         metrics += [_if_failed_are_wrong(metric, failed) for metric in found]
     warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
     return replace(results[0], metrics=tuple(metrics), warnings=tuple(warnings))
+
+
+def _with_set(result: Result, found: SetScores) -> Result:
+    """Return a result with what scoring the whole set said besides, its figures to the last digit.
+
+    Means come out of the records too, with intervals.
+    """
+    means = {metric.name: metric for metric in result.metrics}
+    stated = [
+        replace(means.pop(metric.name), value=metric.value, note=metric.note)
+        if metric.name in means
+        else metric
+        for metric in found.metrics
+    ]
+    return replace(
+        result,
+        headline=found.headline or result.headline,
+        metrics=(*stated, *means.values()),
+        warnings=(*result.warnings, *found.warnings),
+    )
 
 
 def statistics_of(

@@ -126,6 +126,8 @@ def check_same_task(
     same = True
     for name, other in WITH_METRICS:
         first, second = metrics[name], _at(manifest, other)
+        if name == "headline" and not second:
+            continue  # scoring says which
         if first != second:
             text = f"{name} is {_shown(first)}, expected {_shown(second)} ({other} in {MANIFEST})"
             issues.add(METRICS, text)

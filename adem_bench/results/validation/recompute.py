@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from adem_bench.records import Metric, Result
-from adem_bench.results.run_folder import METRICS
+from adem_bench.records import Metric, Record, Result
+from adem_bench.results.run_folder import METRICS, SAMPLES
 from adem_bench.results.validation.issues import Issues
 
 
@@ -41,6 +41,20 @@ def check_figures(
     for name in (name for name in found if name in wanted):
         _check_metric(found[name], wanted[name], same_numpy, issues)
     _check_warnings(metrics["warnings"], again, issues)
+
+
+def check_set_scores(records: Sequence[Record], scored: Sequence[Record], issues: Issues) -> None:
+    """Compare the scores of a task that scores whole sets with those that it gives again.
+
+    Args:
+        records: As in samples.jsonl.
+        scored: The same records, scored again.
+        issues: Are added to.
+    """
+    for number, (kept, wanted) in enumerate(zip(records, scored, strict=True), 1):
+        if (kept.score, kept.scores) != (wanted.score, wanted.scores):
+            text = f"score is {kept.score}, expected {wanted.score} of the whole set"
+            issues.add(SAMPLES, text, number)
 
 
 def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, issues: Issues) -> None:

@@ -46,6 +46,7 @@ class RecordLine(_Closed):
     answer: str | None = None
     reasoning: str = ""
     repeat: Count = 0
+    scores: dict[str, FiniteFloat] = {}
 
 
 class MetricEntry(_Closed):

@@ -24,7 +24,7 @@ from adem_bench.results.validation.consistency import (
     record_faults,
 )
 from adem_bench.results.validation.issues import Issue, Issues
-from adem_bench.results.validation.recompute import check_figures
+from adem_bench.results.validation.recompute import check_figures, check_set_scores
 from adem_bench.results.validation.safe_json import (
     MAX_LINE_BYTES,
     BadJsonError,
@@ -236,13 +236,14 @@ class _Check:
             self.issues.unchecked.append(f"metrics: {reason}")
             return
         try:
-            again = repeats.aggregate(task, records)
+            scored, again = repeats.score(task, records, self.folder)
         except AdemBenchError as error:
             self.issues.unchecked.append(f"metrics: {error}")
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
             text = f"the task cannot score these records: {_named(error)}"
             self.issues.add(SAMPLES, text)
         else:
+            check_set_scores(records, scored, self.issues)
             check_figures(metrics, again, manifest["versions"], self.issues)
 
 

@@ -1,0 +1,150 @@
+"""The names of other harnesses' benchmarks: what each asks, what it needs, why it cannot be run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adem_bench.data.paths import cache_root
+from adem_bench.digests import digest
+from adem_bench.errors import CardError, ResultsError, nearest_hint
+from adem_bench.files import exists, read_text, write_json
+from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
+from adem_bench.tasks.harnesses.process import (
+    HARNESSES,
+    LMMS_EVAL,
+    VLMEVALKIT,
+    Harness,
+    Installed,
+    data_folder,
+    find,
+)
+
+READERS: Mapping[str, Callable[[Path], dict[str, dict[str, str]]]] = {
+    VLMEVALKIT.kind: vlmevalkit_names.read_names,
+    LMMS_EVAL.kind: lmms_eval_names.read_names,
+}
+FORMAT = 1
+"""Of the cached catalogue; raised when what is read changes."""
+REFUSED_MODALITIES = {
+    "video": "it shows videos",
+    "audio": "it plays audio",
+    "text": "it shows no image",
+}
+REFUSED_KINDS = {
+    "several_turns": "its questions are conversations of several turns",
+    "several_rounds": "its questions take several rounds",
+    "agentic": "its questions are worked on by an agent",
+    "visual_chain_of_thought": "its answers hold images",
+    "choices": "it asks for log-probabilities of options",
+    "loglikelihood": "it asks for log-likelihoods",
+    "generate_until_and_loglikelihood": "it asks for log-likelihoods",
+}
+NEEDS_JUDGE = "it is scored by a judge model, which is not offered yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A benchmark of another harness."""
+
+    name: str
+    kind: str
+    """What is asked, in one word: `mcq`, `yes_no`, `vqa`, `caption`, `generate`, …"""
+    modality: str
+    judge: str
+    """Whether a judge model scores: `no`, `optional`, `needed`."""
+    data: str = ""
+    """Place of the data on the hub, where it is stated."""
+
+    @property
+    def refused(self) -> str:
+        """Why it cannot be run here; empty if it can."""
+        return (
+            REFUSED_MODALITIES.get(self.modality)
+            or REFUSED_KINDS.get(self.kind)
+            or (NEEDS_JUDGE if self.judge == "needed" else "")
+        )
+
+
+def catalogue(harness: Harness) -> dict[str, Entry]:
+    """Return a harness's benchmarks by name, read from its files once for each version.
+
+    Raises:
+        CardError: the harness is not installed.
+    """
+    installed = find(harness)
+    file = _cache_file(harness, installed)
+    try:
+        found = json.loads(read_text(file))
+    except (OSError, ValueError):
+        found = READERS[harness.kind](installed.folder)
+        with suppress(ResultsError):  # it is read again next time
+            write_json(file, found)
+    return {
+        name: Entry(name, one["kind"], one["modality"], one["judge"], one.get("data", ""))
+        for name, one in sorted(found.items())
+    }
+
+
+def _cache_file(harness: Harness, installed: Installed) -> Path:
+    changed = installed.folder.stat().st_mtime_ns
+    key = digest([FORMAT, str(installed.folder), installed.version, changed])
+    return cache_root() / "harnesses" / f"names-{harness.kind}-{key}.json"
+
+
+def entry_of(harness: Harness, name: str) -> Entry:
+    """Return one benchmark; of VLMEvalKit also a TSV of one's own in its data folder.
+
+    Raises:
+        CardError: there is none of that name, or it cannot be run here; the message says why.
+    """
+    known = catalogue(harness)
+    entry = known.get(name)
+    if entry is None and harness is VLMEVALKIT and exists(data_folder() / f"{name}.tsv"):
+        entry = Entry(name, "own", "image", "no")
+    if entry is None:
+        hint = (
+            nearest_hint(name, known)
+            if _is_near(name, known)
+            else (f"; `adem-bench tasks list --source {harness.kind}` lists {len(known)} names")
+        )
+        raise CardError(f"{harness.title} has no benchmark {name!r}{hint}")
+    if entry.refused:
+        raise CardError(f"{harness.kind}:{name} cannot be run: {entry.refused}")
+    return entry
+
+
+def _is_near(name: str, known: Mapping[str, Entry]) -> bool:
+    return "did you mean" in nearest_hint(name, known)
+
+
+def is_on_disk(harness: Harness, entry: Entry) -> bool | None:
+    """Return whether a benchmark's data is on disk, by its file's name; None if that says nothing.
+
+    Args:
+        harness: Whose.
+        entry: The benchmark.
+    """
+    if harness is VLMEVALKIT:
+        return exists(data_folder() / f"{entry.name}.tsv")
+    if "/" not in entry.data:
+        return None
+    hub = os.environ.get("HF_HUB_CACHE") or os.path.join(  # noqa: PTH118
+        os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser(), "hub"
+    )
+    return exists(Path(hub) / f"datasets--{entry.data.replace('/', '--')}")
+
+
+def harness_of(kind: str) -> Harness:
+    """Return the harness whose benchmarks are tasks of a kind.
+
+    Raises:
+        CardError: there is none.
+    """
+    if kind not in HARNESSES:
+        raise CardError(f"no other harness is called {kind!r}{nearest_hint(kind, HARNESSES)}")
+    return HARNESSES[kind]

@@ -1,0 +1,362 @@
+"""A benchmark of another harness as a task: `vlmevalkit:NAME`, `lmms_eval:NAME`.
+
+Samples are what the harness's own code makes of the data on disk, written to the cache by a process
+of its own; answers are scored as a set, by another one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from adem_bench.data.paths import cache_root
+from adem_bench.digests import digest
+from adem_bench.files import file_name, read_text, write_atomically, write_json
+from adem_bench.metrics.grouped import MEAN_SCORE, grouped_metrics, scores_of, widened
+from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric, with_intervals
+from adem_bench.prompts import INSTRUCTION, TEMPLATE
+from adem_bench.records import (
+    Decoding,
+    Json,
+    Metric,
+    Part,
+    Prediction,
+    Record,
+    Request,
+    Response,
+    Sample,
+)
+from adem_bench.schemas import Strict, TaskCard
+from adem_bench.tasks.base import SetScores
+from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
+from adem_bench.tasks.harnesses.catalogue import entry_of
+from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
+from adem_bench.tasks.harnesses.process import LMMS_EVAL, VLMEVALKIT, Harness, run_job
+
+SPLIT = "theirs"
+"""The split of every such task: which rows are asked is the harness's."""
+SCORES, ANSWERS, LOG, FILES = "scores.json", "answers.jsonl", "log.txt", "files"
+"""In the folder of a run's scoring; `FILES` has what the harness wrote."""
+NO_MEAN = "no mean over samples: no interval"
+EXACT = "exact_matching"
+"""VLMEvalKit's word for scoring without a judge."""
+CATEGORIES = ("category", "l2-category")
+"""Columns whose values are report groups."""
+DEFAULT_TOKENS, CHAT_TOKENS = 128, 1024
+"""How long an answer may be where the harness does not say."""
+
+
+class HarnessOptions(Strict):
+    """Settings of a card of this kind."""
+
+    source: str
+    """The benchmark's name in its harness."""
+    max_new_tokens: TokenCount | None = None
+    """The harness's own by default; where it has none, 128."""
+    time_limit: Annotated[float, Field(gt=0)] = 3600
+    """Seconds that reading the data, or scoring, may take."""
+    include_path: str = ""
+    """Folder of lmms-eval tasks of one's own."""
+
+
+class HarnessTask(Benchmark):
+    """A benchmark of another harness, of which this one knows questions, images and scores."""
+
+    harness: ClassVar[Harness]
+    options_schema: ClassVar[type[Strict]] = HarnessOptions
+    prompt_formats: ClassVar[Mapping[str, str]] = {
+        "question": "{question}",
+        INSTRUCTION: TEMPLATE,
+    }
+    chat_options: ClassVar[Mapping[str, Json]] = {}
+
+    @classmethod
+    def card_fields(cls, source: str) -> dict[str, Any]:
+        """Return the fields of the card that `KIND:SOURCE` stands for.
+
+        Raises:
+            CardError: there is no such benchmark, or it cannot be run; the message says why.
+        """
+        entry = entry_of(cls.harness, source)
+        return {
+            "title": f"{source}, by {cls.harness.title}",
+            "split": SPLIT,
+            "options": {"source": entry.name},
+        }
+
+    def check_metrics(self) -> None:
+        """Leave the card's headline open: it is known once answers were scored."""
+
+    # Data
+
+    @cached_property
+    def built(self) -> Mapping[str, Any]:
+        """What reading the data gave: file of samples, their number and digest, versions."""
+        found: Mapping[str, Any] = self._job({"do": "build", "folder": str(self._cache)}, "reading")
+        return found
+
+    @property
+    def _cache(self) -> Path:
+        return cache_root() / "harnesses" / self.harness.kind / file_name(self.options.source)
+
+    def _job(self, job: Mapping[str, Any], doing: str, log: Path | None = None) -> Any:
+        common = {"name": self.options.source, "include_path": self.options.include_path}
+        return run_job(
+            self.harness,
+            {**common, **job},
+            log or self._cache / LOG,
+            self.options.time_limit,
+            f"{doing} {self.options.source}",
+        )
+
+    def rows(self) -> Iterator[Any]:
+        """Yield the samples as the harness's process wrote them."""
+        with Path(self.built["samples"]).open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def sample(self, row: Any) -> Sample:
+        """Return what a row asks."""
+        reference = row["reference"]
+        labels = row["labels"]
+        return Sample(
+            id=row["id"],
+            fields={"parts": row["parts"], "labels": labels},
+            # In a list: what is right is for the harness to say, not for equal texts.
+            reference=None if reference is None else [reference],
+            images=tuple(map(Path, row["images"])),
+            groups=tuple(f"{name}/{labels[name]}" for name in CATEGORIES if name in labels),
+        )
+
+    def count(self) -> int:
+        """Return how many samples there are."""
+        return int(self.built["count"])
+
+    def digest(self) -> str:
+        """Return a digest of the samples, their images and the harness's version."""
+        return str(self.built["digest"])
+
+    def packages(self) -> Mapping[str, str]:
+        """Return the version of the package that made the prompts, and scores."""
+        return {self.harness.package: self.built["version"]}
+
+    # Prompt
+
+    def question(self, sample: Sample) -> str:
+        """Return the texts of a sample's message, one below the other."""
+        texts = (part["text"] for part in sample.fields["parts"] if "text" in part)
+        text = "\n".join(texts)
+        return text.strip() if self.prompt_format == INSTRUCTION else text
+
+    def request(self, sample: Sample) -> Request:
+        """Render a sample as what a model may see; images between texts stay there."""
+        asked = Request(
+            prompt=self.prompt(sample),
+            images=sample.images,
+            max_new_tokens=self.max_new_tokens,
+            image_normalization=self.image_normalization,
+        )
+        parts = sample.fields["parts"]
+        kinds = ["image" in part for part in parts]
+        if kinds == sorted(kinds, reverse=True) or self.prompt_format == INSTRUCTION:
+            return asked  # images first, as everywhere
+        places = iter(range(len(sample.images)))
+        return replace(
+            asked,
+            parts=tuple(
+                Part(image=next(places)) if "image" in part else Part(part["text"])
+                for part in parts
+            ),
+        )
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer, in tokens."""
+        return self.options.max_new_tokens or DEFAULT_TOKENS
+
+    # Reading and score
+
+    def parse_response(self, sample: Sample, response: Response) -> Prediction:
+        """Keep the answer as it is: the harness reads it, with all others."""
+        return Prediction(response.text, None)
+
+    def score_set(self, records: Sequence[Record], folder: Path) -> SetScores:
+        """Score answers as the harness does, in a process of its own that writes below a folder.
+
+        Raises:
+            DataError: the harness failed, wrote elsewhere, or took too long.
+        """
+        answered = scored_records(records)
+        key = digest([self.fingerprint(), [[one.sample_id, one.answer_text] for one in answered]])
+        if not answered:
+            return SetScores({}, {})
+        kept = _kept(folder / SCORES, key)
+        if kept is None:
+            files = folder / FILES
+            shutil.rmtree(files, ignore_errors=True)
+            files.mkdir(parents=True)
+            lines = (
+                json.dumps({"id": one.sample_id, "text": one.answer_text}) + "\n"
+                for one in answered
+            )
+            write_atomically(folder / ANSWERS, lines)
+            job = {
+                "do": "score",
+                "folder": str(files.absolute()),
+                "answers": str((folder / ANSWERS).absolute()),
+                "model": "model",
+                "judge": EXACT,
+            }
+            found = self._job(job, "scoring", folder / LOG)
+            shutil.rmtree(files / "tmp", ignore_errors=True)
+            kept = {"answers": key, "count": len(answered), **found}
+            write_json(folder / SCORES, kept)
+        return self._scores(kept)
+
+    def _scores(self, found: Mapping[str, Any]) -> SetScores:
+        labels = {row["id"]: row["labels"] for row in self.rows()}
+        figures, vectors = found["figures"], found["vectors"]
+        parts = parts_of_figures(figures, vectors, labels, found.get("of"))
+        by_sample: dict[str, dict[str, float]] = {}
+        for name, part in parts.items():
+            for sample_id, value in part.items():
+                by_sample.setdefault(sample_id, {})[name] = value
+        unit: Literal["fraction", "points"] = "fraction"
+        if any(not 0 <= value <= 1 for value in figures.values()):
+            unit = "points"
+        source = f"{self.harness.package} {found['version']}"
+        metrics = [
+            Metric(
+                name,
+                value,
+                unit,
+                len(parts.get(name, ())) or found["count"],
+                note=source if name in parts else f"{source}; {NO_MEAN}",
+            )
+            for name, value in figures.items()
+        ]
+        headline = found["headline"] or next(iter(figures), "")
+        warnings = [f"scored by {self.harness.title} ({source}){self._unjudged}"]
+        scores = own_scores(headline, parts, vectors)
+        return SetScores(scores, by_sample, metrics, headline, warnings)
+
+    @property
+    @abstractmethod
+    def _unjudged(self) -> str:
+        """What to add where a judge model would score otherwise."""
+
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
+        """Return the figures that are means over samples, with intervals."""
+        names = dict.fromkeys(name for record in records for name in record.scores)
+        if not names:
+            return grouped_metrics(scores_of(records), MEAN_SCORE, self.unit, groups=())
+        statistics = self.statistics(self.card, records)
+        found = []
+        for name in names:
+            values = [record.scores[name] for record in records if name in record.scores]
+            if name in statistics.shares:
+                found.append(share_metric(name, round(sum(values)), len(values)))
+            else:
+                unit = "points" if max(values) > 1 else "fraction"
+                found.append(Metric(name, fmean(values), unit, len(values)))
+        return [
+            widened(metric, metric.count, 1.0 if metric.unit == "fraction" else 100.0, self.unit)
+            for metric in with_intervals(tuple(found), statistics)
+        ]
+
+    @classmethod
+    def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
+        """Return what the figures that are means rest on, sample by sample.
+
+        Args:
+            card: The card of the run; its data may not be available.
+            records: Of any samples.
+        """
+        import numpy as np
+
+        scored = scored_records(records)
+        names = list(dict.fromkeys(name for record in scored for name in record.scores))
+        parts = [record.scores for record in scored]
+        if not names:
+            names = [MEAN_SCORE]
+            scored = [record for record in scored if record.score is not None]
+            parts = [{MEAN_SCORE: record.score or 0.0} for record in scored]
+        place = {name: number for number, name in enumerate(names)}
+        rows = np.zeros((len(parts), 2 * len(names)))
+        for row, part in zip(rows, parts, strict=True):
+            for name, value in part.items():
+                row[place[name]] = value
+                row[place[name] + len(names)] = 1
+        values = {name: {part[name] for part in parts if name in part} for name in names}
+        return Statistics(
+            noun=cls.unit,
+            units=tuple(record.sample_id for record in scored),
+            strata=("",) * len(scored),
+            rows=rows,
+            formulas={name: _mean(number, len(names)) for name, number in place.items()},
+            shares=frozenset(name for name in names if values[name] <= {0.0, 1.0}),
+        )
+
+
+def _mean(place: int, width: int) -> Formula:
+    return lambda sums: ratio(sums[..., place], sums[..., place + width])
+
+
+def _kept(path: Path, key: str) -> Mapping[str, Any] | None:
+    """Return the scores of the same answers, if they are kept."""
+    try:
+        kept = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return None
+    found: Mapping[str, Any] | None = kept if kept.get("answers") == key else None
+    return found
+
+
+class VlmEvalKitTask(HarnessTask):
+    """An image data set of VLMEvalKit, scored by its `evaluate`."""
+
+    harness = VLMEVALKIT
+    chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
+
+    @property
+    def _unjudged(self) -> str:
+        known = entry_of(self.harness, self.options.source)
+        return ", by exact matching: its own default is a judge model" * (known.judge != "no")
+
+
+class LmmsEvalTask(HarnessTask):
+    """A task of lmms-eval, scored by its `process_results` and aggregations."""
+
+    harness = LMMS_EVAL
+
+    @property
+    def _unjudged(self) -> str:
+        return ""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer, in tokens: the task's own unless the card says one."""
+        theirs = self.built["generation"]["max_new_tokens"]
+        return self.options.max_new_tokens or theirs or DEFAULT_TOKENS
+
+    def request(self, sample: Sample) -> Request:
+        """Render a document with the task's own generation settings."""
+        settings = self.built["generation"]
+        decoding = Decoding()
+        if settings["do_sample"] and settings.get("temperature"):
+            top_p = settings.get("top_p")
+            decoding = Decoding(
+                settings["temperature"], None if top_p == 1 else top_p, settings.get("top_k"), 0
+            )
+        elif (settings.get("num_beams") or 1) > 1:
+            decoding = Decoding(num_beams=int(settings["num_beams"]))
+        stop = tuple(settings["until"])
+        return replace(super().request(sample), stop=stop, decoding=decoding)

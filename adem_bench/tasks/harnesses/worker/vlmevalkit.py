@@ -1,0 +1,176 @@
+"""VLMEvalKit's data sets: its rows and prompts as samples, and its own scoring of answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .wire import Job, file_digest, number, read_answers, serve, write_only_below, write_rows
+
+PACKAGE = "ms-vlmeval"
+REFUSED_TYPES = {"MT": "its questions are conversations of several turns"}
+MOST_LABELS = 200
+"""Different values up to which a column names groups."""
+TABLES = (".xlsx", ".csv", ".tsv", ".json", ".jsonl")
+
+
+def version() -> str:
+    """Return the release of the package, or the commit of a checkout."""
+    import vlmeval
+
+    here = Path(vlmeval.__file__).resolve().parent
+    try:
+        package = metadata.distribution(PACKAGE)
+        if Path(str(package.locate_file("vlmeval"))).resolve() == here:
+            return package.version
+    except metadata.PackageNotFoundError:
+        pass
+    from vlmeval.smp import githash
+
+    return f"commit {githash(digits=8)}"
+
+
+def _dataset(job: Job) -> Any:
+    """Return the data set, read from the files that are there."""
+    from vlmeval import dataset as package
+    from vlmeval.dataset import image_base
+
+    name, network = job["name"], job.get("network")
+    if not network:
+        # What is on disk is used; theirs would download again over a file that it finds changed.
+        for kind in package.DATASET_CLASSES:
+            if getattr(kind, "DATASET_MD5", None):
+                kind.DATASET_MD5 = {}
+    root = image_base.LMUDataRoot()
+    built = package.build_dataset(name)
+    if built is None:
+        raise FileNotFoundError(f"there is no {name}.tsv in {root}")
+    if built.MODALITY != "IMAGE":
+        raise ValueError(f"it is a {built.MODALITY.lower()} data set; images are asked about here")
+    if built.TYPE in REFUSED_TYPES:
+        raise ValueError(REFUSED_TYPES[built.TYPE])
+    return built
+
+
+def build(job: Job) -> dict[str, Any]:
+    """Write the samples of a data set; images are unpacked below the job's folder."""
+    built = _dataset(job)
+    rows = []
+    images = Path(job["folder"]) / f"images-{_digest_of(built.data)}"
+    for place, one in enumerate([built, *getattr(built, "dataset_map", {}).values()]):
+        if getattr(one, "img_root", None):
+            one.img_root = str(images / str(place)) if place else str(images)
+    digests: dict[str, str] = {}
+    columns = [name for name in built.data.columns if name not in ("image", "image_path")]
+    counts = {name: built.data[name].astype(str).nunique() for name in columns}
+    labels = [name for name in columns if counts[name] <= MOST_LABELS]
+    labels = [name for name in labels if counts[name] < len(built.data)]
+    labels = [name for name in labels if not {name} & {"index", "question", "answer", "hint"}]
+    for place in range(len(built.data)):
+        line = built.data.iloc[place]
+        parts = [
+            {"image": part["value"]} if part["type"] == "image" else {"text": str(part["value"])}
+            for part in built.build_prompt(line)
+            if part["type"] in ("image", "text")
+        ]
+        paths = [part["image"] for part in parts if "image" in part]
+        for path in paths:
+            digests.setdefault(path, file_digest(path))
+        answer = line.get("answer")
+        rows.append(
+            {
+                "id": str(line["index"]),
+                "parts": parts,
+                "images": [[path, digests[path]] for path in paths],
+                "reference": None if answer is None or answer != answer else str(answer),
+                "labels": {name: str(line[name]) for name in labels if line[name] == line[name]},
+            }
+        )
+    found = write_rows(job["folder"], version(), rows)
+    return {**found, "version": version(), "type": str(built.TYPE)}
+
+
+def _digest_of(table: Any) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in ("index", "image", "image_path"):
+        for value in table.get(name, ()):
+            digest.update(str(value).encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def score(job: Job) -> dict[str, Any]:
+    """Score answers as VLMEvalKit's own run does, from a file of predictions in its format."""
+    built = _dataset(job)
+    folder = job["folder"]
+    os.chdir(folder)
+    from vlmeval.smp import dump
+    from vlmeval.smp.status_report import flatten_summary_metrics
+
+    answers = read_answers(job["answers"])
+    table = built.data[[str(index) in answers for index in built.data["index"]]].copy()
+    table["prediction"] = [answers[str(index)] for index in table["index"]]
+    if "image" in table:
+        table.pop("image")
+    file = os.path.join(folder, f"{job['model']}_{job['name']}.xlsx")  # noqa: PTH118
+    write_only_below([folder])
+    dump(table, file)
+    given = {"model": job["judge"], "nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
+    figures = flatten_summary_metrics(built.evaluate(file, **given))
+    primary = built.report_primary_metric(figures)
+    found = {str(name): number(value) for name, value in {**primary, **figures}.items()}
+    return {
+        "version": version(),
+        "figures": {name: value for name, value in found.items() if value is not None},
+        "headline": next(map(str, primary), ""),
+        "vectors": _vectors(folder, file, set(table.columns), set(answers)),
+    }
+
+
+def _vectors(folder: str, file: str, given: set[str], ids: set[str]) -> dict[str, Any]:
+    """Return the numbers that scoring wrote for each row, by column."""
+    from vlmeval.smp import load
+
+    found: dict[str, dict[str, float]] = {}
+    for path in sorted(map(str, Path(folder).rglob("*"))):
+        if path == file or not path.endswith(TABLES):
+            continue
+        try:
+            rows = load(path)
+        except Exception as error:  # noqa: BLE001 - notes of any kind
+            print(f"{path} is no table: {error}")  # noqa: T201 - to the log
+            continue
+        if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
+            columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+        elif hasattr(rows, "columns"):
+            columns = {str(name): list(rows[name]) for name in rows.columns}
+        else:
+            continue
+        indices = [str(index) for index in columns.get("index", ())]
+        if not indices or len(set(indices)) < len(indices) or not set(indices) <= ids:
+            continue
+        for name in set(columns) - given:
+            values = [number(value) for value in columns[name]]
+            if all(value is not None for value in values):
+                found.setdefault(name, dict(zip(indices, values)))  # type: ignore[arg-type]  # noqa: B905
+    return found
+
+
+def names(job: Job) -> dict[str, Any]:
+    """Return the class of every name, those too that classes compute."""
+    from vlmeval.dataset import DATASET_CLASSES
+
+    found: dict[str, str] = {}
+    for kind in DATASET_CLASSES:
+        for name in kind.supported_datasets():
+            found.setdefault(str(name), kind.__name__)
+    return {"version": version(), "names": found}
+
+
+def main() -> None:
+    """Do one job."""
+    serve({"build": build, "score": score, "names": names})

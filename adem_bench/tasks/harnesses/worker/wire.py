@@ -1,0 +1,148 @@
+"""One job in, one answer out, and what code of others may not do meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGES = {
+    "os.mkdir": 1,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "os.rename": 2,
+    "os.truncate": 1,
+    "shutil.rmtree": 1,
+    "shutil.move": 2,
+}
+"""Events of Python's audit hooks, and how many of their arguments are paths that change."""
+Job = Mapping[str, Any]
+
+
+def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
+    """Do the job on standard input; what the code of others prints goes to standard error.
+
+    Args:
+        job_kinds: What `do` of a job may be.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.buffer.read())
+    if not job.get("network"):
+        _without_network()
+    try:
+        answer = {"result": job_kinds[job["do"]](job)}
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of hundreds of benchmarks
+        traceback.print_exc()
+        answer = {"error": f"{type(error).__name__}: {error}".strip(": "), "at": _place(error)}
+    answers.write(json.dumps(answer, ensure_ascii=True) + "\n")
+    answers.flush()
+    os._exit(0)  # threads and pools that they left behind are no reason to wait
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line of the innermost call."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _without_network() -> None:
+    """Refuse connections to other machines: nothing is downloaded that was not asked for."""
+
+    def hook(event: str, arguments: Any) -> None:
+        if event == "socket.connect" and not isinstance(arguments[1], tuple):
+            return  # a socket of this machine's own
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            raise ConnectionError(
+                "it is not on this machine, and nothing is downloaded without being asked for"
+            )
+
+    sys.addaudithook(hook)
+
+
+def write_only_below(folders: Sequence[str]) -> None:
+    """From now on let this process change files below some folders only.
+
+    Args:
+        folders: Their paths.
+    """
+    kept = [os.path.realpath(folder) for folder in folders]
+    kept += ["/dev", "/proc"]
+
+    def check(path: Any) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        if not any(real == folder or real.startswith(folder + os.sep) for folder in kept):
+            raise PermissionError(f"{real} is outside the folder that scoring may write to")
+
+    def hook(event: str, arguments: Any) -> None:
+        if event == "open":
+            if isinstance(arguments[2], int) and arguments[2] & WRITES:
+                check(arguments[0])
+        elif event in CHANGES:
+            for path in arguments[: CHANGES[event]]:
+                check(path)
+
+    sys.addaudithook(hook)
+
+
+def read_answers(path: str) -> dict[str, str]:
+    """Return the answers of a file with one {id, text} a line, by id."""
+    with open(path, encoding="utf-8") as lines:  # noqa: PTH123
+        return {row["id"]: row["text"] for row in map(json.loads, lines)}
+
+
+def write_rows(folder: str, version: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write samples to FOLDER/DIGEST/samples.jsonl, whole or not at all.
+
+    Args:
+        folder: Of one data set.
+        version: Of the package; it is part of the digest.
+        rows: With `images` as `[path, digest of the content]`.
+
+    Returns:
+        The file, the digest and the number of rows.
+    """
+    import hashlib
+    import tempfile
+
+    digest = hashlib.sha256(version.encode())
+    lines = []
+    for row in rows:
+        bare = {**row, "images": [image[1] for image in row["images"]]}
+        digest.update(json.dumps(bare, sort_keys=True).encode() + b"\n")
+        lines.append(json.dumps({**row, "images": [image[0] for image in row["images"]]}) + "\n")
+    name = digest.hexdigest()[:16]
+    place = Path(folder) / name
+    place.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=place, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.writelines(lines)
+    os.replace(temporary, place / "samples.jsonl")  # noqa: PTH105
+    return {"samples": str(place / "samples.jsonl"), "digest": name, "count": len(rows)}
+
+
+def file_digest(path: str) -> str:
+    """Return 16 hexadecimal digits over a file's content."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:  # noqa: PTH123
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number as a float, also numpy's and truth values; None for anything else."""
+    try:
+        found = float(value) if not isinstance(value, (str, bytes)) else float("nan")
+    except (TypeError, ValueError):
+        return None
+    return found if found - found == 0 else None
