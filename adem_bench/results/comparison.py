@@ -89,6 +89,7 @@ def compare_runs(
     counts = {_repeats(run) for run in runs}
     # Means of repeats can be compared whatever their number: copies of all do not change them.
     repeats = None if len(counts) == 1 else math.lcm(*counts)
+    runs = _with_equal_scores(runs)
     statistics = [_statistics(run, shared, repeats) for run in runs]
     for run, one in zip(runs, statistics, strict=True):
         if one.units != statistics[0].units:
@@ -204,6 +205,24 @@ def _undefined(
     ]
     if lacking:
         yield f"not defined on these samples, so left out of every sum: {', '.join(lacking)}"
+
+
+def _with_equal_scores(runs: Sequence[OpenedRun]) -> list[OpenedRun]:
+    """Return the runs with those named scores of their records that all of them have."""
+    named = [{name for record in run.records.values() for name in record.scores} for run in runs]
+    if all(names == named[0] for names in named):
+        return list(runs)
+    common = set.intersection(*named)
+    return [
+        replace(
+            run,
+            records={
+                key: replace(record, scores={n: s for n, s in record.scores.items() if n in common})
+                for key, record in run.records.items()
+            },
+        )
+        for run in runs
+    ]
 
 
 def _statistics(run: OpenedRun, shared: Sequence[str], repeats: int | None) -> Statistics:

@@ -7,6 +7,7 @@ which numbers is not stated; it is found by computing the mean.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
@@ -14,6 +15,8 @@ Vector = Mapping[str, float]
 """A number for each sample, by id."""
 LIKELY = ("hit", "score", "match", "eval_match", "")
 """Columns that hold the score of a row, the likeliest first."""
+PLAIN = re.compile(r"(^|\W)(overall|acc|accuracy|score)$", re.IGNORECASE)
+"""Names of figures that are shares of all samples."""
 TOLERANCE = 1e-9
 
 
@@ -38,18 +41,29 @@ def parts_of_figures(
     for name, value in figures.items():
         columns = vectors if allowed is None else allowed.get(name, ())
         likely = [vectors[column] for column in sorted(columns, key=_likelihood)]
-        part = _matching(value, likely, _group(name, labels))
+        group = _group(name, labels)
+        is_sure = allowed is not None or group is not None or bool(PLAIN.search(name))
+        part = _matching(value, likely, group, is_sure)
         if part:
             found[name] = part
     return found
 
 
 def _matching(
-    value: float, vectors: Sequence[Vector], ids: frozenset[str] | None
+    value: float, vectors: Sequence[Vector], ids: frozenset[str] | None, is_sure: bool
 ) -> dict[str, float]:
-    """Return the numbers, or 100 times them, whose mean is a value; nothing if none are."""
+    """Return the numbers, or 100 times them, whose mean is a value; nothing if none are.
+
+    Args:
+        value: The figure.
+        vectors: The likeliest first.
+        ids: The samples that the figure is of; None for all.
+        is_sure: Whether numbers that are all alike, whose other figures are alike too, count.
+    """
     for vector in vectors:
         kept = {key: one for key, one in vector.items() if ids is None or key in ids}
+        if not is_sure and len(set(kept.values())) == 1:
+            continue
         for factor in (1.0, 100.0) if kept else ():
             mean = fmean(kept.values()) * factor
             if math.isclose(mean, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):

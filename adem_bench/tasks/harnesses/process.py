@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,12 @@ def find(harness: Harness) -> Installed:
     Raises:
         CardError: it is not installed, is too old, or its interpreter cannot be run.
     """
-    python = python_of(harness)
+    return _find(harness, python_of(harness), os.environ.get("PYTHONPATH", ""))
+
+
+@lru_cache
+def _find(harness: Harness, python: str, places: str) -> Installed:
+    """Ask an interpreter; `places` is where it looks besides."""
     asked = [python, "-c", FIND, harness.module, harness.package]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=60)  # noqa: S603

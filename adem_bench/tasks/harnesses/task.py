@@ -40,8 +40,17 @@ from adem_bench.tasks.base import SetScores
 from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
 from adem_bench.tasks.harnesses.catalogue import entry_of
 from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
-from adem_bench.tasks.harnesses.process import LMMS_EVAL, VLMEVALKIT, Harness, run_job
+from adem_bench.tasks.harnesses.process import (
+    LMMS_EVAL,
+    VLMEVALKIT,
+    Harness,
+    data_folder,
+    find,
+    run_job,
+)
 
+FORMAT = 1
+"""Of what is kept of samples; raised when a worker writes them otherwise."""
 SPLIT = "theirs"
 """The split of every such task: which rows are asked is the harness's."""
 SCORES, ANSWERS, LOG, FILES = "scores.json", "answers.jsonl", "log.txt", "files"
@@ -101,7 +110,15 @@ class HarnessTask(Benchmark):
     @cached_property
     def built(self) -> Mapping[str, Any]:
         """What reading the data gave: file of samples, their number and digest, versions."""
-        found: Mapping[str, Any] = self._job({"do": "build", "folder": str(self._cache)}, "reading")
+        installed = find(self.harness)
+        about = [FORMAT, str(installed.folder), installed.version, str(data_folder())]
+        key = digest([*about, self.options.include_path, str(Path.cwd())])
+        kept = self._cache / f"built-{key}.json"
+        found = _kept(kept, key)
+        if found is None or not _is_unchanged(found):
+            job = {"do": "build", "folder": str(self._cache)}
+            found = {"key": key, **self._job(job, "reading")}
+            write_json(kept, found)
         return found
 
     @property
@@ -217,7 +234,7 @@ class HarnessTask(Benchmark):
             }
             found = self._job(job, "scoring", folder / LOG)
             shutil.rmtree(files / "tmp", ignore_errors=True)
-            kept = {"answers": key, "count": len(answered), **found}
+            kept = {"key": key, "count": len(answered), **found}
             write_json(folder / SCORES, kept)
         return self._scores(kept)
 
@@ -310,13 +327,23 @@ def _mean(place: int, width: int) -> Formula:
     return lambda sums: ratio(sums[..., place], sums[..., place + width])
 
 
+def _is_unchanged(built: Mapping[str, Any]) -> bool:
+    """Return whether samples are still those of the data: no file that was read has changed."""
+    try:
+        states = ((Path(path).stat(), size, time) for path, size, time in built["reads"])
+        same = all((now.st_size, now.st_mtime_ns) == (size, time) for now, size, time in states)
+    except OSError:
+        return False
+    return same and Path(built["samples"]).is_file()
+
+
 def _kept(path: Path, key: str) -> Mapping[str, Any] | None:
-    """Return the scores of the same answers, if they are kept."""
+    """Return what is kept under a key."""
     try:
         kept = json.loads(read_text(path))
     except (OSError, ValueError):
         return None
-    found: Mapping[str, Any] | None = kept if kept.get("answers") == key else None
+    found: Mapping[str, Any] | None = kept if kept.get("key") == key else None
     return found
 
 

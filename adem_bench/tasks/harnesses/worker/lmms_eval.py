@@ -11,7 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .wire import Job, file_digest, number, read_answers, serve, write_only_below, write_rows
+from .wire import (
+    Job,
+    file_digest,
+    note_reads,
+    number,
+    read_answers,
+    serve,
+    write_only_below,
+    write_rows,
+)
 
 PACKAGE = "lmms-eval"
 HANDED_ON = "generate_until"
@@ -40,7 +49,13 @@ def _task(job: Job) -> Any:
 
 def build(job: Job) -> dict[str, Any]:
     """Write the samples of a task, and its images below the job's folder."""
+    import lmms_eval.tasks  # noqa: F401 - whose own files are no data
+
+    reads = note_reads(job["folder"])
     task = _task(job)
+    for path in _local_files(task.config):
+        with open(path, "rb"):  # noqa: PTH123 - to be noted: copies of it may be what is read
+            pass
     rows: list[dict[str, Any]] = []
     place = Path(job["folder"]) / "images"
     few = task.config.num_fewshot or 0
@@ -77,7 +92,19 @@ def build(job: Job) -> dict[str, Any]:
             "do_sample": bool(asked.get("do_sample")),
         },
         "repeats": task.config.repeats or 1,
+        "reads": reads(),
     }
+
+
+def _local_files(config: Any) -> list[str]:
+    """Return the data files that a task names on this machine."""
+    named = (getattr(config, "dataset_kwargs", None) or {}).get("data_files") or []
+    while isinstance(named, dict):
+        named = [
+            one for part in named.values() for one in ([part] if isinstance(part, str) else part)
+        ]
+    files = [named] if isinstance(named, str) else list(named)
+    return [path for path in files if os.path.isfile(path)]  # noqa: PTH113
 
 
 def _flat(visuals: Any) -> Iterable[Any]:
@@ -157,8 +184,9 @@ def score(job: Job) -> dict[str, Any]:
         figures[label] = value
         of[label] = []
         for column, numbers in _numbers(values).items():
-            of[label].append(f"{label}|{column}")
-            vectors[of[label][-1]] = numbers
+            vectors[f"{label}|{column}"] = numbers
+            if _is_mean(aggregate, rest, list(values.values()), column):
+                of[label].append(f"{label}|{column}")
     first = next((name for name in task.aggregation() if any(name == n for n, _ in items)), "")
     headline = next((label for label in figures if label.split(",")[0] == first), "")
     return {
@@ -183,6 +211,22 @@ def _numbers(values: dict[str, Any]) -> dict[str, dict[str, float]]:
             if all(value is not None for value in column.values()):
                 found[name] = column  # type: ignore[assignment]
     return found
+
+
+def _is_mean(aggregate: Any, rest: dict[str, Any], items: list[Any], column: str) -> bool:
+    """Return whether an aggregation is the mean of its items, or of what they hold by a name.
+
+    That the figure is equal says little where all items are alike; so it is asked for the figure
+    of other numbers too.
+    """
+    tried = [float(place % 3 == 0) for place in range(len(items))]
+    others = [{**item, column: one} if column else one for item, one in zip(items, tried)]  # noqa: B905
+    try:
+        found = number(aggregate(others, **rest))
+    except Exception:  # noqa: BLE001 - it may want other types, and is no mean then
+        return False
+    mean = sum(tried) / len(tried)
+    return found is not None and min(abs(found - mean), abs(found - 100 * mean)) < 1e-9
 
 
 def names(job: Job) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .wire import Job, file_digest, number, read_answers, serve, write_only_below, write_rows
+from .wire import (
+    Job,
+    file_digest,
+    note_reads,
+    number,
+    read_answers,
+    serve,
+    write_only_below,
+    write_rows,
+)
 
 PACKAGE = "ms-vlmeval"
 REFUSED_TYPES = {"MT": "its questions are conversations of several turns"}
@@ -57,6 +66,9 @@ def _dataset(job: Job) -> Any:
 
 def build(job: Job) -> dict[str, Any]:
     """Write the samples of a data set; images are unpacked below the job's folder."""
+    import vlmeval.dataset  # noqa: F401 - whose own files are no data
+
+    reads = note_reads(job["folder"])
     built = _dataset(job)
     rows = []
     images = Path(job["folder"]) / f"images-{_digest_of(built.data)}"
@@ -90,7 +102,7 @@ def build(job: Job) -> dict[str, Any]:
             }
         )
     found = write_rows(job["folder"], version(), rows)
-    return {**found, "version": version(), "type": str(built.TYPE)}
+    return {**found, "version": version(), "type": str(built.TYPE), "reads": reads()}
 
 
 def _digest_of(table: Any) -> str:

@@ -92,6 +92,43 @@ def write_only_below(folders: Sequence[str]) -> None:
     sys.addaudithook(hook)
 
 
+def note_reads(folder: str) -> Callable[[], list[list[Any]]]:
+    """From now on note which data files are opened; what the job's own folder holds is not data.
+
+    Args:
+        folder: The job's.
+
+    Returns:
+        A function that returns path, size and time of change of each.
+    """
+    own = (os.path.realpath(folder), sys.prefix, sys.base_prefix, "/proc", "/dev", "/sys")
+    opened: dict[str, None] = {}
+
+    def hook(event: str, arguments: Any) -> None:
+        if event == "open" and isinstance(arguments[0], str):
+            if not (isinstance(arguments[2], int) and arguments[2] & WRITES):
+                opened[os.path.abspath(arguments[0])] = None  # noqa: PTH100
+
+    sys.addaudithook(hook)
+
+    def found() -> list[list[Any]]:
+        return [
+            [path, state.st_size, state.st_mtime_ns]
+            for path in sorted(opened)
+            if not path.endswith((".py", ".pyc")) and not path.startswith(own)
+            if (state := _state(path)) is not None
+        ]
+
+    return found
+
+
+def _state(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116
+    except OSError:
+        return None
+
+
 def read_answers(path: str) -> dict[str, str]:
     """Return the answers of a file with one {id, text} a line, by id."""
     with open(path, encoding="utf-8") as lines:  # noqa: PTH123

@@ -1,6 +1,6 @@
 class BaseModel:
     INTERLEAVE = False
-    allowed_types = ["text", "image", "video"]  # noqa: RUF012
+    allowed_types = ["text", "image", "video"]
 
     def __init__(self):
         self.dump_image_func = None

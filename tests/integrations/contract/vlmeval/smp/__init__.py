@@ -17,3 +17,13 @@ def concat_images_vlmeval(images):
     path = Path(images[0]).with_name("joined.jpg")
     joined.save(path)
     return str(path)
+
+
+def dump(table, path):
+    table.to_excel(path, index=False)
+
+
+def load(path):
+    import pandas as pd
+
+    return pd.read_excel(path, keep_default_na=False)

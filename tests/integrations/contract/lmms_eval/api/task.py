@@ -1,0 +1,68 @@
+import functools
+import json
+import os
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import yaml
+
+
+class Loader(yaml.SafeLoader):
+    pass
+
+
+def five_times(function):
+    @functools.wraps(function)
+    def again(*given, **named):
+        for _ in range(5):
+            try:
+                return function(*given, **named)
+            except Exception:
+                time.sleep(60)
+        raise RuntimeError("tried five times")
+
+    return again
+
+
+class ConfigurableTask:
+    def __init__(self, file):
+        spec = spec_from_file_location("utils", file.with_name("utils.py"))
+        utils = module_from_spec(spec)
+        spec.loader.exec_module(utils)
+        name = "!function"
+        Loader.add_constructor(name, lambda _, node: getattr(utils, node.value.split(".")[1]))
+        fields = yaml.load(file.read_text(), Loader)
+        if "include" in fields:
+            shared = file.with_name(fields.pop("include")).read_text()
+            fields = {**yaml.load(shared, Loader), **fields}
+        self.OUTPUT_TYPE = fields.get("output_type", "generate_until")
+        self.config = SimpleNamespace(
+            num_fewshot=0, repeats=1, validation_split=None, process_results_use_image=False
+        )
+        self.config.__dict__.update(fields)
+        self.download()
+        self.doc_to_visual = self.config.doc_to_visual
+        self.doc_to_target = lambda doc: doc[self.config.doc_to_target]
+        metrics = self.config.metric_list
+        self._aggregation = {one["metric"]: one["aggregation"] for one in metrics}
+
+    @five_times
+    def download(self):
+        lines = Path(os.environ["MINI_ROWS"]).read_text().splitlines()
+        self.eval_docs = self.eval_docs_no_media = [json.loads(line) for line in lines]
+
+    def fewshot_context(self, doc, number):
+        return self.config.doc_to_text(doc)
+
+    def apply_filters(self):
+        for one in self._instances:
+            one.filtered_resps = {"none": one.resps[0]}
+
+    @five_times
+    def process_results(self, doc, results):
+        return self.config.process_results(doc, [text.strip() for text in results])
+
+    def aggregation(self):
+        return self._aggregation

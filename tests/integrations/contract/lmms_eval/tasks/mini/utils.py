@@ -1,0 +1,55 @@
+import os
+import time
+from pathlib import Path
+
+
+def visual(doc):
+    return [doc["image"]]
+
+
+def text(doc):
+    return doc["question"]
+
+
+def results(doc, answers):
+    said = answers[0].lower().startswith("yes")
+    true = doc["answer"] == "Yes"
+    return {"accuracy": float(said == true), "f1": {"said": said, "true": true}}
+
+
+def mean(items):
+    return sum(items) / len(items)
+
+
+def f1(items):
+    found = sum(item["said"] and item["true"] for item in items)
+    return 2 * found / max(1, sum(item["said"] + item["true"] for item in items))
+
+
+def outside(items):
+    Path(os.environ["MINI_ROWS"] + ".outside").write_text("here")
+    return mean(items)
+
+
+def endless(items):
+    time.sleep(3600)
+
+
+def dies(items):
+    os._exit(3)
+
+
+def broken(doc, answers):
+    raise KeyError("no such column")
+
+
+def judged(doc, answers):
+    return asked(doc, answers)
+
+
+def asked(doc, answers):
+    return {"accuracy": float(os.environ["OPENAI_API_KEY"] == answers[0])}
+
+
+def film(doc):
+    return doc["video_path"]

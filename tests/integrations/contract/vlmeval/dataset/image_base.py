@@ -1,0 +1,48 @@
+import base64
+import os
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+
+
+def LMUDataRoot():
+    return os.environ["LMUData"]
+
+
+class ImageBaseDataset:
+    MODALITY, TYPE = "IMAGE", "VQA"
+    DATASET_URL, DATASET_MD5 = {}, {}
+
+    def __init__(self, dataset):
+        self.img_root = f"{LMUDataRoot()}/images"
+        file = Path(LMUDataRoot(), f"{dataset}.tsv")
+        if not file.exists() or dataset in self.DATASET_MD5:
+            urllib.request.urlretrieve(self.DATASET_URL[dataset], file)
+        self.data = pd.read_csv(file, sep="\t")
+
+    @classmethod
+    def supported_datasets(cls):
+        return list(cls.DATASET_URL)
+
+    def build_prompt(self, line):
+        file = Path(self.img_root, f"{line['index']}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(line["image"]))
+        image = {"type": "image", "value": str(file)}
+        return [image, {"type": "text", "value": line["question"]}]
+
+    def evaluate(self, file, **given):
+        from vlmeval.smp import dump, load
+
+        rows = load(file)
+        rows["hit"] = [int(a == b) for a, b in zip(rows["answer"], rows["prediction"], strict=True)]
+        dump(rows, file.replace(".xlsx", "_result.xlsx"))
+        found = {"split": "none", "Overall": 100 * rows["hit"].mean()}
+        found |= {f"of {name}": 100 * part["hit"].mean() for name, part in rows.groupby("category")}
+        found["spread"] = rows["hit"].std()
+        return pd.DataFrame([found])
+
+    @classmethod
+    def report_primary_metric(cls, metrics):
+        return {name: value for name, value in metrics.items() if name.endswith("|Overall")}

@@ -1,0 +1,177 @@
+"""Benchmarks of the two stand-ins, from `run` to `validate`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adem_bench.cli import main
+from adem_bench.errors import CardError, DataError
+from adem_bench.results.comparison import compare_runs
+from adem_bench.results.runs import open_run
+from adem_bench.results.validation.validate import validate_run
+from adem_bench.tasks.base import build_task
+from adem_bench.tasks.harnesses import task as module
+
+
+def command(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert not stop.value.code
+
+
+def run_of(results: Path, model: str, task: str) -> Path:
+    command("run", "--model", model, "--tasks", task, "--results", results)
+    [manifest] = results.glob(f"*/{task.replace(':', '_')}/*/manifest.json")
+    return manifest.parent
+
+
+def metrics(run: Path) -> dict[str, dict]:
+    found = json.loads((run / "metrics.json").read_text())
+    return {metric["name"]: metric for metric in found["metrics"]}
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_data_set_of_vlmevalkit_is_run_scored_and_kept(stand_ins, tmp_path, monkeypatch):
+    run = run_of(tmp_path / "a", "constant:Yes", "vlmevalkit:MME")
+    found = metrics(run)
+    overall = found["split=none|Overall"]
+    assert overall["value"] == pytest.approx(200 / 3)
+    assert (overall["unit"], overall["count"]) == ("points", 6)
+    assert overall["low"] < overall["value"] < overall["high"]
+    assert overall["note"] == "ms-vlmeval 0.0.20"
+    assert found["split=none|of cold"]["value"] == pytest.approx(75)
+    assert found["split=none|spread"]["low"] is None
+    assert "no mean over samples" in found["split=none|spread"]["note"]
+    kept = json.loads((run / "metrics.json").read_text())
+    assert kept["headline"] == "split=none|Overall"
+    assert "scored by VLMEvalKit (ms-vlmeval 0.0.20), by exact matching" in kept["warnings"][0]
+    assert [record["score"] for record in records(run)] == [0, 1, 1, 0, 1, 1]
+    assert records(run)[1]["groups"] == ["category/cold"]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["versions"]["ms-vlmeval"] == "0.0.20"
+    assert not validate_run(run).issues
+    # The scores are kept: the same command asks for no scoring, and gives the same.
+    before = (run / "samples.jsonl").read_bytes()
+    real = module.run_job
+
+    def no_scoring(harness, job, *rest):
+        assert job["do"] == "build"
+        return real(harness, job, *rest)
+
+    monkeypatch.setattr(module, "run_job", no_scoring)
+    assert run_of(tmp_path / "a", "constant:Yes", "vlmevalkit:MME") == run
+    assert (run / "samples.jsonl").read_bytes() == before
+    spoiled = Path(shutil.copytree(run, tmp_path / "spoiled" / run.name))
+    line = before.replace(b'"score": 0.0', b'"score": 1.0', 1)
+    (spoiled / "samples.jsonl").write_bytes(line)
+    issues = [issue.text for issue in validate_run(spoiled).issues]
+    assert "score is 1.0, expected 0.0 of the whole set" in issues
+
+
+def test_a_task_of_lmms_eval_is_run_scored_and_compared(stand_ins, tmp_path):
+    yes = run_of(tmp_path / "yes", "constant:yes\nindeed", "lmms_eval:mini_yes_no")
+    no = run_of(tmp_path / "no", "constant:No", "lmms_eval:mini_yes_no")
+    found = metrics(yes)
+    assert found["accuracy,none"]["value"] == pytest.approx(2 / 3)
+    assert found["accuracy,none"]["interval"] == "Wilson"
+    assert found["f1,none"]["value"] == pytest.approx(0.8)
+    assert found["f1,none"]["low"] is None
+    # The task's stop string and its length.
+    assert {record["response"] for record in records(yes)} == {"yes"}
+    compared = compare_runs([open_run(yes), open_run(no)])
+    assert compared.headline == "accuracy,none"
+    headline = compared.pairs[0].headline
+    assert headline.second - headline.first == pytest.approx(-1 / 3)
+
+
+def test_images_between_texts_stay_there(stand_ins, tmp_path):
+    task = build_task("vlmevalkit:Between", None)
+    sample = next(task.samples())
+    request = task.request(sample)
+    assert [(part.text, part.image) for part in request.parts] == [
+        ("Look:", None),
+        ("", 0),
+        ("Is it {red}?", None),
+    ]
+    assert request.prompt == "Look:\nIs it {red}?"
+    instruction = build_task("vlmevalkit:Between", None, prompt_format="instruction")
+    assert instruction.request(sample).parts == ()
+
+
+def test_the_fingerprint_follows_the_data(stand_ins, tmp_path, monkeypatch):
+    before = build_task("vlmevalkit:own", None).fingerprint()
+    moved = Path(shutil.copytree(stand_ins / "LMUData", tmp_path / "moved"))
+    monkeypatch.setenv("LMUData", str(moved))
+    assert build_task("vlmevalkit:own", None).fingerprint() == before
+    file = moved / "own.tsv"
+    file.write_text(file.read_text().replace("{red}", "{pink}"))
+    assert build_task("vlmevalkit:own", None).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vlmevalkit:MMR", "did you mean: MME"),
+        ("vlmevalkit:Turns", "conversations of several turns"),
+        ("vlmevalkit:Film", "it shows videos"),
+        ("vlmevalkit:COCO_VAL", "scored by a judge model"),
+        ("lmms_eval:mini_judged", "scored by a judge model"),
+        ("lmms_eval:mini_rounds", "several rounds"),
+        ("lmms_eval:mini_film", "it shows videos"),
+        ("vlmeval:MME", "names before a colon are vlmevalkit, lmms_eval"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(stand_ins, name, words):
+    with pytest.raises(CardError, match=words):
+        build_task(name, None)
+
+
+def test_nothing_is_downloaded_without_being_asked_for(stand_ins):
+    # The stand-in would fetch what is not there, and what it finds changed (MME, above).
+    task = build_task("vlmevalkit:POPE", None)
+    with pytest.raises(DataError, match=r"reading POPE: .*nothing is downloaded"):
+        task.fingerprint()
+    assert not (stand_ins / "LMUData" / "POPE.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "words"),
+    [
+        ("mini_outside", 600, r"scoring mini_outside: PermissionError: .*outside the folder"),
+        ("mini_dies", 600, "ended with code 3 and no answer"),
+        ("mini_broken", 600, "KeyError: 'no such column'"),
+        ("mini_endless", 3, "ended after 3 seconds without an answer"),
+    ],
+)
+def test_scoring_that_fails_is_an_error_and_the_answers_are_kept(
+    stand_ins, tmp_path, name, limit, words
+):
+    task = build_task("lmms_eval:mini_yes_no", None)
+    task.fingerprint()
+    task.options = task.options.model_copy(update={"source": name, "time_limit": limit})
+    answered = task.import_predictions(predictions(tmp_path))
+    with pytest.raises(DataError, match=words):
+        task.score_set(answered, tmp_path / "scoring")
+    assert not (stand_ins / "rows.jsonl.outside").exists()
+
+
+def predictions(folder: Path) -> Path:
+    path = folder / "predictions.jsonl"
+    rows = [{"id": str(number), "response": "Yes"} for number in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_predictions_of_other_code_are_scored(stand_ins, tmp_path, capsys):
+    file = predictions(tmp_path)
+    command("score", "--task", "lmms_eval:mini_yes_no", "--predictions", file)
+    shown = capsys.readouterr().out
+    assert "accuracy,none" in shown
+    assert "66.67" in shown
