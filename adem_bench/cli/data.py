@@ -15,6 +15,7 @@ from adem_bench.cli.options import (
     NumberOr,
     data_root_option,
     format_option,
+    harness_python_option,
     set_option,
     split_names,
     split_option,
@@ -40,6 +41,7 @@ def data() -> None:
 @data.command("status")
 @TASKS
 @data_root_option
+@harness_python_option
 @split_option
 @format_option("table", "json")
 @set_option
@@ -106,6 +108,7 @@ def _show_files(found: Iterable[DataStatus]) -> None:
 @data.command("fetch")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK…")
 @data_root_option
+@harness_python_option
 @split_option
 @set_option
 def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) -> int:
@@ -173,6 +176,7 @@ def _draw(card: TaskCard, data_root: Path | None) -> None:
 @data.command("verify")
 @TASKS
 @data_root_option
+@harness_python_option
 @split_option
 @click.option(
     "--images",

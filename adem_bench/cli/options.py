@@ -11,6 +11,7 @@ import click
 
 from adem_bench.errors import nearest_hint, printable
 from adem_bench.registry import INCLUDE_VARIABLE
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,18 +63,41 @@ class _Include(click.Option):
 
 
 def _include(context: click.Context, parameter: click.Parameter, folders: tuple[str, ...]) -> None:
-    before = os.environ.get(INCLUDE_VARIABLE)
-    if folders:
-        named = [*folders, *([before] if before else [])]
-        os.environ[INCLUDE_VARIABLE] = os.pathsep.join(named)
-        context.call_on_close(lambda: _restore(before))
+    _while_it_runs(context, INCLUDE_VARIABLE, folders)
 
 
-def _restore(before: str | None) -> None:
+def _while_it_runs(context: click.Context, variable: str, values: tuple[str, ...]) -> None:
+    """Put values before those of a variable, until the command ends."""
+    before = os.environ.get(variable)
+    if values:
+        os.environ[variable] = os.pathsep.join([*values, *([before] if before else [])])
+        context.call_on_close(lambda: _restore(variable, before))
+
+
+def _restore(variable: str, before: str | None) -> None:
     if before is None:
-        os.environ.pop(INCLUDE_VARIABLE, None)
+        os.environ.pop(variable, None)
     else:
-        os.environ[INCLUDE_VARIABLE] = before
+        os.environ[variable] = before
+
+
+def harness_python_option(command: F) -> F:
+    """Add `--harness-python`, which counts while the command runs, in child processes too."""
+    return click.option(
+        "--harness-python",
+        multiple=True,
+        metavar="[KIND=]PATH",
+        expose_value=False,
+        callback=_harness_python,
+        help="Interpreter of the environment that has VLMEvalKit or lmms-eval; "
+        f"`vlmevalkit=PATH` for one of them, repeatable [default: ${PYTHON_VARIABLE}].",
+    )(command)
+
+
+def _harness_python(
+    context: click.Context, parameter: click.Parameter, named: tuple[str, ...]
+) -> None:
+    _while_it_runs(context, PYTHON_VARIABLE, named)
 
 
 def data_root_option(command: F) -> F:

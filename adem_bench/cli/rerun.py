@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, quantization_option
+from adem_bench.cli.options import data_root_option, harness_python_option, quantization_option
 from adem_bench.cli.watching import chosen_progress, watching_options
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ BEFORE_DIFFERENCE = 20
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @data_root_option
+@harness_python_option
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),

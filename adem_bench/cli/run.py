@@ -14,6 +14,7 @@ from adem_bench.cli.options import (
     cards_set_option,
     data_root_option,
     decoding_options,
+    harness_python_option,
     log_to_option,
     quantization_option,
     split_names,
@@ -46,6 +47,7 @@ FAILED = 1
     help="Tasks, groups or patterns (mini_*), comma-separated.",
 )
 @data_root_option
+@harness_python_option
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, set_option, split_option, warn
+from adem_bench.cli.options import (
+    data_root_option,
+    harness_python_option,
+    set_option,
+    split_option,
+    warn,
+)
 
 if TYPE_CHECKING:
     from adem_bench.tasks.base import Task
@@ -26,6 +32,7 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
     help="File or folder in the benchmark's published format.",
 )
 @data_root_option
+@harness_python_option
 @split_option
 @click.option(
     "--as-run",

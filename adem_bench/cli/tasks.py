@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from adem_bench.cli.options import (
     HintingGroup,
     data_root_option,
     format_option,
+    harness_python_option,
     set_option,
     split_option,
     warn,
@@ -35,8 +37,43 @@ def tasks(context: click.Context) -> None:
 
 @tasks.command("list")
 @format_option("table", "json")
-def list_command(form: str) -> None:
-    """List every task card and group; one that cannot be read is named with the reason."""
+@click.option("--kind", metavar="K", help="Only tasks of this kind, for example mcq.")
+@click.option("--search", metavar="TEXT", help="Only those with a text in their name or title.")
+@click.option(
+    "--source",
+    type=click.Choice(["vlmevalkit", "lmms_eval"]),
+    help="List the benchmarks of another harness that is installed, in place of our own.",
+)
+@click.option("--complete", is_flag=True, help="With --source: those too that its code computes.")
+@harness_python_option
+def list_command(
+    form: str, kind: str | None, search: str | None, source: str | None, complete: bool
+) -> None:
+    """List every task card and group; one that cannot be read is named with the reason.
+
+    With --source the benchmarks of VLMEvalKit or lmms-eval: what each asks, whether a judge model
+    scores it, whether its data is on disk, and why those are refused that cannot be run.
+    """
+
+    def is_wanted(kinds: str, *texts: str) -> bool:
+        named = not kind or kind.casefold() == kinds.casefold()
+        return named and (search or "").casefold() in " ".join(texts).casefold()
+
+    if complete and not source:
+        raise click.UsageError("--complete is for the benchmarks of another harness (--source)")
+    if source:
+        _list_harness(source, complete, form, is_wanted)
+    else:
+        _list_cards(form, is_wanted)
+
+
+def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
+    """List the cards of tasks and groups.
+
+    Args:
+        form: `table` or `json`.
+        is_wanted: Says so of a kind, a name and a title.
+    """
     import json
 
     from adem_bench.cards import expand_tasks, list_cards, load_task_card
@@ -55,6 +92,8 @@ def list_command(form: str) -> None:
                 cards.append((name, load_task_card(str(path))))
         except CardError as error:
             broken.append(str(error))
+    cards = [(name, card) for name, card in cards if is_wanted(card.kind, name, card.title)]
+    groups = [(name, members) for name, members in groups if is_wanted("group", name)]
     if form == "json":
         listed = {
             "tasks": [_listed(name, card) for name, card in cards],
@@ -69,6 +108,53 @@ def list_command(form: str) -> None:
             shown = [(name, ", ".join(members)) for name, members in groups]
             grid(console(), ("group", "tasks"), shown)
     warn(broken)
+
+
+def _list_harness(source: str, complete: bool, form: str, is_wanted: Callable[..., bool]) -> None:
+    """List the benchmarks of another harness.
+
+    Args:
+        source: Its kind of task.
+        complete: Whether it is asked for the names that its code computes.
+        form: `table` or `json`.
+        is_wanted: Says so of a kind and a name.
+    """
+    import json
+    from collections import Counter
+
+    from adem_bench.results.console import console, grid
+    from adem_bench.tasks.harnesses.catalogue import catalogue, is_on_disk
+    from adem_bench.tasks.harnesses.process import HARNESSES
+
+    harness = HARNESSES[source]
+    found = catalogue(harness, complete)
+    wanted = [one for one in found.values() if is_wanted(one.kind, one.name)]
+    on_disk = {one.name: is_on_disk(harness, one) for one in wanted}
+    if form == "json":
+        listed = [
+            {
+                "name": f"{source}:{one.name}",
+                "kind": one.kind,
+                "modality": one.modality,
+                "judge": one.judge,
+                "on_disk": on_disk[one.name],
+                "refused": one.refused or None,
+            }
+            for one in wanted
+        ]
+        click.echo(json.dumps({"tasks": listed}, indent=2))
+        return
+    words = {True: "yes", False: "no", None: "?"}
+    rows = [
+        (f"{source}:{one.name}", one.kind, one.judge, words[on_disk[one.name]], one.refused)
+        for one in wanted
+    ]
+    grid(console(), ("task", "kind", "judge", "on disk", "refused, because"), rows)
+    reasons = Counter(one.refused for one in wanted if one.refused)
+    runnable = len(wanted) - reasons.total()
+    click.echo(f"{len(wanted)} of {len(found)} names are listed; {runnable} can be run")
+    for reason, count in reasons.most_common():
+        click.echo(f"{count} are refused: {reason}")
 
 
 def _row(name: str, card: TaskCard) -> tuple[str, ...]:
@@ -92,6 +178,7 @@ def _listed(name: str, card: TaskCard) -> dict[str, Any]:
 @tasks.command("show")
 @click.argument("name")
 @data_root_option
+@harness_python_option
 @split_option
 @set_option
 def show_command(

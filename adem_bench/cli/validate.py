@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import data_root_option, warn
+from adem_bench.cli.options import data_root_option, harness_python_option, warn
 
 FOUND = 1
 
@@ -14,6 +14,7 @@ FOUND = 1
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=click.Path(path_type=Path))
 @data_root_option
+@harness_python_option
 def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
     """Check run folders, or all that are below a folder; print a line for each thing that is wrong.
 

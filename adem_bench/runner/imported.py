@@ -77,13 +77,13 @@ def keep_as_run(
     ordered = _in_order(task, records)
     with RunFolder(path) as folder:
         folder.gather(fresh)
+        scored, result = repeats.score(task, ordered, path)
         kept = [json.dumps(record.to_json()) for record in folder.records().values()]
-        if kept and kept != [json.dumps(record.to_json()) for record in ordered]:
+        if kept and kept != [json.dumps(record.to_json()) for record in scored]:
             raise ResultsError(
                 f"{path} holds other predictions under the name {name!r}; choose another name, or "
                 "--fresh replaces them"
             )
-        scored, result = repeats.score(task, ordered, path)
         result = replace(result, warnings=(*result.warnings, UNKNOWN))
         started = now()
         manifest = build_manifest(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
@@ -22,14 +23,17 @@ from adem_bench.tasks.harnesses.process import (
     Installed,
     data_folder,
     find,
+    run_job,
 )
 
-READERS: Mapping[str, Callable[[Path], dict[str, dict[str, str]]]] = {
+READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, str]]]] = {
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 1
+FORMAT = 2
 """Of the cached catalogue; raised when what is read changes."""
+PATIENCE = 600.0
+"""Seconds for a harness to list its benchmarks."""
 REFUSED_MODALITIES = {
     "video": "it shows videos",
     "audio": "it plays audio",
@@ -70,24 +74,41 @@ class Entry:
         )
 
 
-def catalogue(harness: Harness) -> dict[str, Entry]:
+def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
     """Return a harness's benchmarks by name, read from its files once for each version.
+
+    Args:
+        harness: Whose.
+        complete: Whether to ask the harness itself, once, for names that its code computes.
 
     Raises:
         CardError: the harness is not installed.
+        DataError: it cannot be asked.
     """
     installed = find(harness)
     file = _cache_file(harness, installed)
-    try:
-        found = json.loads(read_text(file))
-    except (OSError, ValueError):
-        found = READERS[harness.kind](installed.folder)
+    kept: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        kept = json.loads(read_text(file))
+    if not kept or (complete and not kept["complete"]):
+        computed = _computed(harness) if complete else {}
+        names = READERS[harness.kind](installed.folder, computed)
+        kept = {"complete": complete, "names": names}
         with suppress(ResultsError):  # it is read again next time
-            write_json(file, found)
+            write_json(file, kept)
+    found = kept["names"]
     return {
         name: Entry(name, one["kind"], one["modality"], one["judge"], one.get("data", ""))
         for name, one in sorted(found.items())
     }
+
+
+def _computed(harness: Harness) -> dict[str, str]:
+    """Return the class of every name, from the harness itself."""
+    log = cache_root() / "harnesses" / f"names-{harness.kind}.log"
+    asked = run_job(harness, {"do": "names"}, log, PATIENCE, "listing its benchmarks")
+    names: dict[str, str] = asked["names"]
+    return names
 
 
 def _cache_file(harness: Harness, installed: Installed) -> Path:
@@ -103,6 +124,8 @@ def entry_of(harness: Harness, name: str) -> Entry:
         CardError: there is none of that name, or it cannot be run here; the message says why.
     """
     known = catalogue(harness)
+    if name not in known and harness is VLMEVALKIT:
+        known = catalogue(harness, complete=True)
     entry = known.get(name)
     if entry is None and harness is VLMEVALKIT and exists(data_folder() / f"{name}.tsv"):
         entry = Entry(name, "own", "image", "no")

@@ -36,11 +36,12 @@ class _Loader(YAML_LOADER):  # type: ignore[misc]
 _Loader.add_constructor("!function", lambda loader, node: FUNCTION + str(node.value))
 
 
-def read_names(package: Path) -> dict[str, dict[str, str]]:
+def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return each task's kind, modality, need of a judge and place of data; groups are left out.
 
     Args:
         package: Folder of `lmms_eval`.
+        computed: Names that no file holds; there are none.
     """
     found: dict[str, dict[str, str]] = {}
     files: dict[Path, dict[str, Any]] = {}

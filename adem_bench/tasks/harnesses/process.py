@@ -21,10 +21,8 @@ from typing import Any
 from adem_bench.data.paths import cache_root
 from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.files import expand_home
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
-PYTHON_VARIABLE = "ADEM_BENCH_HARNESS_PYTHON"
-"""Interpreters in whose environments harnesses are installed: `PATH`, or `KIND=PATH` several times,
-separated as in `PATH` variables."""
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from worker.{module} import main; "
     "sys.path.pop(0); main()"

@@ -282,8 +282,8 @@ class HarnessTask(Benchmark):
             if name in statistics.shares:
                 found.append(share_metric(name, round(sum(values)), len(values)))
             else:
-                unit = "points" if max(values) > 1 else "fraction"
-                found.append(Metric(name, fmean(values), unit, len(values)))
+                metric = Metric(name, fmean(values), "fraction", len(values))
+                found.append(replace(metric, unit="points") if max(values) > 1 else metric)
         return [
             widened(metric, metric.count, 1.0 if metric.unit == "fraction" else 100.0, self.unit)
             for metric in with_intervals(tuple(found), statistics)

@@ -24,13 +24,12 @@ class _Class:
     """Source text of methods."""
 
 
-def read_names(package: Path) -> dict[str, dict[str, str]]:
+def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return each name's kind, modality, need of a judge and class.
-
-    Names that a class computes are missing.
 
     Args:
         package: Folder of `vlmeval`.
+        computed: Names that classes compute, which no text holds, with their classes.
     """
     folder = package / "dataset"
     classes: dict[str, _Class] = {}
@@ -42,7 +41,8 @@ def read_names(package: Path) -> dict[str, dict[str, str]]:
     lists = _lists((folder / "__init__.py").read_text(encoding="utf-8"))
     for name, modality in LISTS.items():
         for member in lists.get(name, ()):
-            for data_set in _names(classes, member):
+            more = [one for one, owner in computed.items() if owner == member]
+            for data_set in (*_names(classes, member), *more):
                 about = {"modality": modality, "class": member, **_about(classes, member)}
                 found.setdefault(data_set, about)
     for data_set, parts in (_value(classes, JOINED, "DATASET_SETS") or {}).items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adem_bench.tasks.harnesses.process import PYTHON_VARIABLE
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
 CONTRACT = Path(__file__).parents[2] / "integrations" / "contract"
 COLOURS = ("red", "blue", "green", "white", "black", "brown")

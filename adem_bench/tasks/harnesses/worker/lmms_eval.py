@@ -99,11 +99,8 @@ def build(job: Job) -> dict[str, Any]:
 def _local_files(config: Any) -> list[str]:
     """Return the data files that a task names on this machine."""
     named = (getattr(config, "dataset_kwargs", None) or {}).get("data_files") or []
-    while isinstance(named, dict):
-        named = [
-            one for part in named.values() for one in ([part] if isinstance(part, str) else part)
-        ]
-    files = [named] if isinstance(named, str) else list(named)
+    parts = list(named.values()) if isinstance(named, dict) else [named]
+    files = [path for part in parts for path in ([part] if isinstance(part, str) else part)]
     return [path for path in files if os.path.isfile(path)]  # noqa: PTH113
 
 

@@ -83,13 +83,17 @@ def write_only_below(folders: Sequence[str]) -> None:
 
     def hook(event: str, arguments: Any) -> None:
         if event == "open":
-            if isinstance(arguments[2], int) and arguments[2] & WRITES:
+            if _writes(arguments[2]):
                 check(arguments[0])
         elif event in CHANGES:
             for path in arguments[: CHANGES[event]]:
                 check(path)
 
     sys.addaudithook(hook)
+
+
+def _writes(flags: Any) -> bool:
+    return isinstance(flags, int) and bool(flags & WRITES)
 
 
 def note_reads(folder: str) -> Callable[[], list[list[Any]]]:
@@ -105,9 +109,8 @@ def note_reads(folder: str) -> Callable[[], list[list[Any]]]:
     opened: dict[str, None] = {}
 
     def hook(event: str, arguments: Any) -> None:
-        if event == "open" and isinstance(arguments[0], str):
-            if not (isinstance(arguments[2], int) and arguments[2] & WRITES):
-                opened[os.path.abspath(arguments[0])] = None  # noqa: PTH100
+        if event == "open" and isinstance(arguments[0], str) and not _writes(arguments[2]):
+            opened[os.path.abspath(arguments[0])] = None  # noqa: PTH100
 
     sys.addaudithook(hook)
 
