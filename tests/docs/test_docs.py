@@ -354,7 +354,7 @@ def test_the_document_of_dependencies_names_all_of_them():
     rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
     named = [row[0] for row in rows if row[0] not in ("package", "---")]
     assert sorted(named) == sorted(wanted)
-    brought = re.findall(r"^\| `(\w+)` \|", extras, re.MULTILINE)
+    brought = re.findall(r"^\| `([\w-]+)` \|", extras, re.MULTILINE)
     assert sorted(brought) == sorted(project["optional-dependencies"])
 
 
