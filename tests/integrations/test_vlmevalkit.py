@@ -15,6 +15,7 @@ from PIL import Image
 from adem_bench.cards import list_cards
 from adem_bench.errors import CardError, DataError
 from adem_bench.integrations import vlmevalkit
+from adem_bench.integrations.vlmevalkit import __main__ as launcher
 from adem_bench.integrations.vlmevalkit.tsv import write_tsv
 from adem_bench.tasks.base import build_task
 
@@ -164,9 +165,15 @@ def test_the_launcher_runs_the_tool_and_names_mistakes(environment):
     listed = launched(contract, "vlmutil", "mlist", "all").stdout.splitlines()
     assert listed[0] == "vlmutil mlist all"
     assert {"parrot", "adem-7b"} <= set(listed)
+    listed = launched(contract, "-m", "vlmeval", "--data", "MME").stdout.splitlines()
+    assert listed[0].endswith("vlmeval/__main__.py --data MME")
+    assert {"parrot", "adem-7b"} <= set(listed)
+    assert (
+        "there is no module vlmeval.nothing" in launched(contract, "-m", "vlmeval.nothing").stderr
+    )
     nothing = launched(environment)
     assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
-    assert "error: name a script of VLMEvalKit" in nothing.stderr
+    assert "error: name a script or module of VLMEvalKit" in nothing.stderr
     assert "there is no script nowhere.py" in launched(environment, "nowhere.py").stderr
 
 
@@ -175,8 +182,28 @@ def test_without_the_harness_the_launcher_says_where_it_is(environment, tmp_path
         pytest.skip("VLMEvalKit is installed")
     (tmp_path / "run.py").touch()
     done = launched(environment, tmp_path / "run.py")
-    assert done.stderr.startswith("error: VLMEvalKit is not installed: clone https://github.com/")
+    assert done.stderr.startswith("error: VLMEvalKit is not installed: `pip install")
     assert vlmevalkit.TESTED_COMMIT in done.stderr
+    assert vlmevalkit.TESTED_RELEASE in done.stderr
+
+
+def test_a_script_in_a_package_puts_none_of_its_modules_before_others(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    for name in ("__init__.py", "api.py", "run.py"):
+        (package / name).touch()
+    (tmp_path / "vlmeval.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    before = list(sys.path)
+    launcher.main([str(package / "run.py"), "--data", "MME"])
+    assert sys.path == before
+    (tmp_path / "loose").mkdir()
+    script = tmp_path / "loose" / "run.py"
+    script.touch()
+    launcher.main([str(script)])
+    assert sys.path == [str(script.parent), *before]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError, CheckpointError, OutOfMemoryError
+from adem_bench.models import vlmevalkit
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.records import Request, Response
 
@@ -128,5 +129,18 @@ def test_the_import_leaves_the_process_as_it_was(unchanged, contract):
 def test_without_the_package_it_says_where_to_get_it():
     if importlib.util.find_spec("vlmeval"):
         pytest.skip("VLMEvalKit is installed")
-    with pytest.raises(CheckpointError, match="needs VLMEvalKit: clone"):
+    with pytest.raises(CheckpointError, match="needs VLMEvalKit: `pip install ms-vlmeval`"):
         built("llava_v1.5_7b")
+
+
+def test_the_version_is_the_packages_or_the_checkouts(contract, monkeypatch, tmp_path):
+    assert vlmevalkit._version() == "ms-vlmeval 0.0.20"
+
+    class Elsewhere:
+        version = "0.0.20"
+
+        def locate_file(self, name):
+            return tmp_path / name
+
+    monkeypatch.setattr(vlmevalkit.metadata, "distribution", lambda name: Elsewhere())
+    assert vlmevalkit._version() == "01234567"

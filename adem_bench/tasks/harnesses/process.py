@@ -212,7 +212,11 @@ def _environment(job: Mapping[str, Any]) -> dict[str, str]:
 
 
 def data_folder() -> Path:
-    """Return VLMEvalKit's folder of data: `$LMUData` or `~/LMUData` if there is one, else ours."""
+    """Return VLMEvalKit's folder of data: `$LMUData` or `~/LMUData` if there is one, else ours.
+
+    Raises:
+        AdemBenchError: the cache cannot be written.
+    """
     named = os.environ.get("LMUData")  # noqa: SIM112 - theirs
     if named and Path(named).is_dir():
         return Path(named).absolute()

@@ -105,6 +105,7 @@ def test_images_between_texts_stay_there(stand_ins, tmp_path):
     assert instruction.request(sample).parts == ()
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_the_data(stand_ins, tmp_path, monkeypatch):
     before = build_task("vlmevalkit:own", None).fingerprint()
     moved = Path(shutil.copytree(stand_ins / "LMUData", tmp_path / "moved"))

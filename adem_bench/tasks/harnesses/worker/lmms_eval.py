@@ -48,7 +48,11 @@ def _task(job: Job) -> Any:
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Write the samples of a task, and its images below the job's folder."""
+    """Write the samples of a task, and its images below the job's folder.
+
+    Raises:
+        TypeError: a prompt is no text, or what is shown is no image.
+    """
     import lmms_eval.tasks  # noqa: F401 - whose own files are no data
 
     reads = note_reads(job["folder"])

@@ -1,0 +1,91 @@
+"""Names of the stand-ins' benchmarks, read without importing them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from adem_bench.cli import main
+from adem_bench.errors import CardError
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process
+from adem_bench.tasks.harnesses.catalogue import catalogue, entry_of
+from adem_bench.tasks.harnesses.process import LMMS_EVAL, VLMEVALKIT
+
+
+def test_kinds_judges_and_reasons_are_read_from_the_text(stand_ins):
+    found = catalogue(VLMEVALKIT)
+    assert "vlmeval" not in sys.modules
+    about = {name: (one.kind, one.modality, one.judge) for name, one in found.items()}
+    assert about == {
+        "MME": ("yes_no", "image", "optional"),
+        "POPE": ("yes_no", "image", "optional"),
+        "Both": ("yes_no", "image", "optional"),
+        "COCO_VAL": ("caption", "image", "needed"),
+        "Between": ("vqa", "image", "no"),
+        "Turns": ("several_turns", "image", "no"),
+        "Film": ("vqa", "video", "no"),
+    }
+    assert {name for name, one in found.items() if not one.refused} == {
+        "MME",
+        "POPE",
+        "Both",
+        "Between",
+    }
+    tasks = catalogue(LMMS_EVAL)
+    assert "lmms_eval" not in sys.modules
+    assert tasks["mini_yes_no"].data == "example/mini"
+    reasons = {name: one.refused.split()[-1] for name, one in tasks.items() if one.refused}
+    assert reasons == {"mini_judged": "yet", "mini_film": "videos", "mini_rounds": "rounds"}
+
+
+def test_names_that_code_computes_are_asked_for_once(stand_ins, monkeypatch, tmp_path):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
+    assert "Computed_1" not in catalogue(VLMEVALKIT)
+    assert entry_of(VLMEVALKIT, "Computed_1").kind == "vqa"
+    monkeypatch.setattr("adem_bench.tasks.harnesses.catalogue.run_job", None)
+    assert "Computed_0" in catalogue(VLMEVALKIT)
+    with pytest.raises(CardError, match=r"no benchmark 'zzz'; `adem-bench tasks list --source"):
+        entry_of(VLMEVALKIT, "zzz")
+    assert entry_of(VLMEVALKIT, "own").kind == "own"
+
+
+def listed(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["tasks", "list", *arguments])
+    assert not stop.value.code
+    return capsys.readouterr().out
+
+
+def test_the_list_is_filtered(stand_ins, capsys):
+    shown = listed(capsys, "--source", "vlmevalkit", "--kind", "yes_no", "--search", "m")
+    assert [line.split()[0] for line in shown.splitlines()] == ["task", "vlmevalkit:MME", "1"]
+    assert "yes_no  optional  yes" in shown
+    found = json.loads(listed(capsys, "--source", "lmms_eval", "--format", "json"))["tasks"]
+    assert {"name": "lmms_eval:mini_yes_no", "judge": "no", "refused": None}.items() <= next(
+        one for one in found if one["name"].endswith("mini_yes_no")
+    ).items()
+    ours = listed(capsys, "--kind", "mme", "--search", "MINI")
+    assert [line.split()[0] for line in ours.splitlines()] == ["task", "mini_mme"]
+
+
+def test_what_is_not_installed_or_too_old_names_the_remedy(stand_ins, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(CardError, match=r"lmms-eval is not installed; `pip install 'adem-bench\[l"):
+        process.find(LMMS_EVAL)
+    monkeypatch.undo()
+
+
+def test_each_harness_may_have_an_interpreter_of_its_own(stand_ins, monkeypatch, tmp_path):
+    monkeypatch.setenv(PYTHON_VARIABLE, f"lmms_eval={tmp_path}/python:{sys.executable}")
+    assert process.python_of(VLMEVALKIT) == sys.executable
+    with pytest.raises(CardError, match="expected the interpreter of an environment with lmms-ev"):
+        process.find(LMMS_EVAL)
+    newer = process.Harness(**{**_fields(VLMEVALKIT), "oldest": (0, 0, 21)})
+    with pytest.raises(CardError, match=r"ms-vlmeval 0\.0\.20 is too old, 0\.0\.21 or later"):
+        process.find(newer)
+
+
+def _fields(harness: process.Harness) -> dict:
+    return {name: getattr(harness, name) for name in harness.__slots__}
