@@ -46,7 +46,8 @@ class Computed(ImageBaseDataset):
 
 
 class Film(ImageBaseDataset):
-    TYPE, MODALITY = "VQA", "VIDEO"
+    TYPE = "VQA"
+    MODALITY = "VIDEO"
     DATASET_URL = {"Film": "https://example.org/Film.tsv"}
 
 
