@@ -10,8 +10,6 @@ from typing import Any
 
 import yaml
 
-from adem_bench.cards import YAML_LOADER
-
 KINDS = {
     "generate_until": "generate",
     "multiple_choice": "choices",
@@ -29,7 +27,10 @@ MEDIA = {
 FUNCTION = "!function "
 
 
-class _Loader(YAML_LOADER):  # type: ignore[misc]
+SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(SAFE_LOADER):  # type: ignore[misc]
     """The safe loader, which reads a function's name as text."""
 
 
