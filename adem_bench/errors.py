@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -69,6 +70,46 @@ class UnknownNameError(AdemBenchError, KeyError):
 
     def __str__(self) -> str:
         return Exception.__str__(self)
+
+
+class SeveralErrors(AdemBenchError):  # noqa: N818 - it is not one
+    """Mistakes that are reported together, because each can be put right by itself."""
+
+    def __init__(self, errors: Iterable[AdemBenchError]) -> None:
+        """Keep the errors, several as those that they are made of, and equal ones once."""
+        parts = [one for error in errors for one in getattr(error, "errors", (error,))]
+        self.errors: tuple[AdemBenchError, ...] = tuple({str(one): one for one in parts}.values())
+        super().__init__("; also: ".join(map(str, self.errors)))
+
+
+class Noted(list[AdemBenchError]):
+    """Collects errors: each `with` block adds the one that it ends with."""
+
+    def __enter__(self) -> Noted:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, AdemBenchError):
+            self.append(error)
+            return True
+        return False
+
+    def raise_all(self) -> None:
+        """Raise what was collected: one error as it is, several together.
+
+        Raises:
+            AdemBenchError: there is any.
+        """
+        several = SeveralErrors(self)
+        if len(several.errors) == 1:
+            raise several.errors[0]
+        if several.errors:
+            raise several
 
 
 class OutOfMemoryError(Exception):

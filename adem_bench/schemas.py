@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -140,6 +140,19 @@ class DataSource(Strict):
     source: str = ""
     """Empty for files below the data root; else a data source, or `SOURCE:PLACE`: `hub` (the data
     set above), `hub:ID`, `hub:FOLDER`, `mini` (made by the package), or a plug-in's."""
+    _remedy: Callable[[], str] | None = PrivateAttr(default=None)
+
+    def with_remedy(self, remedy: Callable[[], str]) -> Self:
+        """Return the same, which knows what to do where its files are not there."""
+        found = self.model_copy()
+        found._remedy = remedy
+        return found
+
+    def remedy(self) -> str:
+        """Return what to do about files that are not there, for the end of a message."""
+        if self._remedy is not None:
+            return self._remedy()
+        return f"; to be had from {self.url}" if self.url else ""
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,7 @@ import click
 
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
-from adem_bench.errors import AdemBenchError, explain_system, printable
+from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, printable
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
 SECONDS_FOR_THE_FIRST = 5.0
@@ -110,13 +110,17 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop, where every error gets its line
         if debug:
             traceback.print_exc()
-        line, exit_code = _explain(error)
+        explained = [
+            _explain(each)
+            for each in (error.errors if isinstance(error, SeveralErrors) else [error])
+        ]
         if os.environ.get("RANK", "0") != "0":
             # All of torchrun's processes make the same mistake; it ends the others once one has
             # failed. Who is still there after the wait failed alone, and says so.
             time.sleep(SECONDS_FOR_THE_FIRST)
-        click.echo(printable(line), err=True)
-        return exit_code
+        for line, _ in explained:
+            click.echo(printable(line), err=True)
+        return explained[0][1]
     return code if isinstance(code, int) else 0
 
 

@@ -6,14 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adem_bench.errors import DataError
-from adem_bench.files import file_digest, read_text
+from adem_bench.files import file_digest, is_file, read_text
+from adem_bench.records import Sample, TrainingPair
 from adem_bench.schemas import DataSource
 
 MAX_ID_DIGITS = 20
+MOST_INSPECTED, MOST_MISSING = 1000, 20
+"""Samples that are looked at for images, and images that are looked for."""
+ANOTHER_ROOT = "; another data root is named by --data-root or $ADEM_BENCH_DATA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ def missing(path: Path, what: str, source: DataSource) -> DataError:
         what: What should be there, in words.
         source: Where it is to be had.
     """
-    return DataError(f"{path} is missing: expected {what}{_origin(source)}")
+    return DataError(f"{path} is missing: expected {what}{source.remedy()}{ANOTHER_ROOT}")
 
 
 def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:
@@ -48,12 +53,29 @@ def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:
         found: What was found instead.
         source: Where it is to be had.
     """
-    return DataError(f"{path} is not as expected: {found}; expected {what}{_origin(source)}")
-
-
-def _origin(source: DataSource) -> str:
     where = f"; to be had from {source.url}" if source.url else ""
-    return f"{where}; another data root is named by --data-root or $ADEM_BENCH_DATA"
+    return DataError(f"{path} is not as expected: {found}; expected {what}{where}{ANOTHER_ROOT}")
+
+
+def check_images(items: Iterable[Sample | TrainingPair], source: DataSource) -> None:
+    """Refuse data whose images are missing, which would fail one by one.
+
+    Args:
+        items: Of which the first are looked at.
+        source: Where the data is to be had.
+
+    Raises:
+        DataError: none of the first images is there.
+    """
+    images = (image for item in islice(items, MOST_INSPECTED) for image in item.images)
+    gone: list[Path] = []
+    for image in islice(images, MOST_MISSING):
+        if is_file(image):
+            return
+        gone.append(image)
+    if gone:
+        more = f" (none of the first {len(gone)} is there)" if gone[1:] else ""
+        raise missing(gone[0], f"an image{more}", source)
 
 
 def load_json(path: Path, what: str, source: DataSource) -> Any:

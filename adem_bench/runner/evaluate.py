@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from adem_bench.cards import list_cards, load_task_card, packaged_folder
-from adem_bench.errors import CardError, nearest_hint, system_errors
+from adem_bench.data.reading import check_images
+from adem_bench.errors import CardError, Noted, nearest_hint, system_errors
 from adem_bench.models.base import (
     Baseline,
     Model,
@@ -121,7 +122,12 @@ def evaluate_each(
     Raises:
         AdemBenchError: as for `evaluate`.
     """
-    prepared = [prepare(evaluation) for evaluation in evaluations]
+    noted = Noted()
+    prepared = []
+    for evaluation in evaluations:
+        with noted:
+            prepared.append(prepare(evaluation))
+    noted.raise_all()
     processes = Processes()
     for each in prepared:
         for outcome in _evaluate(each, processes, progress):
@@ -149,11 +155,31 @@ def prepare(evaluation: Evaluation) -> Prepared:
     chosen = None if evaluation.prompt_format == MATCHED else evaluation.prompt_format
     tasks: dict[str, Task] = {}
     prepared = Prepared(evaluation, card, tasks, settings)
-    tasks.update((name, prepared.build(name, [], chosen)) for name in settings)
-    for task in tasks.values():
-        task.fingerprint()  # reads the annotation files: what is missing shows now
-    check_model(card, [task.card for task in tasks.values()], evaluation.data_root)
+    noted = Noted()
+    for name in settings:
+        with noted:
+            tasks[name] = prepared.build(name, [], chosen)
+            check_data(tasks[name], evaluation.options.blind)
+    asked = [load_task_card(name, of_task) for name, of_task in settings.items()]
+    with noted:
+        check_model(card, asked, evaluation.data_root)
+    noted.raise_all()
     return prepared
+
+
+def check_data(task: Task, is_blind: bool) -> None:
+    """Read a task's annotation files and look for its images: what is missing shows now.
+
+    Args:
+        task: Whose data.
+        is_blind: Whether images are withheld, so that none need be there.
+
+    Raises:
+        DataError: something is missing or malformed.
+    """
+    task.fingerprint()
+    if not is_blind:
+        check_images(task.samples(), task.card.data)
 
 
 def _evaluate(prepared: Prepared, processes: Processes, progress: Progress) -> Iterator[Outcome]:

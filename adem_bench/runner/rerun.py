@@ -18,7 +18,7 @@ from adem_bench.results.rerun_diff import Differences, differences
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, is_imported, read_run_file
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
-from adem_bench.runner.evaluate import Progress, evaluate_model
+from adem_bench.runner.evaluate import Progress, check_data, evaluate_model
 from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
@@ -63,8 +63,8 @@ def rerun(job: Rerun, progress: Progress) -> Differences | None:
     """
     manifest = _manifest(job.run)
     task = _task(job, manifest)
-    task.fingerprint()  # reads the annotation files: what is missing shows now
     options = _options(job, manifest)
+    check_data(task, options.blind)
     processes = Processes()
     torch.manual_seed(options.seed)
     model = _model(job, manifest, task, processes)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from adem_bench.cards import card_of_kind, check_options
 from adem_bench.data.reading import RowError, SkippedRow, data_digest
+from adem_bench.data.remedy import Remedy
 from adem_bench.data.table import Row, read_table
 from adem_bench.errors import CardError, DataError, PredictionsError, nearest_hint
 from adem_bench.files import read_text, write_atomically
@@ -84,7 +85,8 @@ class CardData(ABC):
         Raises:
             CardError: an option or the prompt format is not one of the kind's.
         """
-        self.card = card
+        data = card.data.with_remedy(Remedy(card, data_root))
+        self.card = card.model_copy(update={"data": data})
         self.data_root = data_root
         self.options: Any = check_options("task", card, self.options_schema)
         chosen = card.prompt_format or self.default_format or next(iter(self.prompt_formats))

@@ -11,14 +11,13 @@ from typing import Any
 from adem_bench.data.inventory import Listed, check_listed, listed_files, size_on_disk
 from adem_bench.data.paths import default_data_root
 from adem_bench.data.reading import SkippedRow
+from adem_bench.data.remedy import MINI
 from adem_bench.errors import AdemBenchError, DataError
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import resolve_data_root, task_of, training_data_of
 
-MINI = "mini"
-"""The data source of what the package makes itself, unless a data root is given."""
 MAX_NAMED = 5
 """Samples or images of one kind of problem that are named; the others are counted."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from adem_bench.cards import load_model_card, load_recipe_card, load_task_card
+from adem_bench.data.reading import check_images
 from adem_bench.errors import CardError
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused.backbone import FrozenFiles, FrozenParts, pick_dtype
@@ -205,6 +206,8 @@ def outline(
         )
         for source in recipe.data
     ]
+    for source in sources:
+        check_images(source.training_pairs(), source.card.data)
     names = [f"{n} {data.card.name} {data.card.split}" for n, data in enumerate(sources)]
     data = {name: source.fingerprint() for name, source in zip(names, sources, strict=True)}
     prompts = tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,6 +146,25 @@ class FusedCard(TorchModelCard):
             f"{self._role(path)} {path!r} of model {self.name} is not on disk (looked at "
             f"{', '.join(places)}); {self._remedy(path, places[-1])}"
         )
+
+    def lacking(self, adapters: Iterable[AdapterSource], data_root: Path | None) -> list[str]:
+        """Return one line for each file that is missing, as `missing` does.
+
+        Args:
+            adapters: Those that are to be used.
+            data_root: As for `missing`.
+        """
+        paths = [source.path for source in adapters if source.path != NO_ADAPTER]
+        if not self.language_model.hub:
+            paths.append(self.language_model.path)
+        paths.append(self.language_model.tokenizer)
+        if not self.vision.pretrained:  # else open_clip has it
+            paths.append(self.vision.path)
+        return [
+            self.missing(path, data_root)
+            for path in dict.fromkeys(filter(None, paths))
+            if weights_path(path, self, data_root) is None
+        ]
 
     def _role(self, path: str) -> str:
         """Return what a path of this card is, in words."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adem_bench.digests import digest
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import CheckpointError, Noted
 from adem_bench.files import file_digest
 from adem_bench.models.base import NO_ADAPTER, Budget, Model, ModelOptions, weights_path
 from adem_bench.models.device import memory_errors
@@ -113,6 +113,8 @@ class FusedModel(Model):
         """
         assert isinstance(card, FusedCard)
         sources = [card.source_for(task.name, task.kind) for task in tasks]
+        noted = Noted(map(CheckpointError, card.lacking(sources, data_root)))
+        noted.raise_all()
         for source in {source.path: source for source in sources}.values():
             check_adapter(card, source, data_root)
 

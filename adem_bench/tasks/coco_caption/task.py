@@ -73,7 +73,7 @@ class CocoCaption(Benchmark):
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
         super().__init__(card, data_root)
-        self._files = CaptionFiles(data_root, card.split, card.data, self.options.annotations)
+        self._files = CaptionFiles(data_root, card.split, self.card.data, self.options.annotations)
 
     @classmethod
     def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:
@@ -86,9 +86,8 @@ class CocoCaption(Benchmark):
         """Yield the images of the split in the annotation file's order.
 
         Raises:
-            DataError: a file or the images' folder is missing, or a file is malformed.
+            DataError: a file is missing or malformed.
         """
-        self._files.check_image_folder()
         return self._files.rows()
 
     def count(self) -> int:

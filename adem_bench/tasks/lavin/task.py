@@ -29,7 +29,7 @@ class Instruction(CardData):
     def __init__(self, card: TaskCard, data_root: Path) -> None:
         super().__init__(card, data_root)
         check_choice(card, "split", card.split, [SPLIT])
-        self._files = LavinFiles(data_root, card.data)
+        self._files = LavinFiles(data_root, self.card.data)
 
     def training_pairs(self) -> Iterator[TrainingPair]:
         """Yield instructions with their answers, joined without a blank as published.

@@ -81,7 +81,7 @@ class Mme(Benchmark):
             check_choice(card, "subtask", subtask, SUBTASKS)
         check_choice(card, "split", card.split, ["test"])
         check_choice(card, "metric", card.headline, metric_names(self.options.subtasks))
-        self._files = MmeFiles(data_root, self.options.subtasks, card.data)
+        self._files = MmeFiles(data_root, self.options.subtasks, self.card.data)
 
     @classmethod
     def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:

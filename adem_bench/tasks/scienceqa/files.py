@@ -19,7 +19,6 @@ from adem_bench.data.reading import (
     data_digest,
     is_safe_name,
     load_json,
-    missing,
 )
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.schemas import DataSource
@@ -187,16 +186,6 @@ class ScienceQAFiles:
             raise RowError(f"`split` must be one of {', '.join(IMAGE_FOLDERS)}")
         return self.folder / "images" / str(folder) / qid / str(name)
 
-    def check_image_folder(self) -> None:
-        """Refuse data without any images.
-
-        Raises:
-            DataError: there is no image folder.
-        """
-        folder = self.folder / "images"
-        if not folder.is_dir():
-            raise missing(folder, "images/SPLIT/QUESTION/image.png", self.source)
-
     def digest(self, split: str, with_captions: bool) -> str:
         """Return a digest of the files that a split is read from; no image is opened."""
         annotations = [self.folder / PROBLEMS, self.folder / SPLITS]
@@ -204,8 +193,6 @@ class ScienceQAFiles:
             annotations.append(self.captions_path)
         rows = self.rows(split, with_captions)
         images = [row.image for row in rows if isinstance(row, ScienceQAProblem) and row.image]
-        if images:
-            self.check_image_folder()
         return data_digest(annotations, images, self.folder)
 
 

@@ -104,7 +104,7 @@ class ScienceQA(Benchmark):
 
     def __init__(self, card: TaskCard, data_root: Path) -> None:
         super().__init__(card, data_root)
-        self._files = ScienceQAFiles(data_root, card.data)
+        self._files = ScienceQAFiles(data_root, self.card.data)
 
     @classmethod
     def hub_layout(cls, card: TaskCard, data_root: Path) -> Layout:
@@ -127,14 +127,9 @@ class ScienceQA(Benchmark):
 
         Raises:
             CardError: no such split.
-            DataError: a file is missing or malformed, or the images' folder is missing.
+            DataError: a file is missing or malformed.
         """
-        has_images = False
-        for row in self._files.rows(self.card.split, self.options.captions):
-            if isinstance(row, ScienceQAProblem) and row.image and not has_images:
-                self._files.check_image_folder()
-                has_images = True
-            yield row
+        return self._files.rows(self.card.split, self.options.captions)
 
     def count(self) -> int:
         """Return how many questions pid_splits.json lists."""

@@ -119,16 +119,9 @@ class QuestionFiles(ABC):
 
     @cached_property
     def image_folder(self) -> Path:
-        """Where the images are: the first of the known folders that exists.
-
-        Raises:
-            DataError: there is none.
-        """
+        """Where the images are: the first of the known folders that exists, else the first."""
         folders = [self.root / name.format(split=self.split) for name in self.image_folders]
-        for folder in folders:
-            if folder.is_dir():
-                return folder
-        raise missing(folders[0], "the folder of images", self.source)
+        return next((folder for folder in folders if folder.is_dir()), folders[0])
 
     @abstractmethod
     def _files(self) -> list[Path]:
