@@ -47,6 +47,7 @@ CONTENTS = {
     "Results": [
         "docs/leaderboard",
         "docs/report",
+        "docs/view",
         "docs/statistics",
         "results/README",
     ],

@@ -35,6 +35,7 @@ VERBS = {
         "Test whether two models or runs differ.",
     ),
     "report": ("adem_bench.cli.report:report", "Make one page of runs: figures, plots, samples."),
+    "view": ("adem_bench.cli.view:view", "Serve the pages of a results folder, as it grows."),
     "rerun": ("adem_bench.cli.rerun:rerun", "Repeat a run and show where the two differ."),
     "validate": (
         "adem_bench.cli.validate:validate",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,23 @@ PART_END = re.compile(r"(?<=[/_=,])(?=\S)")
 """Where a name may go on in the next line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a page that a server keeps current says of itself (`adem-bench view`)."""
+
+    version: str
+    """Changes with the runs that the page is of; the server says which is the newest."""
+    root: str
+    """Name of the results folder."""
+
+
 def page_pieces(
-    template: str, script: str = "", style: str = "", images: bool = False, **values: Any
+    template: str,
+    script: str = "",
+    style: str = "",
+    images: bool = False,
+    live: Live | None = None,
+    **values: Any,
 ) -> Iterator[str]:
     """Yield a page, from a template that extends `page.html`, piece by piece.
 
@@ -33,12 +49,18 @@ def page_pieces(
         script: A JavaScript file of `templates/`; none by default.
         style: A further style sheet of `templates/`, after `page.css`; none by default.
         images: Whether the page shows images that are in it as data.
+        live: Of a page that a server keeps current; None for one that stands alone.
         values: What the template shows. Texts are escaped, and their control characters shown.
     """
     sheet = _file("page.css") + (_file(style) if style else "")
-    code = _file(script) if script else ""
-    policy = _policy(sheet, code, images)
-    page = {"style": Markup(sheet), "script": Markup(code), "policy": policy}  # noqa: S704 - our own files
+    scripts = [_file(name) for name in (script, "live.js" if live else "") if name]
+    policy = _policy(sheet, scripts, images, bool(live))
+    page = {
+        "style": Markup(sheet),  # noqa: S704 - our own files
+        "scripts": [Markup(code) for code in scripts],  # noqa: S704
+        "policy": policy,
+        "live": live,
+    }
     return _environment().get_template(template).generate(**page, **values)
 
 
@@ -76,12 +98,14 @@ def _file(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str, images: bool) -> str:
+def _policy(style: str, scripts: Sequence[str], images: bool, live: bool) -> str:
     allowed = [f"style-src {_source(style)}"]
     if images:
         allowed.append("img-src data:")
-    if script:
-        allowed.append(f"script-src {_source(script)}")
+    if scripts:
+        allowed.append(f"script-src {' '.join(map(_source, scripts))}")
+    if live:
+        allowed.append("connect-src 'self'")
     return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])
 
 

@@ -77,6 +77,11 @@ def test_headers_sort_and_say_so(page):
     page.get_by_label("Own rows first").uncheck()
     page.get_by_role("button", name="Rank").click()
     assert names(page) == ["Paper", "c", "b", HOSTILE, "lucky"]
+    page.get_by_role("button", name="acc").click()
+    page.get_by_role("button", name="acc").click()
+    assert "sort=quiz%2Ftest+acc&" in page.url
+    page.reload()
+    assert names(page) == [HOSTILE, "b", "c", "lucky", "Paper"]
 
 
 def choose(page, button):

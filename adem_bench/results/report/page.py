@@ -20,7 +20,7 @@ from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Comparison, compare_runs
 from adem_bench.results.comparison_text import counted, difference_cells
-from adem_bench.results.html import page_pieces
+from adem_bench.results.html import Live, page_pieces
 from adem_bench.results.report.charts import Plot
 from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
@@ -226,8 +226,16 @@ def _task(run: OpenedRun, data_root: Path | None) -> tuple[Task | None, str]:
         return None, str(error).splitlines()[0]
 
 
-def report_pieces(parts: Sequence[TaskPart]) -> Iterator[str]:
-    """Yield the page piece by piece: with many samples it is large."""
+def report_pieces(
+    parts: Sequence[TaskPart], live: Live | None = None, left_out: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the page piece by piece: with many samples it is large.
+
+    Args:
+        parts: What it says of each task.
+        live: Of a page that a server keeps current.
+        left_out: Why runs are not among them.
+    """
     members = [member for part in parts for member in part.members]
     warnings: dict[tuple[str, str], list[str]] = {}
     for member in members:
@@ -238,6 +246,8 @@ def report_pieces(parts: Sequence[TaskPart]) -> Iterator[str]:
         script="report.js",
         style="report.css",
         images=True,
+        live=live,
+        left_out=left_out,
         parts=parts,
         members=members,
         warnings=warnings,

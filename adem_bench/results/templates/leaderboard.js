@@ -1,6 +1,6 @@
 "use strict";
 // Headers become buttons that sort, and columns can be chosen. All of it is kept in the page's
-// address: #columns=headlines, #columns=all, or names of columns.
+// address: #columns=headlines, #columns=all, or names of columns; #sort=NAME, or -NAME for downwards.
 
 const table = document.querySelector("table.leaderboard");
 const body = table.tBodies[0];
@@ -26,6 +26,30 @@ function turn(header) {
   const direction = before ? other[before] : header.dataset.first;
   for (const sorted of table.querySelectorAll("th[aria-sort]")) sorted.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", direction);
+  keep("sort", (direction === "descending" ? "-" : "") + nameOf(header));
+}
+
+function nameOf(header) {
+  return header.dataset.column ?? (header.classList.contains("rank") ? "rank" : "model");
+}
+
+function address() {
+  return new URLSearchParams(location.hash.slice(1));
+}
+
+function keep(name, value) {
+  const fields = address();
+  fields.set(name, value);
+  history.replaceState(null, "", "#" + fields);
+}
+
+function sortAsAsked() {
+  const given = address().get("sort");
+  const header = headers.find((one) => given === nameOf(one) || given === "-" + nameOf(one));
+  if (!header) return;
+  for (const sorted of table.querySelectorAll("th[aria-sort]")) sorted.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", given === nameOf(header) ? "ascending" : "descending");
+  sort();
 }
 
 // Rows without a whole figure in the column stay last; one's own stay first, if asked to.
@@ -68,7 +92,7 @@ function show(isShown) {
 }
 
 function wanted() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("columns");
+  const given = address().get("columns");
   if (given === null) return null;
   if (Object.hasOwn(PRESETS, given)) return PRESETS[given];
   const names = new Set(given.split(",").map(decodeURIComponent));
@@ -76,7 +100,7 @@ function wanted() {
 }
 
 function choose(text) {
-  history.replaceState(null, "", "#" + new URLSearchParams({ columns: text }));
+  keep("columns", text);
   show(wanted());
 }
 
@@ -119,7 +143,11 @@ offer();
 const narrow = window.matchMedia("(max-width: 40rem)");
 const isGiven = () => wanted() ?? (narrow.matches ? PRESETS.headlines : PRESETS.all);
 show(isGiven());
-window.addEventListener("hashchange", () => { if (wanted()) show(wanted()); });
+sortAsAsked();
+window.addEventListener("hashchange", () => {
+  if (wanted()) show(wanted());
+  sortAsAsked();
+});
 narrow.addEventListener("change", () => show(isGiven()));
 if (own) {
   own.parentElement.hidden = false;

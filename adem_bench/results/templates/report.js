@@ -90,7 +90,7 @@ function rowOf(row, data, names, place) {
     img.alt = "Image of sample " + id;
     picture.append(img);
   } else {
-    picture.append(element("span", "soft", image < 0 ? "none" : "not shown"));
+    picture.append(element("span", "soft", image < 0 && prompt !== null ? "none" : "not shown"));
   }
   const question = element("td");
   question.dataset.label = "Prompt";

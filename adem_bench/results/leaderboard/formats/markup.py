@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adem_bench.errors import printable
 from adem_bench.results.leaderboard.board import Column, Group, Leaderboard, Row
@@ -19,6 +20,9 @@ from adem_bench.results.leaderboard.formats.wording import (
     remarks,
     visible,
 )
+
+if TYPE_CHECKING:
+    from adem_bench.results.html import Live
 
 SPECIAL = re.compile(r"[\\`*\[\]|~$!#]|(?<!\w)_|_(?!\w)")
 """What could become a link, an image, code, emphasis, mathematics or another cell."""
@@ -80,11 +84,16 @@ class _Task:
         return len(self.more) + 2 * self.measured
 
 
-def leaderboard_html(board: Leaderboard, intervals: bool) -> str:
+def leaderboard_html(board: Leaderboard, intervals: bool, live: Live | None = None) -> str:
     """Return the page; its script sorts and chooses columns, and without it nothing is missing.
 
     Headlines stand before everything else, and measured rows before those of papers: on a phone
     the first columns and rows are all that is seen.
+
+    Args:
+        board: What is shown.
+        intervals: Whether figures have their 95% intervals below them.
+        live: Of a page that a server keeps current.
     """
     from adem_bench.results.html import render_page
 
@@ -93,6 +102,7 @@ def leaderboard_html(board: Leaderboard, intervals: bool) -> str:
         "leaderboard.html",
         style="leaderboard.css",
         script="leaderboard.js",
+        live=live,
         board=board,
         rows=sorted(board.rows, key=lambda row: row.origin == "published"),
         mixed=len(origins) > 1,
