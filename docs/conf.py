@@ -6,17 +6,20 @@ else. Nothing is fetched: theme, fonts and search are local.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 project = "adem-bench"
 author = copyright = "adem-bench contributors"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-include_patterns = ["*.md", "docs/**.md", "docs/*.rst", "*/README.md"]
+include_patterns = ["*.md", "docs/**.md", "docs/*.rst", "docs/*.ipynb", "*/README.md"]
 exclude_patterns = [".*", "build", "dist", "data", "results/*/**", "adem_bench", "tests", "tools"]
 root_doc = "README"
 nitpicky = False  # names of the standard library and torch could be looked up on the network only
@@ -45,6 +48,7 @@ CONTENTS = {
     ],
     "Benchmarks": ["tasks/README", "docs/tsv", "docs/vlm-evaluation"],
     "Results": [
+        "docs/python",
         "docs/leaderboard",
         "docs/report",
         "docs/view",
@@ -81,6 +85,35 @@ CONTENTS = {
 """The navigation: a heading, and the documents below it."""
 
 
+class NotebookParser(MystParser):
+    """Reads a notebook as the Markdown that its cells and their stored outputs are."""
+
+    supported = ("ipynb",)
+
+    def parse(self, inputstring: str, document: nodes.document) -> None:
+        """Turn a notebook into a document."""
+        cells = json.loads(inputstring)["cells"]
+        super().parse("\n\n".join(part for cell in cells for part in markdown(cell)), document)
+
+
+def markdown(cell: dict[str, Any]) -> list[str]:
+    """Return a cell of a notebook, and its outputs, as Markdown."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return [source]
+    found = [f"```python\n{source}\n```"]
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if "text/html" in data:
+            # The theme's own look, and its frame in which a wide table scrolls.
+            table = "".join(data["text/html"]).replace('border="1" class="', 'class="docutils ')
+            found.append(f"```{{raw}} html\n<div class='table-wrapper'>{table}</div>\n```")
+        else:
+            text = "".join(output.get("text") or data["text/plain"])
+            found.append(f"```text\n{text.rstrip()}\n```")
+    return found
+
+
 def add_contents(app: Sphinx, document: str, source: list[str]) -> None:
     """Append the navigation to the first page, whose text on a code host does without it."""
     if document == app.config.root_doc:
@@ -110,7 +143,9 @@ def read_google_sections(
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the three."""
+    """Connect them."""
+    app.add_source_suffix(".ipynb", "ipynb")
+    app.add_source_parser(NotebookParser)
     app.connect("autodoc-process-docstring", read_google_sections)
     app.connect("source-read", add_contents)
     app.connect("build-finished", add_index)
