@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from adem_bench.metrics.intervals import (
     BLOCK,
+    LEVEL,
     RESAMPLES,
     SEED,
     Statistics,
@@ -33,7 +34,7 @@ class Difference:
     first: float
     second: float
     low: float
-    """Bounds of the 95% interval of `second - first`, from redrawing the shared units."""
+    """Bounds of the 95% interval of `second - first`."""
     high: float
     p_value: float
     """Of no difference, two-sided."""
@@ -77,9 +78,10 @@ def paired_differences(
 ) -> list[Difference]:
     """Return the differences of metrics, p-values not yet adjusted.
 
-    Intervals are those of redrawn units. Shares of right units are tested by McNemar's exact
-    test, all else by randomisation: were there no difference, each unit could as well have its two
-    results swapped (Fisher; Noreen 1989). A metric that is not defined for both is left out.
+    Shares of right units are tested by McNemar's exact test, and have Tango's interval. All else is
+    tested by randomisation: were there no difference, each unit could as well have its two results
+    swapped (Fisher; Noreen 1989); its interval is of redrawn units. A metric that is not defined
+    for both is left out.
 
     Args:
         first: Of one run.
@@ -111,6 +113,7 @@ def paired_differences(
         count = int(np.isfinite(units[0]).sum())
         if name in first.shares & second.shares:
             won, lost = int((units[1] > units[0]).sum()), int((units[1] < units[0]).sum())
+            low, high = tango(won, lost, count)
             p = mcnemar(won, lost)
             found.append(Difference(name, *values, low, high, p, p, MCNEMAR, count, won, lost))
         else:
@@ -172,6 +175,39 @@ def mcnemar(won: int, lost: int) -> float:
         term = term * (count - k) // (k + 1)
         tail += term
     return min(1.0, 2 * tail / (1 << count))
+
+
+def tango(won: int, lost: int, count: int) -> tuple[float, float]:
+    """Return the 95% score interval of the difference of two paired shares (Tango 1998).
+
+    Unlike one of redrawn units it is wide enough where few units differ, or none.
+
+    Args:
+        won: Units that only the second has right.
+        lost: Units that only the first has right.
+        count: All units.
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    found = (won - lost) / count
+
+    def deviations(gap: float) -> float:
+        # The share lost only, if the difference were `gap`, is the root of a x^2 + b x + c.
+        a, c = 2 * count, -lost * gap * (1 - gap)
+        b = (2 * count - won + lost) * gap - won - lost
+        lost_only = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        variance = count * (2 * lost_only + gap * (1 - gap))
+        return (won - lost - count * gap) / math.sqrt(variance) if variance > 0 else math.inf
+
+    def bound(outside: float, inside: float) -> float:
+        for _ in range(60):
+            middle = (outside + inside) / 2
+            if abs(deviations(middle)) > z:
+                outside = middle
+            else:
+                inside = middle
+        return inside
+
+    return bound(-1.0, found), bound(1.0, found)
 
 
 def _swapped_gaps(gaps: Array, resamples: int = RESAMPLES, seed: int = SEED) -> Array:

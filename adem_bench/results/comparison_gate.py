@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from adem_bench.metrics.paired import Difference, units_needed
@@ -20,6 +21,8 @@ from adem_bench.results.comparison_sizes import POWER, Sizes
 from adem_bench.results.comparison_suite import SuiteComparison, TaskComparison, Unit
 from adem_bench.results.runs import OpenedRun
 
+Z_SQUARED = NormalDist().inv_cdf(0.975) ** 2
+"""Over n more than itself it is Tango's bound where n units agree."""
 Outcome = Literal["passed", "worse", "inconclusive", "not judged"]
 
 
@@ -146,7 +149,10 @@ def _by_margin(
         return "worse", f"the difference of {name} lies {worse} {bound} {interval}"
     reason = f"inconclusive: the difference of {name} may lie on either side of {bound} {interval}"
     needed = units_needed(difference, margin, power) if margin > 0 else None
-    if needed is not None and needed > difference.units:
+    if difference.won == difference.lost == 0 and margin > 0:
+        enough = math.ceil(Z_SQUARED * (1 / margin - 1)) + 1
+        reason += f"; the two agree on all, and {enough:,} {noun} on which they do would be enough"
+    elif needed is not None and needed > difference.units:
         reason += f"; if the two do not differ, about {needed:,} {noun} would show it"
     return "inconclusive", reason
 

@@ -10,6 +10,8 @@ from adem_bench.metrics.paired import (
     adjusted,
     mcnemar,
     paired_differences,
+    tango,
+    units_needed,
 )
 from support.deadlines import deadline
 
@@ -46,10 +48,10 @@ def test_shares_are_counted_and_their_difference_has_an_interval():
     assert (found.test, found.won, found.lost, found.units) == (MCNEMAR, 8, 2, 100)
     assert found.p_value == mcnemar(8, 2)
     assert found.value == pytest.approx(0.06)
-    # Of a paired difference: sqrt((b + c) / n - d^2) / sqrt(n).
+    # Of a paired difference: sqrt((b + c) / n - d^2) / sqrt(n); the score interval is wider.
     half = 1.96 * (0.10 - 0.06**2) ** 0.5 / 10
-    assert found.low == pytest.approx(0.06 - half, abs=0.011)
-    assert found.high == pytest.approx(0.06 + half, abs=0.011)
+    assert found.low == pytest.approx(0.06 - half, abs=0.014)
+    assert found.high == pytest.approx(0.06 + half, abs=0.014)
 
 
 def test_pairing_is_sharper_than_two_intervals():
@@ -123,3 +125,75 @@ def test_holm_multiplies_the_smallest_most_and_never_changes_the_order():
     given = [Difference(str(p), 0, 0, 0, 0, p, p, "", 1) for p in (0.01, 0.04, 0.03, 0.005)]
     adjusted_p_values = [d.adjusted_p_value for d in adjusted(given)]
     assert adjusted_p_values == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "count", "low", "high"),
+    [
+        (0, 0, 50, -3.84146 / 53.84146, 3.84146 / 53.84146),  # z^2 / (n + z^2): Wilson's of none
+        (0, 0, 300, -3.84146 / 303.84146, 3.84146 / 303.84146),
+    ],
+)
+def test_shares_of_which_none_differ_have_an_interval(won, lost, count, low, high):
+    assert tango(won, lost, count) == pytest.approx((low, high), abs=1e-5)
+
+
+@pytest.mark.parametrize(("won", "lost", "count"), [(9, 2, 60), (1, 40, 300), (0, 5, 30)])
+def test_the_interval_of_shares_ends_where_its_score_is_at_the_level(won, lost, count):
+    ends = tango(won, lost, count)
+    assert tango(lost, won, count) == pytest.approx((-ends[1], -ends[0]))
+    for gap in ends:
+        # The likeliest shares with this difference, by search instead of by formula.
+        lost_only = np.linspace(max(0, -gap), (1 - gap) / 2, 400_001)[1:-1]
+        won_only = lost_only + gap
+        rest = 1 - lost_only - won_only
+        inside = (won_only > 0) & (rest > 0)
+        likelihood = np.full(len(lost_only), -np.inf)
+        likelihood[inside] = (
+            won * np.log(won_only[inside])
+            + lost * np.log(lost_only[inside])
+            + (count - won - lost) * np.log(rest[inside])
+        )
+        best = lost_only[likelihood.argmax()]
+        score = (won - lost - count * gap) / (count * (2 * best + gap * (1 - gap))) ** 0.5
+        assert abs(score) == pytest.approx(1.95996, abs=0.01)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0.0, 0.02), (0.01, 0.02), (0.05, 0.08), (0.2, 0.3)])
+@pytest.mark.parametrize("count", [30, 300])
+def test_a_margin_that_is_reached_is_rarely_taken_for_one_that_is_not(won, lost, count):
+    # A gate whose margin is the true loss must pass in 2.5% of draws, and in few more.
+    draws = np.random.default_rng(0).multinomial(count, [won, lost, 1 - won - lost], 4000)
+    kinds, times = np.unique(draws[:, :2], axis=0, return_counts=True)
+    passed = [tango(int(w), int(x), count)[0] > won - lost + 1e-9 for w, x in kinds]
+    assert times[passed].sum() / 4000 <= 0.05
+
+
+def test_as_many_units_as_needed_show_the_difference_as_often_as_asked():
+    generator = np.random.default_rng(2)
+    gaps = generator.normal(0.0, 1.0, 400)
+    pilot = difference(np.zeros(400), gaps)
+    count = units_needed(pilot, 0.25)
+    assert count == pytest.approx((1.959964 + 0.841621) ** 2 * gaps.var() / 0.25**2, rel=0.03)
+    # A t test is close to the randomisation that is used, and a thousand of them take no time.
+    drawn = generator.normal(0.25, gaps.std(), (4000, count))
+    t = drawn.mean(axis=1) / (drawn.std(axis=1, ddof=1) / count**0.5)
+    assert (abs(t) > 1.98).mean() == pytest.approx(0.8, abs=0.03)
+    assert units_needed(pilot, 0.25, power=0.9) > count
+    assert units_needed(pilot, 0.25, level=0.01) > count
+
+
+def test_as_many_questions_as_needed_show_a_share_of_them():
+    generator = np.random.default_rng(3)
+    first = generator.random(300) < 0.7
+    second = np.where(generator.random(300) < 0.2, generator.random(300) < 0.7, first)
+    pilot = difference(first, second, is_share=True)
+    count = units_needed(pilot, 0.05, level=0.05 / 4)
+    apart = (pilot.won + pilot.lost) / 300
+    draws = generator.multinomial(count, [(apart + 0.05) / 2, (apart - 0.05) / 2, 1 - apart], 3000)
+    shown = [mcnemar(int(won), int(lost)) < 0.05 / 4 for won, lost, _ in draws]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.05)
+
+
+def test_units_that_do_not_differ_say_nothing_of_how_many_are_needed():
+    assert units_needed(difference([1.0, 2.0], [1.0, 2.0]), 0.1) is None
