@@ -53,6 +53,7 @@ CONTENTS = {
         "docs/report",
         "docs/view",
         "docs/statistics",
+        "docs/ci-gate",
         "results/README",
     ],
     "ADEM-VL": [

@@ -16,7 +16,7 @@ from typing import Literal
 from adem_bench.metrics.paired import Difference, units_needed
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Pair, is_significant
-from adem_bench.results.comparison_sides import place_name
+from adem_bench.results.comparison_sides import MAX_NAMED, place_name
 from adem_bench.results.comparison_sizes import POWER, Sizes
 from adem_bench.results.comparison_suite import SuiteComparison, TaskComparison, Unit
 from adem_bench.results.runs import OpenedRun
@@ -59,8 +59,7 @@ class Gate:
         count = len(self.verdicts)
         tasks = "1 task" if count == 1 else f"{count} tasks"
         if not self.passed:
-            stuck = sum(v.outcome != "passed" for v in self.verdicts)
-            return f"gate not passed: {stuck} of {tasks}"
+            return f"gate not passed: {'; '.join(self._stuck())}"
         margins = sum(v.margin is not None for v in self.verdicts)
         if margins == count:
             return (
@@ -71,6 +70,13 @@ class Gate:
             f"gate passed: {self.candidate} is not shown to be worse than {self.baseline} on "
             f"{tasks}{rest}; that alone does not show that it is as good (--margin)"
         )
+
+    def _stuck(self) -> Iterator[str]:
+        for outcome in ("worse", "inconclusive", "not judged"):
+            names = [v.task for v in self.verdicts if v.outcome == outcome]
+            if names:
+                more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+                yield f"{outcome} on {', '.join(names[:MAX_NAMED])}{more}"
 
 
 def judge(
@@ -139,7 +145,7 @@ def _by_margin(
 ) -> tuple[Outcome, str]:
     name, allowed = difference.metric, _shown(margin, unit)
     if not math.isfinite(difference.worst_gain):
-        return "inconclusive", f"inconclusive: the difference of {name} has no interval"
+        return "inconclusive", f"the difference of {name} has no interval"
     interval = Metric("", 0.0, unit, 0, "", difference.low, difference.high).format_interval()
     bound = f"+{allowed}" if difference.lower_is_better else f"-{allowed}"
     better, worse = ("below", "above") if difference.lower_is_better else ("above", "below")
@@ -147,7 +153,7 @@ def _by_margin(
         return "passed", f"the difference of {name} lies {better} {bound} {interval}"
     if difference.best_gain < -margin:
         return "worse", f"the difference of {name} lies {worse} {bound} {interval}"
-    reason = f"inconclusive: the difference of {name} may lie on either side of {bound} {interval}"
+    reason = f"the difference of {name} may lie on either side of {bound} {interval}"
     needed = units_needed(difference, margin, power) if margin > 0 else None
     if difference.won == difference.lost == 0 and margin > 0:
         enough = math.ceil(Z_SQUARED * (1 / margin - 1)) + 1

@@ -109,7 +109,7 @@ def test_the_gate_has_an_exit_code_of_its_own(adem_bench, models):
     assert passed.out.splitlines()[-1] == "gate passed: B is within the margin of A on 1 task"
     closed = adem_bench(*gate, "--margin", "mini_sqa=0.1", "--format", "json")
     assert closed.code == 4
-    assert closed.err == "gate not passed: 1 of 1 task\n"
+    assert closed.err == "gate not passed: inconclusive on mini_sqa/test\n"
     verdict = json.loads(closed.out)["gate"]["verdicts"][0]
     assert (verdict["outcome"], verdict["margin"]) == ("inconclusive", 0.001)
     closed = adem_bench("compare", "m40", "m5", "--fail-if-worse", "--tasks", "mini_sqa")
