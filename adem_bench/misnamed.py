@@ -64,7 +64,7 @@ def unfinished_training(folder: Path) -> str:
     """Return that a folder is the output of a training that has not ended, and how to go on."""
     try:
         identity = json.loads(read_text(folder / TRAINING_NAME))
-        model, command = identity["model"]["name"], identity.get("command")
+        model, command = in_shell(identity["model"]["name"]), identity.get("command")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         model, command = "its base model", None
     again = f"`{command}`" if isinstance(command, str) else "the `adem-bench train` command"

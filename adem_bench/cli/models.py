@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import HintingGroup, data_root_option, format_option, set_option, warn
+from adem_bench.errors import in_shell
 
 if TYPE_CHECKING:
     from adem_bench.schemas import ModelCard
@@ -119,7 +120,9 @@ def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...])
     kind = MODEL_KINDS.load(card.kind)
     rows = kind.inspect(card, data_root) if hasattr(kind, "inspect") else []
     if not rows:
-        click.echo(f"no adapter of {name} is on disk; `adem-bench models show {name}` names them")
+        click.echo(
+            f"no adapter of {name} is on disk; `adem-bench models show {in_shell(name)}` names them"
+        )
         return
     said = [(path, facts, problem or "yes") for path, facts, problem in rows]
     grid(console(), ("adapter", "is", "as the card says"), said)

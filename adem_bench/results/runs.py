@@ -137,7 +137,7 @@ def _check_belongs(folder: Path, manifest: Mapping[str, Any], result: Result) ->
     if not belongs:
         raise ResultsError(
             f"{METRICS} was not made of the records in {SAMPLES}: run it again to continue, or see "
-            f"`adem-bench validate {folder}`"
+            f"`adem-bench validate {in_shell(folder)}`"
         )
 
 

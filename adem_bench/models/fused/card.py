@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from adem_bench.errors import CheckpointError, DownloadError
+from adem_bench.errors import CheckpointError, DownloadError, in_shell
 from adem_bench.images import Reading
 from adem_bench.models.base import (
     NO_ADAPTER,
@@ -180,7 +180,7 @@ class FusedCard(TorchModelCard):
         offered = (a for a in self.adapters.values() if a.path == path and a.is_released)
         source = next(offered, None)
         if source and source.url:
-            return f"`adem-bench models pull {self.name}` fetches it from {source.url}"
+            return f"`adem-bench models pull {in_shell(self.name)}` fetches it from {source.url}"
         if source:
             return f"get it from {source.page} and put it at {target}; {self._to_check(source)}"
         language_model = self.language_model
@@ -201,8 +201,8 @@ class FusedCard(TorchModelCard):
         silent = f" (no {' and no '.join(unknown)} is published)" if unknown else ""
         values = f", {self.trainable_parameters:,} values" if self.trainable_parameters else ""
         return (
-            f"`adem-bench models check {self.name}` then says whether it is a {self.fusion.kind} "
-            f"adapter{values}{silent}"
+            f"`adem-bench models check {in_shell(self.name)}` then says whether it is a "
+            f"{self.fusion.kind} adapter{values}{silent}"
         )
 
     def source_for(self, task: str, task_kind: str) -> AdapterSource:

@@ -15,7 +15,7 @@ from typing import Any
 
 from adem_bench.data.hub.layout import image_bytes, put, safe_part, suffix_of, text
 from adem_bench.data.hub.rows import HubRows
-from adem_bench.errors import DataError
+from adem_bench.errors import DataError, in_shell
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.coco_caption.files import CaptionedImage, CaptionFiles
 
@@ -42,8 +42,9 @@ class CaptionLayout:
         except DataError as error:
             if card.split in KARPATHY or named:
                 raise DataError(
-                    f"{error}; the hub has whole years only: `adem-bench data fetch {card.name}` "
-                    "brings the annotation file, or --split val2014 takes all of that year"
+                    f"{error}; the hub has whole years only: "
+                    f"`adem-bench data fetch {in_shell(card.name)}` brings the annotation file, "
+                    "or --split val2014 takes all of that year"
                 ) from error
             self.annotations: tuple[Path, ...] = ()
             return

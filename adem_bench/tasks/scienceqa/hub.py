@@ -17,7 +17,7 @@ from typing import Any
 
 from adem_bench.data.hub.layout import image_bytes, put, safe_part, text
 from adem_bench.data.hub.rows import HubRows
-from adem_bench.errors import CardError, DataError, nearest_hint
+from adem_bench.errors import CardError, DataError, in_shell, nearest_hint
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.scienceqa.files import CAPTIONS, PROBLEMS, SPLITS, ScienceQAFiles
 
@@ -61,7 +61,7 @@ class ScienceQALayout:
         )
         self.annotations = tuple(path for path in places if path.is_file())
         self._have = {path.name for path in self.annotations}
-        fetch = f"`adem-bench data fetch {card.name}` brings {SPLITS} and {CAPTIONS}"
+        fetch = f"`adem-bench data fetch {in_shell(card.name)}` brings {SPLITS} and {CAPTIONS}"
         if card.options.get("captions", True) and CAPTIONS not in self._have:
             raise DataError(
                 f"the hub has no captions by a machine: {fetch}; --set options.captions=false asks "
