@@ -100,9 +100,10 @@ def report_parts(
 
 
 def _members(runs: Sequence[OpenedRun]) -> list[Member]:
-    """Return the runs in the order in which every task shows them: by label, subsets last.
+    """Return the runs in the order in which every task shows them.
 
-    A label keeps its letter and its colour on all tasks.
+    Models stand as they were given, each first as its card says, then in other ways; subsets come
+    last. A label keeps its letter and its colour on all tasks.
     """
     found: list[tuple[tuple[str, int], OpenedRun]] = []
     again: Counter[tuple[str, str, str]] = Counter()
@@ -111,7 +112,12 @@ def _members(runs: Sequence[OpenedRun]) -> list[Member]:
         found.append(((label, again[place]), run))
         again[place] += 1
     whole = {key for key, run in found if run.result.complete}
-    keys = sorted(dict.fromkeys(key for key, _ in found), key=lambda key: key not in whole)
+    models = {key: run.model for key, run in found}
+    first = list(dict.fromkeys(models.values()))
+    keys = sorted(
+        models,
+        key=lambda key: (key not in whole, first.index(models[key]), key[0] != models[key]),
+    )
     places = {key: place for place, key in enumerate(keys)}
     names = letters(keys)
     return [

@@ -79,20 +79,18 @@ def test_a_table_stands_behind_every_plot(parts):
 
 def test_models_keep_their_letters_and_colours_and_subsets_come_last(tmp_path):
     whole = [choice(n, n % 2) for n in range(300)]
-    for folder, model, records in (
-        ("a", "part", whole[:4]),
-        ("b", "one", whole),
-        ("c", "two", whole),
-    ):
-        write_run(tmp_path / folder, records, model=model)
+    write_run(tmp_path / "a", whole[:4], model="part")
+    write_run(tmp_path / "b1", whole, model="one", blind=True)
+    write_run(tmp_path / "b2", whole, model="one")
+    write_run(tmp_path / "c", whole, model="two")
     further = [choice(n, 0) for n in range(30)]
     write_run(tmp_path / "d", further, model="two", task="sqa")
     first, second = report_parts(open_runs([tmp_path])[0])
-    assert [m.label for m in first.members] == ["one", "two", "part"]
-    assert [(m.letter, m.place) for m in first.members] == [("A", 0), ("B", 1), ("C", 2)]
-    assert [(m.letter, m.place) for m in second.members] == [("B", 1)]
+    assert [m.label for m in first.members] == ["one", "one [blind]", "two", "part"]
+    assert [(m.letter, m.place) for m in first.members] == list(zip("ABCD", range(4), strict=True))
+    assert [(m.letter, m.place) for m in second.members] == [("C", 2)]
     (bars,) = (plot for plot in first.plots if plot.name == "mini_sqa-groups")
-    assert bars.header == ("", "A one", "B two", "C part, SUBSET 4/300")
+    assert bars.header == ("", "A one", "B one [blind]", "C two", "D part, SUBSET 4/300")
 
 
 def test_what_is_the_same_for_all_is_said_and_not_plotted(parts, tmp_path):
