@@ -194,7 +194,6 @@ def outline(
             "scales next to them; leave it out, or set quantization=none"
         )
     check_quantization(card, device, pick_dtype(card.dtype, device))
-    check_method(card, recipe.method, job.data_root)
     sources = [
         build_training_data(
             source.task,
@@ -215,6 +214,7 @@ def outline(
         for name, source in zip(names, sources, strict=True)
     )
     accumulation(recipe.effective_batch, recipe.batch_size, processes.world_size)
+    check_method(card, recipe.method, job.data_root)
     files = FrozenFiles(card, job.data_root, pick_dtype(card.dtype, device))
     model: dict[str, Json] = {"name": card.name, "fingerprint": files.fingerprint}
     prompt_tokens = card.language_model.prompt_tokens()

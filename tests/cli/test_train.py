@@ -193,9 +193,9 @@ def test_an_interruption_says_what_becomes_of_the_training(
     ],
 )
 def test_a_method_with_what_is_not_its_own_or_what_the_base_lacks_is_one_line(
-    adem_bench, arguments, message, monkeypatch
+    adem_bench, small_mini, arguments, message, monkeypatch
 ):
     monkeypatch.setattr("adem_bench.models.fused.backbone.load_language_model", None)
-    done = adem_bench("train", *arguments, "--output", "out")
+    done = adem_bench("train", *arguments, "--data-root", small_mini, "--output", "out")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert message in done.err
