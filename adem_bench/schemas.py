@@ -235,10 +235,22 @@ class ModelCard(Card):
     """How the model is asked unless the user says otherwise: a task's name or kind to its
     `prompt_format` and options."""
     _given: frozenset[str] = PrivateAttr(default=frozenset())
+    _card_name: str = PrivateAttr(default="")
 
     def note_given(self, names: Iterable[str]) -> None:
         """Keep which options the command line sets, by dotted names; no file can say that."""
         self._given = frozenset(name for name in names if name.split(".")[0] == "options")
+
+    @property
+    def card_name(self) -> str:
+        """Return the card's own name where the user gave the model another; else nothing."""
+        return self._card_name
+
+    def renamed(self, name: str, card_name: str) -> Self:
+        """Return the card of a model that the user calls `name`; its own name is `card_name`."""
+        card = self.model_copy(update={"name": name})
+        card._card_name = card_name
+        return card
 
     def is_given(self, name: str) -> bool:
         """Return whether the command line sets an option (`options.source`), or all of them."""

@@ -10,7 +10,7 @@ import click
 from adem_bench.cli.options import split_names, warn
 
 FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
-NOT_FOR_LONG = ("published", "all_metrics", "tasks", "models", "sort", "intervals")
+NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
 
 
 @click.command()
@@ -74,9 +74,12 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     runs, warnings = ([], []) if missing else finished_runs(results)
     warn(warnings)
     if form == "long":
+        from adem_bench.results.leaderboard.build import chosen_runs
         from adem_bench.results.leaderboard.formats.exports import leaderboard_long
+        from adem_bench.results.variants import run_labels
 
-        _write(leaderboard_long(runs), output, len(runs), "run")
+        shown = chosen_runs(runs, split_names(options["tasks"]))
+        _write(leaderboard_long(shown, run_labels(runs)), output, len(shown), "run")
         return
     if not runs:
         warn([f"no finished run below {results}"])

@@ -259,6 +259,22 @@ def format_option(*forms: str) -> Callable[[F], F]:
     )
 
 
+def name_option(multiple: bool, what: str) -> Callable[[F], F]:
+    """Add `--name`.
+
+    Args:
+        multiple: Whether it may be given several times.
+        what: What it is for, after "Name in tables and of the folder of runs".
+    """
+    return click.option(
+        "--name",
+        "names" if multiple else "name",
+        multiple=multiple,
+        metavar="NAME",
+        help=f"Name in tables and of the folder of runs{what}.",
+    )
+
+
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

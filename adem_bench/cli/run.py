@@ -16,6 +16,7 @@ from adem_bench.cli.options import (
     decoding_options,
     harness_python_option,
     log_to_option,
+    name_option,
     quantization_option,
     split_names,
     split_option,
@@ -40,6 +41,7 @@ FAILED = 1
     metavar="NAME|CARD",
     help="Model to evaluate; several are evaluated one after the other.",
 )
+@name_option(True, " [default: the card's]; one for each --model")
 @click.option(
     "--tasks",
     required=True,
@@ -131,12 +133,12 @@ def run(**given: Any) -> int:
     quiet = given["quiet"]
     progress = chosen_progress(quiet, given["verbose"])
     for evaluation, outcome in evaluate_each(evaluations, progress):
-        heading = f"{evaluation.model}{' (blind)' if evaluation.options.blind else ''}"
         scored = bool(outcome.result.metrics)
+        label = _label(outcome.folder) if scored else evaluation.name or evaluation.model
         if scored:
-            show_result(outcome.result, out, heading)
+            show_result(outcome.result, out, label)
         else:
-            click.echo(_answered(heading, outcome))
+            click.echo(_answered(label, outcome))
         if outcome.resumed and not quiet:
             click.echo(f"{outcome.resumed} records were already there")
         if outcome.reused and not quiet:
@@ -144,8 +146,8 @@ def run(**given: Any) -> int:
         if loggers and scored:
             loggers = _log(outcome, loggers)
         click.echo()
-        outcomes.append((evaluation.model, outcome))
-    with_figures = [(model, done.result) for model, done in outcomes if done.result.metrics]
+        outcomes.append((label, outcome))
+    with_figures = [(label, done.result) for label, done in outcomes if done.result.metrics]
     if len(with_figures) > 1:
         show_results(with_figures, out)
         click.echo()
@@ -165,6 +167,15 @@ def _answered(heading: str, outcome: Outcome) -> str:
         f"{heading}: {result.task}, split {result.split}: {result.scored:,} samples answered, "
         f"{result.failed:,} failed; not scored, `adem-bench score {folder}` does it"
     )
+
+
+def _label(folder: Path) -> str:
+    """Return what the run in a folder is called in tables."""
+    from adem_bench.results.runs import finished_runs
+    from adem_bench.results.variants import run_labels
+
+    (label,) = run_labels(finished_runs(folder)[0]).values()
+    return label
 
 
 def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
@@ -204,4 +215,12 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
         ),
         **{name: given[name] for name in passed},
     )
-    return [replace(evaluation, model=model) for model in dict.fromkeys(given["models"])]
+    models, names = given["models"], given["names"]
+    if names and len(names) != len(models):
+        raise click.UsageError(
+            f"--name is given {len(names)} times and --model {len(models)} times; give one for each"
+        )
+    if len(set(names)) < len(names):
+        raise click.UsageError("--name: a name stands for one model; give each another")
+    pairs = dict.fromkeys(zip(models, names or [None] * len(models), strict=True))
+    return [replace(evaluation, model=model, name=name) for model, name in pairs]

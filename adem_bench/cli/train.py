@@ -15,6 +15,7 @@ import click
 from adem_bench.cli.options import (
     data_root_option,
     log_to_option,
+    name_option,
     quantization_option,
     recipe_set_option,
     split_names,
@@ -200,6 +201,7 @@ class TrainingProgress:
     metavar="DIR",
     help="Folder to write  [default: results/train/MODEL-RECIPE].",
 )
+@name_option(False, " [default: as --output, else MODEL-RECIPE]")
 @click.option(
     "--eval",
     "tasks",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from adem_bench.records import Record, Result
 from adem_bench.results.runs import FinishedRun
+from adem_bench.results.variants import run_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,21 +16,27 @@ if TYPE_CHECKING:
 COLUMNS = (
     "model", "fingerprint", "task", "split", "metric", "value", "unit", "count",
     "scored", "failed", "expected", "complete", "blind", "finished", "folder",
-    "low", "high", "interval", "samples_per_second",
+    "low", "high", "interval", "samples_per_second", "label",
 )  # fmt: skip
 TEXTS = (
     "model", "fingerprint", "task", "split", "metric", "unit", "finished", "folder", "interval",
+    "label",
 )  # fmt: skip
 """Columns of text, which a spreadsheet might take for formulas."""
 
 
-def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
+def metrics_frame(
+    runs: Sequence[FinishedRun], labels: Mapping[Path, str] | None = None
+) -> pd.DataFrame:
     """Return every metric of every run; the columns are `COLUMNS`, in this order.
 
-    Values are as in metrics.json: fractions lie in [0, 1]; an unavailable metric's is missing.
+    Labels are those of the runs' rows in a leaderboard, from `run_labels`; by default one of these
+    runs alone. Values are as in metrics.json: fractions lie in [0, 1]; an unavailable metric's is
+    missing.
     """
     import pandas as pd
 
+    names = run_labels(runs) if labels is None else labels
     rows = [
         (
             run.model, run.fingerprint, run.result.task, run.result.split,
@@ -36,6 +44,7 @@ def metrics_frame(runs: Sequence[FinishedRun]) -> pd.DataFrame:
             run.result.scored, run.result.failed, run.result.expected, run.result.complete,
             bool(run.options.get("blind")), run.finished, str(run.folder),
             metric.low, metric.high, metric.interval, run.samples_per_second,
+            names[run.folder],
         )
         for run in runs
         for metric in run.result.metrics

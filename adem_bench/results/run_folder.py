@@ -59,6 +59,11 @@ def run_place(model: str, identity: Mapping[str, Json]) -> Path:
     return Path(*(file_name(name.translate(UNSAFE)) for name in names))
 
 
+def model_folder(root: Path, model: str) -> Path:
+    """Return where the runs of a model are kept below `root`."""
+    return root / file_name(model.translate(UNSAFE))
+
+
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest's fields but `files`, in hexadecimal."""
     fields = {name: value for name, value in manifest.items() if name != "files"}

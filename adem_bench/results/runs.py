@@ -60,6 +60,8 @@ class FinishedRun:
     """The task's card as it was used, overrides included."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """How tokens were chosen; empty if greedily, or in the model's own way."""
+    card_name: str = ""
+    """Of the model's card, where the user gave the model another name."""
 
 
 def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -116,6 +118,7 @@ def _read(folder: Path) -> FinishedRun:
         samples_per_second=_rate(manifest.get("timing", {})),
         task_card=dict(manifest["task"].get("card") or {}),
         decoding=dict(manifest.get("decoding") or {}),
+        card_name=str(model.get("card_name") or ""),
     )
 
 

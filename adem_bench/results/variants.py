@@ -1,50 +1,28 @@
-"""What runs are called: which share a row of a leaderboard, and what distinguishes them elsewhere.
+"""What runs are called: which share a row of a leaderboard, and what distinguishes them.
 
-Nothing that was measured in two ways may pass for one model: a blind run, another adapter, an
-overridden setting, retrained weights or another prompt format each get their own row and name.
+A row is one model (the same weights and settings, by their fingerprint), decoded in one way and
+asked in one way. Its name is the newest that its runs were given; the words behind it
+(`run_settings.py`) are the same wherever a run is shown, and whatever it is shown with. More is
+added only where two rows would have the same label.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
 
-from adem_bench.cards import (
-    as_mapping,
-    list_cards,
-    load_model_card,
-    load_task_card,
-    model_card_fields,
-)
-from adem_bench.errors import CardError
+from adem_bench.results.run_settings import KnownCards, RunSettings, run_settings
 from adem_bench.results.runs import FinishedRun, OpenedRun
-from adem_bench.schemas import FORMER, TaskCard
 
-NEUTRAL_OPTIONS = ("batch_size", "limit", "seed", "decoding", "max_failed")
-"""Options that make no other model by themselves: what decoding came of them is named, and a limit
-shows as a subset."""
-GREEDY = "greedy"
-CARD_FIELDS = (
-    "adapter",
-    "decoding",
-    "dtype",
-    "fusion",
-    "image_normalization",
-    "image_reading",
-    "max_sequence_length",
-    "overflow",
-    "quantization",
-)
-"""Fields of a card that change answers."""
-
-ASKING = ("options", "prompt_format")
-"""Fields of a task's card that change what is asked, or how answers are read."""
 Place = tuple[str, str]
 """A task and its split."""
+Facts = Mapping[Path, RunSettings]
+"""Of every run, by its folder."""
+FINGERPRINT_LENGTH = 8
+"""Digits of a fingerprint in a label."""
 
 
 @dataclass(slots=True)
@@ -52,9 +30,21 @@ class Variant:
     """One model, run in one way: at most one run of each task and split."""
 
     model: str
+    """The newest name that these weights were given."""
     tags: tuple[str, ...]
     """What distinguishes it from other variants of the model, as the table shows it."""
     runs: dict[Place, FinishedRun] = field(default_factory=dict)
+    older: list[FinishedRun] = field(default_factory=list)
+    """Runs of the same thing that are not shown."""
+
+    @property
+    def label(self) -> str:
+        """Return the name with its tags."""
+        return f"{self.model} [{', '.join(self.tags)}]" if self.tags else self.model
+
+    def all_runs(self) -> list[FinishedRun]:
+        """Return the runs that are shown and the older ones."""
+        return [*self.runs.values(), *self.older]
 
     @property
     def label(self) -> str:
@@ -63,104 +53,65 @@ class Variant:
 
 
 def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
-    """Return the variants among runs; of several runs of one thing only the best stays.
+    """Return the variants among runs; of several runs of one thing only the best is shown.
 
     That is the newest of the complete runs, or the newest if none is complete.
     """
-    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Group] = {}
-    known = set(list_cards("models"))
-    cards = {name: _card_settings(name) for name in {run.model for run in runs} & known}
-    plain = _plain(runs)
-    # Runs with their task's own options first: they share a row, and others open new ones.
-    best_first = sorted(
-        runs,
-        key=lambda run: (run.folder in plain, run.result.complete, run.finished),
-        reverse=True,
-    )
-    for run in best_first:
-        loud, quiet = _settings(run, cards.get(run.model))
-        groups.setdefault((run.model, loud, quiet), _Group()).place(run, loud)
-    _distinguish(groups, plain)
-    return [variant for group in groups.values() for variant in group.variants]
+    cards = KnownCards()
+    facts = {run.folder: run_settings(run, cards) for run in runs}
+    # Complete runs first: they share a row, and others open new ones.
+    best_first = sorted(runs, key=lambda run: (run.result.complete, run.finished), reverse=True)
+    models = _models(best_first, facts)
+    groups: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _Group] = {}
+    for number, members in enumerate(models):
+        for run in members:
+            of_run = facts[run.folder]
+            group = groups.setdefault((number, of_run.how, of_run.asked), _Group())
+            group.place(run, *_name(members, facts))
+    variants = [variant for group in groups.values() for variant in group.variants]
+    _distinguish(variants, facts)
+    return variants
 
 
-def _plain(runs: Sequence[FinishedRun]) -> set[Path]:
-    """Return the folders of runs that asked as the card of their task's name does."""
-    known = set(list_cards("tasks"))
-    cards: dict[str, TaskCard | None] = {}
-    for name in {run.result.task for run in runs} & known:
-        try:
-            cards[name] = load_task_card(name)
-        except CardError:
-            continue
-    found = set()
+def _models(runs: Sequence[FinishedRun], facts: Facts) -> list[list[FinishedRun]]:
+    """Return the runs model by model.
+
+    Runs of one fingerprint are of one model, whatever it was called. A card may name one adapter
+    per task, so that different fingerprints are one model too where name and settings agree.
+    """
+    leader: dict[object, object] = {}
+
+    def find(node: object) -> object:
+        while leader.setdefault(node, node) != node:
+            node = leader[node]
+        return node
+
     for run in runs:
-        card = cards.get(run.result.task)
-        if card and all(run.task_card.get(part) == as_mapping(card).get(part) for part in ASKING):
-            found.add(run.folder)
-    return found
+        if not has_one_adapter(run):
+            of_run = facts[run.folder]
+            leader[find(("card", run.model, of_run.changed, of_run.quiet))] = find(run.fingerprint)
+    found: dict[object, list[FinishedRun]] = {}
+    for run in runs:
+        found.setdefault(find(run.fingerprint), []).append(run)
+    return list(found.values())
 
 
-def _card_settings(name: str) -> set[str] | None:
-    """Return what a model's card says by itself; None if it cannot be read."""
-    try:
-        card = as_mapping(load_model_card(name))
-    except CardError:
-        return None
-    return set(_flat({name: card.get(name) for name in CARD_FIELDS}))
+def has_one_adapter(run: FinishedRun) -> bool:
+    """Return whether all tasks are answered by the same weights."""
+    adapters = run.card.get("adapters")
+    return bool(run.card.get("adapter")) or (isinstance(adapters, Mapping) and len(adapters) == 1)
 
 
-def _settings(run: FinishedRun, card: set[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return settings that a name must always show, and those that merely distinguish rows."""
-    known = model_card_fields(run.card.get("kind"))
-    # Manifests of older runs list fields of every kind.
-    used_card = {
-        name: run.card.get(name)
-        for name in CARD_FIELDS
-        if name in known or run.card.get(name) != FORMER.get(name)
-    }
-    # The folder of an adapter is private to its machine; its name says enough.
-    used_card["adapter"] = PurePath(str(used_card.get("adapter") or "")).name
-    options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
-    blind = ("blind",) if options.pop("blind", False) else ()
-    repeats = [f"repeats={number}"] if (number := options.pop("repeats", 1)) != 1 else []
-    used = set(_flat(used_card))
-    # A card's name does not say it, and a row of other figures must not pass for the weights' own.
-    quantized = {text for text in used if text.startswith("quantization=")}
-    if card is None:
-        # The card is not available: only an adapter from the command line is surely an override.
-        changed = {text for text in used if text.startswith("adapter=")}
-    else:
-        changed = used - card
-    changed |= quantized
-    quiet = {*_flat(options), *(used - changed)}
-    return (*blind, *_decoding(run, card), *repeats, *sorted(changed)), tuple(sorted(quiet))
-
-
-def _decoding(run: FinishedRun, card: set[str] | None) -> Iterator[str]:
-    """Yield how tokens were chosen where the model's card would have chosen otherwise."""
-    default = run.card.get("decoding") or {}
-    samples = default.get("temperature") or any("decoding.temperature=" in x for x in card or ())
-    if samples and not run.decoding.get("temperature"):
-        yield GREEDY
-        return
-    for name, value in run.decoding.items():
-        if value != default.get(name) and (name, value) != ("seed", 0):
-            yield f"{name}={value}"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield `fusion.alpha=0.2` for every setting that is not empty."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value not in (None, False, "", [], {}):
-            yield f"{prefix}{name}={value}"
+def _name(runs: Sequence[FinishedRun], facts: Facts) -> tuple[str, tuple[str, ...]]:
+    """Return what the runs' model is called: the newest name, and what was changed of its card."""
+    newest = max(runs, key=lambda run: run.finished).model
+    changed = [facts[run.folder].changed for run in runs if run.model == newest]
+    return newest, min(changed, key=len)
 
 
 @dataclass(slots=True)
 class _Group:
-    """Variants of one model with the same settings, each found without a look at the others."""
+    """Variants of one model that was asked in one way, each found without a look at the others."""
 
     variants: list[Variant] = field(default_factory=list)
     by_fingerprint: dict[str, list[int]] = field(default_factory=dict)
@@ -168,11 +119,16 @@ class _Group:
     full: Counter[Place] = field(default_factory=Counter)
     """How many of the first variants have a run of the place."""
 
-    def place(self, run: FinishedRun, loud: tuple[str, ...]) -> None:
-        """Put a run into the variant of its weights; drop it if a better one is there already.
+    def place(self, run: FinishedRun, name: str, changed: tuple[str, ...]) -> None:
+        """Put a run into the variant of its weights; a better one that is there already is shown.
 
-        A card may name one adapter per task, so different fingerprints on different tasks share a
-        variant; two fingerprints (or ways of prompting) on the same task cannot.
+        Different fingerprints on different tasks share a variant; two fingerprints (or ways of
+        prompting that no card explains) on the same task cannot.
+
+        Args:
+            run: Better ones come first.
+            name: Of its model.
+            changed: What was changed of the model's card.
         """
         place = (run.result.task, run.result.split)
         same = self.by_fingerprint.setdefault(run.fingerprint, [])
@@ -182,81 +138,119 @@ class _Group:
                 self.variants[index].runs[place] = run
                 return
             if (other.fingerprint, other.prompt) == (run.fingerprint, run.prompt):
+                self.variants[index].older.append(run)
                 return
         index = self.full[place]
         while index < len(self.variants) and place in self.variants[index].runs:
             index += 1
         self.full[place] = index
         if index == len(self.variants):
-            self.variants.append(Variant(run.model, loud))
+            self.variants.append(Variant(name, changed))
         self.variants[index].runs[place] = run
         insort(same, index)
 
 
-def _distinguish(
-    groups: Mapping[tuple[str, tuple[str, ...], tuple[str, ...]], _Group], plain: set[Path]
-) -> None:
-    """Add to variants of one model and one name whatever they do not have in common.
+def _distinguish(variants: Sequence[Variant], facts: Facts) -> None:
+    """Give variants their tags, and to those of one label whatever they do not have in common."""
+    for variant in variants:
+        of_run = facts[next(iter(variant.runs.values())).folder]
+        variant.tags = (*of_run.how, *of_run.asked, *variant.tags)
+    for alike in _alike(variants):
+        _name_adapters(alike)
+    for alike in _alike(variants):
+        _add(alike, [_quiet(variant, facts) for variant in alike])
+    for alike in _alike(variants):
+        _add_prompts(alike)
+    for alike in _alike(variants):
+        _add(alike, [_fingerprints(variant) for variant in alike])
 
-    How a task was asked distinguishes only variants that both ran it, and a variant that asked as
-    the task's card does needs no word for it.
-    """
-    named: dict[tuple[str, tuple[str, ...]], list[tuple[Variant, set[str]]]] = {}
-    for (model, loud, quiet), group in groups.items():
-        for variant in group.variants:
-            named.setdefault((model, loud), []).append((variant, set(quiet)))
-    for alike in named.values():
-        if len(alike) == 1:
-            continue
-        facts = {
-            id(variant): quiet | {run.fingerprint[:8] for run in variant.runs.values()}
-            for variant, quiet in alike
-        }
-        common = set.intersection(*facts.values())
-        tags = {key: found - common for key, found in facts.items()}
-        for place in {place for variant, _ in alike for place in variant.runs}:
-            there = [variant for variant, _ in alike if place in variant.runs]
-            shared = set.intersection(*(set(variant.runs[place].prompt) for variant in there))
-            for variant in there:
-                if variant.runs[place].folder not in plain:
-                    tags[id(variant)] |= set(variant.runs[place].prompt) - shared
-        for variant, _ in alike:
-            variant.tags = (*variant.tags, *sorted(tags[id(variant)]))
+
+def _alike(variants: Iterable[Variant]) -> list[list[Variant]]:
+    """Return the variants that have their label in common with another one, label by label."""
+    found: dict[str, list[Variant]] = {}
+    for variant in variants:
+        found.setdefault(variant.label, []).append(variant)
+    return [alike for alike in found.values() if len(alike) > 1]
+
+
+def _add(alike: Sequence[Variant], facts: Sequence[set[str]]) -> None:
+    common = set.intersection(*facts)
+    for variant, found in zip(alike, facts, strict=True):
+        variant.tags = (*variant.tags, *sorted(found - common))
+
+
+def _quiet(variant: Variant, facts: Facts) -> set[str]:
+    return {fact for run in variant.runs.values() for fact in facts[run.folder].quiet}
+
+
+def _fingerprints(variant: Variant) -> set[str]:
+    return {run.fingerprint[:FINGERPRINT_LENGTH] for run in variant.runs.values()}
+
+
+def _name_adapters(alike: Sequence[Variant]) -> None:
+    """Name adapters by as much of their paths as tells them apart, if anything does."""
+    paths = []
+    for variant in alike:
+        run = next(iter(variant.runs.values()))
+        paths.append(PurePath(str(run.card.get("adapter") or "")).parts)
+    if len(set(paths)) < len(paths):
+        return
+    length = 1
+    while len({parts[-length:] for parts in paths}) < len(paths):
+        length += 1
+    for variant, parts in zip(alike, paths, strict=True):
+        tail = "/".join(parts[-length:])
+        variant.tags = tuple(
+            f"adapter={tail}" if tag.startswith("adapter=") else tag for tag in variant.tags
+        )
+
+
+def _add_prompts(alike: Sequence[Variant]) -> None:
+    """Add how tasks were asked, where several variants ran them."""
+    tags: dict[int, set[str]] = {id(variant): set() for variant in alike}
+    for place in {place for variant in alike for place in variant.runs}:
+        there = [variant for variant in alike if place in variant.runs]
+        shared = set.intersection(*(set(variant.runs[place].prompt) for variant in there))
+        for variant in there:
+            tags[id(variant)] |= set(variant.runs[place].prompt) - shared
+    for variant in alike:
+        variant.tags = (*variant.tags, *sorted(tags[id(variant)]))
+
+
+def run_labels(runs: Sequence[FinishedRun]) -> dict[Path, str]:
+    """Return the label of every run's row, by the run's folder."""
+    return {
+        run.folder: variant.label for variant in variants_of(runs) for run in variant.all_runs()
+    }
 
 
 def labels(runs: Sequence[OpenedRun]) -> list[str]:
-    """Return the runs' models, in order, each with what sets it apart from the others.
+    """Return the runs' labels, in order: those of leaderboards, told apart where they agree.
 
-    A run of fewer samples, or with other options of its task, is never called as the plain one.
+    Two runs of a task in one row are told apart by their limits, or else by their folders.
     """
-    tags = [_tags(run) for run in runs]
-    options = [_options(run) for run in runs]
+    by_folder = run_labels([run.run for run in runs])
+    names = [by_folder[run.folder] for run in runs]
+    places = [(name, run.result.task) for name, run in zip(names, runs, strict=True)]
+    limits = [run.run.options.get("limit") for run in runs]
     found = []
-    for place, run in enumerate(runs):
-        same = [
-            other
-            for other in range(len(runs))
-            if other != place
-            and (runs[other].model, tags[other]) == (run.model, tags[place])
-            and runs[other].result.task == run.result.task
-        ]
-        apart = {fact for other in same for fact in options[place] - options[other]}
-        alike = any(options[other] == options[place] for other in same)
-        facts = [*tags[place], *sorted(apart), *([run.folder.name] if alike else [])]
-        found.append(f"{run.model} [{', '.join(facts)}]" if facts else run.model)
+    for name, run, limit in zip(names, runs, limits, strict=True):
+        same = [n for n, place in enumerate(places) if place == (name, run.result.task)]
+        alike = [n for n in same if limits[n] == limit]
+        facts = [f"limit={limit}"] if limit and len(same) > 1 else []
+        facts += [run.folder.name] if len(alike) > 1 else []
+        found.append(_with_tags(name, facts))
     return found
 
 
-def _tags(run: OpenedRun) -> tuple[str, ...]:
-    (variant,) = variants_of([run.run])
-    limit = run.run.options.get("limit")
-    return (*variant.tags, *([f"limit={limit}"] if limit else []))
-
-
-def _options(run: OpenedRun) -> set[str]:
-    identity = run.manifest.get("identity", {})
-    settings = {**identity.get("task_options", {}), **identity.get("prompt_settings", {})}
-    return {f"{name}={value}" for name, value in settings.items()}
+def _with_tags(label: str, tags: Sequence[str]) -> str:
+    if not tags:
+        return label
+    return (
+        f"{label[:-1]}, {', '.join(tags)}]"
+        if label.endswith("]")
+        else (f"{label} [{', '.join(tags)}]")
+    )
 
 
 def letters(runs: Sequence[object]) -> list[str]:

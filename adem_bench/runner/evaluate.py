@@ -24,6 +24,7 @@ from adem_bench.models.base import (
 )
 from adem_bench.records import Json
 from adem_bench.registry import MODEL_KINDS, TASK_KINDS
+from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.progress import OnProgress, no_progress
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import Outcome, run_task
@@ -61,6 +62,8 @@ class Evaluation:
     overrides: tuple[str, ...] = ()
     """`key=value` settings of card fields."""
     options: RunOptions = field(default_factory=RunOptions)
+    name: str | None = None
+    """What the model is called in results; None leaves it to the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,9 @@ def prepare(evaluation: Evaluation) -> Prepared:
         evaluation.adapter,
         evaluation.quantization,
     )
+    if evaluation.name is not None:
+        check_name(evaluation.name)
+        card = card.renamed(evaluation.name, card.name)
     # What the model does not offer shows before data and weights are read.
     honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
     resolve_decoding(card, honoured, evaluation.options.decoding)
@@ -190,6 +196,12 @@ def _evaluate(prepared: Prepared, processes: Processes, progress: Progress) -> I
     model = build_model(prepared.card, ModelOptions(device, evaluation.data_root))
     matched = evaluation.prompt_format == MATCHED
     tasks = _match(model, prepared.tasks, prepared.build) if matched else prepared.tasks.values()
+    if evaluation.name is not None:
+        for task in tasks:
+            model.load_adapter_for(task.card.name, task.card.kind)
+            check_name_is_free(
+                evaluation.results, evaluation.name, task.card.name, model.fingerprint()
+            )
     yield from evaluate_model(
         model, tasks, evaluation.options, evaluation.results, processes, progress
     )

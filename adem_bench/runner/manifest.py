@@ -160,6 +160,7 @@ def build_manifest(
             **model.describe(),
             "card": as_mapping(model.card),
             "card_digest": model.card.digest(),
+            **({"card_name": model.card.card_name} if model.card.card_name else {}),
             "training_prompts": dict(model.training_prompts(task.card.kind)),
         },
         "task": {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from adem_bench.cards import find_card, model_card_of
+from adem_bench.cards import find_card, load_model_card, model_card_of
 from adem_bench.errors import AdemBenchError, CardError, CheckpointError, ResultsError, in_shell
 from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.records import Decoding
@@ -126,6 +127,8 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
     path = _card_path(job, manifest)
     try:
         card = model_card_of({**stated["card"], "path": path})
+        if stated.get("card_name"):
+            card = card.renamed(card.name, stated["card_name"])
     except ValidationError as error:
         raise _foreign_card(job, "model", error) from error
     if job.key_variable is not None:
@@ -161,12 +164,15 @@ def _card_path(job: Rerun, manifest: Mapping[str, Any]) -> Path | None:
     """Return the card in whose folder weights are looked for: named, as then, or of that name."""
     if job.model:
         return find_card("models", job.model).resolve()
-    command = manifest["command"]
-    places = (command.index("--model") + 1,) if "--model" in command else ()
-    names = [command[place] for place in places if place < len(command)]
-    for name in (*names, manifest["model"]["card"].get("name", "")):
+    model, command = manifest["model"], manifest["command"]
+    own = model.get("card_name") or model["card"].get("name", "")
+    given = [name for option, name in pairwise(command) if option == "--model"]
+    for name in (*given, own):
         try:
-            return find_card("models", name).resolve()
+            path = find_card("models", name).resolve()
+            # Of several models that one command named, one was this run's.
+            if len(given) < 2 or name == own or load_model_card(name).name == own:
+                return path
         except CardError:
             continue
     return None

@@ -40,6 +40,8 @@ from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.optimizer import peak_learning_rate
 from adem_bench.trainers.prepare import Prepared
 
+TRAINED = Path("results") / "train"
+"""Where outputs are that no one names."""
 LOCK_NAME, ADAPTER, BEST = ".lock", "adapter", "best"
 WRITTEN = {
     ADAPTER, BEST, TRAINING_NAME, MODEL_CARD_NAME, "checkpoints", "results", "tensorboard",
@@ -59,6 +61,21 @@ MOST_SHOWN = 5
 """Differences from another training that are named."""
 ABSENT = object()
 """In place of a value that only one of two trainings has."""
+
+
+def name_of_output(output: Path) -> str:
+    """Return what a model is called by its output: the path as given, or its end.
+
+    Folders above the current one are private to a machine, and training's own folder says nothing.
+    """
+    path = Path(os.path.normpath(output))
+    if path.is_absolute() or path.parts[:1] in ((), ("..",)):
+        here, whole = Path.cwd(), path.absolute()
+        inside = whole.is_relative_to(here) and whole != here
+        path = whole.relative_to(here) if inside else Path(whole.resolve().name)
+    if path.is_relative_to(TRAINED):
+        path = path.relative_to(TRAINED)
+    return path.as_posix()
 
 
 class OutputFolder:
@@ -144,6 +161,14 @@ class OutputFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+    def is_new(self, overwrite: bool) -> bool:
+        """Return whether a training begins here, rather than going on.
+
+        Args:
+            overwrite: Whether what a training left is removed.
+        """
+        return overwrite or not (self.path / TRAINING_NAME).is_file()
 
     def write_model_card(
         self, base: FusedCard, name: str, files: Mapping[str, str], parameters: int

@@ -57,6 +57,8 @@ class TrainingJob:
     """Whether to start from scratch, removing what a training left in the output."""
     loggers: tuple[str, ...] = ("tensorboard",)
     """Where scalars go besides the log: `tensorboard`, `wandb`, `mlflow`."""
+    name: str | None = None
+    """What the trained model is called; None: as its output, or MODEL-RECIPE without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,11 @@ from adem_bench.loggers.base import LoggedRun
 from adem_bench.loggers.multi import Loggers, check_loggers
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import pick_device
+from adem_bench.models.fused.card import AdapterSource
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
+from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.progress import no_progress
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_evaluation, evaluate_model, task_for
@@ -35,7 +37,9 @@ from adem_bench.trainers.loop import StepReport, Training
 from adem_bench.trainers.output import (
     ADAPTER,
     BEST,
+    TRAINED,
     OutputFolder,
+    name_of_output,
     training_facts,
     training_identity,
     training_manifest,
@@ -149,6 +153,8 @@ def train(
 
 
 def _train(job: TrainingJob, callback: Callback, progress: Progress) -> TrainingOutcome:
+    if job.name is not None:
+        check_name(job.name)
     recipe = read_recipe(job)
     check_loggers(job.loggers)
     tasks = _tasks(job, recipe)
@@ -157,8 +163,10 @@ def _train(job: TrainingJob, callback: Callback, progress: Progress) -> Training
     group = ProcessGroup(processes, device)
     try:
         outlined = outline(job, recipe, processes, device)
-        name = f"{outlined.card.name}-{recipe.name}"
-        with OutputFolder(job.output or Path("results") / "train" / name) as output:
+        place = job.output or TRAINED / f"{outlined.card.name}-{recipe.name}"
+        with OutputFolder(place) as output:
+            if job.name is not None and output.is_new(job.overwrite):
+                check_name_is_free(job.results, job.name)
             if group.is_main_process:
                 identity = training_identity(recipe, outlined.model, outlined.data)
                 output.claim(identity, job.overwrite)
@@ -212,7 +220,7 @@ class _TrainingRun:
         self.evaluations: list[Mapping[str, Json]] = []
         self.outcomes: tuple[Outcome, ...] = ()
         self.progress: Progress = no_progress
-        self.name = f"{prepared.frozen.card.name}-{recipe.name}"
+        self.name = job.name or name_of_output(output.path)
 
     def train(self, callback: Callback) -> TrainingOutcome:
         done = self._resume()
@@ -231,6 +239,8 @@ class _TrainingRun:
             is_new = loss is not None or not (self.output.path / MODEL_CARD_NAME).is_file()
             if self.group.is_main_process and is_new:
                 self._finish(done, time.perf_counter() - clock)
+            elif self.group.is_main_process and self.job.name:
+                self._write_card()
             self.group.barrier()
         return TrainingOutcome(
             self.output.path,
@@ -355,7 +365,10 @@ class _TrainingRun:
         frozen, position = self.prepared.frozen, self.training.position
         is_last = position.epoch == self.prepared.recipe.epochs
         name = self.name if is_last else f"{self.name}-epoch{position.epoch}"
-        card = frozen.card.model_copy(update={"name": name, "adapter": str(adapter.resolve())})
+        # As the output's card says: one that names its adapter, not one of whom another is asked.
+        adapters = {"default": AdapterSource(path=str(adapter.resolve()))}
+        changed = {"name": name, "adapters": adapters, "adapter": "", "prompts": {}}
+        card = frozen.card.model_copy(update=changed)
         model = FusedModel(card, ModelOptions(data_root=self.job.data_root), frozen)
         root = self.job.results if is_last else self.output.path / "results"
         # No other run has these weights: what they answer is not worth keeping.
@@ -392,6 +405,10 @@ class _TrainingRun:
         counts = asdict(self.training.counts)
         manifest = training_manifest(prepared, timing, counts, self.processes.world_size)
         write_json(path / "manifest.json", manifest)
+        self._write_card()
+
+    def _write_card(self) -> None:
+        prepared = self.prepared
         # The adapter belongs to weights as they were kept here.
         trained = {name: getattr(prepared.frozen.card, name) for name in ("fusion", "quantization")}
         base = prepared.base.model_copy(update=trained)

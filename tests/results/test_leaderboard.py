@@ -116,7 +116,8 @@ def test_adapters_of_the_command_line_are_told_apart(run, tmp_path):
 
 def test_an_overridden_card_never_passes_for_the_model_itself(run, tmp_path):
     card = as_mapping(load_model_card("adem-7b"))
-    run("adem-7b", 0.8, card=card | {"fusion": {"kind": "adem", "alpha": 0.5}})
+    changed = card | {"fusion": {"kind": "adem", "alpha": 0.5}}
+    run("adem-7b", 0.8, card=changed, fingerprint="a" * 16)
     assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]"]
     run("adem-7b", 0.7, card=card, finished="2026-01-02T00:00:00+00:00")
     assert [row["model"] for row in rows(tmp_path)] == ["adem-7b [fusion.alpha=0.5]", "adem-7b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,11 @@ from adem_bench.cards import as_mapping, load_task_card
 from adem_bench.records import Record
 from adem_bench.registry import TASK_KINDS
 from adem_bench.results.run_folder import RunFolder
+
+
+def fingerprint_of(model: str) -> str:
+    """Return a fingerprint that only models of one name share."""
+    return hashlib.sha256(model.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def write_run(
@@ -24,7 +30,7 @@ def write_run(
     card = load_task_card(task)
     result = TASK_KINDS.load(card.kind)(card, Path()).aggregate(records)
     identity = {
-        "model": "f" * 16,
+        "model": fingerprint_of(model),
         "task": card.name,
         "task_kind": card.kind,
         "task_version": card.version,
@@ -46,7 +52,8 @@ def write_run(
             "prompt_format": card.prompt_format,
             "prompt_settings": identity["prompt_settings"],
             "data_fingerprint": identity["data"],
-            "card": json.loads(json.dumps(as_mapping(card))),
+            "card": json.loads(json.dumps(as_mapping(card)))
+            | {"options": identity["task_options"]},
         },
         "options": {"blind": identity["blind"], "limit": identity["limit"], "seed": 0},
         "identity": identity,

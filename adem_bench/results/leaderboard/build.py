@@ -55,6 +55,17 @@ def chosen_places(places: Sequence[Place], names: Sequence[str]) -> list[Place]:
     return chosen
 
 
+def chosen_runs(runs: Sequence[FinishedRun], names: Sequence[str]) -> list[FinishedRun]:
+    """Return the runs of tasks that names stand for; all without names.
+
+    Raises:
+        ResultsError: there is nothing of a task.
+    """
+    places = [(run.result.task, run.result.split) for run in runs]
+    chosen = set(chosen_places(list(dict.fromkeys(places)), names))
+    return [run for run, place in zip(runs, places, strict=True) if place in chosen]
+
+
 def _members(name: str) -> Sequence[str]:
     """Return the tasks of a group's card; nothing for any other name."""
     try:

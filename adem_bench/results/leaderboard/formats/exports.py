@@ -7,7 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import printable
@@ -124,11 +125,14 @@ def _bounds(cell: Cell | None) -> tuple[str, str]:
     return low, high
 
 
-def leaderboard_long(runs: Sequence[FinishedRun]) -> str:
-    """Return a CSV with a row for every metric of every run; columns are `dataframe.COLUMNS`."""
+def leaderboard_long(runs: Sequence[FinishedRun], labels: Mapping[Path, str] | None = None) -> str:
+    """Return a CSV with a row for every metric of every run; columns are `dataframe.COLUMNS`.
+
+    Labels are as for `metrics_frame`.
+    """
     from adem_bench.results.dataframe import TEXTS, metrics_frame
 
-    frame = metrics_frame(runs)
+    frame = metrics_frame(runs, labels)
     for name in TEXTS:
         frame[name] = frame[name].map(inert)
     return frame.to_csv(index=False, lineterminator="\n")
