@@ -49,7 +49,7 @@ NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
     default="",
     metavar="COLUMN",
     help="Rank by this column, for example 'sqa/test average', or by a task's headline "
-    "[default: the first measured headline].",
+    "[default: the first headline with a figure of a whole split].",
 )
 @click.option(
     "--intervals/--no-intervals",

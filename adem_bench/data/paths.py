@@ -11,10 +11,22 @@ from pathlib import Path
 from adem_bench.errors import DataError, ResultsError
 from adem_bench.files import expand_home
 
+MINI_SIGNS = (
+    "images/val2014/COCO_val2014_000002000001.png",
+    "images/val2014/COCO_val2014_000001000001.png",
+    "images/train2014/COCO_train2014_000000000001.png",
+)
+"""The mini world's first image of each split's captions: COCO's own are JPEG."""
+
 
 def default_data_root() -> Path:
     """Return `$ADEM_BENCH_DATA`, or `./data`."""
     return expand_home(os.environ.get("ADEM_BENCH_DATA") or "data")
+
+
+def holds_mini(root: Path) -> bool:
+    """Return whether the mini world (`adem_bench.mini`) was written below a data root."""
+    return any((root / sign).is_file() for sign in MINI_SIGNS)
 
 
 def cache_root() -> Path:

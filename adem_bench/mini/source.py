@@ -1,10 +1,10 @@
-"""The mini world as a data source: made once, in the cache, unless a data root is given."""
+"""The mini world as a data source: made once, in the cache, unless the data root holds one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from adem_bench.data.paths import cache_root, made_once
+from adem_bench.data.paths import cache_root, default_data_root, holds_mini, made_once
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.schemas import TaskCard
 
@@ -22,8 +22,12 @@ TRAIN_SIZE = 24_000
 
 
 def mini_root(card: TaskCard, data_root: Path | None) -> Path:
-    """Return the data root of a mini task: the given one, else generated data (a data source)."""
-    return data_root or generated_root(card.split)
+    """Return the data root of a mini task: generated data (a data source), or a mini world there.
+
+    The official data sets have the same layout, so that a root that holds those is passed over.
+    """
+    root = data_root or default_data_root()
+    return root if holds_mini(root) else generated_root(card.split)
 
 
 def generated_root(split: str) -> Path:

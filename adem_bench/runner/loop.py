@@ -110,7 +110,9 @@ def run_task(
         # Rows that could not be asked have records without a request.
         answered = sum(bool(record.request_digest) for record in records) - resumed
         reused = shared.add("reused", 0)
-        asked = answered - reused
+        # Each was asked by this call: records with an error are not taken over.
+        failed = sum(bool(record.error and record.request_digest) for record in records)
+        asked = answered - reused - failed
         # A run that has figures, and no new answer, keeps them.
         to_score = not options.predict_only or (answered == 0 and folder.is_scored())
         records, result = run.score(records) if to_score else (records, run.unscored(records))

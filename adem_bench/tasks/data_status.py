@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.data.inventory import Listed, check_listed, listed_files, size_on_disk
-from adem_bench.data.paths import default_data_root
+from adem_bench.data.paths import default_data_root, holds_mini
 from adem_bench.data.reading import SkippedRow
 from adem_bench.data.remedy import MINI
 from adem_bench.errors import AdemBenchError, DataError
@@ -84,7 +84,7 @@ def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
     """
     root = data_root or default_data_root()
     files = tuple(listed_files(card, root))
-    if card.data.source and not (card.data.source == MINI and data_root):
+    if card.data.source and not (card.data.source == MINI and holds_mini(root)):
         reason = f"comes from the source {card.data.source} when needed"
         return DataStatus(card, root, "on demand", reason, files)
     reason = _first_trouble(card, root)

@@ -87,10 +87,10 @@ def test_trainings_are_called_as_their_outputs(adem_bench, small_mini, parity_ca
     assert first.code == 0, first.err
     second = adem_bench(*train, "--output", "out/lr2", "--set", "base_learning_rate=0.1")
     assert second.code == 0, second.err
-    for name in ("lr1", "lr2"):
+    for name, limit in (("lr1", ()), ("lr2", ("--limit", 4))):
         card = yaml.safe_load((tmp_path / "out" / name / "model.yaml").read_text())
         assert card["name"] == f"out/{name}"
-        run = ("run", "--model", f"out/{name}", "--tasks", "mini_mme", *where)
+        run = ("run", "--model", f"out/{name}", "--tasks", "mini_mme", *where, *limit)
         done = adem_bench(*run)
         assert done.code == 0, done.err
         # What training itself evaluated is the same run.

@@ -11,7 +11,7 @@ def test_every_model_is_evaluated(adem_bench, tmp_path):
     models = ("--model", "majority", "--model", "constant:Yes", "--model", "majority")
     done = adem_bench("run", *models, *QUICK, "--set", "options.captions=true")
     assert (done.code, done.err) == (0, "")
-    summary = re.findall(r"^(\S+) +(mini_\w+)/test ", done.out, re.MULTILINE)
+    summary = re.findall(r"^(\S+)(?: \[captions=True\])? +(mini_\w+)/test ", done.out, re.MULTILINE)
     each = [(m, t) for m in ("majority", "constant:Yes") for t in ("mini_sqa", "mini_mme")]
     assert summary == each
     manifests = sorted((tmp_path / "results").rglob("manifest.json"))

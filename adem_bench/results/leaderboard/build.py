@@ -33,7 +33,8 @@ class View:
     models: tuple[str, ...] = ()
     """Patterns of rows' names with `*` and `?`; all rows if empty."""
     sort: str = ""
-    """A column's title, or a task for its headline; the first measured headline if empty."""
+    """A column's title, or a task for its headline; if empty, the first headline of which there is
+    a whole figure."""
 
 
 def chosen_places(places: Sequence[Place], names: Sequence[str]) -> list[Place]:
@@ -100,15 +101,15 @@ def _fits(pattern: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE | re.DOTALL)
 
 
-def ranking_column(groups: Sequence[Group], view: View, measured: Set[Place]) -> Column | None:
+def ranking_column(groups: Sequence[Group], view: View, ranking: Set[Place]) -> Column | None:
     """Return the column that the view sorts by.
 
-    Without a name it is the first headline, of measured tasks if there are any.
+    Without a name it is the first headline of tasks that rank, or else of all.
 
     Args:
         groups: Those that are shown.
         view: Whose `sort` names the column.
-        measured: Tasks and splits that have runs, not published figures alone.
+        ranking: Tasks and splits that rank: with a whole figure, measured if there are any.
 
     Raises:
         ResultsError: there is no such column, or the task has several splits.
@@ -117,7 +118,7 @@ def ranking_column(groups: Sequence[Group], view: View, measured: Set[Place]) ->
     headlines = {group.name: _headline(group) for group in groups}
     if not name:
         found = [column for column in headlines.values() if column]
-        return min(found, key=lambda column: column.place not in measured, default=None)
+        return min(found, key=lambda column: column.place not in ranking, default=None)
     columns = {column.title: column for group in groups for column in group.columns}
     by_task = [group.name for group in groups if group.task == name]
     if len(by_task) > 1:
@@ -169,10 +170,25 @@ def build_leaderboard(
     kept = {place for row in rows for place in (*row.runs, *(c.place for c in row.cells))}
     if rows:
         groups = [group for group in groups if group.place in kept]
-    measured = {place for row in rows for place in row.runs}
-    sort = ranking_column(groups, view, measured)
+    whole = _whole(rows, groups)
+    if not view.tasks:
+        # What only subsets were run of comes last, and ranks nothing.
+        groups.sort(key=lambda group: group.place not in whole)
+    measured = _whole((row for row in rows if row.runs), groups)
+    sort = ranking_column(groups, view, measured or whole)
     ranked = tuple(_ranked(rows, groups, sort))
     return Leaderboard(tuple(groups), ranked, sort, view.all_metrics, bool(view.tasks))
+
+
+def _whole(rows: Iterable[Row], groups: Iterable[Group]) -> set[Place]:
+    """Return the tasks and splits of whose headline some row has a figure that ranks."""
+    headlines = {_headline(group) for group in groups}
+    return {
+        column.place
+        for row in rows
+        for column, cell in row.cells.items()
+        if column in headlines and cell.standing is not None
+    }
 
 
 def _groups(headlines: Mapping[Place, str], all_metrics: bool) -> list[Group]:
