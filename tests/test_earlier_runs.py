@@ -160,7 +160,7 @@ def test_leaderboard_shows_the_same_rows_and_marks(command):
     assert "adem-tiny [blind]" in rows
     assert "adem-tiny [fusion.alpha=0.2]" in rows
     assert rows["adem-tiny"]["mini_mme/test n"] == "SUBSET 12/320"
-    assert rows["adem-tiny"]["mme_tsv/test n"] == "16"
+    assert rows["adem-tiny [instruction]"]["mme_tsv/test n"] == "16"
 
 
 def test_comparison_finds_the_same_differences(command):

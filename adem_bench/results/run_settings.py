@@ -39,6 +39,8 @@ CARD_FIELDS = (
     "quantization",
 )
 """Fields of a card that change answers."""
+OF_DATA = ("check_md5",)
+"""Options of tasks that change neither what is asked nor how answers are read."""
 OF_A_TRAINING = ("adapter", "best")
 """Names that every training gives; the folder that they are in has one of its own."""
 CHECKPOINT = "step-"
@@ -130,7 +132,8 @@ def _asked(run: FinishedRun, card: TaskCard | None) -> Iterator[str]:
         **own.get(card.kind, {}),
         **own.get(card.name, {}),
     }
-    used = dict(run.task_card.get("options") or {})
+    options = run.task_card.get("options") or {}
+    used = {name: value for name, value in options.items() if name not in OF_DATA}
     prompt_format = run.task_card.get("prompt_format")
     if prompt_format and prompt_format != expected["prompt_format"]:
         default = TASK_KINDS.load(card.kind)

@@ -46,11 +46,6 @@ class Variant:
         """Return the runs that are shown and the older ones."""
         return [*self.runs.values(), *self.older]
 
-    @property
-    def label(self) -> str:
-        """Return the model's name with its tags."""
-        return f"{self.model} [{', '.join(self.tags)}]" if self.tags else self.model
-
 
 def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     """Return the variants among runs; of several runs of one thing only the best is shown.
