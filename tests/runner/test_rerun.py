@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.data.paths import MINI_SIGNS
 from adem_bench.cli import main
+from adem_bench.data.paths import MINI_SIGNS
 from adem_bench.errors import CheckpointError, DataError, ResultsError
 from adem_bench.results.progress import no_progress
 from adem_bench.runner import rerun as rerun_module
