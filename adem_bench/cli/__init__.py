@@ -20,6 +20,7 @@ import click
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
 from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, printable
+from adem_bench.signals import interrupting
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
 SECONDS_FOR_THE_FIRST = 5.0
@@ -104,11 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        code = group.main(arguments, prog_name="adem-bench", standalone_mode=False)
+        with interrupting():
+            code = group.main(arguments, prog_name="adem-bench", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return USER_MISTAKE
-    except Exception as error:  # noqa: BLE001 - the last stop, where every error gets its line
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: each a line
         if debug:
             traceback.print_exc()
         explained = [
@@ -125,12 +127,15 @@ def _run(arguments: list[str], debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception | KeyboardInterrupt) -> tuple[str, int]:
     """Return the line and the exit code of an error."""
-    if isinstance(error, click.Abort):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        signal = f" by {cause}" if isinstance(cause, KeyboardInterrupt) and str(cause) else ""
         # Ours say more; click's own are empty.
-        line = str(error) or "interrupted: the same command resumes where it stopped"
-        return line, INTERRUPTED
+        said = str(error) if isinstance(error, click.Abort) else ""
+        line = said or "interrupted: the same command resumes where it stopped"
+        return line.replace("interrupted", f"interrupted{signal}", 1), INTERRUPTED
     if isinstance(error, AdemBenchError):
         return f"error: {error}", error.exit_code
     if isinstance(error, click.UsageError):
@@ -153,7 +158,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     )
 
 
-def _plugin_of(error: Exception) -> str | None:
+def _plugin_of(error: BaseException) -> str | None:
     """Return the plug-in in whose code an error was raised, if in any."""
     from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 

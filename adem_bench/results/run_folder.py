@@ -38,6 +38,7 @@ IMPORTED = "predictions"
 """Kind of model of a run whose answers other code had made (`adem-bench score --as-run`)."""
 NOT_SCORED = "not_scored"
 """Field of the manifest of a run that has answers and no metrics (`run --predict-only`)."""
+TAKE_OVER_S = 30
 UNSAFE = str.maketrans(dict.fromkeys('/\\:*?"<>| ', "_"))
 
 
@@ -124,6 +125,17 @@ class RunFolder:
             self.rewrite(self.records().values())
         for shard in shards:
             shard.unlink()
+
+    def take_over(self) -> None:
+        """Lock the folder in place of the first process, which has died.
+
+        Raises:
+            ResultsError: another run is writing here.
+        """
+        try:
+            self._lock.acquire(timeout=TAKE_OVER_S)
+        except filelock.Timeout as error:
+            raise ResultsError(f"another run is writing to {self.path}") from error
 
     def _shards(self) -> list[Path]:
         return sorted(self.path.glob(SHARD.format(rank="*")))

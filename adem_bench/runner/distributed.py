@@ -1,42 +1,74 @@
 """Several processes, one run: work is drawn from a shared counter, through torchrun's store.
 
 Each process plans the same units and answers those whose number it draws, so that no
-process waits for a slow one. No tensor travels: records are merged from files.
+process waits for a slow one. No tensor travels: records are merged from files. Who dies is missed,
+and the others answer what it has left.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import signal
+import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adem_bench.errors import AdemBenchError
 from adem_bench.runner.batching import Unit
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-# A process waits for the slowest one's last unit; torchrun ends the wait if one dies.
-PATIENCE = timedelta(days=7)
-
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others, which may load a model or score."""
+BEAT_S, SILENT_S = 2.0, 60.0
+"""How often a process says that it lives, and after what silence it counts as dead."""
+LOOK_S = 0.02
+"""How often one that waits looks; a store on another machine is asked as often."""
+LINGER_S = 10.0
+"""How long the last one waits for others to have read that they may go."""
+GRACE_S = 30.0
+"""What a process without its launcher may take to end by itself."""
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""Set by torchrun for its processes."""
 
 _JOINED = count()
 """Numbers the calls of `_join_store` in this process."""
+
+
+class SharedRunError(AdemBenchError):
+    """Processes of a shared run have lost each other; the same command resumes it."""
+
+    exit_code = 3
 
 
 class Processes:
     """The processes that share a run; a single one, unless started by torchrun."""
 
     def __init__(self) -> None:
-        """Join the store that torchrun's environment variables name."""
+        """Join the store that torchrun's environment variables name.
+
+        Raises:
+            SharedRunError: it cannot be reached.
+        """
         self.rank = int(os.environ.get("RANK", "0"))
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if LAUNCHED in os.environ:
+            _end_with_launcher()
         self.store = _join_store() if self.world_size > 1 else None
         """What the processes share; None for a single one."""
+        self._living = _Living(self.store, self.rank, self.world_size) if self.store else None
         self._runs = count()
 
     @property
@@ -54,62 +86,222 @@ class Processes:
 
     def new_run(self) -> SharedRun:
         """Return the counter and the barriers of the next run; all processes call it alike."""
-        return SharedRun(self.store, self.world_size, f"run{next(self._runs)}")
+        return SharedRun(self.store, self._living, f"run{next(self._runs)}")
 
 
 class SharedRun:
     """One run's unit counter, sums and barriers."""
 
-    def __init__(self, store: Store | None, world_size: int, name: str) -> None:
+    def __init__(self, store: Store | None, living: _Living | None, name: str) -> None:
         """Begin a run.
 
         Args:
             store: What the processes share; None for a single process.
-            world_size: Number of processes.
+            living: Knows which of them live; None for a single process.
             name: With which all keys of this run begin.
         """
         self._store = store
-        self._world_size = world_size
+        self._living = living
         self._name = name
         self._sums: Counter[str] = Counter()
+        self.dead: frozenset[int] = frozenset()
+        """Processes that had died by the last barrier; all that live say the same."""
 
-    def drawn(self, units: Iterable[Unit]) -> Iterator[Unit]:
-        """Yield the units that this process is to answer."""
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first of those that lived at the last barrier."""
+        return self._living is None or self._living.rank == min(
+            set(range(self._living.world_size)) - self.dead
+        )
+
+    def drawn(self, units: Iterable[Unit], attempt: int = 0) -> Iterator[Unit]:
+        """Yield the units that this process is to answer.
+
+        Args:
+            units: As every process has planned them.
+            attempt: How often units were planned anew, after a process had died.
+        """
         if self._store is None:
             yield from units
             return
-        number = self._draw()
+        number = self._draw(attempt)
         for unit in units:
             if unit.index == number:
                 yield unit
-                number = self._draw()
+                number = self._draw(attempt)
 
-    def _draw(self) -> int:
+    def _draw(self, attempt: int) -> int:
         assert self._store is not None
-        return int(self._store.add(f"{self._name}/units", 1)) - 1
+        with reaching_the_others():
+            return int(self._store.add(f"{self._name}/units{attempt}", 1)) - 1
 
     def add(self, name: str, count: int) -> int:
         """Add to a number that all processes share; return what it is then."""
         if self._store is None:
             self._sums[name] += count
             return self._sums[name]
-        return int(self._store.add(f"{self._name}/sum/{name}", count))
+        with reaching_the_others():
+            return int(self._store.add(f"{self._name}/sum/{name}", count))
 
     def barrier(self, name: str) -> None:
-        """Wait until every process has come to the barrier of this name."""
-        if self._store is None:
+        """Wait until every process that lives has come to the barrier of this name.
+
+        Raises:
+            SharedRunError: the store is gone, or a process has not come in two hours.
+        """
+        if self._store is None or self._living is None:
             return
-        key = f"{self._name}/{name}"
-        if self._store.add(f"{key}/arrived", 1) == self._world_size:
-            self._store.set(f"{key}/open", "1")
-        self._store.wait([f"{key}/open"], PATIENCE)
+        store, living, key = self._store, self._living, f"{self._name}/{name}"
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        with reaching_the_others():
+            store.set(f"{key}/arrived/{living.rank}", "1")
+            while not store.check([f"{key}/open"]):
+                dead = living.dead()
+                away = [
+                    rank
+                    for rank in range(living.world_size)
+                    if rank not in dead and not store.check([f"{key}/arrived/{rank}"])
+                ]
+                if not away:
+                    store.compare_set(f"{key}/open", "", json.dumps(sorted(dead)))
+                elif time.monotonic() > deadline:
+                    raise SharedRunError(
+                        f"process {away[0]} of {living.world_size} has not come to {name!r} in "
+                        f"{PATIENCE}; what was answered is kept, and the same command resumes"
+                    )
+                else:
+                    time.sleep(LOOK_S)
+            self.dead = frozenset(json.loads(store.get(f"{key}/open")))
+
+    def leave(self) -> None:
+        """End the run; the first process, in whose memory the store may be, goes last."""
+        if self._store is None or self._living is None:
+            return
+        others = self._living.world_size - len(self.dead) - 1
+        deadline = time.monotonic() + LINGER_S
+        if not self.is_first:
+            self.add("left", 1)
+        else:
+            while self.add("left", 0) < others and time.monotonic() < deadline:
+                time.sleep(LOOK_S)
+
+
+class _Living:
+    """Which processes live: each says so in the store, and those of one machine see each other."""
+
+    def __init__(self, store: Store, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._store = store
+        self._heard: dict[int, tuple[int, float]] = {}
+        self._places: dict[int, tuple[str, int]] = {}
+        self._ended = threading.Event()
+        with reaching_the_others():
+            store.set(f"place/{rank}", json.dumps([_machine(), os.getpid()]))
+            store.add(f"beat/{rank}", 1)
+        self._thread = threading.Thread(target=self._beat, name="beat", daemon=True)
+        self._thread.start()
+        # A thread that is in the store's code when Python ends would take the process down.
+        atexit.register(self._end)
+
+    def dead(self) -> set[int]:
+        """Return the processes that have died, as far as this one knows."""
+        return {
+            rank for rank in range(self.world_size) if rank != self.rank and self._is_dead(rank)
+        }
+
+    def _is_dead(self, rank: int) -> bool:
+        now = time.monotonic()
+        beats, since = self._heard.get(rank, (-1, now))
+        if rank not in self._places and self._store.check([f"place/{rank}"]):
+            machine, process = json.loads(self._store.get(f"place/{rank}"))
+            self._places[rank] = (machine, process)
+        if rank not in self._places:
+            return False  # it has yet to come; the barrier's patience is for it
+        machine, process = self._places[rank]
+        if machine == _machine() and not _is_alive(process):
+            return True
+        found = int(self._store.add(f"beat/{rank}", 0))
+        if found != beats:
+            self._heard[rank] = (found, now)
+            return False
+        return now - since > SILENT_S
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            try:
+                self._store.add(f"beat/{self.rank}", 1)
+            except RuntimeError:  # the store is gone, as whoever uses it will say
+                return
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._thread.join(1)
+
+
+def _machine() -> str:
+    """Return what processes have in common that see each other by their numbers."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}"
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this machine lives, and is not just waited for by its parent."""
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user, or no Linux
+    return state.rpartition(")")[2].split()[0] not in "ZX"
+
+
+@contextmanager
+def reaching_the_others() -> Iterator[None]:
+    """Turn what PyTorch raises where a process has died into an error of ours.
+
+    Raises:
+        SharedRunError: the store, or another process, is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # as all that the store raises
+        raise SharedRunError(
+            "the processes have lost each other: one of them, or their launcher, has ended "
+            f"({str(error).splitlines()[0][:120]}); what was done is kept, and the same command "
+            "resumes"
+        ) from error
+
+
+_WATCHED = threading.Event()
+
+
+def _end_with_launcher() -> None:
+    """End this process once its launcher has died, which then ends nobody any more."""
+    if _WATCHED.is_set():
+        return
+    _WATCHED.set()
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)  # it may wait for others in code that takes no signal
+        os._exit(SharedRunError.exit_code)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
 def _join_store() -> Store:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    store: Store = next(iter(rendezvous("env://")))[0]
+    with reaching_the_others():
+        store: Store = next(iter(rendezvous("env://")))[0]
     # All processes call alike, so the n-th call of each meets the n-th of the others, and no call
     # finds what an earlier one left in the store.
     return PrefixStore(f"call{next(_JOINED)}", store)

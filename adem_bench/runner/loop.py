@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from adem_bench.results.run_folder import NOT_SCORED, RunFolder
 from adem_bench.results.run_log import RunLog
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
-from adem_bench.runner.distributed import Processes, SharedRun
+from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError
 from adem_bench.runner.manifest import (
     RunOptions,
     build_manifest,
@@ -86,18 +87,24 @@ def run_task(
         if processes.is_main_process:
             folder.gather(options.fresh)
         shared.barrier("gathered")
+        if 0 in shared.dead:
+            raise SharedRunError(
+                "the first process of this run has died before it began; the same command starts it"
+            )
         # Not before: the folder may belong to another run, which has its own log.
         log = stack.enter_context(_log(path, model, task, processes))
         lines = ProgressLines(task.card.name, log.info)
         shown = (on_progress, lines.update) if processes.is_main_process else ()
         started, clock = now(), time.perf_counter()
         try:
-            resumed = run.answer(shown, log)
+            resumed = run.answer_all(shown, log)
         finally:
             run.close()
-        shared.barrier("answered")
-        if not processes.is_main_process:
+        if not shared.is_first:
+            shared.leave()
             return None
+        if not processes.is_main_process:
+            folder.take_over()
         seconds = time.perf_counter() - clock
         run.show(shown)
         lines.close()
@@ -143,6 +150,7 @@ def run_task(
             manifest[NOT_SCORED] = {"warnings": list(result.warnings)}
         folder.finish(records, result if to_score else None, manifest)
         repeats.export(task, records, path)
+        shared.leave()
     return Outcome(path, result, resumed, reused)
 
 
@@ -265,25 +273,47 @@ class TaskRun:
             f"answer each time; {'give --temperature too' if draws else 'leave the option out'}"
         )
 
-    def answer(self, shown: Sequence[OnProgress], log: RunLog) -> int:
+    def answer_all(self, shown: Sequence[OnProgress], log: RunLog) -> int:
+        """Answer all samples, together with the other processes; arguments as for `answer`.
+
+        What a process that died has left is drawn anew by those that live.
+
+        Raises:
+            AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
+        """
+        missed = self.shared.dead
+        resumed = self.answer(shown, log, 0)
+        self.shared.barrier("answered0")
+        for attempt in itertools.count(1):
+            if self.shared.dead == missed:
+                break
+            missed = self.shared.dead
+            log.warning(f"processes {sorted(missed)} have died; the others answer what they left")
+            self.answer(shown, log, attempt)
+            self.shared.barrier(f"answered{attempt}")
+        return resumed
+
+    def answer(self, shown: Sequence[OnProgress], log: RunLog, attempt: int) -> int:
         """Answer what this process draws; return how many records were there before.
 
         Args:
             shown: Told after every unit how far all processes have come.
             log: Told which samples fail, and why.
+            attempt: How often units were planned anew, after a process had died.
 
         Raises:
             AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
         """
         earlier = self.folder.records()
         # Every process must have read the same records before the first one adds to them.
-        self.shared.barrier("read")
+        self.shared.barrier(f"read{attempt}")
         budget = self._budget()
-        units = plan(self._items(earlier), budget)
+        kept: list[str] = []
+        units = plan(self._items(earlier, kept if attempt else self._kept), budget)
         backoff = Backoff(self.model.answer)
         rows: int | None = None
         self.show(shown)
-        to_ask = self._not_known(self.shared.drawn(units))
+        to_ask = self._not_known(self.shared.drawn(units, attempt))
         for unit in ahead(to_ask, self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             answered = [self._append(item, given) for item, given in backoff.answer(unit.items)]
@@ -346,15 +376,20 @@ class TaskRun:
         samples = min(self.task.num_expected, self.options.limit or self.task.num_expected)
         return samples * self.options.repeats
 
-    def _items(self, earlier: Mapping[str, Record]) -> Iterator[Item]:
-        """Yield what is still to be answered; a record of another request does not count."""
+    def _items(self, earlier: Mapping[str, Record], kept: list[str]) -> Iterator[Item]:
+        """Yield what is still to be answered; a record of another request does not count.
+
+        Args:
+            earlier: By their keys.
+            kept: The keys of those that count are added to it.
+        """
         for sample in self.samples():
             asked = self.request(sample)
             for repeat in range(self.options.repeats):
                 request = replace(asked, repeat=repeat)
                 record = earlier.get(record_key(sample.id, repeat))
                 if record and record.error is None and record.request_digest == request.digest():
-                    self._kept.append(record.key)
+                    kept.append(record.key)
                 else:
                     yield Item(sample, request, self.model.length(request))
 

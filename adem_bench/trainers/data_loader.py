@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from adem_bench.images import UnreadableImageError, load_square, normalized, open_rgb
 from adem_bench.models.fused.network import TrainingBatch, collate
 from adem_bench.models.fused.sequence import TrainingRow
+from adem_bench.signals import ENDING
 from adem_bench.trainers.augmentation import augment_caption_image
 from adem_bench.trainers.batch_sampler import MicroBatch, derived_seed
 from adem_bench.trainers.dataset import TrainingDataset, TrainingImage
@@ -142,8 +144,15 @@ def prefetch_batches(
         pin_memory=pinned,
         # Keeps its random numbers off the global generator.
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_leave_ending_to_the_parent,
     )
     yield from data_loader
+
+
+def _leave_ending_to_the_parent(worker: int) -> None:
+    """Ignore what schedulers send to every process of a job: the parent first makes its step."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def worker_count(asked: int | None, processes_here: int) -> int:

@@ -16,7 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import fully_shard
 
 from adem_bench.models.fused.network import FusedNetwork
-from adem_bench.runner.distributed import PATIENCE, Processes
+from adem_bench.runner.distributed import PATIENCE, Processes, reaching_the_others
 
 T = TypeVar("T")
 
@@ -33,14 +33,15 @@ class ProcessGroup:
         self._is_ours = processes.store is not None and not dist.is_initialized()
         if self._is_ours:
             assert processes.store is not None
-            dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo",
-                store=PrefixStore("training", processes.store),
-                rank=self.rank,
-                world_size=self.world_size,
-                # The others wait while the first one scores; torchrun ends the wait if it dies.
-                timeout=PATIENCE,
-            )
+            with reaching_the_others():
+                dist.init_process_group(
+                    "nccl" if device.type == "cuda" else "gloo",
+                    store=PrefixStore("training", processes.store),
+                    rank=self.rank,
+                    world_size=self.world_size,
+                    # The others wait while the first one scores.
+                    timeout=PATIENCE,
+                )
 
     @property
     def is_main_process(self) -> bool:
@@ -50,14 +51,16 @@ class ProcessGroup:
     def all_reduce(self, tensor: Tensor) -> None:
         """Replace a tensor of any shape by its sum over all processes."""
         if self.world_size > 1:
-            dist.all_reduce(tensor)
+            with reaching_the_others():
+                dist.all_reduce(tensor)
 
     def broadcast(self, value: T) -> T:
         """Return the first process's value on every process; it is pickled on the way."""
         if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self._device)
+        with reaching_the_others():
+            dist.broadcast_object_list(box, src=0, device=self._device)
         return box[0]
 
     def barrier(self) -> None:

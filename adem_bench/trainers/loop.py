@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -73,6 +73,10 @@ class Training:
         self.counts = Counts()
         self.unreadable: list[str] = []
         """What is wrong with the first few images that this process could not read."""
+        self.is_asked_to_end: Callable[[], bool] = lambda: False
+        """Asked in every step, of this process."""
+        self.ends = False
+        """Whether one of the processes was asked to end by the last step."""
         self._image_tokens_at = image_tokens_at
         self._recipe, self._sampler, self._group = recipe, sampler, group
         own = network.method.skips_nan_loss
@@ -141,8 +145,11 @@ class Training:
         epoch = self._sampler.fractional_epoch(self.position)
         rate = learning_rate(epoch, self._recipe)
         figures = (sum(known), float(len(known)), float(len(losses) - len(known)))
-        updated = self._optimizer.step(rate, (*figures, float(len(unreadable))))
-        total, count, nan_losses, images = updated.summed
+        # Exchanged too, so that all processes end after the same step.
+        asked = float(self.is_asked_to_end())
+        updated = self._optimizer.step(rate, (*figures, float(len(unreadable)), asked))
+        total, count, nan_losses, images, ends = updated.summed
+        self.ends = ends > 0
         self.unreadable += unreadable[: NAMED - len(self.unreadable)]
         self._count(updated.skipped, int(nan_losses), int(images), unreadable)
         self.position = self._sampler.after(self.position)

@@ -29,6 +29,7 @@ from adem_bench.runner.evaluate import Progress, check_evaluation, evaluate_mode
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
+from adem_bench.signals import Ending, noted
 from adem_bench.tasks.base import Task
 from adem_bench.trainers.checkpoints import Checkpoints, Counts
 from adem_bench.trainers.data_loader import BatchLoader, worker_count
@@ -269,8 +270,31 @@ class _TrainingRun:
         Raises:
             DivergedError: no step can be made any more.
         """
+        with noted() as ending:
+            self.training.is_asked_to_end = lambda: bool(ending.asked)
+            return self._take(steps, ending, log, callback)
+
+    def _take(
+        self,
+        steps: Iterator[StepReport],
+        ending: Ending,
+        log: TrainingLog | None,
+        callback: Callback,
+    ) -> float | None:
+        """Take all steps, or those up to the one by which a process is asked to end.
+
+        Args:
+            steps: What is left.
+            ending: Says whether this process was asked to.
+            log: Of the first process.
+            callback: Notified of every step.
+
+        Raises:
+            DivergedError: no step can be made any more.
+            KeyboardInterrupt: a process was asked to end; there is a checkpoint.
+        """
         loss, skipped = None, 0
-        self._evaluate_if_due(log, callback)
+        self._evaluate_if_due(ending, log, callback)
         for report in steps:
             loss = report.loss
             if log:
@@ -282,9 +306,11 @@ class _TrainingRun:
             ends_epoch = report.position.step == 0
             is_due = report.step % self.prepared.recipe.checkpoint_steps == 0
             # Weights that perhaps no step can be made from do not push good ones out.
-            if ends_epoch or (is_due and not report.skipped):
+            if ends_epoch or ((is_due or self.training.ends) and not report.skipped):
                 self._save(report.step, drop=not report.skipped)
-            self._evaluate_if_due(log, callback)
+            if self.training.ends:
+                raise KeyboardInterrupt(ending.asked or "a signal to another process")
+            self._evaluate_if_due(ending, log, callback)
         return loss
 
     def _diverged(self, last_step: int) -> DivergedError:
@@ -330,7 +356,7 @@ class _TrainingRun:
             state = replace(self.training.state(), evaluations=tuple(self.evaluations))
             self.checkpoints.save(state, step, drop)
 
-    def _evaluate_if_due(self, log: TrainingLog | None, callback: Callback) -> None:
+    def _evaluate_if_due(self, ending: Ending, log: TrainingLog | None, callback: Callback) -> None:
         """Evaluate at the end of an epoch, also of one whose evaluation was interrupted."""
         position = self.training.position
         headlines = {f"{task.card.name} {task.card.headline}" for task in self.tasks}
@@ -344,7 +370,9 @@ class _TrainingRun:
         checkpoint = self.group.broadcast(folders[-1] if folders else None)
         assert checkpoint is not None
         adapter = self._adapter_to_evaluate(checkpoint)
+        ending.at_once = True  # runs keep what they have, and the checkpoint is there
         figures = self.group.broadcast(self._evaluate(adapter))
+        ending.at_once = False
         self.evaluations.append(figures)
         if log:
             self.checkpoints.note(checkpoint, self.evaluations)

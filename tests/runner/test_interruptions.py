@@ -114,6 +114,45 @@ def test_records_of_killed_processes_are_taken_up_by_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 2])
+def test_the_others_take_over_what_a_killed_process_has_left(
+    command, environment, alone, tmp_path, victim
+):
+    arguments = command("--limit", LIMIT, "--batch-size", 2, results="four")
+    started = several(4, arguments, tmp_path / "of", environment)
+
+    def began() -> bool:
+        rank = f"samples.rank{victim}.jsonl" if victim else "samples.jsonl"
+        return any(file.stat().st_size for file in (tmp_path / "four").rglob(rank))
+
+    deadline = time.monotonic() + DEADLINE_S
+    while not began() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    started[victim].kill()
+    done = [process.wait() for rank, process in enumerate(started) if rank != victim]
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    assert read_records(tmp_path / "four") == alone()
+    assert sum("mini_mme, split test" in one.stdout for one in done) == 1
+    assert not list((tmp_path / "four").rglob("samples.rank*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_ends_a_run_as_ctrl_c_does(
+    command, environment, finish, alone, tmp_path, number
+):
+    once = command("--limit", LIMIT, "--batch-size", 1, results="ended")
+    started = Python(once, tmp_path / "ended", environment)
+    wait_for_lines(tmp_path / "ended", 3, lambda: started.poll() is not None)
+    os.kill(started.pid, number)
+    ended = started.wait()
+    assert (ended.returncode, "Traceback" in ended.stderr) == (3, False)
+    assert f"interrupted by {number.name}: the same command resumes" in ended.stderr
+    assert "were already there" in finish(once).stdout
+    assert read_records(tmp_path / "ended") == alone()
+
+
+@pytest.mark.slow
 def test_records_of_a_killed_torchrun_are_taken_up_by_one(
     command, environment, finish, alone, tmp_path
 ):

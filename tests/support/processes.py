@@ -68,6 +68,12 @@ class Python:
         self._process = _server().Process(target=_run, args=given, daemon=True)
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Its exit code, once it has ended."""
         return self._process.exitcode

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,28 @@ def test_an_interrupted_training_ends_on_the_same_bits(train, undisturbed, tmp_p
         load_file(path / "adapter" / "adapter.safetensors") for path in (whole, resumed)
     )
     assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Signals(StopsAt):
+    """A scheduler that takes the machine away during a step."""
+
+    def step(self, report) -> None:
+        if report.step == self.step_to_stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_training_that_is_asked_to_end_first_writes_a_checkpoint(train, undisturbed, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        train(settings={"checkpoint_steps": 100}, callback=Signals(2))
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert train(settings={"checkpoint_steps": 100}).resumed_from == 3
+    first, second = (
+        load_file(path / "adapter" / "adapter.safetensors")
+        for path in (undisturbed, tmp_path / "out")
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
