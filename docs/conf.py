@@ -45,6 +45,8 @@ CONTENTS = {
         "docs/data",
         "docs/images",
         "docs/run-folder",
+        "docs/run-files",
+        "docs/from-lmms-eval",
     ],
     "Benchmarks": ["tasks/README", "docs/tsv", "docs/vlm-evaluation"],
     "Results": [

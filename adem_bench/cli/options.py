@@ -167,6 +167,29 @@ class NumberOr(click.ParamType[int | None]):
         return int(value)
 
 
+class Part(click.ParamType[tuple[int, int]]):
+    """`K/N`: one of N parts, counted from 1."""
+
+    name = "K/N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return the part's number and how many there are.
+
+        Args:
+            value: As given.
+            param: The option, for errors.
+            ctx: The command, for errors.
+        """
+        number, slash, parts = str(value).partition("/")
+        if not (slash and number.isdecimal() and parts.isdecimal()):
+            self.fail(f"{value!r} is not K/N, for example 1/4", param, ctx)
+        if not 1 <= int(number) <= int(parts):
+            self.fail(f"{value!r}: parts are counted from 1 to {parts}", param, ctx)
+        return int(number), int(parts)
+
+
 def split_names(text: str | None) -> tuple[str, ...]:
     """Return the names in a list with commas, each once."""
     names = (name.strip() for name in (text or "").split(","))

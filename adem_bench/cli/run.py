@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from adem_bench.cli.dry_run import show_dry_run
 from adem_bench.cli.options import (
     NumberOr,
+    Part,
     cards_set_option,
     data_root_option,
     decoding_options,
+    format_option,
     harness_python_option,
     log_to_option,
     name_option,
@@ -22,8 +26,9 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
+from adem_bench.cli.run_file import read_run_file
+from adem_bench.cli.run_output import run_output
 from adem_bench.cli.watching import chosen_progress, watching_options
-from adem_bench.errors import in_shell, printable
 
 if TYPE_CHECKING:
     from adem_bench.runner.evaluate import Evaluation
@@ -36,15 +41,13 @@ FAILED = 1
 @click.option(
     "--model",
     "models",
-    required=True,
     multiple=True,
     metavar="NAME|CARD",
-    help="Model to evaluate; several are evaluated one after the other.",
+    help="Model to evaluate, or a pattern (adem-*); several are evaluated one after the other.",
 )
 @name_option(True, " [default: the card's]; one for each --model")
 @click.option(
     "--tasks",
-    required=True,
     metavar="A,B",
     help="Tasks, groups or patterns (mini_*), comma-separated.",
 )
@@ -118,64 +121,81 @@ FAILED = 1
     show_default=True,
     help="Failed samples per task up to which the exit code stays 0 and the run has a rank.",
 )
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Run file in YAML: models, tasks and settings; options given here go before it.",
+)
+@click.option("--skip-missing", is_flag=True, help="Leave out tasks whose data is not on disk.")
+@click.option(
+    "--part",
+    type=Part(),
+    metavar="K/N",
+    help="Do the K-th of N parts of all models, settings and tasks: for arrays of jobs.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show a prompt of each task, what is on disk, and estimates; load and write nothing.",
+)
+@format_option("text", "json")
 @log_to_option("none")
 @cards_set_option
 @watching_options
 def run(**given: Any) -> int:
-    """Evaluate models on tasks; run again, the same command resumes where it stopped."""
-    from adem_bench.results.console import console, show_result, show_results
-    from adem_bench.runner.evaluate import evaluate_each
+    """Evaluate models on tasks; run again, the same command resumes where it stopped.
 
-    evaluations, most_failed = _evaluations(given), given["max_failed"]
-    outcomes: list[tuple[str, Outcome]] = []
-    loggers = given["loggers"]
-    out = console()
-    quiet = given["quiet"]
-    progress = chosen_progress(quiet, given["verbose"])
-    for evaluation, outcome in evaluate_each(evaluations, progress):
-        scored = bool(outcome.result.metrics)
-        label = _label(outcome.folder) if scored else evaluation.name or evaluation.model
-        if scored:
-            show_result(outcome.result, out, label)
-        else:
-            click.echo(_answered(label, outcome))
-        if outcome.resumed and not quiet:
-            click.echo(f"{outcome.resumed} records were already there")
-        if outcome.reused and not quiet:
-            click.echo(f"{outcome.reused} answers were known from other runs")
-        if loggers and scored:
+    Exit codes: 0 done, 1 more failed samples than --max-failed, 2 a mistake in the call, the data
+    or the weights, 3 interrupted.
+    """
+    from adem_bench.runner.evaluate import evaluate_prepared, prepare_all
+
+    calls = _calls(given)
+    common = calls[0]
+    evaluations = list(dict.fromkeys(one for call in calls for one in _evaluations(call)))
+    if given["part"]:
+        evaluations = _part(evaluations, given["part"])
+    if given["dry_run"]:
+        return show_dry_run(evaluations, common["skip_missing"], given["form"])
+    prepared, skipped = prepare_all(evaluations, common["skip_missing"])
+    warn(f"skipped {reason}" for reason in skipped)
+    progress = chosen_progress(common["quiet"], common["verbose"])
+    output = run_output(given["form"], common["quiet"], common["results"])
+    loggers, failed = common["loggers"], False
+    for evaluation, outcome in evaluate_prepared(prepared, progress):
+        output.add(evaluation, outcome)
+        if loggers and outcome.result.metrics:
             loggers = _log(outcome, loggers)
-        click.echo()
-        outcomes.append((label, outcome))
-    with_figures = [(label, done.result) for label, done in outcomes if done.result.metrics]
-    if len(with_figures) > 1:
-        show_results(with_figures, out)
-        click.echo()
-    for _, outcome in () if quiet else outcomes:
-        names = ("samples.jsonl", *(["metrics.json"] if outcome.result.metrics else []))
-        click.echo(f"wrote {outcome.folder}/{', '.join(names)}, manifest.json")
-    if with_figures and not quiet:
-        click.echo(f"`adem-bench leaderboard {in_shell(given['results'])}` tabulates all runs")
-    failed = any(outcome.result.failed > most_failed for _, outcome in outcomes)
+        failed = failed or outcome.result.failed > evaluation.options.max_failed
+    output.end()
     return FAILED if failed else 0
 
 
-def _answered(heading: str, outcome: Outcome) -> str:
-    """Return what is said of a run that is to be scored later."""
-    result, folder = outcome.result, in_shell(outcome.folder)
-    return printable(
-        f"{heading}: {result.task}, split {result.split}: {result.scored:,} samples answered, "
-        f"{result.failed:,} failed; not scored, `adem-bench score {folder}` does it"
-    )
+def _calls(given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of every call that a run file stands for; of none, the given ones."""
+    if given["config"] is None:
+        return [given]
+    context = click.get_current_context()
+    typed = [
+        name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    return read_run_file(given["config"], context.command, given, typed)
 
 
-def _label(folder: Path) -> str:
-    """Return what the run in a folder is called in tables."""
-    from adem_bench.results.runs import finished_runs
-    from adem_bench.results.variants import run_labels
+def _part(evaluations: Sequence[Evaluation], part: tuple[int, int]) -> list[Evaluation]:
+    """Return a share of all evaluations' tasks: as many as every other, and in a row."""
+    from adem_bench.cards import expand_tasks
 
-    (label,) = run_labels(finished_runs(folder)[0]).values()
-    return label
+    number, parts = part
+    cells = [(each, name) for each in evaluations for name in expand_tasks(each.tasks)]
+    mine = cells[len(cells) * (number - 1) // parts : len(cells) * number // parts]
+    if not mine:
+        warn([f"part {number} of {parts} has nothing to do: there are {len(cells)} runs"])
+    shares: dict[Evaluation, list[str]] = {}
+    for each, name in mine:
+        shares.setdefault(each, []).append(name)
+    return [replace(each, only=tuple(names)) for each, names in shares.items()]
 
 
 def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
@@ -187,6 +207,7 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
 
 def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     """Return what is to be done: one evaluation for each model, in order, none twice."""
+    from adem_bench.cards import matching_names
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
@@ -194,8 +215,10 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
 
     few_shot = few_shot_settings(given["num_fewshot"], given["seed"])
     tasks = split_names(given["tasks"])
-    if not tasks:
-        raise click.UsageError("--tasks names no task")
+    for names, option in ((given["models"], "--model"), (tasks, "--tasks")):
+        if not names:
+            where = " in the run file" if given["config"] else ", or --config a run file"
+            raise click.UsageError(f"name something to run: {option}{where}")
     chosen = (
         "limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats",
         "predict_only",
@@ -215,7 +238,8 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
         ),
         **{name: given[name] for name in passed},
     )
-    models, names = given["models"], given["names"]
+    names = given["names"]
+    models = given["models"] if names else matching_names("models", given["models"])
     if names and len(names) != len(models):
         raise click.UsageError(
             f"--name is given {len(names)} times and --model {len(models)} times; give one for each"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from adem_bench.errors import DataError, ResultsError
@@ -47,6 +49,28 @@ def cache_root() -> Path:
         ) from error
 
 
+_MADE_IN: ContextVar[Path | None] = ContextVar("made_in", default=None)
+
+
+@contextmanager
+def made_in(folder: Path) -> Iterator[None]:
+    """Let what the cache does not hold yet be made below another folder.
+
+    Args:
+        folder: Of the caller, who removes it.
+    """
+    token = _MADE_IN.set(folder)
+    try:
+        yield
+    finally:
+        _MADE_IN.reset(token)
+
+
+def is_trial() -> bool:
+    """Return whether what is made now will be removed (`made_in`): nothing is fetched for that."""
+    return _MADE_IN.get() is not None
+
+
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """Return a folder of the cache, which `make` fills at the first call.
 
@@ -63,6 +87,8 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
     if folder.is_dir():
         return folder
+    if (elsewhere := _MADE_IN.get()) is not None:
+        folder = elsewhere / folder.name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):

@@ -103,6 +103,17 @@ class Model(ABC):
         """
         return True
 
+    @classmethod
+    def price(cls, card: ModelCard, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Return what so many tokens cost; None where the card has no prices.
+
+        Args:
+            card: The model's.
+            prompt_tokens: Of all prompts.
+            answer_tokens: Of all answers.
+        """
+        return None
+
     @property
     def continues_text(self) -> bool:
         """Whether it goes on with the prompt's text, rather than taking its turn in a chat."""

@@ -12,7 +12,14 @@ import torch
 
 from adem_bench.cards import list_cards, load_task_card, packaged_folder
 from adem_bench.data.reading import check_images
-from adem_bench.errors import CardError, Noted, nearest_hint, system_errors
+from adem_bench.errors import (
+    AdemBenchError,
+    CardError,
+    DataError,
+    Noted,
+    nearest_hint,
+    system_errors,
+)
 from adem_bench.models.base import (
     Baseline,
     Model,
@@ -64,6 +71,8 @@ class Evaluation:
     options: RunOptions = field(default_factory=RunOptions)
     name: str | None = None
     """What the model is called in results; None leaves it to the card."""
+    only: tuple[str, ...] | None = None
+    """Those of the tasks, groups expanded, that this call does; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,12 @@ class Prepared:
     """By the names that were given, in order."""
     settings: Mapping[str, Sequence[str]]
     """`key=value` of each task's card."""
+
+    def asks_the_model_of(self, other: Prepared) -> bool:
+        """Return whether the model that another evaluation loads can do this one too."""
+        mine, others = self.evaluation, other.evaluation
+        places = [(given.device, given.data_root) for given in (mine, others)]
+        return self.card == other.card and places[0] == places[1]
 
     def build(self, name: str, more: Sequence[str], prompt_format: str | None) -> Task:
         """Return one of the tasks with further settings.
@@ -125,52 +140,132 @@ def evaluate_each(
     Raises:
         AdemBenchError: as for `evaluate`.
     """
-    noted = Noted()
-    prepared = []
-    for evaluation in evaluations:
-        with noted:
-            prepared.append(prepare(evaluation))
-    noted.raise_all()
+    prepared, _ = prepare_all(evaluations)
+    yield from evaluate_prepared(prepared, progress)
+
+
+def evaluate_prepared(
+    prepared: Sequence[Prepared], progress: Progress = no_progress
+) -> Iterator[tuple[Evaluation, Outcome]]:
+    """Do what was prepared, in order; a model that two in a row ask is loaded once.
+
+    Args:
+        prepared: By `prepare_all`.
+        progress: As for `evaluate`.
+
+    Yields:
+        Each outcome with what it is of.
+
+    Raises:
+        AdemBenchError: the data, the weights or the disk are at fault.
+    """
     processes = Processes()
+    model: Model | None = None
+    before: Prepared | None = None
     for each in prepared:
-        for outcome in _evaluate(each, processes, progress):
+        torch.manual_seed(each.evaluation.options.seed)
+        if model is None or before is None or not each.asks_the_model_of(before):
+            model = None  # two do not fit into memory
+            device = processes.own_device(each.evaluation.device)
+            model = build_model(each.card, ModelOptions(device, each.evaluation.data_root))
+        before = each
+        matched = each.evaluation.prompt_format == MATCHED
+        tasks = _match(model, each.tasks, each.build) if matched else each.tasks.values()
+        options, results = each.evaluation.options, each.evaluation.results
+        if (name := each.evaluation.name) is not None:
+            for task in tasks:
+                model.load_adapter_for(task.card.name, task.card.kind)
+                check_name_is_free(results, name, task.card.name, model.fingerprint())
+        for outcome in evaluate_model(model, tasks, options, results, processes, progress):
             yield each.evaluation, outcome
 
 
-def prepare(evaluation: Evaluation) -> Prepared:
-    """Return an evaluation with its cards and data, so that what is missing shows now.
+def prepare_all(
+    evaluations: Sequence[Evaluation], skip_missing: bool = False
+) -> tuple[list[Prepared], list[str]]:
+    """Return evaluations with their cards and data; nothing is loaded.
+
+    Args:
+        evaluations: What is to be done.
+        skip_missing: Whether tasks whose data cannot be read are left out.
+
+    Returns:
+        What can be done, and why tasks were left out.
 
     Raises:
-        AdemBenchError: a card, the data or the weights are at fault.
+        AdemBenchError: a card, an option, the data or the weights are at fault; several that are
+            wrong are raised together.
     """
-    model_settings, settings = settings_of(evaluation.overrides, evaluation.model, evaluation.tasks)
-    card = chosen_card(
-        evaluation.model,
-        model_settings,
-        evaluation.dtype,
-        evaluation.adapter,
-        evaluation.quantization,
-    )
-    if evaluation.name is not None:
-        check_name(evaluation.name)
-        card = card.renamed(evaluation.name, card.name)
-    # What the model does not offer shows before data and weights are read.
-    honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
-    resolve_decoding(card, honoured, evaluation.options.decoding)
-    check_evaluation(card, list(settings))
+    prepared, skipped, problems = prepare_each(evaluations, skip_missing)
+    problems.raise_all()
+    if not prepared and skipped:
+        raise DataError(f"nothing is left to run: {'; '.join(skipped)}")
+    return prepared, skipped
+
+
+def prepare_each(
+    evaluations: Sequence[Evaluation], skip_missing: bool = False
+) -> tuple[list[Prepared], list[str], Noted]:
+    """Return what can be done, why tasks were left out, and what is wrong.
+
+    Args:
+        evaluations: What is to be done.
+        skip_missing: As for `prepare_all`.
+    """
+    problems = Noted()
+    skipped: list[str] = []
+    found = [_prepare(each, skipped if skip_missing else None, problems) for each in evaluations]
+    return [each for each in found if each is not None], list(dict.fromkeys(skipped)), problems
+
+
+def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted) -> Prepared | None:
+    """Return an evaluation with what it needs; None if there is nothing to do, or it cannot be.
+
+    Args:
+        evaluation: What is to be done.
+        skipped: Is told of tasks that are left out; None if none may be.
+        problems: Is told of everything that is wrong.
+    """
+    try:
+        overrides = evaluation.overrides
+        model_settings, settings = settings_of(overrides, evaluation.model, evaluation.tasks)
+        if evaluation.only is not None:
+            settings = {name: settings[name] for name in settings if name in evaluation.only}
+        card = chosen_card(
+            evaluation.model,
+            model_settings,
+            evaluation.dtype,
+            evaluation.adapter,
+            evaluation.quantization,
+        )
+        if evaluation.name is not None:
+            check_name(evaluation.name)
+            card = card.renamed(evaluation.name, card.name)
+        # What the model does not offer shows before data and weights are read.
+        honoured = getattr(MODEL_KINDS.load(card.kind), "decoding_fields", ())
+        resolve_decoding(card, honoured, evaluation.options.decoding)
+        check_evaluation(card, list(settings))
+    except AdemBenchError as error:
+        problems.append(error)
+        return None
     chosen = None if evaluation.prompt_format == MATCHED else evaluation.prompt_format
     tasks: dict[str, Task] = {}
     prepared = Prepared(evaluation, card, tasks, settings)
-    noted = Noted()
     for name in settings:
-        with noted:
-            tasks[name] = prepared.build(name, [], chosen)
-            check_data(tasks[name], evaluation.options.blind)
-    asked = [load_task_card(name, of_task) for name, of_task in settings.items()]
-    with noted:
-        check_model(card, asked, evaluation.data_root)
-    noted.raise_all()
-    return prepared
+        try:
+            task = prepared.build(name, [], chosen)
+            check_data(task, evaluation.options.blind)
+            tasks[name] = task
+        except DataError as error:
+            if skipped is None:
+                problems.append(error)
+            else:
+                skipped.append(f"{name}: {error}")
+        except AdemBenchError as error:
+            problems.append(error)
+    if tasks or skipped is None:
+        problems += _problems_of_model(prepared, settings if skipped is None else tasks)
+    return prepared if tasks else None
 
 
 def check_data(task: Task, is_blind: bool) -> None:
@@ -188,23 +283,21 @@ def check_data(task: Task, is_blind: bool) -> None:
         check_images(task.samples(), task.card.data)
 
 
-def _evaluate(prepared: Prepared, processes: Processes, progress: Progress) -> Iterator[Outcome]:
-    """Load the model and yield its outcomes."""
-    evaluation = prepared.evaluation
-    torch.manual_seed(evaluation.options.seed)
-    device = processes.own_device(evaluation.device)
-    model = build_model(prepared.card, ModelOptions(device, evaluation.data_root))
-    matched = evaluation.prompt_format == MATCHED
-    tasks = _match(model, prepared.tasks, prepared.build) if matched else prepared.tasks.values()
-    if evaluation.name is not None:
-        for task in tasks:
-            model.load_adapter_for(task.card.name, task.card.kind)
-            check_name_is_free(
-                evaluation.results, evaluation.name, task.card.name, model.fingerprint()
-            )
-    yield from evaluate_model(
-        model, tasks, evaluation.options, evaluation.results, processes, progress
-    )
+def _problems_of_model(prepared: Prepared, names: Iterable[str]) -> Noted:
+    """Return what is wrong with a model for some of its tasks, as far as is seen unloaded."""
+    card, data_root = prepared.card, prepared.evaluation.data_root
+    noted = Noted()
+    asked: list[TaskCard] = []
+    for name in names:
+        with noted:
+            asked.append(load_task_card(name, prepared.settings[name]))
+    with noted:
+        check_model(card, asked, data_root)
+        return noted
+    for task in asked:  # the first error hides those of other adapters
+        with noted:
+            check_model(card, [task], data_root)
+    return noted
 
 
 def evaluate_model(

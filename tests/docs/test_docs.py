@@ -106,11 +106,12 @@ def test_commands_parse_as_the_program_does(document, line, monkeypatch, tmp_pat
     command, rest = parse(words)
     taken = sum(isinstance(parameter, click.Argument) for parameter in command.params)
     assert len(rest) <= taken or isinstance(command, click.Group)
-    if command.name == "run" and "--model" in words:
+    if command.name == "run" and "--model" in words and "--tasks" in words:
         names = [words[words.index("--model") + 1], *words[words.index("--tasks") + 1].split(",")]
         for kind, name in zip(("models", *["tasks"] * len(names)), names, strict=False):
             in_words = name.isupper() or name.endswith(".yaml") or name in TRAINED or ":" in name
             in_words = in_words or "--include" in words  # a card of the reader's own folder
+            in_words = in_words or "*" in name
             assert in_words or (ROOT / kind / f"{name}.yaml").is_file(), name
     if command.name == "train" and "--recipe" in words:
         settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
@@ -523,6 +524,8 @@ def test_yaml_cards_in_documents_are_valid(text, tmp_path, monkeypatch):
     monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(METHODS_OF_OTHERS))
     (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
     load = load_task_card
+    if text.startswith("# suite.yaml"):
+        return  # a run file, which tests/docs/test_suites.py runs
     if "epochs:" in text:
         load = load_recipe_card
     elif "language_model:" in text:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from adem_bench.data.hub.layout import Layout
 from adem_bench.data.hub.rows import HubRows, place_of
-from adem_bench.data.paths import cache_root, default_data_root, made_once
-from adem_bench.errors import CardError
+from adem_bench.data.paths import cache_root, default_data_root, is_trial, made_once
+from adem_bench.errors import CardError, DataError
 from adem_bench.files import file_digest
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
@@ -53,7 +53,13 @@ def hub_root(
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_root() / f"hub-{card.kind}-{digest}"
-    return made_once(folder, lambda made: layout.write(made, HubRows(place, progress)))
+
+    def make(made: Path) -> None:
+        if is_trial():
+            raise DataError(f"{place.name} is read from the hub when the task is first run")
+        layout.write(made, HubRows(place, progress))
+
+    return made_once(folder, make)
 
 
 def _layout(card: TaskCard, data_root: Path) -> Layout:

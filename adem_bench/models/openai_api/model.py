@@ -314,6 +314,17 @@ class ServedModel(Model):
         with self._lock:
             self._counts[what] += 1
 
+    @classmethod
+    def price(cls, card: ModelCard, prompt_tokens: int, answer_tokens: int) -> float | None:
+        """Return what so many tokens cost; None where the card has no prices.
+
+        Args:
+            card: The model's.
+            prompt_tokens: Of all prompts.
+            answer_tokens: Of all answers.
+        """
+        return read_options(card).cost(prompt_tokens, answer_tokens)
+
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float | None:
         """Return what so many tokens cost; None where the card has no prices."""
         return self._settings.cost(prompt_tokens, answer_tokens)

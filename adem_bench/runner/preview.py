@@ -1,0 +1,196 @@
+"""What a run would do, before it does it: prompts, sizes, files, and estimates of time and cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from adem_bench.data.paths import made_in
+from adem_bench.errors import AdemBenchError
+from adem_bench.models.base import resolve_decoding
+from adem_bench.records import Decoding, Request
+from adem_bench.registry import MODEL_KINDS
+from adem_bench.results.run_folder import MANIFEST, read_run_file
+from adem_bench.results.runs import FinishedRun, finished_runs
+from adem_bench.runner.evaluate import Prepared
+from adem_bench.tasks.base import Task
+
+SAMPLED = 50
+"""Samples whose prompts are measured where no earlier run has counted tokens."""
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number that is not known before, and what it rests on."""
+
+    value: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPreview:
+    """One task of a run that is to be."""
+
+    task: str
+    split: str
+    samples: int
+    """Questions that will be asked, repeats counted."""
+    whole: int
+    """Samples of the split."""
+    prompt: str
+    """Of the first sample."""
+    images: tuple[str, ...]
+    """That go with it."""
+    max_new_tokens: int
+    decoding: Mapping[str, Any]
+    """How tokens are chosen; empty if greedily."""
+    seconds: Estimate | None
+    """None without an earlier run."""
+    cost: Estimate | None
+    """In the currency of the card's prices; None without prices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One model on its tasks."""
+
+    model: str
+    kind: str
+    chats: bool
+    """Whether the prompt is put into a chat template, or into messages to a server."""
+    settings: tuple[str, ...]
+    """What is otherwise than by default: `blind`, `limit=6`, …"""
+    files: tuple[tuple[str, str, str], ...]
+    """What of the model is on disk: what it is, its path, whether it is there."""
+    tasks: tuple[TaskPreview, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the preview as JSON data."""
+        return asdict(self)
+
+
+@contextmanager
+def without_traces() -> Iterator[None]:
+    """Let data that is made when it is needed be made in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="adem-bench-") as name, made_in(Path(name)):
+        yield
+
+
+def previews(prepared: Sequence[Prepared]) -> list[Preview]:
+    """Return what evaluations would do; no model is loaded.
+
+    Args:
+        prepared: By `prepare_each`.
+
+    Raises:
+        AdemBenchError: the data cannot be read.
+    """
+    runs: dict[Path, list[FinishedRun]] = {}
+    for each in prepared:
+        root = each.evaluation.results
+        if root not in runs:
+            runs[root] = finished_runs(root)[0] if root.is_dir() else []
+    return [_preview(each, runs[each.evaluation.results]) for each in prepared]
+
+
+def _preview(prepared: Prepared, runs: Sequence[FinishedRun]) -> Preview:
+    card = prepared.card
+    earlier = [run for run in runs if run.model == card.name]
+    try:
+        files = card.named_files(prepared.evaluation.data_root)
+    except AdemBenchError:  # said among the problems
+        files = []
+    return Preview(
+        model=card.name,
+        kind=card.kind,
+        chats=bool(getattr(MODEL_KINDS.load(card.kind), "chats", False)),
+        settings=tuple(_settings(prepared)),
+        files=tuple(files),
+        tasks=tuple(_task(prepared, task, earlier) for task in prepared.tasks.values()),
+    )
+
+
+def _settings(prepared: Prepared) -> Iterator[str]:
+    """Yield the settings of an evaluation that are not the default."""
+    given = prepared.evaluation
+    options = given.options
+    if options.blind:
+        yield "blind"
+    numbers = {"limit": options.limit, "repeats": options.repeats if options.repeats > 1 else None}
+    chosen = {"prompt_format": given.prompt_format, "adapter": given.adapter, "split": given.split}
+    said = numbers | chosen | {"dtype": given.dtype, "quantization": given.quantization}
+    yield from (f"{name}={value}" for name, value in said.items() if value is not None)
+    decoding = asdict(options.decoding)
+    yield from (f"{name}={value}" for name, value in decoding.items() if value is not None)
+    yield from given.overrides
+
+
+def _task(prepared: Prepared, task: Task, earlier: Sequence[FinishedRun]) -> TaskPreview:
+    options = prepared.evaluation.options
+    samples = min(task.num_expected, options.limit or task.num_expected) * options.repeats
+    requests = [_request(prepared, task, sample) for sample in islice(task.samples(), SAMPLED)]
+    if not requests:
+        raise AdemBenchError(f"task {task.card.name}: no sample in split {task.card.split}")
+    before = max(
+        (run for run in earlier if _is_alike(run, task)), key=lambda run: run.finished, default=None
+    )
+    rate = before.samples_per_second if before else None
+    first = requests[0]
+    chosen = asdict(first.decoding)
+    return TaskPreview(
+        task=task.card.name,
+        split=task.card.split,
+        samples=samples,
+        whole=task.num_expected,
+        prompt=first.prompt,
+        images=tuple(map(str, first.images)),
+        max_new_tokens=first.max_new_tokens,
+        decoding={name: value for name, value in chosen.items() if value is not None},
+        seconds=Estimate(samples / rate, str(before.folder)) if before and rate else None,
+        cost=_cost(prepared, requests, samples, before),
+    )
+
+
+def _is_alike(run: FinishedRun, task: Task) -> bool:
+    return (run.result.task, run.result.split) == (task.card.name, task.card.split)
+
+
+def _request(prepared: Prepared, task: Task, sample: Any) -> Request:
+    """Return what a sample is asked as, as the runner asks it."""
+    options = prepared.evaluation.options
+    request = task.request(sample)
+    honoured = getattr(MODEL_KINDS.load(prepared.card.kind), "decoding_fields", ())
+    asked = replace(options.decoding, seed=options.seed)
+    if request.decoding != Decoding():
+        asked = asked.over(request.decoding)
+    request = replace(request, decoding=resolve_decoding(prepared.card, honoured, asked))
+    return request.without_images() if options.blind else request
+
+
+def _cost(
+    prepared: Prepared, requests: Sequence[Request], samples: int, before: FinishedRun | None
+) -> Estimate | None:
+    """Return what the samples will cost, by what an earlier run used, or by the prompts' length."""
+    price = getattr(MODEL_KINDS.load(prepared.card.kind), "price", None)
+    if price is None:
+        return None
+    used = read_run_file(before.folder / MANIFEST).get("run", {}) if before else {}
+    counted = before.result.scored + before.result.failed if before else 0
+    if counted and isinstance(used.get("prompt_tokens"), int):
+        share = samples / counted
+        tokens = (round(used["prompt_tokens"] * share), round(used["answer_tokens"] * share))
+        basis = f"tokens as in {before.folder}" if before else ""
+    else:
+        length = fmean(len(request.prompt) for request in requests) / CHARACTERS_PER_TOKEN
+        longest = max(request.max_new_tokens for request in requests)
+        tokens = (round(length * samples), longest * samples)
+        basis = "at most, by the length of prompts; tokens of images are not counted"
+    value = price(prepared.card, *tokens)
+    return None if value is None else Estimate(value, basis)

@@ -1,0 +1,162 @@
+"""`adem-bench run --config`: models x settings x tasks, parts, JSON, what is wrong in a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SUITE = """\
+data-root: {data}
+tasks: [mini_sqa, mini_mme]
+limit: 4
+models:
+  - constant:A
+  - model: echo
+    name: parrot
+settings:
+  - {{}}
+  - blind: true
+    set: {{mini_sqa.options.captions: true}}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path, mini):
+    """Write a run file."""
+
+    def write(text=SUITE, **changes):
+        path = tmp_path / "suite.yaml"
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        path.write_text(text.format(data=mini), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def runs(adem_bench):
+    """Run with `--format json` and return what it prints."""
+
+    def call(*arguments):
+        done = adem_bench("run", *arguments, "--format", "json")
+        assert done.code == 0, done.err
+        return json.loads(done.out)["runs"]
+
+    return call
+
+
+def test_every_model_is_run_in_every_setting_on_every_task(adem_bench, suite, runs, tmp_path):
+    found = runs("--config", suite())
+    assert [run["task"] for run in found] == ["mini_sqa", "mini_mme"] * 4
+    assert len({run["folder"] for run in found}) == 8
+    assert {run["model"].partition(" ")[0] for run in found} == {"constant:A", "parrot"}
+    blind = [run for run in found if "-blind-" in run["folder"]]
+    assert len(blind) == 4
+    for run in found:
+        assert (run["scored"], run["resumed"]) == (4, 0)
+        assert run["headline"] in {metric["name"] for metric in run["metrics"]}
+        for path in run["files"].values():
+            assert (tmp_path / path).is_file()
+    (sqa,) = [run for run in blind if "/parrot/" in run["folder"] and run["task"] == "mini_sqa"]
+    manifest = json.loads((tmp_path / sqa["files"]["manifest.json"]).read_text())
+    assert manifest["identity"]["task_options"]["captions"] is True
+    # The same command resumes: no question is asked again.
+    assert all(run["resumed"] == 4 for run in runs("--config", suite(), "--part", "1/4"))
+
+
+def test_the_command_line_goes_before_the_file(suite, runs):
+    (run,) = runs(
+        "--config", suite(), "--model", "constant:B", "--tasks", "mini_s*", "--limit", 2, "--part",
+        "1/2",
+    )  # fmt: skip
+    assert run["model"] == "constant:B"
+    assert (run["task"], run["scored"]) == ("mini_sqa", 2)
+
+
+def test_parts_share_out_all_runs_and_each_is_done_once(suite, runs):
+    config = suite()
+    parts = [runs("--config", config, "--limit", 1, "--part", f"{k}/3") for k in (1, 2, 3)]
+    folders = [run["folder"] for part in parts for run in part]
+    assert sorted(map(len, parts)) == [2, 3, 3]
+    assert len(set(folders)) == 8
+
+
+def test_a_part_without_work_says_so(adem_bench, suite):
+    done = adem_bench("run", "--config", suite(), "--tasks", "mini_sqa", "--part", "1/9")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "warning: part 1 of 9 has nothing to do: there are 4 runs\n"
+
+
+def test_tasks_whose_data_are_missing_can_be_skipped(adem_bench, suite, runs):
+    config = suite(**{"mini_mme": "mmbench", "- blind: true": "- blind: false"})
+    refused = adem_bench("run", "--config", config)
+    assert refused.code == 2
+    assert "mmbench" in refused.err.lower()
+    found = runs("--config", config, "--skip-missing")
+    assert {run["task"] for run in found} == {"mini_sqa"}
+    in_file = suite(SUITE + "skip_missing: true\n", mini_mme="mmbench")
+    done = adem_bench("run", "--config", in_file)
+    assert done.code == 0
+    assert done.err.count("warning: skipped mmbench: ") == 1
+
+
+def test_everything_that_is_wrong_is_listed_before_anything_runs(adem_bench, suite, tmp_path):
+    config = suite(**{"constant:A": "constnt:A", "mini_mme": "mmbench, mmstar"})
+    done = adem_bench("run", "--config", config)
+    assert (done.code, done.out) == (2, "")
+    lines = done.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: ") for line in lines)
+    for words in ("constnt", "MMBench", "MMStar"):
+        assert words in done.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"limit:": "limitt:"}, ": unknown key 'limitt'; did you mean: limit"),
+        ({"limit: 4": "limit: 0"}, ": limit: 0 is not in the range x>=1"),
+        ({"limit: 4": "limit: [4]"}, ": limit is [4], expected one value"),
+        ({"limit: 4": "limit: true"}, ": limit is True, expected one value"),
+        ({"limit: 4": "dtype: int3"}, ": dtype: 'int3' is not one of 'auto'"),
+        ({"name: parrot": "nmae: parrot"}, ", models[1]: unknown key 'nmae'; did you mean: name"),
+        ({"model: echo": "name: echo2"}, "suite.yaml"),
+        ({"model: echo": "batch-size: 2"}, ", models[1]: model is None, expected a text"),
+        ({"blind: true": "blind: yes please"}, ", settings[1]: blind is 'yes please', expected"),
+        ({"blind: true": "tasks: sqa"}, ", settings[1]: unknown key 'tasks'; it is the same"),
+        ({"set: {{": "set: [{{", "true}}": "true}}]"}, ", settings[1]: set is [{'mini_sqa"),
+        ({"limit: 4": "config: other.yaml"}, ": unknown key 'config'"),
+        ({"models:": "modells:"}, ": unknown key 'modells'; did you mean: models"),
+        ({"settings:": "settings: ["}, "suite.yaml, line"),
+        ({SUITE: "- a\n"}, ": expected a mapping of keys, found list"),
+        ({SUITE: "tasks: mini\n"}, ": models is missing"),
+        ({SUITE: "models: echo\n"}, "name something to run: --tasks in the run file"),
+        ({"captions: true": "captoins: true"}, "captoins"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_named_with_its_place(adem_bench, suite, change, says):
+    done = adem_bench("run", "--config", suite(**change))
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err, done.err
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_a_part_is_one_of_several(adem_bench, part):
+    done = adem_bench("run", "--model", "echo", "--tasks", "mini", "--part", part)
+    assert done.code == 2
+    assert part in done.err
+
+
+def test_models_are_named_by_patterns_and_must_be_there(adem_bench):
+    done = adem_bench("run", "--model", "adem-tin?", "--tasks", "mini", "--dry-run")
+    assert done.code == 0, done.err
+    assert "adem-tiny (kind fused)" in done.out
+    done = adem_bench("run", "--model", "adem-tinx*", "--tasks", "mini")
+    assert done.code == 2
+    assert "no model has a name like 'adem-tinx*'; did you mean: adem-tiny" in done.err
+    done = adem_bench("run", "--tasks", "mini")
+    assert done.code == 2
+    assert "name something to run: --model, or --config a run file" in done.err
