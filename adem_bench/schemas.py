@@ -273,6 +273,10 @@ class ModelCard(Card):
         """Return each file that the card names: what it is, its path, and whether it is there."""
         return []
 
+    def unprotected(self) -> list[str]:
+        """Return the addresses of files that anyone on the way could replace unnoticed."""
+        return []
+
     def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
         """Fetch the model's files; yield what became of each.
 

@@ -134,13 +134,24 @@ def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...])
 @models.command("pull")
 @click.argument("name")
 @data_root_option
-def pull_command(name: str, data_root: Path | None) -> None:
+@click.option(
+    "--insecure", is_flag=True, help="Fetch over plain http what no digest of the card checks."
+)
+def pull_command(name: str, data_root: Path | None, insecure: bool) -> None:
     """Fetch a model's files.
 
     Published adapters go into <data root>/weights, models of the Hugging Face hub into its cache.
     """
     from adem_bench.cards import load_model_card
+    from adem_bench.errors import DownloadError
     from adem_bench.results.progress import download_progress
 
-    for line in load_model_card(name).pull(data_root, download_progress):
+    card = load_model_card(name)
+    if not insecure and (urls := card.unprotected()):
+        raise DownloadError(
+            f"{urls[0]} is plain http, and the card knows no sha256 of the file: anyone on the way "
+            "could replace it; give an https address or the sha256, or fetch it all the same with "
+            "--insecure"
+        )
+    for line in card.pull(data_root, download_progress):
         click.echo(line)

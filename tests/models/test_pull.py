@@ -48,3 +48,17 @@ def test_what_a_card_knows_of_a_file_behind_a_page_is_not_called_unknown():
 def test_a_card_cannot_write_outside_the_weights_folder(tmp_path, path):
     with pytest.raises(CheckpointError, match="leads out of"):
         downloads(card(sqa={"path": path, "url": "https://example.org/a.pth"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_refused"),
+    [
+        ({"url": "http://example.org/a.pth"}, True),
+        ({"url": "HTTP://example.org/a.pth"}, True),
+        ({"url": "http://example.org/a.pth", "sha256": "0" * 64}, False),
+        ({"url": "https://example.org/a.pth"}, False),
+        ({"url": "http://127.0.0.1:8000/a.pth"}, False),
+    ],
+)
+def test_what_anyone_on_the_way_could_replace_is_fetched_only_if_asked_for(source, is_refused):
+    assert bool(card(sqa={"path": "a.pth", **source}).unprotected()) == is_refused

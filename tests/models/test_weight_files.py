@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adem_bench.cards import load_model_card
+from adem_bench.cards import load_model_card, packaged_folder
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
@@ -184,3 +185,14 @@ def test_a_configuration_is_an_object_in_json(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config.json (is not JSON|does not hold)"):
         check_files(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_its_weights_are_loaded(tmp_path):
+    shutil.copytree(packaged_folder("models") / "adem-tiny" / "language", tmp_path / "language")
+    file = tmp_path / "language" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 5000}))
+    card = load_model_card(
+        "adem-tiny", [f"language_model.path={tmp_path / 'language'}", "adapters={}"]
+    )
+    with pytest.raises(CheckpointError, match=r"has \d+ tokens, and the language model 5000; name"):
+        FrozenParts(card, ModelOptions())

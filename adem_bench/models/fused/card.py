@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 FORMER_KIND = "adem"
 """What the kind `fused` was called when it had one method."""
+
+
+OWN_NAMES = ("localhost", "127.0.0.1", "::1")
+"""Of this machine, between which and itself nobody stands."""
 
 
 class AdapterSource(Strict):
@@ -236,6 +241,16 @@ class FusedCard(TorchModelCard):
                 state = f"yes: {found}" if found else f"no: {self.missing(path, data_root)}"
                 rows.append((what, path, state))
         return rows
+
+    def unprotected(self) -> list[str]:
+        """Return the addresses over plain http, on another machine, whose digest is not known."""
+        urls = [source.url for source in self.adapters.values() if source.url and not source.sha256]
+        places = {url: urlsplit(url) for url in urls}
+        return [
+            url
+            for url, place in places.items()
+            if place.scheme == "http" and place.hostname not in OWN_NAMES
+        ]
 
     def pull(self, data_root: Path | None, progress: DownloadProgress) -> Iterator[str]:
         """Fetch the published adapters into the weights folder; yield what became of each.
