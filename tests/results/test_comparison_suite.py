@@ -163,6 +163,7 @@ def test_runs_that_cannot_be_told_apart_are_refused_with_their_names(write, comp
     assert [c.run.folder.name for c in named[1].candidates] == ["two"]
 
 
+@pytest.mark.slow
 def test_of_three_models_each_pair_is_compared(write, compared):
     write("a", range(20))
     write("b", range(10))
@@ -231,6 +232,7 @@ def test_the_gate_with_a_margin_opens_only_on_what_is_shown(write, judged):
     assert verdict(judged("base", "worse", margins=["5"])).outcome == "worse"
 
 
+@pytest.mark.slow
 def test_a_task_without_a_margin_of_its_own_is_judged_by_significance(write, judged):
     write("base", range(20))
     write("base", records_of_mme("yes"), "mini_mme")
@@ -274,6 +276,7 @@ def test_runs_of_other_samples_pass_no_gate(write, judged, options, count, reaso
     assert reason in verdict(gate).reason
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_first_samples_are_judged(write, judged):
     for model in ("base", "new"):
         write(model, answers(range(20), 100), options={"limit": 100})
@@ -295,6 +298,7 @@ def test_what_one_side_lacks_passes_no_gate(write, judged):
     assert judged("base", "new", tasks=["mini_sqa"]).passed
 
 
+@pytest.mark.slow
 def test_a_headline_of_which_less_is_better_is_read_so(write, judged, monkeypatch):
     from adem_bench.tasks.scienceqa.task import ScienceQA
 
