@@ -12,20 +12,24 @@ from adem_bench.results.variants import has_one_adapter
 MAX_LENGTH = 100
 
 
-def check_name(name: str) -> None:
-    """Check that a text can be a model's name.
+def check_name(name: str, option: str = "--name") -> None:
+    """Check that a text can be a model's name, given by an option.
 
     Raises:
         ResultsError: it is empty, long, or holds what no table can show.
     """
     if not name.strip() or name != name.strip() or printable(name) != name:
-        raise ResultsError(f"--name {printable(name)!r}: expected visible characters on one line")
+        raise ResultsError(f"{option} {printable(name)!r}: expected visible characters on one line")
     if len(name) > MAX_LENGTH:
-        raise ResultsError(f"--name has {len(name)} characters; at most {MAX_LENGTH} fit tables")
+        raise ResultsError(f"{option} has {len(name)} characters; at most {MAX_LENGTH} fit tables")
 
 
 def check_name_is_free(
-    results: Path, name: str, task: str | None = None, fingerprint: str = ""
+    results: Path,
+    name: str,
+    task: str | None = None,
+    fingerprint: str = "",
+    option: str = "--name",
 ) -> None:
     """Check that no other model has runs under a name.
 
@@ -34,6 +38,7 @@ def check_name_is_free(
         name: To be used.
         task: That is asked; None for whatever is there.
         fingerprint: Of the model that asks for the name, on that task; empty for a new one.
+        option: That gives the name, for the message.
 
     Raises:
         ResultsError: another one has.
@@ -43,7 +48,7 @@ def check_name_is_free(
     for run in runs:
         if run.model == name and _is_other(run, task, fingerprint):
             raise ResultsError(
-                f"--name {name}: {run.folder} is of another model (fingerprint {run.fingerprint}"
+                f"{option} {name}: {run.folder} is of another model (fingerprint {run.fingerprint}"
                 f"{f', here {fingerprint}' if fingerprint else ''}), and a name stands for one; "
                 "choose another, or remove those runs"
             )

@@ -13,6 +13,7 @@ from adem_bench.errors import CardError, PredictionsError, ResultsError
 from adem_bench.files import sha256
 from adem_bench.models.base import Model, ModelOptions
 from adem_bench.records import Record, Request, Response
+from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.run_folder import IMPORTED, RunFolder
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import (
@@ -26,6 +27,7 @@ from adem_bench.schemas import ModelCard
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task
 
+AS_RUN = "--as-run"
 UNKNOWN = "these are predictions of other code: how it asked is not known"
 
 
@@ -66,12 +68,15 @@ def keep_as_run(
 
     Raises:
         PredictionsError: there is no record.
-        ResultsError: other predictions are kept under that name, or the folder cannot be written.
+        ResultsError: the name cannot be one, another model has runs under it, other predictions
+            are kept under it, or the folder cannot be written.
         DataError: the task's data is missing.
     """
+    check_name(name, AS_RUN)
     if not records:
         raise PredictionsError(f"{source} holds no prediction of task {task.card.name}")
     model, options = _Answered(name, source), RunOptions()
+    check_name_is_free(results, name, task.card.name, model.fingerprint(), AS_RUN)
     identity = {**run_identity(model, task, options), "prompt_settings": {}}
     path = run_folder_path(results, model, identity)
     ordered = _in_order(task, records)

@@ -92,6 +92,15 @@ def test_predictions_of_several_tasks_are_one_row(adem_bench, as_run, data, own_
     assert adem_bench("validate", "results", "--data-root", data).code == 0
 
 
+def test_a_name_that_another_model_has_is_refused(adem_bench, as_run, data, own_run):
+    asked = ("--tasks", "mini_sqa", "--limit", "2", "--data-root", data)
+    assert adem_bench("run", "--model", "constant:A", "--name", "A", *asked).code == 0
+    refused = as_run(own_run / "preds.json", "A")
+    assert refused.code == 2
+    assert "error: --as-run A: results/A/mini_sqa/test-limit2-" in refused.err
+    assert as_run(own_run / "preds.json", "a" * 200).code == 2
+
+
 def test_an_edited_score_of_an_imported_run_is_found(adem_bench, as_run, data, own_run):
     run = folder_of(as_run(own_run / "preds.json"))
     lines = (run / "samples.jsonl").read_text().splitlines()
