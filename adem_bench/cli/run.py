@@ -26,7 +26,7 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
-from adem_bench.cli.run_file import read_run_file
+from adem_bench.cli.run_file import ONLY, read_run_file
 from adem_bench.cli.run_output import run_output
 from adem_bench.cli.watching import chosen_progress, watching_options
 
@@ -188,7 +188,12 @@ def _part(evaluations: Sequence[Evaluation], part: tuple[int, int]) -> list[Eval
     from adem_bench.cards import expand_tasks
 
     number, parts = part
-    cells = [(each, name) for each in evaluations for name in expand_tasks(each.tasks)]
+    cells = [
+        (each, name)
+        for each in evaluations
+        for name in expand_tasks(each.tasks)
+        if each.only is None or name in each.only
+    ]
     mine = cells[len(cells) * (number - 1) // parts : len(cells) * number // parts]
     if not mine:
         warn([f"part {number} of {parts} has nothing to do: there are {len(cells)} runs"])
@@ -207,7 +212,7 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
 
 def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     """Return what is to be done: one evaluation for each model, in order, none twice."""
-    from adem_bench.cards import matching_names
+    from adem_bench.cards import expand_tasks, matching_names
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
@@ -227,9 +232,11 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     passed = (
         "data_root", "results", "device", "dtype", "adapter", "quantization", "split",
     )  # fmt: skip
+    only = split_names(given.get(ONLY))
     evaluation = Evaluation(
         model="",
         tasks=tasks,
+        only=tuple(expand_tasks(only)) if only else None,
         prompt_format=given["prompt_format"],
         overrides=(*few_shot, *given["overrides"]),
         options=RunOptions(

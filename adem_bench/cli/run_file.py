@@ -26,6 +26,7 @@ OF_THE_FILE = ("tasks", "data_root", "results", "loggers", "skip_missing")
 """Parameters that are the same for all entries."""
 SPELLED = {"overrides": "set", "loggers": "log_to"}
 """Parameters whose key is not their name."""
+TASKS, ONLY = "tasks", "only"
 MODELS, MODEL, SETTINGS, NAMES, OVERRIDES = "models", "model", "settings", "names", "overrides"
 
 
@@ -56,6 +57,9 @@ def read_run_file(
             levels = [common, of_model, setting, {name: given[name] for name in typed}]
             overrides = [one for level in levels for one in level.get(OVERRIDES, ())]
             merged = given | {k: v for level in levels for k, v in level.items()}
+            if TASKS in typed and TASKS in common:
+                # The file's settings may address tasks that this call leaves out.
+                merged |= {TASKS: f"{common[TASKS]},{given[TASKS]}", ONLY: given[TASKS]}
             found.append(merged | {OVERRIDES: tuple(overrides)})
     return found
 

@@ -75,6 +75,11 @@ def test_the_command_line_goes_before_the_file(suite, runs):
     assert (run["task"], run["scored"]) == ("mini_sqa", 2)
 
 
+def test_settings_of_a_task_that_is_left_out_do_no_harm(suite, runs):
+    found = runs("--config", suite(), "--tasks", "mini_mme", "--model", "constant:A")
+    assert [run["task"] for run in found] == ["mini_mme"] * 2
+
+
 def test_parts_share_out_all_runs_and_each_is_done_once(suite, runs):
     config = suite()
     parts = [runs("--config", config, "--limit", 1, "--part", f"{k}/3") for k in (1, 2, 3)]
