@@ -106,7 +106,7 @@ class TrainingProgress:
         line = f"epoch {evaluation['epoch']}: {figures}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
-        elif not self._quiet:
+        else:
             click.echo(line)
 
     @contextmanager

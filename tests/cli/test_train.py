@@ -3,14 +3,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
+from adem_bench.cards import load_recipe_card
 from adem_bench.cli.train import TrainingProgress
 from adem_bench.files import disk_error
 from adem_bench.mini import write_mini
 from adem_bench.trainers import checkpoints
+from adem_bench.trainers.batch_sampler import Position
+from adem_bench.trainers.loop import StepReport
 
 CLIP_ADAPTERS = 4 * 2 * 12 * 128
 PROJECTORS = 2 * (128 * 128 + 128 + 128 * 64 + 64)
@@ -32,6 +38,34 @@ def recipe(tmp_path):
     }  # fmt: skip
     path.write_text(yaml.safe_dump(fields))
     return path
+
+
+class Data(list):
+    with_image = 7
+
+
+def test_a_training_with_stderr_in_a_file_has_a_line_for_every_5_percent(capsys):
+    prepared = SimpleNamespace(
+        recipe=load_recipe_card("mini"),
+        frozen=SimpleNamespace(card=SimpleNamespace(name="m"), dtype="float32"),
+        sampler=SimpleNamespace(left_over=0, steps=60, total_steps=60, accumulation=1),
+        dataset=Data(range(9)),
+        network=SimpleNamespace(device=torch.device("cpu")),
+        parameters=(1, 10),
+        warnings=list,
+    )
+    for quiet, lines in ((False, 20), (True, 0)):
+        progress = TrainingProgress(quiet)
+        progress.begins(prepared, Path("out"), 0)
+        for step in range(1, 61):
+            skipped = step == 2
+            progress.step(StepReport(step, Position(), step / 60, 1.0, 1e-3, 1.0, 1.0, skipped, 4))
+        shown = capsys.readouterr()
+        assert len(shown.err.splitlines()) == lines
+        assert ("9 samples, 7 with an image" in shown.out) is not quiet
+        if not quiet:
+            assert shown.err.startswith("step 3 of 60 (5%)  epoch 0.05  loss 1.0000  lr 0.001  ")
+            assert "  1 skipped  " in shown.err
 
 
 @pytest.mark.usefixtures("one_thread")
