@@ -41,6 +41,7 @@ def train(  # noqa: PLR0913 - one for each option of the command
     device: str = "auto",
     quantization: str | None = None,
     overwrite: bool = False,
+    name: str | None = None,
     loggers: str | Sequence[str] = ("tensorboard",),
     settings: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
@@ -59,6 +60,7 @@ def train(  # noqa: PLR0913 - one for each option of the command
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         quantization: Of the frozen weights; None leaves it to the recipe.
         overwrite: Whether to start from scratch, removing what a training left in the output.
+        name: What the adapter is called in tables; None: the output's name.
         loggers: Where scalars go besides the log: `tensorboard`, `wandb`, `mlflow`.
         settings: Recipe fields to override, by dotted name (`--set`).
         callback: Notified of every step, evaluation and warning, on the first process only.
@@ -84,6 +86,7 @@ def train(  # noqa: PLR0913 - one for each option of the command
         overrides=_overrides(settings),
         quantization=quantization,
         overwrite=overwrite,
+        name=name,
         loggers=_names(loggers),
     )
     return train_adapter(job, callback or watcher)
@@ -113,6 +116,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
     reuse: bool = True,
     max_failed: int = 0,
     predict_only: bool = False,
+    name: str | None = None,
     settings: Mapping[str, Any] | None = None,
     options: RunOptions | None = None,
     progress: bool = False,
@@ -143,6 +147,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         reuse: Whether answers of other runs in the same folder are used.
         max_failed: Failed samples up to which the result still has a rank.
         predict_only: Whether answers are kept and not scored.
+        name: What the model is called in tables; None: as its card says.
         settings: Card fields to override, by dotted name (`--set`).
         options: Several of these at once, as `RunOptions`; the others then stay as they are.
         progress: Whether to show on standard error how far each task has come.
@@ -171,6 +176,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         quantization=quantization,
         split=split,
         prompt_format=prompt_format,
+        name=name,
         overrides=(*few_shot_settings(num_fewshot, seed), *_overrides(settings)),
         options=_options(given),
     )
