@@ -75,11 +75,13 @@ def test_the_command_line_goes_before_the_file(suite, runs):
     assert (run["task"], run["scored"]) == ("mini_sqa", 2)
 
 
+@pytest.mark.slow
 def test_settings_of_a_task_that_is_left_out_do_no_harm(suite, runs):
     found = runs("--config", suite(), "--tasks", "mini_mme", "--model", "constant:A")
     assert [run["task"] for run in found] == ["mini_mme"] * 2
 
 
+@pytest.mark.slow
 def test_parts_share_out_all_runs_and_each_is_done_once(suite, runs):
     config = suite()
     parts = [runs("--config", config, "--limit", 1, "--part", f"{k}/3") for k in (1, 2, 3)]
@@ -94,6 +96,7 @@ def test_a_part_without_work_says_so(adem_bench, suite):
     assert done.err == "warning: part 1 of 9 has nothing to do: there are 4 runs\n"
 
 
+@pytest.mark.slow
 def test_tasks_whose_data_are_missing_can_be_skipped(adem_bench, suite, runs):
     config = suite(**{"mini_mme": "mmbench", "- blind: true": "- blind: false"})
     refused = adem_bench("run", "--config", config)

@@ -82,6 +82,7 @@ def test_the_same_predictions_once_more_change_nothing_and_others_need_fresh(
     assert (run / "samples.jsonl").read_text() != before
 
 
+@pytest.mark.slow
 def test_predictions_of_several_tasks_are_one_row(adem_bench, as_run, data, own_run):
     mme = finished_run(own_run.parents[2] / "mme", data, "mini_mme")
     as_run(own_run / "preds.json")
