@@ -21,7 +21,7 @@ from adem_bench.results.leaderboard.published_figures import published_rows
 from adem_bench.results.report.page import report_parts, report_pieces
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.runs import FinishedRun
-from adem_bench.results.variants import variants_of
+from adem_bench.results.variants import run_labels
 from adem_bench.results.view.following import GrowingRun, ResultsFolder, Seen
 
 HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
@@ -112,7 +112,7 @@ class Site:
         with self._keeping:
             kept = self._kept.get(address)
         if kept is None or kept[0] != version:
-            text = page.make(seen, Live(version, self.results.root.name))
+            text = page.make(seen, Live(version, self.results.root.resolve().name))
             kept = (version, text.encode(errors="backslashreplace"))
         with self._keeping:
             self._kept.pop(address, None)
@@ -134,7 +134,7 @@ class Site:
             left_out=seen.left_out,
             link=_link,
             clock=_clock,
-            label=_label,
+            labels=run_labels(list(seen.finished.values())),
         )
         return "".join(pieces)
 
@@ -193,12 +193,6 @@ def _link(path: str, **fields: str) -> str:
 
 def _place(run: FinishedRun) -> str:
     return f"{run.result.task}/{run.result.split}"
-
-
-def _label(run: FinishedRun) -> str:
-    """Return a run's model with what sets it apart."""
-    (variant,) = variants_of([run])
-    return f"{run.model} [{', '.join(variant.tags)}]" if variant.tags else run.model
 
 
 def _clock(seconds: float) -> str:

@@ -63,6 +63,7 @@ def test_the_first_page_lists_runs_that_go_on_and_finished_ones(site, root):
     assert "50.0%" in page  # one failed: it is neither right nor wrong
     assert "/report?below=m%2Fmini_sqa%2Ftest-1" in page
     assert "/task?name=mini_sqa%2Ftest" in page
+    assert ">results<" in page  # the folder's name
 
 
 @pytest.mark.slow
