@@ -34,7 +34,7 @@ class Difference:
     first: float
     second: float
     low: float
-    """Bounds of the 95% interval of `second - first`."""
+    """Bounds of the 95% interval of `second - first`, from redrawing the shared units."""
     high: float
     p_value: float
     """Of no difference, two-sided."""
@@ -62,26 +62,15 @@ class Difference:
         """Return how much better the second run is; negative if it is worse."""
         return -self.value if self.lower_is_better else self.value
 
-    @property
-    def worst_gain(self) -> float:
-        """Return the interval's end at which the second run is worst, as a gain."""
-        return -self.high if self.lower_is_better else self.low
-
-    @property
-    def best_gain(self) -> float:
-        """Return the interval's other end, as a gain."""
-        return -self.low if self.lower_is_better else self.high
-
 
 def paired_differences(
     first: Statistics, second: Statistics, names: Iterable[str]
 ) -> list[Difference]:
     """Return the differences of metrics, p-values not yet adjusted.
 
-    Shares of right units are tested by McNemar's exact test, and have Tango's interval. All else is
-    tested by randomisation: were there no difference, each unit could as well have its two results
-    swapped (Fisher; Noreen 1989); its interval is of redrawn units. A metric that is not defined
-    for both is left out.
+    Intervals are those of redrawn units. Shares of right units are tested by McNemar's exact
+    test, all else by randomisation: were there no difference, each unit could as well have its two
+    results swapped (Fisher; Noreen 1989). A metric that is not defined for both is left out.
 
     Args:
         first: Of one run.
@@ -113,7 +102,6 @@ def paired_differences(
         count = int(np.isfinite(units[0]).sum())
         if name in first.shares & second.shares:
             won, lost = int((units[1] > units[0]).sum()), int((units[1] < units[0]).sum())
-            low, high = tango(won, lost, count)
             p = mcnemar(won, lost)
             found.append(Difference(name, *values, low, high, p, p, MCNEMAR, count, won, lost))
         else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from adem_bench.metrics.paired import Difference, units_needed
+from adem_bench.metrics.paired import Difference, tango, units_needed
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Pair, is_significant
 from adem_bench.results.comparison_sides import MAX_NAMED, place_name
@@ -144,15 +144,17 @@ def _by_margin(
     difference: Difference, unit: Unit, margin: float, power: float, noun: str
 ) -> tuple[Outcome, str]:
     name, allowed = difference.metric, _shown(margin, unit)
-    if not math.isfinite(difference.worst_gain):
+    low, high = _interval(difference)
+    worst, best = (-high, -low) if difference.lower_is_better else (low, high)
+    if not math.isfinite(worst):
         return "inconclusive", f"the difference of {name} has no interval"
-    interval = Metric("", 0.0, unit, 0, "", difference.low, difference.high).format_interval()
+    interval = Metric("", 0.0, unit, 0, "", low, high).format_interval()
     bound = f"+{allowed}" if difference.lower_is_better else f"-{allowed}"
-    better, worse = ("below", "above") if difference.lower_is_better else ("above", "below")
-    if difference.worst_gain > -margin:
+    better, lower = ("below", "above") if difference.lower_is_better else ("above", "below")
+    if worst > -margin:
         return "passed", f"the difference of {name} lies {better} {bound} {interval}"
-    if difference.best_gain < -margin:
-        return "worse", f"the difference of {name} lies {worse} {bound} {interval}"
+    if best < -margin:
+        return "worse", f"the difference of {name} lies {lower} {bound} {interval}"
     reason = f"the difference of {name} may lie on either side of {bound} {interval}"
     needed = units_needed(difference, margin, power) if margin > 0 else None
     if difference.won == difference.lost == 0 and margin > 0:
@@ -161,6 +163,17 @@ def _by_margin(
     elif needed is not None and needed > difference.units:
         reason += f"; if the two do not differ, about {needed:,} {noun} would show it"
     return "inconclusive", reason
+
+
+def _interval(difference: Difference) -> tuple[float, float]:
+    """Return the interval by which a margin is judged.
+
+    That of redrawn units is too narrow where few differ: a gate would open on luck. Shares have one
+    that is not.
+    """
+    if difference.won is None or difference.lost is None:
+        return difference.low, difference.high
+    return tango(difference.won, difference.lost, difference.units)
 
 
 def _obstacles(task: TaskComparison, pair: Pair) -> Iterator[str]:

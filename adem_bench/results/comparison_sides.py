@@ -37,8 +37,10 @@ class Candidate:
     def settings(self) -> str:
         """How it was run, apart from the model: equal texts mean equal settings."""
         run = self.run
-        options = {name: run.options.get(name) for name in ("blind", "limit", "repeats")}
-        decoding = dict(run.decoding), run.options.get("seed")
+        # What a manifest leaves out is at its default.
+        defaults = {"blind": False, "limit": None, "repeats": 1, "seed": 0}
+        options = {name: run.options.get(name) or value for name, value in defaults.items()}
+        decoding = dict(run.decoding)
         return json.dumps([options, decoding, list(run.prompt)], sort_keys=True, default=str)
 
 

@@ -22,8 +22,8 @@ TASK, NEEDED = "task", "n needed"
 RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n", NEEDED)
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
-    "The interval is not the test's and not adjusted: the two can disagree at the margin. "
-    "A difference counts as shown where Holm p < 0.05."
+    "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
+    "at the margin. A difference counts as shown where Holm p < 0.05."
 )
 
 
