@@ -47,23 +47,20 @@ def runs(adem_bench):
     return call
 
 
-def test_every_model_is_run_in_every_setting_on_every_task(adem_bench, suite, runs, tmp_path):
-    found = runs("--config", suite())
-    assert [run["task"] for run in found] == ["mini_sqa", "mini_mme"] * 4
-    assert len({run["folder"] for run in found}) == 8
-    assert {run["model"].partition(" ")[0] for run in found} == {"constant:A", "parrot"}
-    blind = [run for run in found if "-blind-" in run["folder"]]
-    assert len(blind) == 4
+def test_a_model_is_run_in_a_setting_under_its_name(suite, runs, tmp_path):
+    found = runs("--config", suite(), "--part", "4/4")
+    assert [run["task"] for run in found] == ["mini_sqa", "mini_mme"]
     for run in found:
+        assert run["model"].startswith("parrot ")
+        assert "-blind-" in run["folder"]
         assert (run["scored"], run["resumed"]) == (4, 0)
         assert run["headline"] in {metric["name"] for metric in run["metrics"]}
         for path in run["files"].values():
             assert (tmp_path / path).is_file()
-    (sqa,) = [run for run in blind if "/parrot/" in run["folder"] and run["task"] == "mini_sqa"]
-    manifest = json.loads((tmp_path / sqa["files"]["manifest.json"]).read_text())
+    manifest = json.loads((tmp_path / found[0]["files"]["manifest.json"]).read_text())
     assert manifest["identity"]["task_options"]["captions"] is True
     # The same command resumes: no question is asked again.
-    assert all(run["resumed"] == 4 for run in runs("--config", suite(), "--part", "1/4"))
+    assert all(run["resumed"] == 4 for run in runs("--config", suite(), "--part", "4/4"))
 
 
 def test_the_command_line_goes_before_the_file(suite, runs):
