@@ -45,6 +45,10 @@ class DataError(AdemBenchError):
     """A data set's files are missing or not in their documented layout."""
 
 
+class MissingDataError(DataError):
+    """A data set's files are not there."""
+
+
 class DownloadError(AdemBenchError):
     """A published file cannot be fetched, or is not what was published."""
 

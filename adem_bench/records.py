@@ -203,6 +203,11 @@ class Record:
     unit, where its whole set was scored at once."""
 
     @property
+    def is_unusable_row(self) -> bool:
+        """Whether it stands for a row that could not be asked, which is no failure of a model's."""
+        return self.error is not None and not self.request_digest
+
+    @property
     def key(self) -> str:
         """What tells it from the run's other records."""
         return record_key(self.sample_id, self.repeat)

@@ -76,6 +76,8 @@ class LazyGroup(HintingGroup):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog='Tab completes commands and names after eval "$(_ADEM_BENCH_COMPLETE=bash_source '
+    'adem-bench)" (zsh_source in zsh, fish_source in fish).',
 )
 @click.version_option(__version__, prog_name="adem-bench", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks of errors.")

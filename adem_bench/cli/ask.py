@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from adem_bench.cli.options import (
+    complete,
     data_root_option,
     decoding_options,
     quantization_option,
@@ -34,7 +35,13 @@ BY_HAND = "by hand"
 def model_options(command: F) -> F:
     """Add the options that choose a model and how it is loaded."""
     options: tuple[Callable[[Any], Any], ...] = (
-        click.option("--model", required=True, metavar="NAME|CARD", help="Model to ask."),
+        click.option(
+            "--model",
+            required=True,
+            metavar="NAME|CARD",
+            shell_complete=complete("models"),
+            help="Model to ask.",
+        ),
         data_root_option,
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
         click.option(
@@ -123,7 +130,9 @@ def answer(model: Model, request: Request) -> Response:
             "image or a device with more memory"
         ) from error
     if response.error and not _is_cut(response):
-        raise AdemBenchError(response.error)
+        server = str(model.describe().get("server", ""))
+        where = f"{server}: " if server and server not in response.error else ""
+        raise AdemBenchError(f"{where}{response.error}")
     return response
 
 

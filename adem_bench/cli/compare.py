@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import split_names, warn
+from adem_bench.cli.options import complete, split_names, warn
 
 if TYPE_CHECKING:
     from adem_bench.results.comparison_text import Findings
@@ -26,7 +26,12 @@ GATE_CLOSED = 4
     metavar="DIR",
     help="Where names are looked for.",
 )
-@click.option("--tasks", metavar="A,B", help="Only these; groups are known too.")
+@click.option(
+    "--tasks",
+    metavar="A,B",
+    shell_complete=complete("tasks", several=True),
+    help="Only these; groups are known too.",
+)
 @click.option("--force", is_flag=True, help="Compare although data or task version differ.")
 @click.option(
     "--fail-if-worse",

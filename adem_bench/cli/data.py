@@ -13,6 +13,7 @@ import click
 from adem_bench.cli.options import (
     HintingGroup,
     NumberOr,
+    complete,
     data_root_option,
     format_option,
     harness_python_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 1
 """Exit code: something is still missing, or something is wrong."""
 IMAGES_OPENED = 200
-TASKS = click.argument("tasks", nargs=-1, metavar="[TASK]…")
+TASKS = click.argument("tasks", nargs=-1, metavar="[TASK]…", shell_complete=complete("tasks"))
 
 
 @click.group(cls=HintingGroup)
@@ -72,7 +73,8 @@ def status_command(tasks: tuple[str, ...], data_root: Path | None, form: str, **
 
 
 def _status_row(status: DataStatus) -> tuple[str, ...]:
-    shown = {"there": "yes", "missing": "no"}.get(status.state, status.reason)
+    states = {"there": "yes", "missing": "no", "unusable": "yes, and not as it should be"}
+    shown = states.get(status.state, status.reason)
     sizes = [listed.file.size for listed in status.missing]
     to_fetch = "" if not sizes else _bytes(sum(size or 0 for size in sizes))
     if None in sizes:
@@ -87,8 +89,9 @@ def _show_files(found: Iterable[DataStatus]) -> None:
 
     for status in found:
         click.echo(f"\n{printable(status.card.name)}, {printable(status.card.split)}:")
-        if status.state == "missing":
-            click.echo(printable(f"not there: {status.reason}"))
+        troubles = {"missing": "not there", "unusable": "cannot be used"}
+        if status.state in troubles:
+            click.echo(printable(f"{troubles[status.state]}: {status.reason}"))
         rows = []
         for listed in status.files:
             there = _bytes(size_on_disk(listed.path)) if listed.is_there else "no"
@@ -106,7 +109,7 @@ def _show_files(found: Iterable[DataStatus]) -> None:
 
 
 @data.command("fetch")
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK…")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK…", shell_complete=complete("tasks"))
 @data_root_option
 @harness_python_option
 @split_option
@@ -193,8 +196,10 @@ def verify_command(
 ) -> int:
     """Check digests, rows, counts and images of the tasks named, or of all that are on disk.
 
-    Exit codes: 0 all is well, 1 something is wrong.
+    Exit codes: 0 all is well, 1 something is wrong, 2 there is nothing to check.
     """
+    from adem_bench.data.paths import default_data_root
+    from adem_bench.errors import DataError
     from adem_bench.tasks.data_status import data_status, verify_data
 
     found = []
@@ -207,8 +212,12 @@ def verify_command(
                 _show_verification(found[-1])
     if form == "json":
         click.echo(json.dumps({"tasks": [one.to_json() for one in found]}, indent=2))
-    elif not found:
-        click.echo("no task's data is on disk; `adem-bench data status` says where to get it")
+    if not found:
+        root = data_root or default_data_root()
+        raise DataError(
+            f"nothing to check: no task's data is on disk below {root}; `adem-bench data status` "
+            "says where to get it"
+        )
     return INCOMPLETE if any(one.problems for one in found) else 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import split_names, warn
+from adem_bench.cli.options import complete, split_names, warn
 
 FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
@@ -37,7 +37,12 @@ NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
     help="Every metric of the tasks' cards, or one per task [default: all in json, html]; in latex "
     "--all-metrics adds samples and samples per second too.",
 )
-@click.option("--tasks", metavar="A,B", help="Only these, in this order; groups are known too.")
+@click.option(
+    "--tasks",
+    metavar="A,B",
+    shell_complete=complete("tasks", several=True),
+    help="Only these, in this order; groups are known too.",
+)
 @click.option(
     "--models",
     multiple=True,

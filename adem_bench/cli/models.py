@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import HintingGroup, data_root_option, format_option, set_option, warn
+from adem_bench.cli.options import (
+    HintingGroup,
+    complete,
+    data_root_option,
+    format_option,
+    set_option,
+    warn,
+)
 from adem_bench.errors import in_shell
 
 if TYPE_CHECKING:
@@ -79,7 +86,7 @@ def _needs_card(kind: str) -> bool:
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete("models"))
 @data_root_option
 @set_option
 def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
@@ -102,7 +109,7 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
 
 
 @models.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=complete("models"))
 @data_root_option
 @set_option
 def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
@@ -132,7 +139,7 @@ def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...])
 
 
 @models.command("pull")
-@click.argument("name")
+@click.argument("name", shell_complete=complete("models"))
 @data_root_option
 @click.option(
     "--insecure", is_flag=True, help="Fetch over plain http what no digest of the card checks."

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from adem_bench.errors import nearest_hint, printable
 from adem_bench.registry import INCLUDE_VARIABLE
@@ -71,7 +72,8 @@ def _while_it_runs(context: click.Context, variable: str, values: tuple[str, ...
     before = os.environ.get(variable)
     if values:
         os.environ[variable] = os.pathsep.join([*values, *([before] if before else [])])
-        context.call_on_close(lambda: _restore(variable, before))
+        if not context.resilient_parsing:  # else a shell asks what to propose, once it is closed
+            context.call_on_close(lambda: _restore(variable, before))
 
 
 def _restore(variable: str, before: str | None) -> None:
@@ -98,6 +100,35 @@ def _harness_python(
     context: click.Context, parameter: click.Parameter, named: tuple[str, ...]
 ) -> None:
     _while_it_runs(context, PYTHON_VARIABLE, named)
+
+
+def complete(
+    kind: Literal["models", "tasks", "trainers"], several: bool = False
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return what a shell proposes for the name of a card: the known names, else files.
+
+    Args:
+        kind: Of card.
+        several: Whether names may stand in a list with commas.
+    """
+
+    def proposed(
+        context: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from adem_bench.cards import list_cards
+        from adem_bench.errors import AdemBenchError
+
+        before, comma, begun = incomplete.rpartition(",") if several else ("", "", incomplete)
+        try:
+            names = [name for name in list_cards(kind) if name.startswith(begun)]
+        except AdemBenchError:  # a shell has no place for it, and the command will say it
+            names = []
+        if not names and not comma:
+            return [CompletionItem(incomplete, type="file")]
+        taken = before.split(",")
+        return [CompletionItem(before + comma + name) for name in names if name not in taken]
+
+    return proposed
 
 
 def data_root_option(command: F) -> F:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
-from adem_bench.cli.options import HintingGroup, format_option, recipe_set_option, warn
+from adem_bench.cli.options import HintingGroup, complete, format_option, recipe_set_option, warn
 
 if TYPE_CHECKING:
     from adem_bench.schemas import RecipeCard
@@ -64,7 +64,7 @@ def _listed(name: str, card: RecipeCard) -> dict[str, Any]:
 
 
 @recipes.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete("trainers"))
 @recipe_set_option
 def show_command(name: str, overrides: tuple[str, ...]) -> None:
     """Explain a recipe: every field, its value and what it does."""

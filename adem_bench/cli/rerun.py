@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import data_root_option, harness_python_option, quantization_option
+from adem_bench.cli.options import (
+    complete,
+    data_root_option,
+    harness_python_option,
+    quantization_option,
+)
 from adem_bench.cli.watching import chosen_progress, watching_options
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ BEFORE_DIFFERENCE = 20
 )
 @click.option(
     "--model",
+    shell_complete=complete("models"),
     metavar="NAME|CARD",
     help="Card in whose folder the weights are  [default: the run's, by name].",
 )

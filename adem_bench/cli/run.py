@@ -15,6 +15,7 @@ from adem_bench.cli.options import (
     NumberOr,
     Part,
     cards_set_option,
+    complete,
     data_root_option,
     decoding_options,
     format_option,
@@ -41,6 +42,7 @@ FAILED = 1
 @click.option(
     "--model",
     "models",
+    shell_complete=complete("models"),
     multiple=True,
     metavar="NAME|CARD",
     help="Model to evaluate, or a pattern (adem-*); several are evaluated one after the other.",
@@ -48,6 +50,7 @@ FAILED = 1
 @name_option(True, " [default: the card's]; one for each --model")
 @click.option(
     "--tasks",
+    shell_complete=complete("tasks", several=True),
     metavar="A,B",
     help="Tasks, groups or patterns (mini_*), comma-separated.",
 )

@@ -10,6 +10,7 @@ import click
 
 from adem_bench.cli.options import (
     HintingGroup,
+    complete,
     data_root_option,
     format_option,
     harness_python_option,
@@ -176,7 +177,7 @@ def _listed(name: str, card: TaskCard) -> dict[str, Any]:
 
 
 @tasks.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete("tasks"))
 @data_root_option
 @harness_python_option
 @split_option
@@ -254,4 +255,6 @@ def _presence(card: TaskCard, data_root: Path | None) -> str:
     status = data_status(card, data_root)
     if status.state == "there":
         return f"yes, below {status.data_root}"
+    if status.state == "unusable":
+        return f"yes, and it cannot be used: {status.reason}"
     return f"no: {status.reason}" if status.state == "missing" else status.reason

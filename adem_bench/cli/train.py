@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
+    complete,
     data_root_option,
     log_to_option,
     name_option,
@@ -188,9 +189,16 @@ class TrainingProgress:
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|CARD", help="Recipe to train with.")
+@click.option(
+    "--recipe",
+    shell_complete=complete("trainers"),
+    required=True,
+    metavar="NAME|CARD",
+    help="Recipe to train with.",
+)
 @click.option(
     "--model",
+    shell_complete=complete("models"),
     metavar="NAME|CARD",
     help="Model whose frozen parts are used [default: the recipe's].",
 )
@@ -205,6 +213,7 @@ class TrainingProgress:
 @click.option(
     "--eval",
     "tasks",
+    shell_complete=complete("tasks", several=True),
     metavar="A,B",
     help="Tasks to evaluate on at the end of each epoch; the best adapter is kept too.",
 )

@@ -63,15 +63,21 @@ def fetch(download: Download, progress: Progress, timeout_s: float = 30) -> Outc
             ones, or another file is in the place.
     """
     download.target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(download.target.with_name(f".{download.target.name}.lock"))
+    place = download.target.with_name(f".{download.target.name}.lock")
+    busy = f"another process is fetching {download.target}"
     try:
-        with lock.acquire(timeout=0):
-            if download.target.exists():
-                check(download.target, download, "move it away to fetch it again")
-                return "already there"
-            _fetch(download, progress, timeout_s)
+        with FileLock(place).acquire(timeout=0):
+            if not place.exists():  # whoever had it has just removed it
+                raise DownloadError(busy)
+            try:
+                if download.target.exists():
+                    check(download.target, download, "move it away to fetch it again")
+                    return "already there"
+                _fetch(download, progress, timeout_s)
+            finally:
+                place.unlink(missing_ok=True)
     except Timeout as error:
-        raise DownloadError(f"another process is fetching {download.target}") from error
+        raise DownloadError(busy) from error
     return "fetched"
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adem_bench.errors import DataError
+from adem_bench.errors import DataError, MissingDataError
 from adem_bench.files import file_digest, is_file, read_text
 from adem_bench.records import Sample, TrainingPair
 from adem_bench.schemas import DataSource
@@ -41,7 +41,7 @@ def missing(path: Path, what: str, source: DataSource) -> DataError:
         what: What should be there, in words.
         source: Where it is to be had.
     """
-    return DataError(f"{path} is missing: expected {what}{source.remedy()}{ANOTHER_ROOT}")
+    return MissingDataError(f"{path} is missing: expected {what}{source.remedy()}{ANOTHER_ROOT}")
 
 
 def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:

@@ -21,9 +21,9 @@ from adem_bench.results.run_folder import (
     read_run_file,
 )
 from adem_bench.results.validation.schema import ManifestFile, problems
-from adem_bench.schemas import TaskCard
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task, task_of
+from adem_bench.tasks.recorded import recorded_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _task(folder: Path, manifest: Mapping[str, Any], data_root: Path | None) -> 
         ResultsError: it was another version's.
     """
     try:
-        card = TaskCard.model_validate(manifest["task"]["card"])
+        card = recorded_card(manifest)
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise ResultsError(

@@ -21,8 +21,8 @@ from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_data, evaluate_model
 from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
-from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
+from adem_bench.tasks.recorded import recorded_card
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -114,7 +114,7 @@ def _options(job: Rerun, manifest: Mapping[str, Any]) -> RunOptions:
 
 def _task(job: Rerun, manifest: Mapping[str, Any]) -> Task:
     try:
-        card = TaskCard.model_validate(manifest["task"]["card"])
+        card = recorded_card(manifest)
     except ValidationError as error:
         raise _foreign_card(job, "task", error) from error
     return task_of(card, job.data_root)

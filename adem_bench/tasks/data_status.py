@@ -12,7 +12,7 @@ from adem_bench.data.inventory import Listed, check_listed, listed_files, size_o
 from adem_bench.data.paths import default_data_root, holds_mini
 from adem_bench.data.reading import SkippedRow
 from adem_bench.data.remedy import MINI
-from adem_bench.errors import AdemBenchError, DataError
+from adem_bench.errors import AdemBenchError, DataError, MissingDataError
 from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
@@ -32,9 +32,10 @@ class DataStatus:
     card: TaskCard
     data_root: Path
     state: str
-    """`there`, `missing`, or `on demand` for data of a data source."""
+    """`there`, `missing`, `unusable` (something is there, and not as it should be), or `on demand`
+    for data of a data source."""
     reason: str
-    """What is missing, in words."""
+    """What is missing or wrong, in words."""
     files: tuple[Listed, ...]
 
     @property
@@ -87,19 +88,22 @@ def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
     if card.data.source and not (card.data.source == MINI and holds_mini(root)):
         reason = f"comes from the source {card.data.source} when needed"
         return DataStatus(card, root, "on demand", reason, files)
-    reason = _first_trouble(card, root)
-    return DataStatus(card, root, "missing" if reason else "there", reason, files)
+    state, reason = _first_trouble(card, root)
+    return DataStatus(card, root, state, reason, files)
 
 
-def _first_trouble(card: TaskCard, root: Path) -> str:
-    """Return why the first samples cannot be asked, up to one with an image; empty if they can."""
+def _first_trouble(card: TaskCard, root: Path) -> tuple[str, str]:
+    """Return the state of the first samples, up to one with an image, and what is wrong."""
     try:
         for _, images in islice(_items(card, root), MAX_INSPECTED):
             if images:
-                return _missing_or_empty(images[0])
+                wrong = _missing_or_empty(images[0])
+                return ("missing" if wrong else "there"), wrong
+    except MissingDataError as error:
+        return "missing", str(error)
     except DataError as error:
-        return str(error)
-    return ""
+        return "unusable", str(error)
+    return "there", ""
 
 
 @dataclass(slots=True)

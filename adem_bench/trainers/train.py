@@ -66,7 +66,7 @@ from adem_bench.trainers.training_log import (
 TOKENS_AT_ONCE = {"cpu": 1024}
 """There, more tokens at once are not faster, and take memory and padding (benchmarks/README.md)."""
 
-MAX_SKIPPED = 50
+MAX_SKIPPED = 20
 """Steps skipped in a row at which training ends; a loss scale that has to come down from 65,536 to
 1 costs 16."""
 
@@ -302,7 +302,7 @@ class _TrainingRun:
                 callback.step(report)
             skipped = skipped + 1 if report.skipped else 0
             if skipped == MAX_SKIPPED:
-                raise self._diverged(report.step - skipped)
+                raise self._diverged(report.step - skipped, skipped)
             ends_epoch = report.position.step == 0
             is_due = report.step % self.prepared.recipe.checkpoint_steps == 0
             # Weights that perhaps no step can be made from do not push good ones out.
@@ -311,14 +311,16 @@ class _TrainingRun:
             if self.training.ends:
                 raise KeyboardInterrupt(ending.asked or "a signal to another process")
             self._evaluate_if_due(ending, log, callback)
+        if skipped and self.training.counts.skipped_steps >= self.prepared.sampler.total_steps:
+            raise self._diverged(0, skipped)
         return loss
 
-    def _diverged(self, last_step: int) -> DivergedError:
-        """Return the error of a training that made no step after `last_step`."""
+    def _diverged(self, last_step: int, skipped: int) -> DivergedError:
+        """Return the error of a training that made no step after `last_step`, and skipped some."""
         good = self.checkpoints.folder_until(last_step)
         kept = f"; the checkpoint {good} is from before that" if good else ""
         return DivergedError(
-            f"training diverged: {MAX_SKIPPED} steps in a row were skipped because a gradient was "
+            f"training diverged: {skipped} steps in a row were skipped because a gradient was "
             f"not finite{kept}; lower base_learning_rate, or try --set max_grad_norm=1, with "
             "another --output"
         )

@@ -283,7 +283,10 @@ def test_verify_opens_as_many_images_as_it_is_told(adem_bench, fetched, tmp_path
 
 
 def test_verify_without_names_takes_what_is_on_disk(adem_bench, fetched, tmp_path):
-    assert "no task's data is on disk" in adem_bench("data", "verify", "--data-root", "x").out
+    for form in ("table", "json"):
+        nothing = adem_bench("data", "verify", "--data-root", "x", "--format", form)
+        assert nothing.code == 2
+        assert "nothing to check: no task's data is on disk below x; `adem-b" in nothing.err
     shown = adem_bench("data", "verify", "--images", "5")
     assert shown.out.startswith("sqa, test: wrong (300 of 4,241 samples, 150 images, 5 opened)\n")
     assert shown.code == 1
@@ -348,3 +351,39 @@ def test_an_unknown_split_is_a_mistake_with_the_nearest_name(adem_bench):
     done = adem_bench("data", "mini", "--output", "data", "--splits", "vall")
     assert done.code == 2
     assert "unknown split 'vall'; did you mean: val" in done.err
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "content", "wrong"),
+    [
+        (
+            "mmbench",
+            "MMBench_DEV_EN.tsv",
+            "index\timage\tquestion\tA\tB\n",
+            "its MD5",
+        ),
+        ("mmbench", "MMBench_DEV_EN.tsv", "hello", "its first line is not a header"),
+        ("sqa", "scienceqa/problems.json", "{", "not JSON"),
+    ],
+)
+def test_a_file_that_is_there_and_wrong_is_not_said_to_be_missing(
+    adem_bench, tmp_path, task, file, content, wrong
+):
+    path = tmp_path / "data" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    (tmp_path / "data" / "scienceqa").mkdir(exist_ok=True)
+    (tmp_path / "data" / "scienceqa" / "pid_splits.json").write_text("{}")
+    shown = adem_bench("data", "status", task)
+    assert "yes, and not as it should be" in shown.out
+    assert "not there" not in shown.out
+    assert "cannot be used: data/" in shown.out
+    assert wrong in shown.out
+    told = json.loads(adem_bench("data", "status", task, "--format", "json").out)
+    assert told["tasks"][0]["state"] == "unusable"
+    assert "cannot be used" in adem_bench("tasks", "show", task).out
+
+
+def test_the_mini_world_is_not_said_to_be_missing(adem_bench):
+    assert "when needed" in adem_bench("data", "status", "mini_mme").out
+    assert "when needed" in adem_bench("data", "status", "mini_mme", "--data-root", "x").out

@@ -8,6 +8,9 @@ import re
 import pytest
 import yaml
 
+from adem_bench.cards import load_task_card
+from adem_bench.data.remedy import Remedy
+
 COMMAND = re.compile("`adem-bench (data [^`]+)`")
 
 
@@ -38,7 +41,6 @@ def own(tmp_path):
         ("mme", (), "by hand, 'my data'/MME_Benchmark_release_version: its authors give it"),
         ("vqav2", (), "unpack it by hand: get https://"),
         ("pope", (), "`adem-bench data fetch pope --data-root 'my data'` fetches it"),
-        ("mini_sqa", (), "`adem-bench data mini --output 'my data' --splits test` makes it"),
     ],
 )
 def test_missing_data_is_named_with_the_commands_that_bring_it(adem_bench, task, more, says):
@@ -126,3 +128,8 @@ def test_no_reader_asks_a_blind_run_for_image_folders(adem_bench, task, tmp_path
 def test_rows_of_text_alone_need_no_images(adem_bench, own):
     rows = [{"id": n, "question": "Is it?", "image": "", "answer": "yes"} for n in range(3)]
     assert adem_bench("run", "--model", "majority", "--tasks", own(rows)).code == 0
+
+
+def test_part_of_a_mini_world_is_completed_by_its_command(tmp_path):
+    remedy = Remedy(load_task_card("mini_sqa"), tmp_path / "my data")()
+    assert remedy.endswith(f"--output '{tmp_path}/my data' --splits test` makes it")

@@ -37,3 +37,19 @@ def test_a_server_that_is_not_there_ends_the_run_in_a_line(adem_bench):
     assert (told.code, told.out) == (2, "")
     assert told.err.startswith("error: http://127.0.0.1:9/v1: cannot be reached: ")
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [Step(b"{"), Step(b"<html>Sign in</html>"), Step(b"no", 404), Step(b"", 500)]
+)
+def test_ask_names_the_server_whatever_it_replies(adem_bench, monkeypatch, reply):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving() as server:
+        server.last = lambda asked: reply
+        told = adem_bench(
+            "ask", "--model", f"openai:m@{server.url}", "Hi", "--set", "options.retries=0",
+            "--set", "options.backoff=0.01",
+        )  # fmt: skip
+    assert told.code == 2
+    assert told.err.startswith(f"error: {server.url}")
+    assert told.err.count(server.url) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import urllib.request
@@ -231,3 +232,12 @@ def test_a_file_larger_than_the_disk_is_not_begun(wanted, server):
     with pytest.raises(DownloadError, match=r"more bytes, .* are free on that disk"):
         fetch(wanted(size=1 << 60), quiet)
     assert server.asked == []
+
+
+@pytest.mark.parametrize("name", ["/a.pth", "/missing", "/silent"])
+def test_no_lock_is_left_whatever_became_of_a_download(wanted, name):
+    download = wanted(name)
+    with contextlib.suppress(DownloadError):
+        fetch(download, quiet, timeout_s=0.2)
+    assert list(download.target.parent.glob("*lock*")) == []
+    assert list(download.target.parent.glob(".*")) == []

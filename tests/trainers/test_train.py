@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -363,6 +364,18 @@ def test_a_training_that_diverged_ends_and_keeps_what_was_good_before(train, tmp
     assert names == ["step-00000003", "step-00000004"]
     good = read_adapter(tmp_path / "out" / "checkpoints" / "step-00000003")
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())
+
+
+def test_a_training_that_made_no_step_at_all_is_no_success(train, tmp_path, monkeypatch):
+    from adem_bench.trainers.optimizer import AdapterOptimizer
+
+    step = AdapterOptimizer.step
+    monkeypatch.setattr(
+        AdapterOptimizer, "step", lambda *given: replace(step(*given), skipped=True)
+    )
+    with pytest.raises(DivergedError, match="steps in a row were skipped"):
+        train()
+    assert not (tmp_path / "out" / "model.yaml").exists()
 
 
 def test_a_folder_of_another_training_is_refused_before_the_model_is_loaded(

@@ -26,8 +26,8 @@ from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.runs import OpenedRun, own_statistics
 from adem_bench.results.variants import labels, letters
-from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import Task, task_of
+from adem_bench.tasks.recorded import recorded_card
 
 MAX_THUMBNAILS = 2000
 ASKED = ("task_options", "prompt_settings", "data")
@@ -220,8 +220,7 @@ def _tasks(
 def _task(run: OpenedRun, data_root: Path | None) -> tuple[Task | None, str]:
     """Return a run's task with the data that it answered; or None, and why it is not available."""
     try:
-        card = TaskCard.model_validate(run.manifest["task"]["card"])
-        task = task_of(card, data_root)
+        task = task_of(recorded_card(run.manifest), data_root)
         if task.fingerprint() == run.manifest["task"]["data_fingerprint"]:
             return task, ""
         return None, "the data here is not what the runs answered; --data-root names another folder"

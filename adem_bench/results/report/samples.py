@@ -26,7 +26,7 @@ from adem_bench.tasks.base import Task
 GZIP, LEVEL = 31, 5
 """zlib's window bits for a gzip stream, which browsers unpack; a middling level."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-RIGHT, WRONG, FIGURE, FAILED, MISSING = range(5)
+RIGHT, WRONG, FIGURE, FAILED, MISSING, NOT_ASKED = range(6)
 """How a cell of the page was judged; `FIGURE`: it has a figure of its own instead."""
 
 
@@ -110,7 +110,7 @@ def sample_table(
             for place, record in enumerate(records)
         ]
         gap = _gap(cells)
-        wrong = gap > 0 or any(cell[2] in (WRONG, FAILED) for cell in cells)
+        wrong = gap > 0 or any(cell[2] in (WRONG, FAILED, NOT_ASKED) for cell in cells)
         first = next(record for record in records if record is not None)
         alike = len(asked.prompts) == 1
         row = [
@@ -182,7 +182,7 @@ def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[
     if record is None:
         return ["", "", MISSING, None]
     if record.error is not None:
-        return [record.error, "", FAILED, None]
+        return [record.error, "", NOT_ASKED if record.is_unusable_row else FAILED, None]
     figure = values.get(record.sample_id)
     verdict = FIGURE
     if record.score in (0, 1):

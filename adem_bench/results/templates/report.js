@@ -2,7 +2,7 @@
 
 // Texts of data sets and models reach the page through textContent alone, never as markup.
 
-const RIGHT = 0, WRONG = 1, FIGURE = 2, FAILED = 3, MISSING = 4;
+const RIGHT = 0, WRONG = 1, FIGURE = 2, FAILED = 3, MISSING = 4, NOT_ASKED = 5;
 const LONG = 220;
 
 async function unpack(base64) {
@@ -36,6 +36,7 @@ function verdict([, , judged, figure]) {
   if (judged === RIGHT) return element("span", "verdict-tag is-right", "✓ right");
   if (judged === WRONG) return element("span", "verdict-tag is-wrong", "✗ wrong");
   if (judged === FAILED) return element("span", "verdict-tag is-wrong", "✗ failed");
+  if (judged === NOT_ASKED) return element("span", "verdict-tag is-other", "row not usable");
   if (judged === MISSING) return element("span", "verdict-tag is-other", "not answered");
   return element("span", "verdict-tag is-other", figure === null ? "no score" : figure.toFixed(2));
 }
@@ -66,7 +67,7 @@ function answerCell(cell, label, prompt) {
     made.append(block);
   }
   made.append(verdict(cell), element("br"), textBlock(response));
-  if (judged !== FAILED && prediction && prediction.trim() !== response.trim()) {
+  if (judged !== FAILED && judged !== NOT_ASKED && prediction && prediction.trim() !== response.trim()) {
     made.append(element("span", "chips text", "read as: " + prediction));
   }
   return made;
@@ -110,7 +111,7 @@ function matches(row, query, wantedVerdict, group) {
   if (wantedVerdict === "apart" && !(gap > 0)) return false;
   if (wantedVerdict === "wrong" && !cells.some((cell) => cell[2] === WRONG)) return false;
   if (wantedVerdict === "right" && !cells.every((cell) => cell[2] === RIGHT)) return false;
-  if (wantedVerdict === "failed" && !cells.some((cell) => cell[2] === FAILED)) return false;
+  if (wantedVerdict === "failed" && !cells.some((cell) => [FAILED, NOT_ASKED].includes(cell[2]))) return false;
   if (!query) return true;
   const prompts = [prompt].flat().map((text) => text ?? "");
   const texts = [id, ...prompts, reference, ...cells.flatMap((cell) => [cell[0], cell[1]])];

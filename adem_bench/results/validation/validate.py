@@ -36,6 +36,7 @@ from adem_bench.results.validation.schema import ManifestFile, MetricsFile, Reco
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task, task_of
+from adem_bench.tasks.recorded import recorded_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class _Check:
         """Return the task as the run had it, None (and a word why) if it cannot be had."""
         reason = ""
         try:
-            card = TaskCard.model_validate(manifest["task"]["card"])
+            card = recorded_card(manifest)
             here = _version_here(card)
             if here in (None, card.version):
                 return task_of(card, self.data_root)

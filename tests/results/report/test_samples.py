@@ -3,12 +3,20 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
 from adem_bench.results.report import samples
-from adem_bench.results.report.samples import FAILED, MISSING, RIGHT, WRONG, sample_table
+from adem_bench.results.report.samples import (
+    FAILED,
+    MISSING,
+    NOT_ASKED,
+    RIGHT,
+    WRONG,
+    sample_table,
+)
 from adem_bench.results.runs import open_run
 from adem_bench.tasks.base import build_task
 from support.run_writer import choice, write_run
@@ -27,7 +35,8 @@ def unpacked(packed):
 
 
 def test_rows_hold_what_every_run_made_of_a_sample(opened):
-    first = opened("a", [choice(0, 0), choice(1, 1), choice(2, 0, error="unreadable image")])
+    failed = replace(choice(2, 0, error="unreadable image"), request_digest="d" * 16)
+    first = opened("a", [choice(0, 0), choice(1, 1), failed])
     second = opened("b", [choice(0, 1, response="\x1b[31m</script>\x00"), choice(1, 1)])
     packed = sample_table([first, second], [None, None], {}, "average", 10)
     data = unpacked(packed)
@@ -101,3 +110,11 @@ def test_images_of_samples_that_went_wrong_come_first(opened):
 def test_an_unreadable_image_is_left_out(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert samples.thumbnails({tmp_path / "broken.png": 0, tmp_path / "absent.png": 1}) == {}
+
+
+def test_a_row_that_could_not_be_asked_is_not_shown_as_failed(opened):
+    unusable = choice(1, 0, error="its answer is no option")
+    assert not unusable.request_digest
+    data = unpacked(sample_table([opened("a", [choice(0, 0), unusable])], [None], {}, "average", 9))
+    (cell,) = data["rows"][1][6]
+    assert cell == ["its answer is no option", "", NOT_ASKED, None]
