@@ -162,7 +162,11 @@ def score(job: Job) -> dict[str, Any]:
         task._instances.append(one)
     os.chdir(folder)
     write_only_below([folder])
-    task.apply_filters()
+    # Filters pair answers with documents by place, so those without an answer are left out.
+    shown = task.task_docs
+    chosen = shown.select(places) if hasattr(shown, "select") else [shown[p] for p in places]
+    for ensemble in task._filters:
+        ensemble.apply(task._instances, chosen)
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for place, one in zip(places, task._instances):  # noqa: B905
         for key in one.filtered_resps:

@@ -26,6 +26,12 @@ def five_times(function):
     return again
 
 
+class TakeFirst:
+    def apply(self, instances, docs):
+        for one, _ in zip(instances, docs, strict=True):
+            one.filtered_resps = {"none": one.resps[0]}
+
+
 class ConfigurableTask:
     def __init__(self, file):
         spec = spec_from_file_location("utils", file.with_name("utils.py"))
@@ -43,6 +49,8 @@ class ConfigurableTask:
         )
         self.config.__dict__.update(fields)
         self.download()
+        self.task_docs = self.eval_docs
+        self._filters = [TakeFirst()]
         self.doc_to_visual = self.config.doc_to_visual
         self.doc_to_target = lambda doc: doc[self.config.doc_to_target]
         metrics = self.config.metric_list
@@ -55,10 +63,6 @@ class ConfigurableTask:
 
     def fewshot_context(self, doc, number):
         return self.config.doc_to_text(doc)
-
-    def apply_filters(self):
-        for one in self._instances:
-            one.filtered_resps = {"none": one.resps[0]}
 
     @five_times
     def process_results(self, doc, results):
