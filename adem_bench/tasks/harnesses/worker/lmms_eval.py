@@ -162,11 +162,7 @@ def score(job: Job) -> dict[str, Any]:
         task._instances.append(one)
     os.chdir(folder)
     write_only_below([folder])
-    # Filters pair answers with documents by place, so those without an answer are left out.
-    shown = task.task_docs
-    chosen = shown.select(places) if hasattr(shown, "select") else [shown[p] for p in places]
-    for ensemble in task._filters:
-        ensemble.apply(task._instances, chosen)
+    _filter(task, places)
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for place, one in zip(places, task._instances):  # noqa: B905
         for key in one.filtered_resps:
@@ -216,6 +212,14 @@ def _numbers(values: dict[str, Any]) -> dict[str, dict[str, float]]:
             if all(value is not None for value in column.values()):
                 found[name] = column  # type: ignore[assignment]
     return found
+
+
+def _filter(task: Any, places: list[int]) -> None:
+    """Apply a task's filters: they pair answers with documents by place, so the others go."""
+    shown = task.task_docs
+    chosen = shown.select(places) if hasattr(shown, "select") else [shown[p] for p in places]
+    for ensemble in task._filters:
+        ensemble.apply(task._instances, chosen)
 
 
 def _is_mean(aggregate: Any, rest: dict[str, Any], items: list[Any], column: str) -> bool:
