@@ -122,8 +122,8 @@ class OutOfMemoryError(Exception):
 
 def explain_system(error: BaseException) -> str:
     """Return what about this machine is at fault, and the remedy; empty if it is something else."""
-    if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
-        return f"{error}; {remedy}"
+    if isinstance(error, ValueError):
+        return _explain_name(error)
     if isinstance(error, RuntimeError) and NO_HOME in str(error):
         return "there is no home folder; set HOME, or write whole paths and set ADEM_BENCH_CACHE"
     if lacks_memory(error):
@@ -147,6 +147,18 @@ def explain_system(error: BaseException) -> str:
         return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
     if error.errno in (errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE):
         return f"{(error.strerror or 'cannot be used').lower()}{where}; check it"
+    return ""
+
+
+def _explain_name(error: ValueError) -> str:
+    """Return why no file can have a name; empty if the error is about something else."""
+    if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
+        return f"{error}; {remedy}"
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        half = error.object[error.start : error.end]
+        return f"a name holds half of a character ({half!a}), which no file's name can; change it"
+    if "embedded null" in str(error):
+        return "a name holds a NUL, which no file's name can; change it"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,12 @@ def test_bugs_stay_what_they_are(error):
     assert explain_system(error) == ""
     with pytest.raises(type(error)), system_errors():
         raise error
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a\ud800", "half of a character"), ("a\0", "holds a NUL")]
+)
+def test_a_name_that_no_file_can_have_is_a_mistake(name, said):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - as Python words it
+        Path(name).write_text("x")
+    assert said in explain_system(caught.value)

@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -229,19 +230,26 @@ NAMED: tuple[Callable[[str], list[str]], ...] = (
 )  # fmt: skip
 
 
-def fuzz(number: int, seed: int) -> tuple[Counter[str], dict[str, str]]:
+def fuzz(
+    number: int, seed: int, first: int = 0, most_s: float = float("inf")
+) -> tuple[Counter[str], dict[str, str]]:
     """Return the counts of outcomes, and the first input of every distinct fault.
 
     Args:
         number: Of inputs.
         seed: Chooses them; each input has a stream of its own.
+        first: Number of the first one.
+        most_s: Seconds after which no further input is begun.
     """
+    deadline = time.monotonic() + most_s
     outcomes: Counter[str] = Counter()
     faults: dict[str, str] = {}
     signal.signal(signal.SIGPROF, _too_long)
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         world = make_world(Path(name))
-        for index in range(number):
+        for index in range(first, first + number):
+            if time.monotonic() > deadline:
+                break
             draw = random.Random(f"{seed}/{index}")
             file, before = None, b""
             if draw.random() < 0.2:
@@ -287,12 +295,14 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="inputs")
     parser.add_argument("--seed", type=int, default=0, help="chooses them")
+    parser.add_argument("--first", type=int, default=0, help="number of the first, to go on")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="ends after so many")
     given = parser.parse_args(arguments)
     os.environ.pop("ADEM_BENCH_DATA", None)
-    outcomes, faults = fuzz(given.n, given.seed)
+    outcomes, faults = fuzz(given.n, given.seed, given.first, given.minutes * 60)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:7d} ended with {outcome}")
-    print(f"{len(faults)} distinct faults in {given.n} inputs of seed {given.seed}")
+    print(f"{len(faults)} distinct faults in {outcomes.total()} inputs of seed {given.seed}")
     return int(bool(faults))
 
 

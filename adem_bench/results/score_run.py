@@ -119,7 +119,10 @@ def _said(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
         return list(manifest[NOT_SCORED]["warnings"])
     if not (folder / METRICS).is_file():
         return []
-    earlier = read_run_file(folder / METRICS)
+    try:
+        earlier = Result.from_json(read_run_file(folder / METRICS))
+    except (ResultsError, LookupError, TypeError, AttributeError):
+        return []  # damaged, and about to be made anew
     # What a figure lacked then, it may have now.
-    notes = {metric.get("note") for metric in earlier.get("metrics", ())}
-    return [text for text in earlier.get("warnings", ()) if text not in notes]
+    notes = [metric.note for metric in earlier.metrics]
+    return [text for text in earlier.warnings if isinstance(text, str) and text not in notes]
