@@ -292,6 +292,14 @@ def record_key(sample_id: str, repeat: int) -> str:
     return f"{sample_id}\x1f{repeat}" if repeat else sample_id
 
 
+MIN_UNITS = 20
+"""Fewer redrawn units say too little of others: docs/statistics.md has the measurement."""
+REDRAWN = "bootstrap"
+"""How the names of intervals of redrawn units begin."""
+TOO_FEW = f"none: fewer than {MIN_UNITS} independent units"
+"""What stands in the place of such an interval's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One figure of a result, with what it counts."""
@@ -311,6 +319,21 @@ class Metric:
     """How the interval was made: a method of `metrics/intervals.py`."""
     if_wrong: float | None = None
     """The value if every failed sample had a wrong answer; None where none failed."""
+    units: int | None = field(default=None, compare=False)
+    """Independent units that were redrawn for the interval; None where none were, or in runs of
+    earlier versions."""
+
+    @property
+    def has_too_few_units(self) -> bool:
+        """Return whether the interval is of so few redrawn units that it would be false."""
+        units = self.count if self.units is None else self.units
+        return self.low is not None and self.interval.startswith(REDRAWN) and units < MIN_UNITS
+
+    def without_false_interval(self) -> Metric:
+        """Return the metric as it may be shown: without an interval of too few units."""
+        if not self.has_too_few_units:
+            return self
+        return replace(self, low=None, high=None, interval=TOO_FEW)
 
     def format(self) -> str:
         """Return the figure as tables print it: `93.85`, `963.61`, `12`, or `n/a`."""
@@ -320,7 +343,9 @@ class Metric:
 
     def format_interval(self) -> str:
         """Return the interval as tables print it: `[93.08, 94.54]`, or nothing."""
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or self.has_too_few_units:
+            return ""
+        if not (isfinite(self.low) and isfinite(self.high)):
             return ""
         return f"[{self._in_print(self.low)}, {self._in_print(self.high)}]"
 
@@ -391,8 +416,9 @@ class Result:
         """Return the result as the object that `metrics.json` holds."""
         found = {"schema": 1, "complete": self.complete} | asdict(self)
         for metric in found["metrics"]:
-            if metric["if_wrong"] is None:
-                del metric["if_wrong"]
+            for later in ("if_wrong", "units"):
+                if metric[later] is None:
+                    del metric[later]
         return found
 
     @classmethod

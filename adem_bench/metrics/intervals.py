@@ -103,9 +103,26 @@ def with_intervals(metrics: tuple[Metric, ...], statistics: Statistics) -> tuple
             low, high = percentiles(formula(sums))
             if math.isfinite(low) and math.isfinite(high):
                 how = f"bootstrap of {statistics.noun}"
-                metric = replace(metric, low=low, high=high, interval=how)
+                units = independent_units(statistics, formula)
+                metric = replace(metric, low=low, high=high, interval=how, units=units)
         found.append(metric)
     return tuple(found)
+
+
+def independent_units(statistics: Statistics, formula: Formula) -> int:
+    """Return how many units a figure rests on, as far as redrawing them shows its spread.
+
+    Each stratum beyond the first costs one: its units are redrawn around their own mean.
+
+    Args:
+        statistics: All units.
+        formula: Of the figure; not a number for a unit that has no part in it.
+    """
+    import numpy as np
+
+    defined = np.isfinite(formula(statistics.rows))
+    strata = {name for name, has_part in zip(statistics.strata, defined, strict=True) if has_part}
+    return int(defined.sum()) - max(0, len(strata) - 1)
 
 
 def without_points(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:

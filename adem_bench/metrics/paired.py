@@ -14,9 +14,11 @@ from adem_bench.metrics.intervals import (
     RESAMPLES,
     SEED,
     Statistics,
+    independent_units,
     percentiles,
     resampled_sums,
 )
+from adem_bench.records import MIN_UNITS
 
 if TYPE_CHECKING:
     from adem_bench.metrics.intervals import Array
@@ -34,7 +36,8 @@ class Difference:
     first: float
     second: float
     low: float
-    """Bounds of the 95% interval of `second - first`, from redrawing the shared units."""
+    """Bounds of the 95% interval of `second - first`, from redrawing the shared units; not a number
+    of fewer than `MIN_UNITS` of them."""
     high: float
     p_value: float
     """Of no difference, two-sided."""
@@ -98,6 +101,8 @@ def paired_differences(
         of_first, of_second = first.formulas[name], second.formulas[name]
         drawn = of_second(sums[:, width:]) - of_first(sums[:, :width])
         low, high = percentiles(drawn)
+        if independent_units(first, of_first) < MIN_UNITS:
+            low = high = math.nan
         units = of_first(first.rows), of_second(second.rows)
         count = int(np.isfinite(units[0]).sum())
         if name in first.shares & second.shares:

@@ -205,7 +205,9 @@ def suite_csv(findings: Findings) -> str:
         needed = None if is_significant(found) else findings.power.needed(task, found)
         figures = [found.first, found.second, found.value, found.low, found.high]
         unit = task.unit(found.metric)
-        shown = [Metric("", value, unit, 0).format() for value in figures]
+        shown = [
+            Metric("", value, unit, 0).format() if math.isfinite(value) else "" for value in figures
+        ]
         judged = (task.sides[pair.first], task.sides[pair.second]) == (0, len(names) - 1)
         cells = [*task.place, task.settings, found.metric, *(names[letter] for letter in who)]
         cells += [*shown, repr(found.p_value), repr(found.adjusted_p_value), str(found.units)]

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from adem_bench.metrics.paired import Difference
-from adem_bench.records import Metric
+from adem_bench.records import MIN_UNITS, Metric
 from adem_bench.results.comparison import Pair, is_significant
 from adem_bench.results.comparison_gate import Gate
 from adem_bench.results.comparison_sides import place_name
@@ -24,6 +24,7 @@ FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
     "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
     "at the margin. A difference counts as shown where Holm p < 0.05."
+    f" There is none of fewer than {MIN_UNITS} independent units."
 )
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adem_bench.errors import printable
-from adem_bench.records import Metric, Result
+from adem_bench.records import TOO_FEW, Metric, Result
 
 PIPE_WIDTH = 10_000
 """Wide enough that nothing is cut or folded where a program reads the output."""
@@ -139,6 +139,8 @@ def _remarks(result: Result) -> list[str]:
         if headline and headline.if_wrong is not None:
             worst = replace(headline, value=headline.if_wrong)
             lines.append(f"if they were wrong, {headline.name} would be {_figure(worst)}")
+    if any(metric.has_too_few_units for metric in result.metrics):
+        lines.append(f"95% intervals of redrawn units: {TOO_FEW}")
     unasked = [metric.name for metric in result.metrics if not metric.count]
     if unasked:
         shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"

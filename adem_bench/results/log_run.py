@@ -51,7 +51,7 @@ def _scalars(result: Result) -> Iterator[tuple[str, float]]:
     headline = result.metric(result.headline).value
     if headline is not None:
         yield "headline", headline
-    for metric in result.metrics:
+    for metric in (metric.without_false_interval() for metric in result.metrics):
         # No slash: MLflow's folders take `accuracy` for a file.
         found = {"": metric.value, " low": metric.low, " high": metric.high}
         for suffix, value in found.items():

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
 def _read(folder: Path) -> FinishedRun:
     manifest = read_run_file(folder / MANIFEST)
     result = RESULT.validate_json(json.dumps(read_run_file(folder / METRICS)), strict=True)
+    shown = tuple(metric.without_false_interval() for metric in result.metrics)
+    result = replace(result, metrics=shown)
     _check_belongs(folder, manifest, result)
     model = manifest["model"]
     return FinishedRun(

@@ -101,7 +101,7 @@ def test_a_share_for_one_run_alone_is_no_share():
 
 
 def test_equal_runs_do_not_differ():
-    found = difference([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    found = difference([1.0, 2.0, 3.0, 4.0] * 5, [1.0, 2.0, 3.0, 4.0] * 5)
     assert (found.low, found.high, found.p_value) == (0.0, 0.0, 1.0)
 
 

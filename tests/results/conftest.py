@@ -19,9 +19,10 @@ def run(tmp_path):
     def write(model="m", value=0.5, task=TASK, scored=10, failed=0, low=None, high=None, **changes):
         folder = tmp_path / f"run-{next(numbers):02}"
         folder.mkdir(parents=True)
-        metric = Metric("acc", value, "fraction", scored, low=low, high=high)
+        how = {name: changes.pop(name) for name in ("interval", "units") if name in changes}
+        metric = Metric("acc", value, "fraction", scored, low=low, high=high, **how)
         metrics = (metric, *changes.pop("further", ()))
-        result = Result(task, 1, "test", "acc", metrics, scored, failed, 10)
+        result = Result(task, 1, "test", "acc", metrics, scored, failed, max(10, scored))
         manifest = {
             "schema": 1,
             "model": {

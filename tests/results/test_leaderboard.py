@@ -393,3 +393,18 @@ def test_one_adapter_is_no_other_one_on_another_task(run, tmp_path):
     run(value=0.8, fingerprint="a" * 16, card=card)
     run(value=0.7, fingerprint="b" * 16, card=card, task="other")
     assert {label for label, _ in ranks(board(tmp_path))} == {"m [aaaaaaaa]", "m [bbbbbbbb]"}
+
+
+def test_an_interval_of_few_redrawn_units_is_not_shown(run, tmp_path):
+    shown = {"scored": 10, "low": 0.4, "high": 0.6}
+    run("redrawn", 0.5, interval="bootstrap of images", **shown)
+    run("wilson", 0.5, interval="Wilson", **shown)
+    run("units", 0.5, interval="bootstrap of images", low=0.4, high=0.6, scored=60, units=19)
+    run("enough", 0.5, interval="bootstrap of images", low=0.4, high=0.6, scored=60, units=20)
+    found = board(tmp_path)
+    (column,) = found.columns
+    cells = {row.label: row.cells[column] for row in found.rows}
+    assert {name for name, cell in cells.items() if cell.shown_interval} == {"wilson", "enough"}
+    assert {name for name, cell in cells.items() if cell.low is not None} == {"wilson", "enough"}
+    text = leaderboard_text(found, "md")
+    assert "intervals: none: fewer than 20 independent units" in text

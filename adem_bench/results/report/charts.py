@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.errors import printable
+from adem_bench.records import TOO_FEW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +182,7 @@ def bars(name: str, title: str, names: Sequence[str], series: Sequence[Series], 
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     _legend(axes, series)
     words = "; ".join(f"{one.label}: {_in_words(names, one.estimates)}" for one in series)
-    alt = f"Bars with 95% intervals, {unit}. {words}"
+    alt = f"Bars with 95% intervals ({TOO_FEW}), {unit}. {words}"
     rows = list(zip(names, *(one.texts() for one in series), strict=True))
     return _plot(name, title, alt, figure, ["", *(one.label for one in series)], rows)
 
@@ -227,7 +228,12 @@ def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
     words = "; ".join(_in_words([one.label], one.estimates) for one in series)
     rows = [(one.label, *one.texts()) for one in series]
     return _plot(
-        name, title, f"Dots with 95% intervals, {unit}. {words}", figure, ("Run", unit), rows
+        name,
+        title,
+        f"Dots with 95% intervals ({TOO_FEW}), {unit}. {words}",
+        figure,
+        ("Run", unit),
+        rows,
     )
 
 

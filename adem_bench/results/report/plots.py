@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adem_bench.metrics.intervals import Statistics, wilson
-from adem_bench.records import Metric, Record
+from adem_bench.records import TOO_FEW, Metric, Record
 from adem_bench.registry import TASK_KINDS
 from adem_bench.results.report.charts import (
     Estimate,
@@ -109,7 +109,9 @@ def _groups(task: str, runs: Sequence[Shown]) -> Iterator[Plot]:
         metric.name: metric.unit
         for one in shown
         for metric in one.run.result.metrics
-        if metric.low is not None and "." not in metric.name and metric.name not in sums
+        if (metric.low is not None or metric.interval == TOO_FEW)
+        and "." not in metric.name
+        and metric.name not in sums
     }
     groups = {group for one in shown for r in one.run.records.values() for group in r.groups}
     what = "every group" if groups & units.keys() else "every metric"

@@ -61,6 +61,7 @@ class MetricEntry(_Closed):
     high: FiniteFloat | None = None
     interval: str = ""
     if_wrong: FiniteFloat | None = None
+    units: Count | None = None
 
 
 class MetricsFile(_Open):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from adem_bench.records import TOO_FEW
 from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
@@ -74,6 +75,8 @@ def remarks(board: Leaderboard, intervals: bool) -> list[str]:
         lines.append(f"ranked by {board.sort.title}")
     if intervals and any(c.shown_interval for row in board.rows for c in row.cells.values()):
         lines.append("in brackets: 95% intervals")
+    if intervals and any(c.interval == TOO_FEW for row in board.rows for c in row.cells.values()):
+        lines.append(f"intervals: {TOO_FEW}")
     return [*lines, *_different_rules(board)]
 
 
