@@ -272,7 +272,7 @@ LISTS = ("groups", "notes", "choice_logprobs", "tokens")
 
 
 def _tuple(value: Any) -> tuple[Any, ...] | None:
-    if value is not None and not isinstance(value, list):
+    if value is not None and not isinstance(value, list | tuple):
         raise TypeError("expected a list")
     return None if value is None else tuple(value)
 

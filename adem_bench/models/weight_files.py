@@ -109,13 +109,16 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 @contextmanager
-def foreign_reader(error_of: Callable[[str], CheckpointError]) -> Iterator[None]:
+def foreign_reader(
+    error_of: Callable[[str], CheckpointError], advice: Callable[[str], str] = lambda message: ""
+) -> Iterator[None]:
     """Turn what another package raises over broken files into an error of ours.
 
     Such readers raise nearly anything. What is said of a lack of memory stays.
 
     Args:
         error_of: Makes the error of a reason.
+        advice: What to say behind the reason, from the whole message.
 
     Raises:
         CheckpointError: something was raised.
@@ -128,7 +131,8 @@ def foreign_reader(error_of: Callable[[str], CheckpointError]) -> Iterator[None]
         if is_memory_error(error) or lacks_memory(error):
             raise
         lines = str(error).strip().splitlines()
-        raise error_of(lines[0].strip() if lines else type(error).__name__) from error
+        reason = lines[0].strip() if lines else type(error).__name__
+        raise error_of(reason + advice(str(error))) from error
 
 
 def lacking(missing: Collection[str], unexpected: Collection[str], network: object) -> str:

@@ -68,7 +68,8 @@ def test_no_command_shows_the_help_as_a_mistake(adem_bench):
         ),
         (
             ("score", "--task", "sqa"),
-            "error: missing option '--predictions'; see `adem-bench score --help`\n",
+            "error: name a run folder, or --task and --predictions (--predictions missing); see "
+            "`adem-bench score --help`\n",
         ),
         (
             ("data", "mini", "--output", "d", "--splits", "tset"),

@@ -74,7 +74,7 @@ def test_results_of_the_suite_and_their_mistakes(results, adem_bench, tmp_path):
     given = ["score", "--task", "tallyqa", "--data-root", results.parent, "--predictions"]
     done = adem_bench(*given, path)
     assert done.code == 0, done.err
-    assert "SUBSET 1/38589" in done.out
+    assert "SUBSET: 1 of 38589 expected samples" in done.out
     path.write_text(json.dumps({"1": rows["30095774"]}))
     done = adem_bench(*given, path)
     assert done.code == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adem_bench.data.paths import MINI_SIGNS
 from support.answering import finished_run
 
 
@@ -140,7 +141,16 @@ def test_what_cannot_be_scored_says_why(adem_bench, arguments, says):
     assert done.err.count("\n") == 1
 
 
+def emptied(root: Path) -> Path:
+    """A mini world from which the tasks' files are gone."""
+    sign = root / MINI_SIGNS[0]
+    sign.parent.mkdir(parents=True)
+    sign.touch()
+    return root
+
+
 def test_a_run_of_predictions_needs_the_data_by_which_it_is_paired(adem_bench, tmp_path, own_run):
+    emptied(tmp_path)
     arguments = ("--predictions", own_run / "preds.json", "--data-root", tmp_path)
     done = adem_bench("score", "--task", "mini_sqa", *arguments, "--as-run", "theirs")
     assert done.code == 2
@@ -208,7 +218,7 @@ def test_the_plain_command_scores_what_was_only_predicted(adem_bench, data):
 def test_without_the_data_a_run_is_scored_from_its_records(adem_bench, own_run, tmp_path):
     run = Path(shutil.copytree(own_run, tmp_path / own_run.name))
     (run / "metrics.json").unlink()
-    done = adem_bench("score", run, "--data-root", tmp_path)
+    done = adem_bench("score", run, "--data-root", emptied(tmp_path / "data"))
     assert done.code == 0
     assert "files in the benchmark's own format are not written" in done.err
     assert (run / "metrics.json").read_text() == (own_run / "metrics.json").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adem_bench.data.paths import MINI_SIGNS
 from support.answering import finished_run
 
 
@@ -25,6 +26,9 @@ def test_a_valid_run_is_told_so(adem_bench, run, data):
 
 
 def test_what_cannot_be_checked_is_a_warning(adem_bench, run, tmp_path):
+    sign = tmp_path / MINI_SIGNS[0]
+    sign.parent.mkdir(parents=True)
+    sign.touch()  # a mini world, from which the task's files are gone
     done = adem_bench("validate", run, "--data-root", tmp_path)
     assert done.code == 0
     assert done.err.startswith(f"warning: {run}: not checked: requests, predictions and")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 
 import pytest
 
@@ -12,6 +11,7 @@ from adem_bench.errors import CardError
 from adem_bench.models.base import resolve_decoding
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.records import Decoding
+from adem_bench.results.progress import no_progress
 from adem_bench.results.runs import finished_runs
 from adem_bench.results.variants import variants_of
 from adem_bench.runner.evaluate import Evaluation, evaluate
@@ -94,7 +94,7 @@ def test_a_cards_decoding_is_the_default_and_greedy_a_named_variant(run, tmp_pat
     manifest = json.loads((own.folder / "manifest.json").read_text())
     assert manifest["decoding"] == {"temperature": 1.5, "top_p": 0.9, "seed": 0}
     assert manifest["identity"]["decoding"] == manifest["decoding"]
-    card = ("decoding.temperature=1.5", "decoding.top_p=0.9")
+    card = ("decoding.temperature=1.5", "decoding.top_p=0.9", "max_new_tokens=6")
     found = [tuple(tag for tag in tags if tag not in card) for tags in labels(tmp_path / "results")]
     assert sorted(found) == [(), ("greedy",), ("temperature=0.7",)]
 
@@ -102,7 +102,7 @@ def test_a_cards_decoding_is_the_default_and_greedy_a_named_variant(run, tmp_pat
 def test_a_sampled_run_is_repeated_from_its_manifest(run, parity_card, mini, tmp_path):
     original = run(temperature=1.2, top_p=0.8, seed=5)
     job = Rerun(original.folder, tmp_path / "again", mini, model=str(parity_card))
-    found = rerun(job, lambda task: nullcontext(lambda done, total: None))
+    found = rerun(job, no_progress)
     assert found.same
 
 

@@ -10,6 +10,7 @@ import pytest
 from adem_bench.errors import CardError
 from adem_bench.records import Decoding
 from adem_bench.results.comparison import compare_runs
+from adem_bench.results.progress import no_progress
 from adem_bench.results.report.samples import sample_table
 from adem_bench.results.runs import finished_runs, open_run
 from adem_bench.results.validation.validate import validate_run
@@ -74,18 +75,13 @@ def test_a_run_of_repeats_is_valid_repeatable_and_named(run, mini, tmp_path):
     found = validate_run(outcome.folder, mini)
     assert (found.issues, found.records) == ((), 18)
     assert read_manifest(outcome.folder)["identity"]["repeats"] == 3
-    repeated = rerun(Rerun(outcome.folder, tmp_path / "again", mini), lambda task: _no_progress())
+    repeated = rerun(Rerun(outcome.folder, tmp_path / "again", mini), no_progress)
     assert repeated.same
     runs, _ = finished_runs(tmp_path / "results")
     assert sorted(variant.tags for variant in variants_of(runs)) == [
-        ("temperature=1.5",), ("temperature=1.5", "repeats=3"),
-    ]  # fmt: skip
-
-
-def _no_progress():
-    from contextlib import nullcontext
-
-    return nullcontext(lambda done, total: None)
+        ("temperature=1.5", "max_new_tokens=6"),
+        ("temperature=1.5", "repeats=3", "max_new_tokens=6"),
+    ]
 
 
 @pytest.mark.parametrize("model", ["parity", "constant:A"])
@@ -121,7 +117,7 @@ def test_runs_of_repeats_are_compared_by_sample(mini, tmp_path):
     assert "majority vote" in {group.metric for group in pair.groups}
     assert all(len(found.records) == 2 for found in pair.disagreements)
     mixed = compare_runs([first, third])
-    assert "repeats: 2 and 3" in mixed.remarks
+    assert "A was asked each sample 2 times, B 3 times" in mixed.remarks
     assert mixed.pairs[0].headline.second == pytest.approx(third.result.metric("average").value)
     assert "majority vote" not in {group.metric for group in mixed.pairs[0].groups}
     assert sample_table([first, third], [None, None], {}, "average", 0).count == 24 * 3

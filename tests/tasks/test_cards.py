@@ -15,11 +15,11 @@ def test_the_cards_and_groups_are_there():
 
 
 @pytest.mark.parametrize("name", ["lavin_instruction", "mini_instruction"])
-def test_a_card_for_training_only_has_no_score(name, tmp_path):
+def test_a_card_for_training_only_has_no_score(name, small_mini):
     card = load_task_card(name)
     assert (card.headline, card.columns, card.split) == ("", (), "all")
     assert card.data.licence
-    assert build_training_data(name, tmp_path).prompt_format == "instruction"
+    assert build_training_data(name, small_mini).prompt_format == "instruction"
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -74,7 +74,7 @@ def test_another_layout_is_refused(write, root, content):
 
 def test_missing_data_says_where_it_is_to_be_had(root):
     for act in ("fingerprint", "training_pairs"):
-        with pytest.raises(DataError, match="luogen1996"):
+        with pytest.raises(DataError, match="LaVIN's README"):
             list(getattr(build_training_data("lavin_instruction", root), act)())
 
 

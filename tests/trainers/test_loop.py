@@ -215,8 +215,8 @@ def test_gradients_travel_once_per_step_in_one_tensor(
     shared = list(training.steps(loader(dataset, recipe), 0))
     assert sampler.accumulation == 2
     tensors = network.method.adapter_tensors()
-    # All gradients, a flag for each tensor, and six figures.
-    assert twin.sums == [sum(t.numel() for t in tensors.values()) + len(tensors) + 6] * len(shared)
+    # All gradients, a flag for each tensor, and seven figures.
+    assert twin.sums == [sum(t.numel() for t in tensors.values()) + len(tensors) + 7] * len(shared)
     assert [r.loss for r in shared] == pytest.approx([r.loss for r in reports])
     for name, tensor in adapter(alone.network).items():
         torch.testing.assert_close(tensors[name].detach(), tensor, atol=1e-6, rtol=0)

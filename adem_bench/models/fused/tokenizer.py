@@ -120,7 +120,8 @@ class HubTokenizer:
         # The same id is a word of Llama 3 and Qwen, and the end of text of others.
         is_unk = tokenizer.unk_token_id == UNK_ID != self.eos_id
         self.unlearned_id: int | None = UNK_ID if is_unk else None
-        self.vocab_size = len(tokenizer)
+        # Without tokens that were added: a `[PAD]` beyond the model's rows is never asked for.
+        self.vocab_size = int(tokenizer.vocab_size)
         self.begin_ids: tuple[int, ...] = (self.bos_id,)
         self.after_prompt = ""
         self.end_ids: tuple[int, ...] = (self.eos_id,)

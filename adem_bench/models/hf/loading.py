@@ -347,9 +347,9 @@ def _decode_plainly(network: Any, tokenizer: Any) -> None:
 
 def _tried(card: HfCard, make: Callable[[], Any]) -> Any:
     def unloadable(reason: str) -> CheckpointError:
-        return CheckpointError(f"model {card.name} cannot be loaded: {reason}{_advice(reason)}")
+        return CheckpointError(f"model {card.name} cannot be loaded: {reason}")
 
-    with foreign_reader(unloadable):
+    with foreign_reader(unloadable, _advice):
         return make()
 
 

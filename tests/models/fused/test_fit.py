@@ -102,7 +102,7 @@ def test_a_damaged_base_is_told_before_anything_is_loaded(run, parity, tmp_path)
     base = tmp_path / "base"
     shutil.copytree(parity / "weights" / "tiny", base)
     (base / "params.json").write_text("{}")
-    assert "base: tensor or parameter 'n_heads' is missing" in run(f"language_model.path={base}")
+    assert "base: tensor or parameter 'n_layers' is missing" in run(f"language_model.path={base}")
 
 
 def test_sizes_are_those_of_the_files_and_of_names(parity_card):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.openai_api.keys import Redaction
 from adem_bench.models.openai_api.settings import find_server, read_options
 from adem_bench.records import Request
+from adem_bench.results.progress import no_progress
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import run_task
 from adem_bench.runner.manifest import RunOptions
@@ -159,13 +159,9 @@ def test_a_run_that_is_repeated_needs_the_nod_again(server, served, tmp_path):
     first = run_task(model, task, options, tmp_path / "results", Processes())
     job = Rerun(first.folder, tmp_path / "reruns")
     with pytest.raises(CardError, match="rerun: --key-variable MY_KEY"):
-        rerun(job, quietly)
-    assert rerun(replace(job, key_variable="MY_KEY"), quietly).records.changed == 0
+        rerun(job, no_progress)
+    assert rerun(replace(job, key_variable="MY_KEY"), no_progress).records.changed == 0
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-
-
-def quietly(task):
-    return nullcontext(lambda done, total: None)
 
 
 def test_a_refused_key_is_not_in_the_error(server, served):

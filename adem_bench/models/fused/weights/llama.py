@@ -161,16 +161,19 @@ class Consolidated:
 
     def _check_sizes(self, file: Path, params: Mapping[str, Any]) -> None:
         """Refuse sizes that the shards do not have, before a network of these is made."""
+        for field in ("n_layers", "dim"):
+            if field not in params:
+                raise self._missing(KeyError(field))
         layers = sum(name.endswith(".attention.wq.weight") for name in self._shards[0])
-        if params.get("n_layers") != layers:
+        if params["n_layers"] != layers:
             raise CheckpointError(
-                f"{file}: n_layers is {params.get('n_layers')!r:.40}, and the weights next to it "
+                f"{file}: n_layers is {params['n_layers']!r:.40}, and the weights next to it "
                 f"have {layers}"
             )
         width = self._shards[0]["layers.0.attention.wq.weight"].shape[-1]
-        if params.get("dim") != width:
+        if params["dim"] != width:
             raise CheckpointError(
-                f"{file}: dim is {params.get('dim')!r:.40}, and the weights next to it have {width}"
+                f"{file}: dim is {params['dim']!r:.40}, and the weights next to it have {width}"
             )
 
     def _rows(self, name: str) -> int:
