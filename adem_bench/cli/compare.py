@@ -12,7 +12,7 @@ from adem_bench.cli.options import complete, split_names, warn
 if TYPE_CHECKING:
     from adem_bench.results.comparison_text import Findings
 
-FORMATS = ("table", "markdown", "json", "csv", "html")
+FORMATS = ("table", "md", "markdown", "json", "csv", "html")
 GATE_CLOSED = 4
 
 

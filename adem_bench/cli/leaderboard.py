@@ -9,7 +9,7 @@ import click
 
 from adem_bench.cli.options import complete, split_names, warn
 
-FORMATS = ("table", "csv", "md", "latex", "json", "html", "long")
+FORMATS = ("table", "csv", "md", "markdown", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
 
 
@@ -69,7 +69,7 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     samples than the split has are marked, and follow the complete ones without a rank.
     """
     from adem_bench.results.leaderboard.formats import GROUPED, format_of, leaderboard_text
-    from adem_bench.results.runs import finished_runs
+    from adem_bench.results.runs import finished_runs, nothing_finished
 
     form = options["form"] or (format_of(output) if output else "table")
     if form == "long":
@@ -77,6 +77,8 @@ def leaderboard(results: Path, output: Path | None, **options: Any) -> None:
     # Published figures need no run: without a folder they are still worth a table.
     missing = options["published"] and not results.exists()
     runs, warnings = ([], []) if missing else finished_runs(results)
+    if not (runs or options["published"]):
+        raise nothing_finished(results, warnings)
     warn(warnings)
     if form == "long":
         from adem_bench.results.leaderboard.build import chosen_runs

@@ -17,7 +17,7 @@ from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
 from adem_bench.results.comparison_sides import Unpaired
 from adem_bench.results.comparison_suite import TaskComparison
-from adem_bench.results.comparison_text import HEADER, HEADER_END, RIGHT, Findings, reading
+from adem_bench.results.comparison_text import HEADER, HEADER_END, RIGHT, Findings
 from adem_bench.results.leaderboard.formats.exports import inert
 from adem_bench.results.leaderboard.formats.markup import escaped, table_line
 from adem_bench.results.runs import OpenedRun
@@ -52,6 +52,7 @@ def comparison_text(findings: Findings, form: str) -> str:
         "json": suite_json,
         "csv": suite_csv,
         "markdown": suite_markdown,
+        "md": suite_markdown,
         "html": suite_html,
     }
     return write[form](findings)
@@ -79,8 +80,9 @@ def suite_json(findings: Findings) -> str:
             "better": better,
             "worse": worse,
             "no_difference_shown": open_,
+            **({"not_judged": findings.not_judged(first, second)} if gate else {}),
         }
-        for (first, second), (better, worse, open_) in suite.counts().items()
+        for (first, second), (better, worse, open_) in suite.counts(findings.is_judged).items()
     ]
     found["not_compared"] = [_unpaired(unpaired, names) for unpaired in suite.unpaired]
     found["gate"] = asdict(gate) | {"passed": gate.passed} if gate else None
@@ -90,7 +92,9 @@ def suite_json(findings: Findings) -> str:
 def _headline(findings: Findings, task: TaskComparison, pair: Pair) -> dict[str, Any]:
     first, second = findings.who(task, pair)
     unit = task.unit(pair.headline.metric)
-    needed = findings.power.needed(task, pair.headline)
+    needed = None
+    if findings.is_judged(task, pair):
+        needed = findings.power.needed(task, pair.headline)
     return {
         "task": task.place[0],
         "split": task.place[1],
@@ -101,7 +105,7 @@ def _headline(findings: Findings, task: TaskComparison, pair: Pair) -> dict[str,
         "noun": task.comparison.noun,
         "unit": unit,
         **_difference_json(pair.headline),
-        "reading": reading(pair.headline, (first, second)),
+        "reading": findings.reading(task, pair),
         "size": needed.size if needed else None,
         "units_needed": needed.units if needed else None,
     }
@@ -202,7 +206,7 @@ def suite_csv(findings: Findings) -> str:
     writer.writerow(COLUMNS)
     for task, pair in findings.suite.headlines():
         found, who = pair.headline, findings.who(task, pair)
-        needed = None if is_significant(found) else findings.power.needed(task, found)
+        needed = findings.units_needed(task, pair)
         figures = [found.first, found.second, found.value, found.low, found.high]
         unit = task.unit(found.metric)
         shown = [
@@ -213,7 +217,11 @@ def suite_csv(findings: Findings) -> str:
         cells += [*shown, repr(found.p_value), repr(found.adjusted_p_value), str(found.units)]
         cells += ["" if needed is None or needed.units is None else str(needed.units)]
         cells += ["" if needed is None else Metric("", needed.size, unit, 0).format()]
-        cells += [found.test, reading(found, who), outcomes.get(task.name, "") if judged else ""]
+        cells += [
+            found.test,
+            findings.reading(task, pair),
+            outcomes.get(task.name, "") if judged else "",
+        ]
         writer.writerow([_cell(cell) for cell in cells])
     return text.getvalue()
 
@@ -255,7 +263,11 @@ def suite_html(findings: Findings) -> str:
 
     suite = findings.suite
     rows = [
-        (task.name, dict(zip(findings.header(), cells, strict=True)), is_significant(pair.headline))
+        (
+            task.name,
+            dict(zip(findings.header(), cells, strict=True)),
+            is_significant(pair.headline) and findings.is_judged(task, pair),
+        )
         for (task, pair), cells in zip(suite.headlines(), findings.rows(), strict=True)
     ]
     groups = [(task.name, findings.group_rows(task)) for task in suite.tasks]

@@ -196,9 +196,14 @@ def _obstacles(task: TaskComparison, pair: Pair) -> Iterator[str]:
         yield "what the candidate's failed samples would cost at worst is not known"
     if _limit(runs[0]) != _limit(runs[1]):
         limits = " and ".join(str(_limit(run) or "none") for run in runs)
-        yield f"the two were run on other samples (--limit: {limits})"
+        yield (
+            f"the two were run on other samples (--limit: {limits}); run both with the same --limit"
+        )
     if bool(runs[0].run.options.get("blind")) != bool(runs[1].run.options.get("blind")):
-        yield "one was run without images (--blind), the other with them"
+        yield (
+            "one was run without images (--blind), the other with them; "
+            "run both with or both without --blind"
+        )
 
 
 def _limit(run: OpenedRun) -> int:

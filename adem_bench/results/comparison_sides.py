@@ -8,6 +8,7 @@ in a leaderboard; runs of different things are kept apart by their settings, nev
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ def find_sides(given: Sequence[str], results: Path) -> tuple[list[Side], list[st
             on two sides.
     """
     if len(given) < 2:
-        raise ResultsError("a comparison needs at least two runs or models")
+        call = f": `adem-bench compare {shlex.quote(given[0])} CANDIDATE`" if given else ""
+        raise ResultsError(f"a comparison needs at least two runs or models{call}")
     shelf = _Shelf(results)
     sides = [shelf.side(name) for name in given]
     owners: dict[Path, str] = {}

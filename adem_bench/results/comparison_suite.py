@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,15 +66,22 @@ class SuiteComparison:
         """The p-value below which any headline is shown to differ, however the others come out."""
         return SIGNIFICANT / sum(1 for _ in self.headlines())
 
-    def counts(self) -> dict[tuple[int, int], tuple[int, int, int]]:
+    def counts(
+        self, judged: Callable[[TaskComparison, Pair], bool] | None = None
+    ) -> dict[tuple[int, int], tuple[int, int, int]]:
         """Return on how many tasks the second of two sides is better, worse, and not shown to be.
 
         Keys are the places of the two sides.
+
+        Args:
+            judged: Whether a pair counts; by default all do.
         """
         found: dict[tuple[int, int], list[int]] = {}
         for task, pair in self.headlines():
             key = task.sides[pair.first], task.sides[pair.second]
             counts = found.setdefault(key, [0, 0, 0])
+            if judged and not judged(task, pair):
+                continue
             is_better = pair.headline.gain > 0
             counts[(0 if is_better else 1) if is_significant(pair.headline) else 2] += 1
         return {key: (better, worse, open_) for key, (better, worse, open_) in found.items()}

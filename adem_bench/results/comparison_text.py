@@ -12,13 +12,14 @@ from adem_bench.records import MIN_UNITS, Metric
 from adem_bench.results.comparison import Pair, is_significant
 from adem_bench.results.comparison_gate import Gate
 from adem_bench.results.comparison_sides import place_name
-from adem_bench.results.comparison_sizes import Power
+from adem_bench.results.comparison_sizes import Needed, Power
 from adem_bench.results.comparison_suite import SuiteComparison, TaskComparison
 from adem_bench.results.variants import labels, letters
 
 HEADER = ("metric", "runs", "first", "second", "difference", "95% interval", "p", "Holm p", "n")
 HEADER_END = ("test", "reading")
 TASK, NEEDED = "task", "n needed"
+NOT_JUDGED = "not judged"
 RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n", NEEDED)
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
@@ -75,6 +76,7 @@ class Findings:
     def _row(self, task: TaskComparison, pair: Pair) -> tuple[str, ...]:
         unit = task.unit(pair.headline.metric)
         cells = difference_cells(pair.headline, self.who(task, pair), unit)
+        cells = (*cells[:-1], self.reading(task, pair))
         split = len(HEADER)
         name = () if self.suite.is_single else (task.name,)
         return (*name, *cells[:split], self.needed(task, pair), *cells[split:])
@@ -94,11 +96,32 @@ class Findings:
             self.letters[task.sides[pair.second]],
         )
 
+    def is_judged(self, task: TaskComparison, pair: Pair) -> bool:
+        """Return whether a pair is not one of those that the gate could not judge."""
+        if (task.sides[pair.first], task.sides[pair.second]) != (0, len(self.suite.sides) - 1):
+            return True
+        return task.name not in self._not_judged
+
+    @cached_property
+    def _not_judged(self) -> set[str]:
+        verdicts = self.gate.verdicts if self.gate else ()
+        return {verdict.task for verdict in verdicts if verdict.outcome == NOT_JUDGED}
+
+    def reading(self, task: TaskComparison, pair: Pair) -> str:
+        """Return what the difference of a headline says, `not judged` of what the gate cannot."""
+        if not self.is_judged(task, pair):
+            return NOT_JUDGED
+        return reading(pair.headline, self.who(task, pair))
+
+    def units_needed(self, task: TaskComparison, pair: Pair) -> Needed | None:
+        """Return how many units would show a difference; None where samples are not what lacks."""
+        if is_significant(pair.headline) or not self.is_judged(task, pair):
+            return None
+        return self.power.needed(task, pair.headline)
+
     def needed(self, task: TaskComparison, pair: Pair) -> str:
-        """Return `1,900 for 1.00`, or nothing where a difference was shown."""
-        if is_significant(pair.headline):
-            return ""
-        found = self.power.needed(task, pair.headline)
+        """Return `1,900 for 1.00`, or nothing where a difference was shown or none is judged."""
+        found = self.units_needed(task, pair)
         if found is None:
             return ""
         size = Metric("", found.size, task.unit(pair.headline.metric), 0).format()
@@ -116,11 +139,21 @@ class Findings:
 
     def summary(self) -> Iterator[str]:
         """Yield in a line how often each side was better than each earlier one."""
-        for (first, second), (better, worse, open_) in self.suite.counts().items():
+        for (first, second), (better, worse, open_) in self.suite.counts(self.is_judged).items():
+            unjudged = self.not_judged(first, second)
+            more = f", {NOT_JUDGED} on {unjudged}" if unjudged else ""
             yield (
                 f"{self.letters[second]} against {self.letters[first]}: better on {better}, "
-                f"worse on {worse}, no difference shown on {open_}"
+                f"worse on {worse}, no difference shown on {open_}{more}"
             )
+
+    def not_judged(self, first: int, second: int) -> int:
+        """Return on how many tasks the gate could not judge a pair of sides."""
+        return sum(
+            not self.is_judged(task, pair)
+            for task, pair in self.suite.headlines()
+            if (task.sides[pair.first], task.sides[pair.second]) == (first, second)
+        )
 
     def footnotes(self) -> Iterator[str]:
         """Yield what the columns mean."""

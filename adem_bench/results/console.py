@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adem_bench.errors import printable
-from adem_bench.records import TOO_FEW, Metric, Result
+from adem_bench.records import MIN_UNITS, Metric, Result
 
 PIPE_WIDTH = 10_000
 """Wide enough that nothing is cut or folded where a program reads the output."""
@@ -139,8 +139,15 @@ def _remarks(result: Result) -> list[str]:
         if headline and headline.if_wrong is not None:
             worst = replace(headline, value=headline.if_wrong)
             lines.append(f"if they were wrong, {headline.name} would be {_figure(worst)}")
-    if any(metric.has_too_few_units for metric in result.metrics):
-        lines.append(f"95% intervals of redrawn units: {TOO_FEW}")
+    few = [metric for metric in result.metrics if metric.has_too_few_units]
+    if few:
+        counts = [m.count if m.units is None else m.units for m in few]
+        here = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+        names = f"{', '.join(m.name for m in few[:6])}{', …' if len(few) > 6 else ''}"
+        lines.append(
+            f"no 95% interval for {names}: it needs at least {MIN_UNITS} independent units, "
+            f"here {here}"
+        )
     unasked = [metric.name for metric in result.metrics if not metric.count]
     if unasked:
         shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"

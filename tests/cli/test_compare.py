@@ -61,7 +61,10 @@ def test_json_holds_everything(adem_bench, runs):
 def test_one_run_is_a_mistake(adem_bench, runs):
     shown = adem_bench("compare", runs[0])
     assert (shown.code, shown.out) == (2, "")
-    assert shown.err == "error: a comparison needs at least two runs or models\n"
+    assert shown.err == (
+        "error: a comparison needs at least two runs or models: "
+        f"`adem-bench compare {runs[0]} CANDIDATE`\n"
+    )
 
 
 @pytest.fixture
@@ -128,6 +131,34 @@ def test_the_gate_has_an_exit_code_of_its_own(adem_bench, models):
     closed = adem_bench("compare", "m40", "m5", "--fail-if-worse", "--tasks", "mini_sqa")
     assert closed.code == 4
     assert "mini_sqa/test (blind)  not judged  B has no run to compare" in closed.out
+
+
+def test_pairs_that_the_gate_cannot_judge_are_not_ones_without_a_difference(adem_bench, tmp_path):
+    for model, blind in (("seeing", False), ("blindly", True)):
+        for task in ("mini_sqa", "sqa"):
+            records = [choice(n, int(n == 1 + blind)) for n in range(60)]
+            folder = tmp_path / "results" / model / task
+            write_run(folder, records, task, model=model, blind=blind, limit=60)
+    gate = ("compare", "seeing", "blindly", "--fail-if-worse")
+    table = adem_bench(*gate)
+    assert table.code == 4
+    sum_ = "better on 0, worse on 0, no difference shown on 0, not judged on 2"
+    assert sum_ in table.out
+    assert "run both with or both without --blind" in table.out
+    assert " for 1.00" not in table.out
+    for form in ("md", "markdown", "html"):
+        text = adem_bench(*gate, "--format", form).out
+        assert sum_ in text
+        assert " for 1.00" not in text
+    found = json.loads(adem_bench(*gate, "--format", "json").out)
+    assert (found["summary"][0]["no_difference_shown"], found["summary"][0]["not_judged"]) == (0, 2)
+    assert [c["units_needed"] for c in found["comparisons"]] == [None, None]
+    table = csv.DictReader(io.StringIO(adem_bench(*gate, "--format", "csv").out))
+    assert {(row["n needed"], row["size"], row["reading"]) for row in table} == {
+        ("", "", "not judged")
+    }
+    # Without a gate nothing is judged, and a difference is looked for as ever.
+    assert "no difference shown on 2" in adem_bench("compare", "seeing", "blindly").out
 
 
 def test_what_is_written_leaves_the_sum_on_the_terminal(adem_bench, models, tmp_path):

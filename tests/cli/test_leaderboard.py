@@ -29,7 +29,11 @@ def test_runs_below_results_are_shown(adem_bench, one_run):
 
 @pytest.mark.parametrize(
     ("form", "first"),
-    [("csv", "model,language model,trainable,origin,quiz/test acc"), ("md", "| rank | model |")],
+    [
+        ("csv", "model,language model,trainable,origin,quiz/test acc"),
+        ("md", "| rank | model |"),
+        ("markdown", "| rank |"),
+    ],
 )
 def test_files_are_written_for_spreadsheets_and_pages(adem_bench, one_run, tmp_path, form, first):
     printed = adem_bench("leaderboard", "results", "--format", form)
@@ -68,6 +72,14 @@ def test_published_figures_need_no_run(adem_bench):
     assert "sqa/test average" in header
     assert any(line.startswith("ADEM-VL,LLaMA-7B,4.5M,published") for line in lines)
     assert shown.err == "warning: no finished run below results\n"
+
+
+def test_a_folder_without_a_finished_run_is_no_empty_table(adem_bench, tmp_path):
+    (tmp_path / "results").mkdir()
+    for form in ("table", "csv", "json", "long"):
+        shown = adem_bench("leaderboard", "--format", form)
+        assert (shown.code, shown.out) == (2, "")
+        assert shown.err == ("error: no finished run in results; `adem-bench run` makes runs\n")
 
 
 def test_headlines_are_shown_unless_all_metrics_are_asked_for(adem_bench):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from adem_bench.records import Metric, Result
 from adem_bench.results.console import PIPE_WIDTH, console, show_result, show_results
@@ -110,3 +111,11 @@ def test_escape_sequences_and_markup_in_data_are_shown_not_obeyed():
     assert "\x9b" not in text
     assert "\u202e" not in text
     assert "[red]" in text
+
+
+def test_a_metric_of_too_few_units_has_no_interval_and_is_named():
+    few = Metric("perception", 900.0, "points", 20, "", 800.0, 990.0, "bootstrap of images")
+    lines = shown(a_result(metrics=(replace(few, units=10),)))
+    assert (
+        "no 95% interval for perception: it needs at least 20 independent units, here 10" in lines
+    )

@@ -407,4 +407,36 @@ def test_an_interval_of_few_redrawn_units_is_not_shown(run, tmp_path):
     assert {name for name, cell in cells.items() if cell.shown_interval} == {"wilson", "enough"}
     assert {name for name, cell in cells.items() if cell.low is not None} == {"wilson", "enough"}
     text = leaderboard_text(found, "md")
-    assert "intervals: none: fewer than 20 independent units" in text
+    assert "no interval where a figure has fewer than 20 independent units." in text
+
+
+def test_a_board_of_subsets_says_that_none_has_a_rank(run, tmp_path):
+    run("a", 0.9, scored=4)
+    found = board(tmp_path)
+    for form in ("table", "md", "html", "latex"):
+        text = leaderboard_text(found, form)
+        assert "o row has a rank: no run covers a whole split" in text
+        assert "anked by" not in text
+        assert "at worst" not in text
+        assert "best" not in text
+
+
+def test_a_row_without_a_rank_names_the_column_that_others_would_have_it_by(run, tmp_path):
+    run("a", 0.9, scored=4)
+    run("a", 0.5, task="other")
+    text = leaderboard_text(board(tmp_path, sort="quiz"), "md")
+    assert "no row has a rank: no row has a whole figure of quiz/test acc." in text
+
+
+def test_where_less_is_better_the_lowest_is_first_and_best(tmp_path, monkeypatch):
+    from adem_bench.tasks.scienceqa.task import ScienceQA
+
+    monkeypatch.setattr(ScienceQA, "lower_is_better", ("average",))
+    for model, wrong in (("high", 1), ("low", 9)):
+        records = [choice(n, int(n < wrong)) for n in range(300)]
+        write_run(tmp_path / model, records, model=model)
+    found = board(tmp_path)
+    assert ranks(found) == [("low", 1), ("high", 2)]
+    bests = [row.label for row in found.rows if found.is_best(found.sort, row.cells[found.sort])]
+    assert bests == ["low"]
+    assert 'aria-sort="ascending"' in leaderboard_text(found, "html")

@@ -131,9 +131,7 @@ def test_a_training_is_not_gone_on_with_other_tokens_around_its_prompts(
     card = yaml.safe_load(path.read_text())
     card["language_model"]["chat_template"] = True
     path.write_text(yaml.safe_dump(card))
-    with pytest.raises(
-        ResultsError, match=r"chat_template is not set there, true here"
-    ):
+    with pytest.raises(ResultsError, match=r"chat_template is not set there, true here"):
         adem_bench.train(recipe("llava"), **given)
 
 

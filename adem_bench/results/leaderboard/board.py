@@ -42,6 +42,8 @@ class Group:
     """For people: the title of the task's card, or else its name."""
     headline: str
     columns: tuple[Column, ...]
+    lower_is_better: frozenset[str] = frozenset()
+    """Metrics of which less is better."""
 
     @property
     def place(self) -> Place:
@@ -163,20 +165,30 @@ class Leaderboard:
         return tuple(dict.fromkeys(note for row in self.rows for note in row.footnotes()))
 
     @cached_property
+    def lower_is_better(self) -> frozenset[Column]:
+        """The columns of which less is better."""
+        return frozenset(c for g in self.groups for c in g.columns if c.metric in g.lower_is_better)
+
+    @cached_property
     def _bests(self) -> dict[Column, float]:
         bests: dict[Column, float] = {}
         for column, cell in self._cells():
             # More of a count ("other") is not better.
             if cell.standing is not None and cell.unit != "count":
-                bests[column] = max(cell.standing, bests.get(column, -math.inf))
+                better = min if column in self.lower_is_better else max
+                bests[column] = better(cell.standing, bests.get(column, cell.standing))
         return bests
 
     def ranks_by(self, group: Group) -> bool:
         """Return whether the column that ranks is one of a group's."""
         return self.sort is not None and self.sort.place == group.place
 
+    def has_best(self) -> bool:
+        """Return whether a column has a whole figure, of which the best is marked."""
+        return bool(self._bests)
+
     def is_best(self, column: Column, cell: Cell) -> bool:
-        """Return whether no whole figure of the column is above this one."""
+        """Return whether no whole figure of the column is better than this one."""
         return cell.standing is not None and cell.standing == self._bests.get(column)
 
     def numbers(self, row: Row) -> list[int]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from adem_bench.cards import expand_tasks, list_cards, load_task_card
 from adem_bench.errors import CardError, ResultsError, nearest_hint
 from adem_bench.records import Metric
+from adem_bench.registry import TASK_KINDS
 from adem_bench.results.leaderboard.board import Cell, Column, Group, Leaderboard, Place, Row
 from adem_bench.results.leaderboard.published_figures import PublishedRow
 from adem_bench.results.runs import FinishedRun
@@ -163,6 +165,8 @@ def build_leaderboard(
     headlines |= {(r.result.task, r.result.split): r.result.headline for r in runs}
     places = chosen_places(list(headlines), view.tasks)
     groups = _groups({place: headlines[place] for place in places}, view.all_metrics)
+    lower = _lower_is_better(runs)
+    groups = [replace(g, lower_is_better=lower.get(g.place, g.lower_is_better)) for g in groups]
     # Names are given before anything is left out: they must not depend on what is shown.
     rows = [_measured(variant, groups) for variant in variants_of(runs)]
     rows = [row for row in rows if row.runs] + _published(published, groups)
@@ -205,6 +209,17 @@ def _groups(headlines: Mapping[Place, str], all_metrics: bool) -> list[Group]:
     return groups
 
 
+def _lower_is_better(runs: Iterable[FinishedRun]) -> dict[Place, frozenset[str]]:
+    """Return the metrics of which less is better, as the kinds of the runs' tasks say."""
+    kinds = {(r.result.task, r.result.split): r.task_card.get("kind") for r in runs}
+    found: dict[object, frozenset[str]] = {}
+    for kind in {kind for kind in kinds.values() if isinstance(kind, str)}:
+        # A run of a plug-in that is not here is shown all the same.
+        with suppress(CardError):
+            found[kind] = frozenset(getattr(TASK_KINDS.load(kind), "lower_is_better", ()))
+    return {place: found[kind] for place, kind in kinds.items() if kind in found}
+
+
 def _card(task: str) -> TaskCard | None:
     try:
         return load_task_card(task)
@@ -230,6 +245,9 @@ def _measured(variant: Variant, groups: Iterable[Group]) -> Row:
         for column in group.columns:
             if column.metric in metrics:
                 row.cells[column] = _cell(metrics[column.metric], run)
+                if column.metric in group.lower_is_better:
+                    # What failed samples would cost at worst is not known of it.
+                    row.cells[column] = replace(row.cells[column], tolerated=False)
     return row
 
 
@@ -271,12 +289,13 @@ def _published(published: Iterable[PublishedRow], groups: Iterable[Group]) -> li
     return list(rows.values())
 
 
-def _ranked(rows: list[Row], groups: Iterable[Group], sort: Column | None) -> list[Row]:
+def _ranked(rows: list[Row], groups: Sequence[Group], sort: Column | None) -> list[Row]:
     """Return rows in order, with their ranks; equal figures share one."""
     columns = [(c != sort, c.metric != g.headline, c) for g in groups for c in g.columns]
     # The column that ranks, then the headlines, then the rest, each in the table's order.
     order = [column for *_, column in sorted(columns, key=lambda found: found[:2])]
-    rows = sorted(rows, key=lambda row: _order(row, order))
+    lower = {c for g in groups for c in g.columns if c.metric in g.lower_is_better}
+    rows = sorted(rows, key=lambda row: _order(row, order, lower))
     before: float | None = None
     for index, row in enumerate(rows):
         standing = row.cells[sort].standing if sort in row.cells else None
@@ -286,11 +305,12 @@ def _ranked(rows: list[Row], groups: Iterable[Group], sort: Column | None) -> li
     return rows
 
 
-def _order(row: Row, columns: Sequence[Column]) -> list[tuple[bool, float]]:
+def _order(row: Row, columns: Sequence[Column], lower: Set[Column]) -> list[tuple[bool, float]]:
     """Return a sort key: whole figures, column by column; only then those of subsets."""
     cells = [row.cells.get(column) for column in columns]
     whole = [cell.standing if cell else None for cell in cells]
     parts = [cell.value if cell and not cell.complete else None for cell in cells]
     # Not a number compares with nothing, so it counts as none.
     found = [None if value is None or value != value else value for value in [*whole, *parts]]
-    return [(value is None, -(value or 0.0)) for value in found]
+    signs = [1.0 if column in lower else -1.0 for column in (*columns, *columns)]
+    return [(v is None, sign * (v or 0.0)) for v, sign in zip(found, signs, strict=True)]

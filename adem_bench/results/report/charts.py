@@ -13,12 +13,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.errors import printable
-from adem_bench.records import TOO_FEW
+from adem_bench.records import MIN_UNITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NOT_OF_FEW = f"none of fewer than {MIN_UNITS} independent units"
 INK, LINE, PAPER, LAST = "#1b1f24", "#dddddd", "#ffffff", "#8c564b"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", INK, LAST)
 """Okabe and Ito's, which people distinguish whatever colours they see; one more at the end."""
@@ -182,7 +183,7 @@ def bars(name: str, title: str, names: Sequence[str], series: Sequence[Series], 
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     _legend(axes, series)
     words = "; ".join(f"{one.label}: {_in_words(names, one.estimates)}" for one in series)
-    alt = f"Bars with 95% intervals ({TOO_FEW}), {unit}. {words}"
+    alt = f"Bars with 95% intervals ({NOT_OF_FEW}), {unit}. {words}"
     rows = list(zip(names, *(one.texts() for one in series), strict=True))
     return _plot(name, title, alt, figure, ["", *(one.label for one in series)], rows)
 
@@ -230,7 +231,7 @@ def dots(name: str, title: str, series: Sequence[Series], unit: str) -> Plot:
     return _plot(
         name,
         title,
-        f"Dots with 95% intervals ({TOO_FEW}), {unit}. {words}",
+        f"Dots with 95% intervals ({NOT_OF_FEW}), {unit}. {words}",
         figure,
         ("Run", unit),
         rows,

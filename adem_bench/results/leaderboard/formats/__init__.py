@@ -13,6 +13,7 @@ FORMATS = {
     "table": "terminal:leaderboard_table",
     "csv": "exports:leaderboard_csv",
     "md": "markup:leaderboard_markdown",
+    "markdown": "markup:leaderboard_markdown",
     "latex": "latex:leaderboard_latex",
     "json": "exports:leaderboard_json",
     "html": "markup:leaderboard_html",

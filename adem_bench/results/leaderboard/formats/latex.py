@@ -68,7 +68,8 @@ def _width(group: tuple[Group, bool]) -> int:
 
 
 def _caption(board: Leaderboard, intervals: bool) -> str:
-    sentences = ["Results; the best of each column in bold", *remarks(board, intervals)]
+    bold = "; the best of each column in bold" if board.has_best() else ""
+    sentences = [f"Results{bold}", *remarks(board, intervals)]
     return " ".join(f"{tex(s[:1].upper() + s[1:])}." for s in sentences)
 
 

@@ -12,11 +12,11 @@ from adem_bench.errors import printable
 from adem_bench.results.leaderboard.board import Column, Group, Leaderboard, Row
 from adem_bench.results.leaderboard.formats.wording import (
     FIXED,
-    PARTIAL,
     RATE,
     figure,
     fixed,
     footnotes,
+    partial,
     remarks,
     visible,
 )
@@ -110,7 +110,7 @@ def leaderboard_html(board: Leaderboard, intervals: bool, live: Live | None = No
         parameters=_parameters,
         intervals=intervals,
         remarks=remarks(board, intervals),
-        partial=PARTIAL,
+        partial=partial(board),
         rate=RATE,
     )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from adem_bench.records import TOO_FEW
-from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
+from adem_bench.records import MIN_UNITS, TOO_FEW
+from adem_bench.results.leaderboard.board import Cell, Column, Group, Leaderboard, Row
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
 OWN_RULE = "the task's own rule"
-PARTIAL = (
-    "not the whole split, or with failed samples: not comparable, so without a rank; at worst: if "
-    "all failed answers were wrong, which ranks runs with no more failures than --max-failed"
+PARTIAL = "not the whole split, or with failed samples: not comparable, so without a rank"
+AT_WORST = (
+    "at worst: if all failed answers were wrong, which ranks runs with no more failures than "
+    "--max-failed"
 )
 RATE = "samples per second of the run's last call, whatever else the machine was doing"
 NO_RANK = "-"
@@ -72,12 +73,22 @@ def remarks(board: Leaderboard, intervals: bool) -> list[str]:
     """Return the lines below the table that explain it, footnotes left out."""
     lines = []
     if board.sort and board.rows:
-        lines.append(f"ranked by {board.sort.title}")
+        lines.append(_ranking(board, board.sort))
     if intervals and any(c.shown_interval for row in board.rows for c in row.cells.values()):
         lines.append("in brackets: 95% intervals")
     if intervals and any(c.interval == TOO_FEW for row in board.rows for c in row.cells.values()):
-        lines.append(f"intervals: {TOO_FEW}")
+        lines.append(f"no interval where a figure has fewer than {MIN_UNITS} independent units")
     return [*lines, *_different_rules(board)]
+
+
+def _ranking(board: Leaderboard, sort: Column) -> str:
+    if any(row.rank is not None for row in board.rows):
+        return f"ranked by {sort.title}"
+    cells = [cell for row in board.rows for cell in row.cells.values()]
+    if any(cell.complete for cell in cells):
+        return f"no row has a rank: no row has a whole figure of {sort.title}"
+    failed = any(run.result.failed for row in board.rows for run in row.runs.values())
+    return f"no row has a rank: no run covers a whole split{' without a failure' * failed}"
 
 
 def _different_rules(board: Leaderboard) -> Iterator[str]:
@@ -89,7 +100,13 @@ def _different_rules(board: Leaderboard) -> Iterator[str]:
             yield f"answers to {group.name} were not all read alike: {'; '.join(read)}"
 
 
+def partial(board: Leaderboard) -> str:
+    """Return what the asterisk means, and what `at worst` does where some figure has it."""
+    at_worst = any(cell.shown_if_wrong for row in board.rows for cell in row.cells.values())
+    return f"{PARTIAL}; {AT_WORST}" if at_worst else PARTIAL
+
+
 def footnotes(board: Leaderboard) -> Sequence[tuple[str, str]]:
     """Return marks and what they mean: the asterisk, and the sources by number."""
-    notes = [("*", PARTIAL)] if board.has_parts() else []
+    notes = [("*", partial(board))] if board.has_parts() else []
     return [*notes, *((str(n), source) for n, source in enumerate(board.sources, 1))]
