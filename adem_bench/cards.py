@@ -20,9 +20,9 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, in_shell, nearest_hint
 from adem_bench.files import exists, expand_home, is_file, read_text
-from adem_bench.misnamed import CARD_SUFFIXES, not_a_card
+from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
 from adem_bench.schemas import (
     DEFAULT_METHOD,
@@ -44,6 +44,8 @@ SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 PATTERN = re.compile(r"[*?[\]]")
 NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 """What no name of a card has, but paths and `KIND:SOURCE` have."""
+FILE_SUFFIXES = (".md", ".txt", ".json", ".py", *WEIGHTS_SUFFIXES)
+"""Ends of names that are meant as files."""
 PLUGIN_GROUP = "adem_bench.cards"
 C = TypeVar("C", bound="Card")
 Options = TypeVar("Options", bound="Strict")
@@ -146,8 +148,10 @@ def find_card(kind: CardKind, name: str) -> Path:
     listing = f"adem-bench {noun}s"
     if name.endswith(CARD_SUFFIXES):
         raise CardError(f"card {name} does not exist; `{listing}` lists those that are known")
-    nowhere = "; there is no such file or folder either" if "/" in name or "\\" in name else ""
     hint = nearest_hint(name, known, listing)
+    if kind == "models" and not PATTERN.search(name) and Path(name).suffix.lower() in FILE_SUFFIXES:
+        raise CardError(f"{name}: there is no such file, and no model of that name{hint}")
+    nowhere = "; there is no such file or folder either" if "/" in name or "\\" in name else ""
     raise CardError(f"unknown {noun} {name!r}{nowhere}{hint}")
 
 
@@ -166,7 +170,9 @@ def load_model_card(name: str, overrides: Sequence[str] = ()) -> ModelCard:
     data, path = _model_fields(name)
     for override in overrides:
         _apply_override(data, override)
-    card = _checked(data, path, _model_schema(data), overrides)
+    card = _checked(
+        data, path, _model_schema(data), overrides, f"adem-bench models show {in_shell(name)}"
+    )
     typed = [] if path else ["options.source"]
     card.note_given([*typed, *(override.partition("=")[0] for override in overrides)])
     return card
@@ -427,7 +433,11 @@ def _read(path: Path, card_class: type[C], overrides: Sequence[str]) -> C:
 
 
 def _checked(
-    data: dict[str, Any], path: Path | None, card_class: type[C], overrides: Sequence[str]
+    data: dict[str, Any],
+    path: Path | None,
+    card_class: type[C],
+    overrides: Sequence[str],
+    listing: str = "",
 ) -> C:
     """Return a card of raw fields.
 
@@ -436,11 +446,12 @@ def _checked(
         path: The card's file, if it has one.
         card_class: Its schema.
         overrides: For messages.
+        listing: A command that shows all fields, for messages.
     """
     try:
         return card_class.model_validate({**data, "path": path.resolve() if path else None})
     except ValidationError as error:
-        raise CardError(_explain(path, card_class, error, overrides)) from error
+        raise CardError(_explain(path, card_class, error, overrides, listing)) from error
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
@@ -480,7 +491,11 @@ def _index(target: list[Any], text: str, override: str) -> int:
 
 
 def _explain(
-    path: Path | None, card_class: type[Card], error: ValidationError, overrides: Sequence[str]
+    path: Path | None,
+    card_class: type[Card],
+    error: ValidationError,
+    overrides: Sequence[str],
+    listing: str,
 ) -> str:
     """Turn pydantic's report into one line that names file (or override), line and field."""
     first = error.errors()[0]
@@ -501,6 +516,7 @@ def _explain(
         fields = _fields_at(card_class, names[:-1])
         is_recipe = issubclass(card_class, RecipeCard)
         lists = f"adem-bench recipes show {path.stem}" if path and is_recipe else ""
+        lists = listing if place.startswith("--set") and listing else lists
         return f"{place}: unknown field {where!r}{nearest_hint(names[-1], fields, lists)}{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
     return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"

@@ -172,6 +172,43 @@ def _override_option(what: str) -> Callable[[F], F]:
     )
 
 
+class Folder(click.Path):
+    """A folder that is read: an empty name is not the one that one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Args:
+            value: As given.
+            param: The parameter, for errors.
+            ctx: The command, for errors.
+        """
+        if not str(value):
+            self.fail("the folder's name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Samples(click.IntRange):
+    """A number of samples, at least one."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number.
+
+        Args:
+            value: As given.
+            param: The option, for errors.
+            ctx: The command, for errors.
+        """
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number of samples", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class NumberOr(click.ParamType[int | None]):
     """A number, or a word that stands for None."""
 

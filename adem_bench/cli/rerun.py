@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
+    Folder,
     complete,
     data_root_option,
     harness_python_option,
@@ -29,7 +30,7 @@ BEFORE_DIFFERENCE = 20
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Folder(path_type=Path))
 @data_root_option
 @harness_python_option
 @click.option(

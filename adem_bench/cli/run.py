@@ -14,6 +14,7 @@ from adem_bench.cli.dry_run import show_dry_run
 from adem_bench.cli.options import (
     NumberOr,
     Part,
+    Samples,
     cards_set_option,
     complete,
     data_root_option,
@@ -64,7 +65,7 @@ FAILED = 1
     metavar="DIR",
     help="Where runs are kept.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N samples only.")
+@click.option("--limit", type=Samples(), metavar="N", help="First N samples only.")
 @split_option
 @click.option(
     "--batch-size",
@@ -186,15 +187,38 @@ def _calls(given: dict[str, Any]) -> list[dict[str, Any]]:
     return read_run_file(given["config"], context.command, given, typed)
 
 
+def _matching(models: Sequence[str]) -> list[str]:
+    """Return models with patterns expanded; what matches nothing stays, to be reported with all."""
+    from adem_bench.cards import matching_names
+    from adem_bench.errors import CardError
+
+    found: list[str] = []
+    for model in models:
+        try:
+            found += matching_names("models", [model])
+        except CardError:
+            found.append(model)
+    return found
+
+
+def _expanded(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return tasks with groups expanded; unknown names stay, to be reported with all."""
+    from adem_bench.cards import expand_tasks
+    from adem_bench.errors import CardError
+
+    try:
+        return tuple(expand_tasks(tasks))
+    except CardError:
+        return tuple(tasks)
+
+
 def _part(evaluations: Sequence[Evaluation], part: tuple[int, int]) -> list[Evaluation]:
     """Return a share of all evaluations' tasks: as many as every other, and in a row."""
-    from adem_bench.cards import expand_tasks
-
     number, parts = part
     cells = [
         (each, name)
         for each in evaluations
-        for name in expand_tasks(each.tasks)
+        for name in _expanded(each.tasks)
         if each.only is None or name in each.only
     ]
     mine = cells[len(cells) * (number - 1) // parts : len(cells) * number // parts]
@@ -215,7 +239,6 @@ def _log(outcome: Outcome, loggers: Sequence[str]) -> Sequence[str]:
 
 def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     """Return what is to be done: one evaluation for each model, in order, none twice."""
-    from adem_bench.cards import expand_tasks, matching_names
     from adem_bench.records import Decoding
     from adem_bench.runner.evaluate import Evaluation
     from adem_bench.runner.manifest import RunOptions
@@ -239,7 +262,7 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
     evaluation = Evaluation(
         model="",
         tasks=tasks,
-        only=tuple(expand_tasks(only)) if only else None,
+        only=_expanded(only) if only else None,
         prompt_format=given["prompt_format"],
         overrides=(*few_shot, *given["overrides"]),
         options=RunOptions(
@@ -249,7 +272,7 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
         **{name: given[name] for name in passed},
     )
     names = given["names"]
-    models = given["models"] if names else matching_names("models", given["models"])
+    models = given["models"] if names else _matching(given["models"])
     if names and len(names) != len(models):
         raise click.UsageError(
             f"--name is given {len(names)} times and --model {len(models)} times; give one for each"

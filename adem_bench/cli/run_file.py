@@ -44,7 +44,10 @@ def read_run_file(
     Raises:
         CardError: it cannot be read, or a key or a value is wrong; file and place are named.
     """
-    fields = _mapping(path, _load(path), "")
+    loaded = _load(path)
+    if loaded is None:
+        raise CardError(f"{path} is empty; docs/run-files.md shows a run file")
+    fields = _mapping(path, loaded, "")
     file = _File(path, command)
     entries = {name: fields.pop(name, None) for name in (MODELS, SETTINGS)}
     common = file.options(fields, "", of_the_file=True)
@@ -132,7 +135,9 @@ class _File:
         for key, value in fields.items():
             if key not in known:
                 hint = nearest_hint(key, [*known, *lists])
-                if key in self._keys and key not in (MODELS, NAMES):
+                if key == "name":
+                    hint = "; it belongs to an entry of models: {model: …, name: …}"
+                elif key in self._keys and key not in (MODELS, NAMES):
                     hint = "; it is the same for all entries, and stands at the file's top"
                 raise CardError(f"{self._path}{place}: unknown key {key!r}{hint}")
             option = self._keys[key]

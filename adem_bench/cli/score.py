@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
+    Folder,
     complete,
     data_root_option,
     harness_python_option,
@@ -24,7 +25,7 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]…", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN]…", type=Folder(path_type=Path))
 @click.option(
     "--task", shell_complete=complete("tasks"), metavar="T", help="Name or card of the task."
 )

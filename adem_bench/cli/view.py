@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import data_root_option
+from adem_bench.cli.options import Folder, data_root_option
 
 
 @click.command()
-@click.argument(
-    "results", type=click.Path(file_okay=False, path_type=Path), default=Path("results")
-)
+@click.argument("results", type=Folder(path_type=Path), default=Path("results"))
 @click.option(
     "--port",
     type=click.IntRange(min=0, max=65535),
@@ -28,6 +26,8 @@ def view(results: Path, port: int, published: bool, data_root: Path | None) -> N
     Runs that go on, the leaderboard, and reports of finished runs: pages refresh as the folder
     grows. Nothing is written, and nothing but this machine is answered.
     """
+    if results.is_file():
+        raise click.UsageError(f"{results} is a file; name a results folder")
     from adem_bench.results.view.following import ResultsFolder
     from adem_bench.results.view.server import ViewServer
     from adem_bench.results.view.site import Site

@@ -74,7 +74,8 @@ def _number(option: str, text: str, value: str) -> float:
             f"{option} {text}: {value!r} is not a number; give TASK=VALUE, or one VALUE for all"
         ) from None
     if not math.isfinite(number) or number < 0:
-        raise ResultsError(f"{option} {text}: a size is a number of 0 or more, not {value}")
+        what = {"--margin": "a margin", "--detect": "a difference"}.get(option, "a size")
+        raise ResultsError(f"{option} {text}: {what} is a number of 0 or more, not {value}")
     return number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from adem_bench.errors import ResultsError, printable
@@ -16,10 +17,12 @@ def check_name(name: str, option: str = "--name") -> None:
     """Check that a text can be a model's name, given by an option.
 
     Raises:
-        ResultsError: it is empty, long, or holds what no table can show.
+        ResultsError: it is empty, long, reads as another folder, or holds what no table can show.
     """
     if not name.strip() or name != name.strip() or printable(name) != name:
         raise ResultsError(f"{option} {printable(name)!r}: expected visible characters on one line")
+    if {".", ".."} & set(re.split(r"[/\\]", name)):
+        raise ResultsError(f"{option} {name!r}: no part of a name may be `.` or `..`; leave it out")
     if len(name) > MAX_LENGTH:
         raise ResultsError(f"{option} has {len(name)} characters; at most {MAX_LENGTH} fit tables")
 

@@ -6,6 +6,7 @@ A `FinishedRun` says what was run, how, and what came out: enough for tables of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,11 +17,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from adem_bench.errors import ResultsError, in_shell
+from adem_bench.cards import list_cards, load_task_card
+from adem_bench.errors import AdemBenchError, ResultsError, in_shell
 from adem_bench.files import sha256
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, RunFolder, read_run_file
+from adem_bench.results.run_folder import (
+    MANIFEST,
+    METRICS,
+    SAMPLES,
+    SHARD,
+    RunFolder,
+    read_run_file,
+)
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.repeats import statistics_of
 
@@ -90,13 +99,46 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
             )
             continue
         if not {MANIFEST, METRICS} <= set(files):
-            warnings.append(f"{folder}: not finished, so left out; run it again to continue")
+            warnings.append(f"{folder}: {unfinished(folder)}; left out")
             continue
         try:
             runs.append(_read(folder))
         except UNREADABLE as error:
             warnings.append(f"{folder}: cannot be read, so left out ({_reason(error)})")
     return runs, warnings
+
+
+def unfinished(folder: Path) -> str:
+    """Return that a run is not finished, how far it is, and what continues it."""
+    answered: set[str] = set()
+    for path in (folder / SAMPLES, *folder.glob(SHARD.format(rank="*"))):
+        with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+                    answered.add(str(json.loads(line)["sample_id"]))
+    whole = expected_samples(folder.parent.name, folder.name)
+    of_whole = f" of {whole:,}" if whole and len(answered) <= whole else ""
+    plural = "" if len(answered) == 1 and not of_whole else "s"
+    return (
+        f"not finished ({len(answered):,}{of_whole} sample{plural}): the same `adem-bench run` "
+        "command continues it"
+    )
+
+
+def expected_samples(task: str, folder: str) -> int | None:
+    """Return how many samples a run asks; None if it is not known.
+
+    Args:
+        task: Name of the folder that the run's is in: the task's.
+        folder: Name of the run's folder.
+    """
+    parts = folder.split("-")
+    limits = [int(part[5:]) for part in parts if part[:5] == "limit" and part[5:].isdecimal()]
+    whole = None
+    with contextlib.suppress(AdemBenchError):
+        if task in list_cards("tasks"):
+            whole = load_task_card(task).expected.get(parts[0])
+    return min([*limits, *([whole] if whole else [])], default=None)
 
 
 def _read(folder: Path) -> FinishedRun:

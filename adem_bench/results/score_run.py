@@ -20,6 +20,7 @@ from adem_bench.results.run_folder import (
     RunFolder,
     read_run_file,
 )
+from adem_bench.results.runs import unfinished
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task, task_of
@@ -71,10 +72,13 @@ def score_run(folder: Path, data_root: Path | None = None) -> ScoredRun:
 
 def _manifest(folder: Path) -> Any:
     if not (folder / MANIFEST).is_file():
-        is_run = (folder / SAMPLES).exists()
+        if (folder / SAMPLES).exists():
+            raise ResultsError(f"{folder} is {unfinished(folder)}")
+        below = sorted(path.parent for path in folder.rglob(MANIFEST))
+        others = f" and {len(below) - 1:,} more" if len(below) > 1 else ""
         raise ResultsError(
-            f"{folder} is not finished; the `adem-bench run` command that began it goes on"
-            if is_run
+            f"{folder} is not a run folder; below it is the run {below[0]}{others}"
+            if below
             else f"{folder} is not a run folder: expected {SAMPLES} and {MANIFEST} in it, as "
             "`adem-bench run --predict-only` makes them"
         )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from adem_bench.cards import list_cards, load_task_card, packaged_folder
+from adem_bench.cards import (
+    expand_tasks,
+    list_cards,
+    load_model_card,
+    load_task_card,
+    matching_names,
+    packaged_folder,
+)
 from adem_bench.data.reading import check_images
 from adem_bench.errors import (
     AdemBenchError,
@@ -231,13 +238,14 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
         model_settings, settings = settings_of(overrides, evaluation.model, evaluation.tasks)
         if evaluation.only is not None:
             settings = {name: settings[name] for name in settings if name in evaluation.only}
-        card = chosen_card(
-            evaluation.model,
-            model_settings,
-            evaluation.dtype,
-            evaluation.adapter,
-            evaluation.quantization,
-        )
+        with _as_typed(overrides):
+            card = chosen_card(
+                evaluation.model,
+                model_settings,
+                evaluation.dtype,
+                evaluation.adapter,
+                evaluation.quantization,
+            )
         if evaluation.name is not None:
             check_name(evaluation.name)
             card = card.renamed(evaluation.name, card.name)
@@ -246,7 +254,7 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
         resolve_decoding(card, honoured, evaluation.options.decoding)
         check_evaluation(card, list(settings))
     except AdemBenchError as error:
-        problems.append(error)
+        problems += _with_unknown_names(evaluation, skipped, error)
         return None
     chosen = None if evaluation.prompt_format == MATCHED else evaluation.prompt_format
     tasks: dict[str, Task] = {}
@@ -266,6 +274,64 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
     if tasks or skipped is None:
         problems += _problems_of_model(prepared, settings if skipped is None else tasks)
     return prepared if tasks else None
+
+
+@contextmanager
+def _as_typed(overrides: Sequence[str]) -> Iterator[None]:
+    """Name `--set model.key=…` as it was typed in errors of the model's card, which say `key=…`.
+
+    Raises:
+        CardError: as it is within.
+    """
+    try:
+        yield
+    except CardError as error:
+        for typed in overrides:
+            short = f"--set {typed.removeprefix('model.')}:"
+            if typed.startswith("model.") and str(error).startswith(short):
+                raise CardError(f"--set {typed}:{str(error).removeprefix(short)}") from error
+        raise
+
+
+def _with_unknown_names(
+    evaluation: Evaluation, skipped: list[str] | None, error: AdemBenchError
+) -> Noted:
+    """Return what is wrong with an evaluation that cannot be prepared.
+
+    Args:
+        evaluation: What is to be done.
+        skipped: None if tasks without data are a mistake.
+        error: What it stopped at: an unknown name, or a setting, without which the data and the
+            weights that are asked for are not known.
+    """
+    of_tasks, noted = Noted(), Noted()
+    known: list[str] = []
+    for name in evaluation.tasks:
+        with of_tasks:
+            expand_tasks([name])
+            known.append(name)
+    with noted:
+        matching_names("models", [evaluation.model])
+        load_model_card(evaluation.model)
+    model_is_known = not noted
+    noted += of_tasks
+    if not noted:
+        noted.append(error)
+        return noted
+    if evaluation.name is not None:
+        with noted:
+            check_name(evaluation.name)
+    if evaluation.overrides or not known:
+        return noted
+    if model_is_known:
+        _prepare(replace(evaluation, tasks=tuple(known)), skipped, noted)
+    elif skipped is None:
+        for name in expand_tasks(known):
+            if evaluation.only is None or name in evaluation.only:
+                with noted:
+                    task = build_task(name, evaluation.data_root, (), evaluation.split)
+                    check_data(task, evaluation.options.blind)
+    return noted
 
 
 def check_data(task: Task, is_blind: bool) -> None:

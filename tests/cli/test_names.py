@@ -65,6 +65,9 @@ def test_the_newest_name_wins_and_a_name_stands_for_one_model(adem_bench, tmp_pa
         (("--model", "majority", "--name", "a", "--name", "a"), "a name stands for one model"),
         (("--name", " "), "expected visible characters"),
         (("--name", "a\nb"), "expected visible characters"),
+        (("--name", "../x"), "no part of a name may be `.` or `..`"),
+        (("--name", "a/../../b"), "no part of a name may be `.` or `..`"),
+        (("--name", "a\x1b[31m"), "expected visible characters"),
         (("--name", "a" * 101), "has 101 characters"),
     ],
 )

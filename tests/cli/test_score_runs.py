@@ -229,7 +229,18 @@ def test_an_unfinished_run_is_not_scored(adem_bench, own_run, tmp_path):
     (run / "manifest.json").unlink()
     done = adem_bench("score", run)
     assert done.code == 2
-    assert "is not finished; the `adem-bench run` command that began it goes on" in done.err
+    assert " is not finished (" in done.err
+    assert " samples): the same `adem-bench run` command continues it\n" in done.err
+
+
+def test_what_is_no_run_to_score_is_named(adem_bench, own_run):
+    done = adem_bench("score", own_run.parent)
+    assert done.code == 2
+    assert f"is not a run folder; below it is the run {own_run.parent}" in done.err
+    for verb in ("score", "validate"):
+        done = adem_bench(verb, "")
+        assert done.code == 2
+        assert "the folder's name is empty" in done.err
 
 
 def test_a_run_of_another_version_of_the_task_is_not_scored(adem_bench, own_run, tmp_path):

@@ -61,7 +61,7 @@ def test_every_run_below_a_folder_is_checked_and_counted(adem_bench, run, data, 
     done = adem_bench("validate", results, run, "--data-root", data)
     assert done.code == 1
     assert done.out.count(f"{run}: valid") == 1
-    assert f"{unfinished}/metrics.json: missing: the run did not finish" in done.out
+    assert f"{unfinished}/metrics.json: missing: not finished (" in done.out
     assert "train/mine" not in done.out
     assert done.out.splitlines()[-1] == "3 runs: 2 valid, 1 with problems"
     shutil.rmtree(unfinished)

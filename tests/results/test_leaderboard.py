@@ -208,7 +208,8 @@ def test_a_run_without_metrics_is_not_finished(run, tmp_path):
     (folder / "samples.jsonl").touch()
     runs, warnings = finished_runs(tmp_path)
     assert runs == []
-    assert warnings == [f"{folder}: not finished, so left out; run it again to continue"]
+    again = "the same `adem-bench run` command continues it; left out"
+    assert warnings == [f"{folder}: not finished (0 samples): {again}"]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

@@ -29,6 +29,30 @@ def test_all_that_is_wrong_is_raised_together(tmp_path):
         assert [text for text in said if words.lower() in text.lower()], (words, said)
 
 
+def test_unknown_names_and_a_bad_adapter_are_raised_with_all_else(tmp_path):
+    bad = tmp_path / "README.md"
+    bad.write_text("no adapter")
+    evaluations = [
+        Evaluation("adem-tny", ("mini_mem", "mmbench", "mmstra"), data_root=tmp_path),
+        Evaluation("adem-7b", ("mini_mem", "mmbench"), data_root=tmp_path, adapter=str(bad)),
+    ]
+    with pytest.raises(SeveralErrors) as caught:
+        prepare_all(evaluations)
+    said = [str(error) for error in caught.value.errors]
+    assert len(said) == len(set(said))
+    wanted = ("'adem-tny'", "'mini_mem'", "'mmstra'", "MMBench", "language model '7B'", str(bad))
+    for words in wanted:
+        assert [text for text in said if words in text], (words, said)
+
+
+def test_a_setting_of_the_model_is_named_as_it_was_typed():
+    wanted = (
+        r"^--set model\.foo=1: unknown field 'foo'.*`adem-bench models show adem-tiny` lists all"
+    )
+    with pytest.raises(CardError, match=wanted):
+        prepare_all([Evaluation("adem-tiny", ("mini_mme",), overrides=("model.foo=1",))])
+
+
 def test_one_thing_that_is_wrong_is_raised_as_it_is(tmp_path):
     with pytest.raises(DataError):
         prepare_all([Evaluation("echo", ("sqa",), data_root=tmp_path)] * 2)

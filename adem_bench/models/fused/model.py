@@ -114,9 +114,15 @@ class FusedModel(Model):
         assert isinstance(card, FusedCard)
         sources = [card.source_for(task.name, task.kind) for task in tasks]
         noted = Noted(map(CheckpointError, card.lacking(sources, data_root)))
-        noted.raise_all()
+        parts_are_there = not noted
         for source in {source.path: source for source in sources}.values():
-            check_adapter(card, source, data_root)
+            path = weights_path(source.path, card, data_root)
+            with noted:
+                if parts_are_there:
+                    check_adapter(card, source, data_root)
+                elif source.path != NO_ADAPTER and path is not None:
+                    check_kind(card, read_adapter(path))
+        noted.raise_all()
 
     @classmethod
     def inspect(cls, card: ModelCard, data_root: Path | None) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell
 from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, NOT_SCORED, SAMPLES, SHARD, is_imported
+from adem_bench.results.runs import unfinished
 from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples
 from adem_bench.results.validation.consistency import (
     check_counts,
@@ -146,8 +147,7 @@ class _Check:
         """Return what a file holds, None if it is not as the schema says."""
         path = self.folder / name
         if not path.exists():
-            text = "missing: the run did not finish; the same `adem-bench run` continues it"
-            self.issues.add(name, text)
+            self.issues.add(name, f"missing: {unfinished(self.folder)}")
             return None
         try:
             value = read_document(path)

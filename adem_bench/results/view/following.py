@@ -12,12 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
-from adem_bench.cards import list_cards, load_task_card
-from adem_bench.errors import AdemBenchError, ResultsError
+from adem_bench.errors import ResultsError
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
 from adem_bench.results.run_log import LOG
-from adem_bench.results.runs import FinishedRun, OpenedRun, finished_runs, open_run
+from adem_bench.results.runs import (
+    FinishedRun,
+    OpenedRun,
+    expected_samples,
+    finished_runs,
+    open_run,
+)
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """Of each file: name, inode, size, time of the last change."""
@@ -239,10 +244,4 @@ def _tail(path: Path) -> str:
 def _expected(name: str) -> int | None:
     """Return how many samples a run asks, by its folder's name and its task's card."""
     *_, task, folder = ("", "", *name.split("/"))
-    parts = folder.split("-")
-    limits = [int(part[5:]) for part in parts if part[:5] == "limit" and part[5:].isdecimal()]
-    whole = None
-    with contextlib.suppress(AdemBenchError):
-        if task in list_cards("tasks"):
-            whole = load_task_card(task).expected.get(parts[0])
-    return min([*limits, *([whole] if whole else [])], default=None)
+    return expected_samples(task, folder)
