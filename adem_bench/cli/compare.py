@@ -129,8 +129,17 @@ def _findings(runs: tuple[str, ...], options: dict[str, Any]) -> Findings:
     margins = read_sizes("--margin", options["margins"], places)
     detect = read_sizes("--detect", options["detect"] or options["margins"], places)
     power = Power(detect, options["power"], suite.level)
-    names = tuple(letters(suite.sides))
-    return Findings(suite, power, judge(suite, names, margins, power.power) if gate else None)
+    if not gate:
+        return Findings(suite, power, None)
+    names = letters(suite.sides)
+    if len(sides) > 2:
+        # Sides between take neither samples from these two nor power from their tests.
+        pair = [sides[0], sides[-1]]
+        between = compare_suite(pair, split_names(options["tasks"]), options["force"], gate)
+        names = (names[0], names[-1])
+    else:
+        between = suite
+    return Findings(suite, power, judge(between, tuple(names), margins, power.power))
 
 
 def _write(findings: Findings, form: str, output: Path, disagreements: int | None) -> None:

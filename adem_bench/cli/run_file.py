@@ -172,8 +172,8 @@ def _listed(value: Any) -> list[Any]:
 def _overrides(where: str, value: Any) -> tuple[str, ...]:
     """Return `key=value` of a mapping, or of a list of such texts."""
     if isinstance(value, Mapping):
-        # JSON is YAML, which values of `--set` are read as.
-        return tuple(f"{key}={json.dumps(item)}" for key, item in value.items())
+        # JSON is YAML, which values of `--set` are read as; a date is the text that it was.
+        return tuple(f"{key}={json.dumps(item, default=str)}" for key, item in value.items())
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise CardError(f"{where} is {value!r}, expected a mapping of card fields to values")

@@ -70,7 +70,8 @@ class SamplesOfRuns:
 
 
 def _records(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    # Not `splitlines`: JSON texts may hold U+2028 and its kind as they are.
+    for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), 1):
         try:
             record = Record.from_json(json.loads(line))
         except (AttributeError, TypeError, ValueError, RecursionError) as error:

@@ -128,6 +128,12 @@ def test_the_gate_has_an_exit_code_of_its_own(adem_bench, models):
     assert closed.err == "gate not passed: inconclusive on mini_sqa/test\n"
     verdict = json.loads(closed.out)["gate"]["verdicts"][0]
     assert (verdict["outcome"], verdict["margin"]) == ("inconclusive", 0.001)
+    write_run(models / "few" / "a", [choice(n, 1) for n in range(2)])
+    worse = adem_bench("compare", "n1", "m40", "--fail-if-worse", "--tasks", "mini_sqa")
+    for sides in (("n1", "few", "m40"), ("n1", "n2", "few", "m40")):
+        again = adem_bench("compare", *sides, "--fail-if-worse", "--tasks", "mini_sqa")
+        assert again.code == worse.code == 4  # the sides between hide nothing
+        assert "gate not passed: worse on mini_sqa/test;" in again.out
     closed = adem_bench("compare", "m40", "m5", "--fail-if-worse", "--tasks", "mini_sqa")
     assert closed.code == 4
     assert "mini_sqa/test (blind)  not judged  B has no run to compare" in closed.out

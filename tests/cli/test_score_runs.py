@@ -164,7 +164,7 @@ def test_a_damaged_samples_file_is_refused_with_its_line(as_run, own_run, tmp_pa
     done = as_run(bad)
     assert done.code == 2
     assert f"{bad}, line 2: not a record" in done.err
-    bad.write_text(lines[0].replace('"sample_id": "', '"sample_id": "other'))
+    bad.write_text(lines[0].replace('"sample_id": "', '"sample_id": "other\u2028'), "utf-8")
     done = as_run(bad)
     assert "1 of 1 samples are not in split test, the first is 'other" in done.err
     assert not (tmp_path / "results").exists()
