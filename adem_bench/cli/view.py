@@ -27,7 +27,7 @@ def view(results: Path, port: int, published: bool, data_root: Path | None) -> N
     grows. Nothing is written, and nothing but this machine is answered.
     """
     if results.is_file():
-        raise click.UsageError(f"{results} is a file; name a results folder")
+        raise click.ClickException(f"{results} is a file; name a results folder")
     from adem_bench.results.view.following import ResultsFolder
     from adem_bench.results.view.server import ViewServer
     from adem_bench.results.view.site import Site
