@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -34,6 +35,8 @@ def view(results: Path, port: int, published: bool, data_root: Path | None) -> N
 
     with ViewServer(Site(ResultsFolder(results), data_root, published), port) as server:
         click.echo(f"{results} is shown at {server.url} (Ctrl-C ends it)")
+        # A shell that starts it in the background has Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -36,5 +36,8 @@ def test_it_serves_until_it_is_interrupted_and_ends_well(tmp_path):
         with urllib.request.urlopen(url, timeout=30) as answer:
             assert "No run yet" in answer.read().decode()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (0, "ended\n", "")

