@@ -131,7 +131,7 @@ def _findings(runs: tuple[str, ...], options: dict[str, Any]) -> Findings:
     power = Power(detect, options["power"], suite.level)
     if not gate:
         return Findings(suite, power, None)
-    names = letters(suite.sides)
+    names = tuple(letters(suite.sides))
     if len(sides) > 2:
         # Sides between take neither samples from these two nor power from their tests.
         pair = [sides[0], sides[-1]]
@@ -139,7 +139,7 @@ def _findings(runs: tuple[str, ...], options: dict[str, Any]) -> Findings:
         names = (names[0], names[-1])
     else:
         between = suite
-    return Findings(suite, power, judge(between, tuple(names), margins, power.power))
+    return Findings(suite, power, judge(between, names, margins, power.power))
 
 
 def _write(findings: Findings, form: str, output: Path, disagreements: int | None) -> None:
