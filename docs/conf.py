@@ -46,6 +46,7 @@ CONTENTS = {
         "docs/images",
         "docs/run-folder",
         "docs/run-files",
+        "docs/paper",
         "docs/from-lmms-eval",
     ],
     "Benchmarks": ["tasks/README", "docs/tsv", "docs/vlm-evaluation"],
