@@ -89,13 +89,14 @@ def compare(runs: tuple[str, ...], form: str | None, output: Path | None, **opti
 
     Exit codes: 0 done, 2 a mistake, 4 with --fail-if-worse: the last may be worse than the first.
     """
-    from adem_bench.results.comparison_formats import comparison_text, format_of
+    from adem_bench.results.comparison_formats import SUFFIXES, comparison_text
     from adem_bench.results.comparison_terminal import show_comparison, show_gate
     from adem_bench.results.console import console
+    from adem_bench.results.leaderboard.formats import format_of
 
     if options["margins"] and not options["fail_if_worse"]:
         raise click.UsageError("--margin is a part of the gate: give --fail-if-worse too")
-    form = form or (format_of(output) if output else "table")
+    form = form or (format_of(output, SUFFIXES) if output else "table")
     findings = _findings(runs, options)
     gate = findings.gate
     if output is None and form == "table":

@@ -8,10 +8,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from adem_bench.errors import ResultsError
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
@@ -31,19 +29,6 @@ SUFFIXES = {
     ".html": "html",
     ".htm": "html",
 }
-
-
-def format_of(output: Path) -> str:
-    """Return the format that a file's name asks for.
-
-    Raises:
-        ResultsError: its suffix says nothing.
-    """
-    found = SUFFIXES.get(output.suffix.lower())
-    if found is None:
-        known = ", ".join(SUFFIXES)
-        raise ResultsError(f"{output}: no format is known by this name; give --format, or {known}")
-    return found
 
 
 def comparison_text(findings: Findings, form: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -32,15 +32,19 @@ GROUPED = ("json", "html")
 """Formats with room for every metric of a task's card; the others show headlines by default."""
 
 
-def format_of(output: Path) -> str:
+def format_of(output: Path, suffixes: Mapping[str, str] = SUFFIXES) -> str:
     """Return the format that a file's name asks for.
+
+    Args:
+        output: The file.
+        suffixes: What endings of names ask for.
 
     Raises:
         ResultsError: its suffix says nothing.
     """
-    found = SUFFIXES.get(output.suffix.lower())
+    found = suffixes.get(output.suffix.lower())
     if found is None:
-        known = ", ".join(SUFFIXES)
+        known = ", ".join(suffixes)
         raise ResultsError(f"{output}: no format is known by this name; give --format, or {known}")
     return found
 
