@@ -24,8 +24,8 @@ RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n", NE
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
     "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
-    "at the margin. A difference counts as shown where Holm p < 0.05."
-    f" There is none of fewer than {MIN_UNITS} independent units."
+    f"at the margin. No interval is shown of fewer than {MIN_UNITS} independent units. "
+    "A difference counts as shown where Holm p < 0.05."
 )
 
 
