@@ -12,7 +12,6 @@ import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -20,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
+from adem_bench.entry_points import entry_points
 from adem_bench.errors import CardError, in_shell, nearest_hint
 from adem_bench.files import exists, expand_home, is_file, read_text
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
@@ -114,7 +114,7 @@ def _plugin_folders(kind: CardKind) -> list[Path]:
         CardError: an entry point names no package.
     """
     folders = []
-    for entry in sorted(set(entry_points(group=PLUGIN_GROUP))):
+    for entry in sorted(set(entry_points(PLUGIN_GROUP))):
         package, _, inner = entry.value.partition(":")
         spec = find_spec(package) if package.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from adem_bench.entry_points import entry_points
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.files import expand_home
 
@@ -86,7 +86,7 @@ class Registry:
 
     def foreign(self) -> set[str]:
         """Return the modules and files of all plug-ins, also of folders no longer included."""
-        named = {entry.value.partition(":")[0] for entry in entry_points(group=self.group)}
+        named = {entry.value.partition(":")[0] for entry in entry_points(self.group)}
         known = (one for several in self._registered.values() for one in several)
         return named | {one.file or one.module for one in known}
 
@@ -122,7 +122,7 @@ class Registry:
 
     def _known(self) -> dict[str, str | Registered]:
         known: dict[str, str | Registered] = dict(self._builtin)
-        for entry in entry_points(group=self.group):
+        for entry in entry_points(self.group):
             self._add(known, entry.name, entry.value)
         run_included()
         for name, found in self._registered.items():

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -334,7 +335,7 @@ class TaskRun:
         if shown:
             asked = self.shared.add("asked", 0)
             done = len(self._kept) + self.shared.add("reused", 0) + asked
-            standing = Standing(done, self._total(), asked, self.shared.add("failed", 0))
+            standing = Standing(done, self._total, asked, self.shared.add("failed", 0))
             for tell in shown:
                 tell(standing)
 
@@ -372,7 +373,9 @@ class TaskRun:
             return suits
         return replace(suits, tokens=1 << 62, rows=self.options.batch_size)
 
+    @cached_property
     def _total(self) -> int:
+        """How many answers there will be; a task may read its data to say so."""
         samples = min(self.task.num_expected, self.options.limit or self.task.num_expected)
         return samples * self.options.repeats
 

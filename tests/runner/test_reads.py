@@ -1,0 +1,104 @@
+"""How often a run reads its data: as often for many batches as for one."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from adem_bench.registry import INCLUDE_VARIABLE
+from adem_bench.runner.evaluate import Evaluation, evaluate
+from adem_bench.runner.manifest import RunOptions
+from support.own_data import write_own_data
+from support.question_files import write_all
+
+KIND = """
+from adem_bench.registry import TASK_KINDS
+from adem_bench.tasks.mme.task import Mme
+
+@TASK_KINDS.register("counted")
+class Counted(Mme):
+    @property
+    def num_expected(self):
+        return sum(1 for _ in self.rows())
+"""
+CARD = "kind: counted\nsplit: test\nheadline: accuracy\noptions: {subtasks: [existence]}\n"
+
+
+@cache
+def opened():
+    """Return a count of the files that this process opens from now on."""
+    counts = Counter()
+
+    def note(event, arguments):
+        if event == "open" and isinstance(arguments[0], str):
+            counts[arguments[0]] += 1
+
+    sys.addaudithook(note)
+    return counts
+
+
+@pytest.fixture
+def reads(tmp_path):
+    """Runs a baseline on six samples that no card counts; returns how often each file was read."""
+
+    def run(task, root, batch_size):
+        counts = opened()
+        counts.clear()
+        evaluation = Evaluation(
+            "constant:Yes",
+            (str(task),),
+            data_root=root,
+            results=tmp_path / f"results-{batch_size}",
+            overrides=("expected={}",),
+            options=RunOptions(limit=6, batch_size=batch_size, predict_only=True),
+        )
+        (outcome,) = evaluate(evaluation)
+        return outcome, {name: n for name, n in counts.items() if name.startswith(f"{root}/")}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """Small data sets of the vlm-evaluation kinds."""
+    return write_all(tmp_path_factory.mktemp("questions"))
+
+
+def check(reads, task, root, samples):
+    """Checks that a run of one sample a batch reads as much as a run of one batch."""
+    (outcome, whole), (other, single) = (reads(task, root, size) for size in (None, 1))
+    assert outcome.result.scored == other.result.scored == samples
+    assert outcome.result.expected == other.result.expected
+    assert whole
+    assert single == whole
+
+
+@pytest.mark.parametrize("task", ["mini_mme", "mini_caption", "mini_sqa"])
+def test_published_data_is_read_as_often_for_many_batches(reads, mini, task):
+    check(reads, task, mini, samples=6)
+
+
+@pytest.mark.parametrize(
+    ("task", "samples"),
+    [("vqav2", 4), ("refcoco", 3), ("tallyqa", 2), ("pope", 6), ("vsr", 2), ("ai2d", 3)],
+)
+def test_a_question_file_is_read_as_often_for_many_batches(reads, questions, task, samples):
+    check(reads, task, questions, samples)
+
+
+def test_a_users_rows_are_read_as_often_for_many_batches(reads, tmp_path):
+    check(reads, tmp_path / "binary.yaml", write_own_data(tmp_path), samples=6)
+
+
+def test_a_task_that_counts_by_reading_is_asked_as_often_for_many_batches(
+    reads, mini, tmp_path, monkeypatch
+):
+    """A plug-in's task may keep no count of its own."""
+    (tmp_path / "counted.py").write_text(KIND)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "counted.yaml").write_text(CARD)
+    monkeypatch.setenv(INCLUDE_VARIABLE, str(tmp_path))
+    check(reads, "counted", mini, samples=6)
