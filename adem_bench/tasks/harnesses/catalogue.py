@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, st
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 2
+FORMAT = 3
 """Of the cached catalogue; raised when what is read changes."""
 PATIENCE = 600.0
 """Seconds for a harness to list its benchmarks."""
@@ -63,6 +63,8 @@ class Entry:
     """Whether a judge model scores: `no`, `optional`, `needed`."""
     data: str = ""
     """Place of the data on the hub, where it is stated."""
+    owner: str = ""
+    """The class that reads it, of VLMEvalKit."""
 
     @property
     def refused(self) -> str:
@@ -72,6 +74,9 @@ class Entry:
             or REFUSED_KINDS.get(self.kind)
             or (NEEDS_JUDGE if self.judge == "needed" else "")
         )
+
+
+ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "name")
 
 
 def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
@@ -98,7 +103,7 @@ def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
             write_json(file, kept)
     found = kept["names"]
     return {
-        name: Entry(name, one["kind"], one["modality"], one["judge"], one.get("data", ""))
+        name: Entry(name=name, **{part: one[part] for part in ENTRY_FIELDS if part in one})
         for name, one in sorted(found.items())
     }
 

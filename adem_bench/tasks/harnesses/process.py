@@ -23,12 +23,13 @@ from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.files import expand_home
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
-START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from worker.{module} import main; "
-    "sys.path.pop(0); main()"
+BARE = "import sys; sys.path[:] = [place for place in sys.path if place]\n"
+"""Before all else: no package is taken from the current folder, as Python's `-c` would."""
+START = BARE + (
+    "sys.path.insert(0, sys.argv[1]); from worker.{module} import main; sys.path.pop(0); main()"
 )
-FIND = (
-    "import importlib.metadata as m, importlib.util as u, json, sys\n"
+FIND = BARE + (
+    "import importlib.metadata as m, importlib.util as u, json\n"
     "spec = u.find_spec(sys.argv[1])\n"
     "try: version = m.version(sys.argv[2])\n"
     "except m.PackageNotFoundError: version = ''\n"
@@ -158,7 +159,7 @@ def run_job(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stream,
-            env=_environment(job),
+            env=environment(job),
             start_new_session=True,
         )
         try:
@@ -194,7 +195,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _environment(job: Mapping[str, Any]) -> dict[str, str]:
+def environment(job: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables of a job: offline unless it may download, and no folder made at home."""
     chosen = dict(os.environ)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -217,26 +218,39 @@ class HarnessTask(Benchmark):
             return SetScores({}, {})
         kept = _kept(folder / SCORES, key)
         if kept is None:
-            files = folder / FILES
-            shutil.rmtree(files, ignore_errors=True)
-            files.mkdir(parents=True)
             lines = (
                 json.dumps({"id": one.sample_id, "text": one.answer_text}) + "\n"
                 for one in answered
             )
             write_atomically(folder / ANSWERS, lines)
+            found = self._scored(folder)
+            kept = {"key": key, "count": len(answered), **found}
+            write_json(folder / SCORES, kept)
+        return self._scores(kept)
+
+    def _scored(self, folder: Path) -> Mapping[str, Any]:
+        """Score the answers in a folder; what the harness writes is kept there.
+
+        It writes elsewhere first: VLMEvalKit replaces parts of paths, where a run's own folder
+        would have the benchmark's name too.
+        """
+        files = folder / FILES
+        shutil.rmtree(files, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix="scoring-", ignore_cleanup_errors=True) as place:
             job = {
                 "do": "score",
-                "folder": str(files.absolute()),
+                "folder": place,
+                "cache": str(self._cache),
                 "answers": str((folder / ANSWERS).absolute()),
                 "model": "model",
                 "judge": EXACT,
             }
-            found = self._job(job, "scoring", folder / LOG)
-            shutil.rmtree(files / "tmp", ignore_errors=True)
-            kept = {"key": key, "count": len(answered), **found}
-            write_json(folder / SCORES, kept)
-        return self._scores(kept)
+            try:
+                found: Mapping[str, Any] = self._job(job, "scoring", folder / LOG)
+            finally:
+                shutil.rmtree(Path(place) / "tmp", ignore_errors=True)
+                shutil.copytree(place, files, symlinks=True)
+        return found
 
     def _scores(self, found: Mapping[str, Any]) -> SetScores:
         labels = {row["id"]: row["labels"] for row in self.rows()}

@@ -25,7 +25,7 @@ class _Class:
 
 
 def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return each name's kind, modality, need of a judge and class.
+    """Return each name's kind, modality, need of a judge and class (`owner`).
 
     Args:
         package: Folder of `vlmeval`.
@@ -43,11 +43,11 @@ def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str
         for member in lists.get(name, ()):
             more = [one for one, owner in computed.items() if owner == member]
             for data_set in (*_names(classes, member), *more):
-                about = {"modality": modality, "class": member, **_about(classes, member)}
+                about = {"modality": modality, "owner": member, **_about(classes, member)}
                 found.setdefault(data_set, about)
     for data_set, parts in (_value(classes, JOINED, "DATASET_SETS") or {}).items():
         if parts and parts[0] in found:
-            found.setdefault(data_set, {**found[parts[0]], "class": JOINED})
+            found.setdefault(data_set, {**found[parts[0]], "owner": JOINED})
     return found
 
 

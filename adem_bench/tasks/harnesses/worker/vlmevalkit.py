@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .wire import (
+    SHARED,
     Job,
     file_digest,
     note_reads,
@@ -21,6 +23,8 @@ from .wire import (
 
 PACKAGE = "ms-vlmeval"
 REFUSED_TYPES = {"MT": "its questions are conversations of several turns"}
+METHODS = {"TDBenchGrounding": "centroid"}
+"""Classes that take a method of scoring where others take a judge, and their default."""
 MOST_LABELS = 200
 """Different values up to which a column names groups."""
 TABLES = (".xlsx", ".csv", ".tsv", ".json", ".jsonl")
@@ -42,8 +46,22 @@ def version() -> str:
     return f"commit {githash(digits=8)}"
 
 
+def _few_processes() -> None:
+    """Let pools of 16 or 32 processes have as many as there are processors: results are alike."""
+    from multiprocessing.context import BaseContext
+
+    of_any_size = BaseContext.Pool
+    most = os.cpu_count() or 1
+
+    def pool(self: BaseContext, processes: int | None = None, *others: Any, **given: Any) -> Any:
+        return of_any_size(self, min(processes or most, most), *others, **given)
+
+    BaseContext.Pool = pool  # type: ignore[method-assign]
+
+
 def _dataset(job: Job) -> Any:
     """Return the data set, read from the files that are there."""
+    _few_processes()
     from vlmeval import dataset as package
     from vlmeval.dataset import image_base
 
@@ -52,7 +70,7 @@ def _dataset(job: Job) -> Any:
         # What is on disk is used; theirs would download again over a file that it finds changed.
         for kind in package.DATASET_CLASSES:
             if getattr(kind, "DATASET_MD5", None):
-                kind.DATASET_MD5 = {}
+                kind.DATASET_MD5 = dict.fromkeys(kind.DATASET_MD5)
     root = image_base.LMUDataRoot()
     built = package.build_dataset(name)
     if built is None:
@@ -71,10 +89,7 @@ def build(job: Job) -> dict[str, Any]:
     reads = note_reads(job["folder"])
     built = _dataset(job)
     rows = []
-    images = Path(job["folder"]) / f"images-{_digest_of(built.data)}"
-    for place, one in enumerate([built, *getattr(built, "dataset_map", {}).values()]):
-        if getattr(one, "img_root", None):
-            one.img_root = str(images / str(place)) if place else str(images)
+    images = _unpack_below(job["folder"], built)
     digests: dict[str, str] = {}
     columns = [name for name in built.data.columns if name not in ("image", "image_path")]
     counts = {name: built.data[name].astype(str).nunique() for name in columns}
@@ -83,9 +98,17 @@ def build(job: Job) -> dict[str, Any]:
     labels = [name for name in labels if not {name} & {"index", "question", "answer", "hint"}]
     for place in range(len(built.data)):
         line = built.data.iloc[place]
+        try:
+            prompt = built.build_prompt(line)
+        except Exception as error:
+            raise RuntimeError(
+                f"row {line.get('index', place)}: {type(error).__name__}: {error}"
+            ) from error
         parts = [
-            {"image": part["value"]} if part["type"] == "image" else {"text": str(part["value"])}
-            for part in built.build_prompt(line)
+            {"image": _kept(part["value"], images)}
+            if part["type"] == "image"
+            else {"text": str(part["value"])}
+            for part in prompt
             if part["type"] in ("image", "text")
         ]
         paths = [part["image"] for part in parts if "image" in part]
@@ -105,6 +128,26 @@ def build(job: Job) -> dict[str, Any]:
     return {**found, "version": version(), "type": str(built.TYPE), "reads": reads()}
 
 
+def _unpack_below(folder: str, built: Any) -> Path:
+    """Make a data set keep the images that its rows hold below a folder; return it."""
+    images = Path(folder) / f"images-{_digest_of(built.data)}"
+    if "image" in built.data and getattr(built, "img_root", None):
+        built.img_root = str(images)
+    return images
+
+
+def _kept(path: Any, images: Path) -> str:
+    """Return where an image stays: those in a folder for temporary files are copied."""
+    if os.path.dirname(os.path.realpath(path)) != os.path.realpath(SHARED):  # noqa: PTH120
+        return str(path)
+    import shutil
+
+    images.mkdir(parents=True, exist_ok=True)
+    place = images / f"{file_digest(path)}{Path(path).suffix}"
+    shutil.move(path, place)
+    return str(place)
+
+
 def _digest_of(table: Any) -> str:
     import hashlib
 
@@ -118,20 +161,25 @@ def _digest_of(table: Any) -> str:
 def score(job: Job) -> dict[str, Any]:
     """Score answers as VLMEvalKit's own run does, from a file of predictions in its format."""
     built = _dataset(job)
-    folder = job["folder"]
-    os.chdir(folder)
+    _unpack_below(job["cache"], built)
     from vlmeval.smp import dump
     from vlmeval.smp.status_report import flatten_summary_metrics
 
+    # Some write beside the folder of the answers: two levels, as VLMEvalKit's own runs have.
+    folder = os.path.join(job["folder"], job["model"], "run")  # noqa: PTH118
+    os.makedirs(folder)  # noqa: PTH103
+    os.chdir(folder)
     answers = read_answers(job["answers"])
     table = built.data[[str(index) in answers for index in built.data["index"]]].copy()
     table["prediction"] = [answers[str(index)] for index in table["index"]]
     if "image" in table:
         table.pop("image")
     file = os.path.join(folder, f"{job['model']}_{job['name']}.xlsx")  # noqa: PTH118
-    write_only_below([folder])
+    write_only_below([job["folder"]])
+    _own_temporary_files()
     dump(table, file)
-    given = {"model": job["judge"], "nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
+    judge = METHODS.get(type(built).__name__, job["judge"])
+    given = {"model": judge, "nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
     figures = flatten_summary_metrics(built.evaluate(file, **given))
     primary = built.report_primary_metric(figures)
     found = {str(name): number(value) for name, value in {**primary, **figures}.items()}
@@ -139,8 +187,18 @@ def score(job: Job) -> dict[str, Any]:
         "version": version(),
         "figures": {name: value for name, value in found.items() if value is not None},
         "headline": next(map(str, primary), ""),
-        "vectors": _vectors(folder, file, set(table.columns), set(answers)),
+        "vectors": _vectors(job["folder"], file, set(table.columns), set(answers)),
     }
+
+
+def _own_temporary_files() -> None:
+    """Give MMBench's scoring, which names a file after the second, names of this process's own."""
+    import uuid
+
+    with suppress(ImportError):
+        from vlmeval.dataset.utils import multiple_choice
+
+        multiple_choice.timestr = lambda: f"vlmevalkit-{uuid.uuid4().hex}"
 
 
 def _vectors(folder: str, file: str, given: set[str], ids: set[str]) -> dict[str, Any]:

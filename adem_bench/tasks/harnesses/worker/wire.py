@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {
-    "os.mkdir": 1,
-    "os.remove": 1,
-    "os.rmdir": 1,
-    "os.rename": 2,
-    "os.truncate": 1,
-    "shutil.rmtree": 1,
-    "shutil.move": 2,
+NAMED = {
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),
+    "shutil.rmtree": ((0, 1),),
+    "shutil.move": ((0, None), (1, None)),
 }
-"""Events of Python's audit hooks, and how many of their arguments are paths that change."""
+"""Events of Python's audit hooks that change a name: the places, among their arguments, of paths
+and of the open folders that these are in."""
+FOLLOWED = {
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.utime": ((0, 3),),
+    "os.setxattr": ((0, None),),
+    "os.removexattr": ((0, None),),
+}
+"""The same of those that change what a name leads to."""
+SHARED = "/tmp"  # noqa: S108 - VLMEvalKit names it
 Job = Mapping[str, Any]
 
 
@@ -71,27 +84,55 @@ def write_only_below(folders: Sequence[str]) -> None:
     Args:
         folders: Their paths.
     """
-    kept = [os.path.realpath(folder) for folder in folders]
-    kept += ["/dev", "/proc"]
+    kept = [*map(os.path.realpath, folders), "/dev", "/proc"]
+    with tempfile.TemporaryFile(dir=kept[0]) as new:
+        start = os.fstat(new.fileno()).st_ctime_ns  # by the clock of files, which ticks coarsely
 
-    def check(path: Any) -> None:
-        if not isinstance(path, (str, bytes, os.PathLike)):
+    def check(path: Any, folder: Any = None, follow: bool = True) -> None:
+        real = _real_path(path, folder, follow)
+        if real is None or any(real == one or real.startswith(one + os.sep) for one in kept):
             return
-        real = os.path.realpath(os.fsdecode(path))
-        if os.path.dirname(real) == "/tmp":  # noqa: PTH120, S108 - where VLMEvalKit's MMBench writes
+        if os.path.dirname(real) == os.path.realpath(SHARED) and _is_newer(real, start):  # noqa: PTH120
             return
-        if not any(real == folder or real.startswith(folder + os.sep) for folder in kept):
-            raise PermissionError(f"{real} is outside the folder that scoring may write to")
+        raise PermissionError(f"{real} is outside the folder that scoring may write to")
 
     def hook(event: str, arguments: Any) -> None:
         if event == "open":
             if _writes(arguments[2]):
                 check(arguments[0])
-        elif event in CHANGES:
-            for path in arguments[: CHANGES[event]]:
-                check(path)
+        elif event in NAMED or event in FOLLOWED:
+            for path, folder in NAMED.get(event) or FOLLOWED[event]:
+                inside = None if folder is None else arguments[folder]
+                check(arguments[path], inside, event in FOLLOWED)
 
     sys.addaudithook(hook)
+
+
+def _real_path(path: Any, folder: Any, follow: bool) -> str | None:
+    """Return where a path leads; None for what is no path, as an open file's number.
+
+    Args:
+        path: As it was given.
+        folder: Number of the open folder that it is relative to; None and -1 for the current one.
+        follow: Whether the last part, if it is a link, is followed.
+    """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return None
+    text = os.fsdecode(path)
+    if isinstance(folder, int) and folder >= 0:
+        text = os.path.join(f"/proc/self/fd/{folder}", text)  # noqa: PTH118
+    if follow:
+        return os.path.realpath(text)
+    above, name = os.path.split(text.rstrip(os.sep) or os.sep)
+    return os.path.join(os.path.realpath(above or os.curdir), name)  # noqa: PTH118
+
+
+def _is_newer(path: str, start: int) -> bool:
+    """Return whether nothing is at a path, or only what was put there after a time."""
+    try:
+        return os.lstat(path).st_ctime_ns >= start
+    except OSError:
+        return True
 
 
 def _writes(flags: Any) -> bool:
@@ -152,7 +193,6 @@ def write_rows(folder: str, version: str, rows: Sequence[Mapping[str, Any]]) -> 
         The file, the digest and the number of rows.
     """
     import hashlib
-    import tempfile
 
     digest = hashlib.sha256(version.encode())
     lines = []

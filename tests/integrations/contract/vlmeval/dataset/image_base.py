@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import os
 import urllib.request
 from pathlib import Path
@@ -10,6 +11,10 @@ def LMUDataRoot():
     return os.environ["LMUData"]
 
 
+def _md5(file):
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
 class ImageBaseDataset:
     MODALITY, TYPE = "IMAGE", "VQA"
     DATASET_URL, DATASET_MD5 = {}, {}
@@ -17,7 +22,8 @@ class ImageBaseDataset:
     def __init__(self, dataset):
         self.img_root = f"{LMUDataRoot()}/images"
         file = Path(LMUDataRoot(), f"{dataset}.tsv")
-        if not file.exists() or dataset in self.DATASET_MD5:
+        published = self.DATASET_MD5.get(dataset)
+        if not file.exists() or published not in (None, _md5(file)):
             urllib.request.urlretrieve(self.DATASET_URL[dataset], file)
         self.data = pd.read_csv(file, sep="\t")
 

@@ -1,0 +1,192 @@
+"""Run every benchmark of VLMEvalKit that is not refused on a miniature, and count.
+
+    python tools/harness_coverage.py vlmevalkit --harness-python ENVIRONMENT/bin/python
+
+Prints a table of the names listed, run, failed, refused and needing a judge, with every reason.
+The harness is imported once; each name is built and scored in a fork of that process, by the code
+that `adem-bench run` uses. The model is a constant answer: what is shown is that prompts, answers
+and scores pass through, and no quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import adem_bench
+from adem_bench.errors import AdemBenchError, DataError
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process, task
+from adem_bench.tasks.harnesses.catalogue import Entry, catalogue
+from adem_bench.tasks.harnesses.process import VLMEVALKIT, Harness
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+
+from bridges.vlmevalkit_rows import Miniature, miniature  # noqa: E402
+
+TIME_LIMIT = 120.0
+IMPORTED = ("vlmeval.dataset", "vlmeval.smp.status_report", "openpyxl", "sklearn.metrics")
+"""What each job would import for itself otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one name."""
+
+    entry: Entry
+    state: str
+    """`run`, `failed`, `refused` or `needs a judge`."""
+    reason: str = ""
+    figures: int = 0
+    headline: str = ""
+
+
+class Server:
+    """A process that has imported a harness, and forks for each job."""
+
+    def __init__(self, harness: Harness) -> None:
+        """Start it; it is ready when this returns."""
+        package = Path(task.__file__).parent
+        script = TESTS / "bridges" / "harness_server.py"
+        command = [process.python_of(harness), str(script), str(package), harness.kind, *IMPORTED]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._ask("")
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def run_job(
+        self, harness: Harness, job: Mapping[str, Any], log: Path, time_limit: float, doing: str
+    ) -> Any:
+        """Run one job as `process.run_job` does.
+
+        Args:
+            harness: Whose.
+            job: As there.
+            log: What the harness prints is added there.
+            time_limit: Not heeded: it is the same for all.
+            doing: For messages.
+
+        Raises:
+            DataError: the harness failed; its words are in the message.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = process.environment(job)
+        order = {
+            "job": job,
+            "log": str(log),
+            "time_limit": TIME_LIMIT,
+            "environment": {key: environment[key] for key in environment if key not in os.environ}
+            | {"TMPDIR": environment.get("TMPDIR", tempfile.gettempdir())},
+        }
+        answer = self._ask(json.dumps(order) + "\n")
+        if "result" not in answer:
+            words = answer.get("error", f"no answer in {TIME_LIMIT:g} seconds")
+            raise DataError(f"{doing}: {words}")
+        return answer["result"]
+
+
+def main() -> None:
+    """Run the names and print what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("harness", choices=["vlmevalkit"])
+    parser.add_argument("--harness-python", help="interpreter of an environment that has it")
+    parser.add_argument("--only", default="*", help="names, with * and ?")
+    parser.add_argument("--output", type=Path, help="JSON file of all outcomes")
+    parser.add_argument("--keep", type=Path, help="folder for data and runs, which is kept")
+    given = parser.parse_args()
+    if given.harness_python:
+        os.environ[PYTHON_VARIABLE] = f"{given.harness}={given.harness_python}"
+    with tempfile.TemporaryDirectory() as folder:
+        place = (given.keep or Path(folder)).absolute()
+        data = place / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        os.environ |= {
+            "LMUData": str(data),
+            "HF_HOME": str(place / "hub"),
+            "ADEM_BENCH_CACHE": str(place / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        }
+        found = catalogue(VLMEVALKIT, complete=True)
+        wanted = [entry for name, entry in found.items() if fnmatch(name, given.only)]
+        for entry in wanted:
+            if not entry.refused:
+                miniature(entry, found).write(data)
+        server = Server(VLMEVALKIT)
+        task.run_job = server.run_job
+        outcomes = []
+        for number, entry in enumerate(wanted):
+            start = time.monotonic()
+            outcomes.append(_outcome(entry, found, place))
+            words = f"{outcomes[-1].state} {outcomes[-1].reason}"[:300].replace("\n", " ")
+            seconds = time.monotonic() - start
+            print(f"{number + 1}/{len(wanted)} {entry.name}: {words} ({seconds:.1f} s)", flush=True)
+    if given.output:
+        rows = [{"name": one.entry.name, "kind": one.entry.kind, "state": one.state,
+                 "reason": one.reason, "figures": one.figures, "headline": one.headline}
+                for one in outcomes]  # fmt: skip
+        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+    print_table(outcomes)
+
+
+def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path) -> Outcome:
+    if entry.refused:
+        state = "needs a judge" if entry.judge == "needed" else "refused"
+        return Outcome(entry, state, entry.refused)
+    made: Miniature = miniature(entry, found)
+    try:
+        [outcome] = adem_bench.evaluate(
+            f"constant:{made.answer}", f"vlmevalkit:{entry.name}", results=place / "results"
+        )
+    except AdemBenchError as error:
+        return Outcome(entry, "failed", str(error))
+    result = outcome.result
+    if not result.metrics:
+        return Outcome(entry, "failed", "it gives no figures without a judge")
+    return Outcome(entry, "run", "", len(result.metrics), result.headline)
+
+
+def print_table(outcomes: list[Outcome]) -> None:
+    """Print the names by what is asked and what became of them, and the reasons."""
+    states = ("run", "failed", "needs a judge", "refused")
+    counts = Counter((one.entry.kind, one.state) for one in outcomes)
+    kinds = sorted({one.entry.kind for one in outcomes})
+    rows = [(kind, *(counts[kind, state] for state in states)) for kind in kinds]
+    totals = Counter(one.state for one in outcomes)
+    rows.append(("all", *(totals[state] for state in states)))
+    print("| kind | listed |", " | ".join(states), "|")
+    print("|---|" + "---:|" * (len(states) + 1))
+    for kind, *numbers in rows:
+        print(f"| {kind} | {sum(numbers)} |", " | ".join(map(str, numbers)), "|")
+    reasons: dict[str, list[str]] = {}
+    for one in outcomes:
+        if one.state != "run":
+            reasons.setdefault(f"{one.state}: {one.reason}", []).append(one.entry.name)
+    for reason, names in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
+        print(f"{len(names)} {reason}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
