@@ -83,7 +83,11 @@ def _dataset(job: Job) -> Any:
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Write the samples of a data set; images are unpacked below the job's folder."""
+    """Write the samples of a data set; images are unpacked below the job's folder.
+
+    Raises:
+        RuntimeError: a row's prompt cannot be made; the message says which, and VLMEvalKit's words.
+    """
     import vlmeval.dataset  # noqa: F401 - whose own files are no data
 
     reads = note_reads(job["folder"])
