@@ -1,11 +1,12 @@
 """Feeds damaged and hostile input to every reader and verb, and counts how each ends.
 
-    python tools/fuzz.py --n 20000 --seed 1
+    python tools/fuzz.py --n 20000 --seed 1 --folder build/fuzz
 
-One input is one file of a small world (a card, a run folder, data, predictions, an adapter), one
-value of it edited or the bytes damaged, given to a verb; or a name or a setting on its command
-line. All happens in this process. Exit codes 0 to 3 are fine; 70, an exception and 60 seconds are
-faults, of which each distinct one is printed once, with the number of the input that showed it.
+One input is one file of a small world (a card, a run folder, data, predictions, weights of every
+layout), one value of it edited or the bytes damaged, given to a verb; or a name or a setting on its
+command line. All happens in this process. Exit codes 0 to 3 are fine; 70, an exception, 60 seconds
+and memory that a file merely asks for are faults, of which each distinct one is printed once, with
+the number of the input that showed it. Counts are kept in the folder: the same command goes on.
 """
 
 from __future__ import annotations
@@ -13,205 +14,40 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
-from adem_bench.cards import packaged_folder
+from fuzz_world import TEXTS, VALUES, World, edited, make_world
+
 from adem_bench.cli import main
+from adem_bench.files import read_json, write_json
 
 MOST_S = 60
+MOST_BYTES = 6 << 30
+"""That an input may take beyond what this process has."""
+STATE, SAVED_EVERY = "state.json", 50
 FINE = (0, 1, 2, 3)
 FRAME = re.compile(r'File "[^"]*?(adem_bench/[^"]+)", line (\d+), in (\S+)')
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("inf")),
-    *(float("nan"), "", " ", "\0", "\n", "\ud800", "\x1b[31m", "a" * 300, "é" * 200, "../../x"),
-    *("/dev/zero", "C:\\x", "~", "~nobody/x", "=1+1", "<script>", "2001-99-99", "0x_", "nan"),
-    *([], {}, [[]], [None], {"": ""}, [1e999], ["a"], {"a": 1}, "yes", "A", [[[[[]]]]]),
-)
-TEXTS = (
-    *("", "null", "[]", "{}", "0", '"x"', "[" * 3000, '{"a":' * 3000, "a: [" * 100, "- " * 500),
-    *(
-        "\ufeff{}",
-        "\0",
-        "\xff\xfe",
-        "a: &a [*a]",
-        "!!int x",
-        "!!timestamp x",
-        "%YAML 9",
-        "---\n---",
-    ),
-    *("x\ty\n", '"', "'", "\r", "a,b\n1", "<html>", "version https://git-lfs.github.com/spec/v1\n"),
-)
-TSV = "index\tquestion\tA\tB\tanswer\timage_path\tcategory\n" + "".join(
-    f"{n}\tWhich {n}?\tone\ttwo\t{'AB'[n % 2]}\ta.png\tx\n" for n in range(4)
-)
-ROWS = "".join(
-    json.dumps({"id": n, "image": "a.png", "question": f"Is it {n}?", "answer": "yes"}) + "\n"
-    for n in range(4)
-)
-
-
-@dataclass
-class World:
-    """Files that are as they should be, and which verbs read each."""
-
-    root: Path
-    readers: list[tuple[str, Sequence[str]]] = field(default_factory=list)
-    """A file below `root`, and a command that reads it."""
-
-    def add(self, file: str, *commands: str) -> None:
-        """Note the commands that read a file."""
-        self.readers += [(file, command.split()) for command in commands]
-
-
-def make_world(root: Path) -> World:
-    """Write the files and return what reads them."""
-    from PIL import Image
-
-    world = World(root)
-    data = root / "data"
-    data.mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(data / "a.png")
-    (data / "choice.tsv").write_text(TSV)
-    (data / "rows.jsonl").write_text(ROWS)
-    (root / "choice.yaml").write_text("kind: tsv_choice\nsplit: test\nheadline: accuracy\n")
-    fields = "{question: question, answer: answer, image: image}"
-    (root / "rows.yaml").write_text(
-        f"kind: jsonl\nsplit: test\nheadline: accuracy\noptions:\n  file: rows.jsonl\n"
-        f"  fields: {fields}\n  metric: yes_no\n"
-    )
-    for kind, name in (("tasks", "mini_mme"), ("models", "adem-tiny"), ("trainers", "mini")):
-        (root / kind).mkdir()
-        shutil.copy(packaged_folder(kind) / f"{name}.yaml", root / kind)  # type: ignore[arg-type]
-    shutil.copytree(packaged_folder("models") / "adem-tiny", root / "models" / "adem-tiny")
-    for model, task in (
-        ("constant:Yes", "mini_mme"),
-        ("random", "mini_mme"),
-        ("random", "mini_sqa"),
-    ):
-        name = f"runs/{model[:3]}_{task}"
-        call(["run", "--model", model, "--tasks", task, "--limit", "6", "--results", name])
-    for run in sorted(str(path.parent) for path in Path("runs").rglob("manifest.json")):
-        for file in ("manifest.json", "metrics.json", "samples.jsonl"):
-            others = " ".join(str(p.parent) for p in Path("runs").rglob("manifest.json"))
-            world.add(
-                f"{run}/{file}",
-                *("leaderboard runs", "leaderboard runs --all-metrics --format json"),
-                *(f"compare {others.replace(run, '')} {run} --force", f"validate {run}"),
-                *("report runs --output page.html", f"score {run}"),
-            )
-    world.add("tasks/mini_mme.yaml", "tasks show tasks/mini_mme.yaml", "tasks --include .")
-    world.add("models/adem-tiny.yaml", "models show models/adem-tiny.yaml", "models --include .")
-    world.add("trainers/mini.yaml", "recipes show trainers/mini.yaml", "recipes --include .")
-    world.add("models/adem-tiny/adapter/adapter.json", "convert adapter models/adem-tiny/adapter o")
-    world.add(
-        "models/adem-tiny/adapter/adapter.safetensors",
-        "convert adapter models/adem-tiny/adapter o",
-    )
-    for part in ("language/config.json", "vision.safetensors", "language/tokenizer.model"):
-        world.add(f"models/adem-tiny/{part}", "ask --model models/adem-tiny.yaml hello")
-    for name in ("choice", "rows"):
-        where = f"--tasks {name}.yaml --data-root data"
-        data_file = "data/choice.tsv" if name == "choice" else "data/rows.jsonl"
-        run = f"run --model majority {where} --results new"
-        world.add(f"{name}.yaml", run, f"tasks show {name}.yaml")
-        world.add(data_file, run, f"data verify {name}.yaml --data-root data")
-    (root / "said.jsonl").write_text('{"question_id": "0", "prediction": "A"}\n')
-    (root / "said.json").write_text('{"0": "A", "1": "B"}')
-    for said in ("said.jsonl", "said.json"):
-        world.add(said, f"score --task choice.yaml --data-root data --predictions {said}")
-    return world
-
-
-def call(arguments: Sequence[str]) -> tuple[object, str]:
-    """Return how a command line ends (exit code, or name of what was raised), and its words."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            main(["--debug", *arguments])
-    except SystemExit as end:
-        return end.code or 0, said.getvalue()
-    except BaseException as error:  # noqa: BLE001 - what is looked for
-        import traceback
-
-        return type(error).__name__, said.getvalue() + traceback.format_exc()
-
-
-def edited(raw: bytes, draw: random.Random) -> bytes:
-    """Return a file's content with one value or some bytes changed."""
-    kind = draw.randrange(8)
-    if kind == 0:
-        return draw.choice(TEXTS).encode("utf-8", "surrogatepass")
-    if kind == 1:
-        return raw[: draw.randrange(len(raw) + 1)]
-    if kind == 2 and raw:
-        place = draw.randrange(len(raw))
-        return raw[:place] + bytes([draw.randrange(256)]) + raw[place + 1 :]
-    if kind == 3:
-        place = draw.randrange(len(raw) + 1)
-        token = draw.choice((*TEXTS, *(str(value) for value in VALUES)))
-        return raw[:place] + token.encode("utf-8", "surrogatepass") + raw[place:]
-    return _with_a_value(raw, draw)
-
-
-def _with_a_value(raw: bytes, draw: random.Random) -> bytes:
-    """Return JSON, one line of JSON, YAML or a table with one value replaced."""
-    value = draw.choice(VALUES)
-    text = raw.decode("utf-8", "replace")
-    lines = text.splitlines(keepends=True)
-    try:
-        whole = json.loads(text)
-        return json.dumps(_replaced(whole, value, draw)).encode()
-    except ValueError:
-        pass
-    if not lines:
-        return b""
-    place = draw.randrange(len(lines))
-    line = lines[place]
-    try:
-        lines[place] = json.dumps(_replaced(json.loads(line), value, draw)) + "\n"
-    except ValueError:
-        shown = json.dumps(value) if draw.random() < 0.5 else str(value)
-        for mark in ("\t", ": ", ","):
-            cells = line.rstrip("\n").split(mark)
-            if len(cells) > 1:
-                cells[draw.randrange(len(cells))] = shown
-                lines[place] = mark.join(cells) + "\n"
-                break
-    return "".join(lines).encode("utf-8", "surrogatepass")
-
-
-def _replaced(value: Any, new: Any, draw: random.Random) -> Any:
-    """Return JSON data with a part of it, at any depth, replaced, doubled or left out."""
-    if not isinstance(value, dict | list) or not value or draw.random() < 0.1:
-        return new
-    found = dict(value) if isinstance(value, dict) else list(value)
-    key: Any = draw.choice(list(found)) if isinstance(found, dict) else draw.randrange(len(found))
-    if draw.random() < 0.1:
-        del found[key]
-    elif draw.random() < 0.05 and isinstance(found, dict):
-        found[str(new)] = found[key]
-    else:
-        found[key] = _replaced(found[key], new, draw)
-    return found
-
-
+"""What of a traceback tells one fault from another."""
+SHORT_OF_MEMORY = "not enough memory"
+PAGES = ("/", "/leaderboard", "/report?below=", "/task?name=mini_mme/test", "/version")
 NAMED: tuple[Callable[[str], list[str]], ...] = (
     lambda text: ["tasks", "show", text],
     lambda text: ["models", "show", text],
     lambda text: ["models", "check", text],
+    lambda text: ["models", "pull", text],
     lambda text: ["recipes", "show", text],
     lambda text: ["tasks", "show", "mini_mme", "--set", text],
     lambda text: ["tasks", "show", "mini_mme", "--set", f"title={text}"],
@@ -222,59 +58,167 @@ NAMED: tuple[Callable[[str], list[str]], ...] = (
     lambda text: ["leaderboard", text],
     lambda text: ["validate", text],
     lambda text: ["compare", text, text],
+    lambda text: ["report", text, "--output", "new/page.html"],
+    lambda text: ["rerun", text, "--results", "new"],
+    lambda text: ["view", text],
     lambda text: ["data", "status", text],
-    lambda text: ["run", "--model", f"constant:{text}", "--tasks", "rows.yaml", "--data-root",
-                  "data", "--results", "new"],
+    lambda text: ["data", "verify", text],
+    lambda text: ["ask", "--model", text, "hello"],
+    lambda text: ["ask", "--model", f"hf:{text}", "hello"],
+    lambda text: ["ask", "--model", "constant:a", "--image", text, "hello"],
+    lambda text: ["ask", "--model", "models/adem-tiny.yaml", "--adapter", text, "hello"],
+    lambda text: ["demo", "--model", text],
+    lambda text: ["convert", "adapter", text, "new/o"],
+    lambda text: ["train", "--recipe", text, "--output", "new/o"],
+    lambda text: ["train", "--recipe", "small.yaml", "--model", text, "--output", "new/o"],
+    lambda text: ["run", "--model", f"constant:{text}", "--tasks", "rows_jsonl.yaml",
+                  "--data-root", "data", "--results", "new"],
+    lambda text: ["run", "--model", "majority", "--name", text, "--tasks", "choice.yaml",
+                  "--data-root", "data", "--results", "new"],
     lambda text: ["run", "--model", "majority", "--tasks", text, "--results", "new"],
+    lambda text: ["run", "--model", "majority", "--tasks", "choice.yaml", "--data-root", text,
+                  "--results", "new"],
+    lambda text: ["run", "--config", text, "--results", "new"],
     lambda text: ["score", "--task", "choice.yaml", "--data-root", "data", "--predictions", text],
 )  # fmt: skip
+"""Command lines with a hostile text in them."""
 
 
-def fuzz(
-    number: int, seed: int, first: int = 0, most_s: float = float("inf")
-) -> tuple[Counter[str], dict[str, str]]:
-    """Return the counts of outcomes, and the first input of every distinct fault.
+class Campaign:
+    """Counts and faults of all inputs of a seed so far, on disk if a folder is given."""
 
-    Args:
-        number: Of inputs.
-        seed: Chooses them; each input has a stream of its own.
-        first: Number of the first one.
-        most_s: Seconds after which no further input is begun.
-    """
-    deadline = time.monotonic() + most_s
-    outcomes: Counter[str] = Counter()
-    faults: dict[str, str] = {}
-    signal.signal(signal.SIGPROF, _too_long)
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        world = make_world(Path(name))
-        for index in range(first, first + number):
-            if time.monotonic() > deadline:
-                break
-            draw = random.Random(f"{seed}/{index}")
-            file, before = None, b""
-            if draw.random() < 0.2:
-                text = str(draw.choice((*VALUES, *TEXTS))) + draw.choice(("", "x", ".yaml"))
-                arguments = draw.choice(NAMED)(text)
-            else:
-                place, command = draw.choice(world.readers)
-                file, arguments = world.root / place, list(command)
-                before = file.read_bytes()
-                file.write_bytes(edited(before, draw))
-            signal.setitimer(signal.ITIMER_PROF, MOST_S)  # of the processor's time
-            ended, said = call(arguments)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            shutil.rmtree(world.root / "new", ignore_errors=True)
-            outcomes[str(ended)] += 1
-            if ended not in FINE:
-                # Of the input, for whoever mends it.
-                kept = file.read_bytes()[:80] if file else b""
-                fault, example = _fault(ended, said), f"{index}: {arguments} {kept!r}"[:300]
-                if fault not in faults:
-                    faults[fault] = example.encode("ascii", "backslashreplace").decode()
-                    print(f"fault: {fault}\n       {faults[fault]}", flush=True)
-            if file:
-                file.write_bytes(before)
-    return outcomes, faults
+    def __init__(self, seed: int, folder: Path | None = None) -> None:
+        """Take up what an earlier call left.
+
+        Args:
+            seed: Chooses the inputs; each has a stream of its own.
+            folder: Where counts are kept; None: nowhere.
+        """
+        self.seed = seed
+        self.file = folder / f"{seed}-{STATE}" if folder else None
+        found: Any = {"done": 0, "outcomes": {}, "faults": {}}
+        if self.file is not None and self.file.exists():
+            found = read_json(self.file)
+        self.done: int = found["done"]
+        self.outcomes: Counter[str] = Counter(found["outcomes"])
+        self.faults: dict[str, str] = found["faults"]
+
+    def save(self) -> None:
+        """Keep what is known."""
+        if self.file is not None:
+            state = {"done": self.done, "outcomes": dict(self.outcomes), "faults": self.faults}
+            write_json(self.file, state)
+
+    def run(self, number: int, most_s: float = float("inf")) -> None:
+        """Go on until so many inputs are done, those of earlier calls included.
+
+        Args:
+            number: Of inputs.
+            most_s: Seconds after which no further input is begun.
+        """
+        deadline = time.monotonic() + most_s
+        signal.signal(signal.SIGPROF, _too_long)
+        with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), _alone():
+            world = make_world(Path(name), call)
+            _limit_memory()
+            while self.done < number and time.monotonic() < deadline:
+                self._feed(world, random.Random(f"{self.seed}/{self.done}"))
+                self.done += 1
+                if self.done % SAVED_EVERY == 0:
+                    self.save()
+        self.save()
+
+    def _feed(self, world: World, draw: random.Random) -> None:
+        (world.root / "new").mkdir()
+        file, before, command = None, b"", []
+        if draw.random() < 0.2:
+            text = str(draw.choice((*VALUES, *TEXTS))) + draw.choice(("", "x", ".yaml"))
+            command = draw.choice(NAMED)(text)
+        else:
+            reading = draw.choice(world.readings)
+            place, command = Path(reading.file), list(reading.command)
+            if reading.copied:
+                shutil.copytree(world.root / reading.copied, world.root / "new" / reading.copied)
+                place = "new" / place
+            file = world.root / place
+            before = file.read_bytes()
+            # Another file in its place: tensors of the old one may still be mapped.
+            file.unlink()
+            file.write_bytes(edited(before, file.suffix, draw))
+        signal.setitimer(signal.ITIMER_PROF, MOST_S)  # of the processor's time
+        ended, said = call(command)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if ended in FINE and SHORT_OF_MEMORY in said:
+            ended = SHORT_OF_MEMORY
+        self.outcomes[str(ended)] += 1
+        if ended not in FINE:
+            # Of the input, for whoever mends it.
+            kept = file.read_bytes()[:80] if file else b""
+            example = f"{self.done}: {command} {file} {kept!r}"[:400]
+            self._fault(_fault(ended, said), example)
+        if file:
+            file.unlink(missing_ok=True)
+            file.write_bytes(before)
+        shutil.rmtree(world.root / "new")
+
+    def _fault(self, fault: str, example: str) -> None:
+        if fault not in self.faults:
+            self.faults[fault] = example.encode("ascii", "backslashreplace").decode()
+            print(f"fault: {fault}\n       {self.faults[fault]}", flush=True)
+
+    def report(self) -> str:
+        """Return the counts by outcome and the number of faults."""
+        counts = [f"{n:7d} ended with {outcome}" for outcome, n in sorted(self.outcomes.items())]
+        total = f"{len(self.faults)} distinct faults in {self.done} inputs of seed {self.seed}"
+        return "\n".join([*counts, total])
+
+
+def call(arguments: Sequence[str]) -> tuple[object, str]:
+    """Return how a command line ends (exit code, or name of what was raised), and its words."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            if arguments[0] == "view" and Path(arguments[1]).is_dir():
+                return _viewed(Path(arguments[1])), said.getvalue()
+            main(["--debug", *arguments])
+    except SystemExit as end:
+        return end.code or 0, said.getvalue()
+    except BaseException as error:  # noqa: BLE001 - what is looked for
+        import traceback
+
+        return type(error).__name__, said.getvalue() + traceback.format_exc()
+
+
+def _viewed(results: Path) -> int:
+    """Ask for the pages that `view` serves, which goes on until it is interrupted."""
+    from adem_bench.results.view.following import ResultsFolder
+    from adem_bench.results.view.site import Site
+
+    site = Site(ResultsFolder(results))
+    for page in PAGES:
+        site.answer(page)
+    return 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep the inputs off the network and the user's own folders, and `demo` off its port."""
+    kept = os.environ.copy()
+    os.environ.pop("ADEM_BENCH_DATA", None)
+    os.environ |= {"HF_HUB_OFFLINE": "1"}
+    sys.modules.setdefault("gradio", MagicMock())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= kept
+
+
+def _limit_memory() -> None:
+    """Let no input take much more memory than this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MOST_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _too_long(*_: object) -> None:
@@ -293,17 +237,17 @@ def _fault(ended: object, said: str) -> str:
 def run(arguments: Sequence[str]) -> int:
     """Do what the command line says; return 1 if there was a fault."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="inputs")
+    parser.add_argument(
+        "--n", type=int, default=300, help="inputs, those of earlier calls included"
+    )
     parser.add_argument("--seed", type=int, default=0, help="chooses them")
-    parser.add_argument("--first", type=int, default=0, help="number of the first, to go on")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="ends after so many")
+    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="what is kept")
     given = parser.parse_args(arguments)
-    os.environ.pop("ADEM_BENCH_DATA", None)
-    outcomes, faults = fuzz(given.n, given.seed, given.first, given.minutes * 60)
-    for outcome, count in sorted(outcomes.items()):
-        print(f"{count:7d} ended with {outcome}")
-    print(f"{len(faults)} distinct faults in {outcomes.total()} inputs of seed {given.seed}")
-    return int(bool(faults))
+    campaign = Campaign(given.seed, given.folder.absolute())
+    campaign.run(given.n, given.minutes * 60)
+    print(campaign.report())
+    return int(bool(campaign.faults))
 
 
 if __name__ == "__main__":
