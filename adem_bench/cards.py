@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,27 +61,47 @@ def packaged_folder(kind: CardKind) -> Path:
 def list_cards(kind: CardKind) -> dict[str, Path]:
     """Return every card's name (the file's stem) and path; an included one hides a packaged one.
 
+    Names that stand for two cards are left out; `doubled_cards` says which those are.
+
     Raises:
-        CardError: two included cards, or two packaged ones, have the same name.
+        CardError: an included folder does not exist, or a plug-in names none.
     """
+    return dict(sorted(_known_cards(kind)[0].items()))
+
+
+def doubled_cards(kind: CardKind) -> dict[str, str]:
+    """Return the names that two included cards have, or two packaged ones, and what to do of each.
+
+    Raises:
+        CardError: as for `list_cards`.
+    """
+    return _known_cards(kind)[1]
+
+
+def _known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the path of every name, and what is wrong with the names of several cards."""
     included = [path for folder in included_folders() for path in _included_cards(folder, kind)]
     packaged = [
         path
         for folder in (packaged_folder(kind), *_plugin_folders(kind))
         for path in sorted(folder.glob("*.yaml"))
     ]
-    return dict(sorted((_by_name(kind, packaged) | _by_name(kind, included)).items()))
-
-
-def _by_name(kind: CardKind, paths: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in paths:
-        other = found.setdefault(path.stem, path)
-        if other != path:
-            raise CardError(
-                f"{NOUNS[kind]} {path.stem!r} is claimed by both {other} and {path}; rename one"
-            )
-    return found
+    doubled: dict[str, str] = {}
+    for paths in (included, packaged):
+        by_name: dict[str, list[Path]] = {}
+        for path in dict.fromkeys(paths):
+            by_name.setdefault(path.stem, []).append(path)
+        for name, same in by_name.items():
+            if name in found or name in doubled:
+                continue
+            if len(same) == 1:
+                found[name] = same[0]
+            else:
+                doubled[name] = (
+                    f"{NOUNS[kind]} {name!r} is claimed by both {same[0]} and {same[1]}; rename one"
+                )
+    return found, doubled
 
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
@@ -137,9 +157,11 @@ def find_card(kind: CardKind, name: str) -> Path:
         return path
     if kind == "models" and is_file(path / MODEL_CARD_NAME):
         return path / MODEL_CARD_NAME
-    known = list_cards(kind)
+    known, doubled = _known_cards(kind)
     if name in known:
         return known[name]
+    if name in doubled:
+        raise CardError(doubled[name])
     if kind == "models" and name.endswith(":"):
         raise CardError(f"{name} names no source; expected {name}SOURCE (docs/models.md)")
     wrong = not_a_card(path, noun)
@@ -350,17 +372,28 @@ def matching_names(kind: CardKind, names: Sequence[str]) -> list[str]:
         names: Names, paths or patterns.
 
     Raises:
-        CardError: a pattern matches no card.
+        CardError: a pattern matches no card, or a name that two have.
     """
     found: list[str] = []
     for name in names:
         is_pattern = PATTERN.search(name) and not NO_NAME.search(name)
-        matches = fnmatch.filter(list_cards(kind), name) if is_pattern else [name]
+        matches = _matching(kind, name) if is_pattern else [name]
         if not matches:
             hint = nearest_hint(PATTERN.sub("", name), list_cards(kind))
             raise CardError(f"no {NOUNS[kind]} has a name like {name!r}{hint}")
         found += [match for match in matches if match not in found]
     return found
+
+
+def _matching(kind: CardKind, pattern: str) -> list[str]:
+    """Return the names that a pattern matches.
+
+    Raises:
+        CardError: one of them stands for two cards.
+    """
+    for name in fnmatch.filter(doubled := doubled_cards(kind), pattern):
+        raise CardError(doubled[name])
+    return fnmatch.filter(list_cards(kind), pattern)
 
 
 def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], list[str]]:

@@ -32,8 +32,8 @@ MAX_NAME_BYTES, KEPT_BYTES = 255, 200
 MAX_SETTINGS_BYTES, MAX_NESTED = 64 << 20, 32
 """Of JSON that is no data set: size, and levels of lists and objects, one inside the other."""
 TOO_DEEP = f"lists or objects are nested more than {MAX_NESTED} levels deep"
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""Names of files that are being written, or were when their process was killed."""
+TEMPORARY = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
+"""Names of files that are being written, or were when their process was killed, and of what."""
 NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """What no name can hold: NUL, and halves of characters that stand for no byte."""
 

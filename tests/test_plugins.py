@@ -207,7 +207,9 @@ def test_a_packages_cards_may_not_take_a_packaged_name(folder, monkeypatch):
     with pytest.raises(
         CardError, match=r"task 'mme' is claimed by both .*tasks/mme\.yaml and .*own"
     ):
-        list_cards("tasks")
+        find_card("tasks", "mme")
+    assert "mme" not in list_cards("tasks")
+    assert find_card("tasks", "pope")  # the others are as they were
     points[:] = [EntryPoint("other", "no_such_package:own", "adem_bench.cards")]
     with pytest.raises(
         CardError, match="names no_such_package:own, which is not a folder of an inst"

@@ -238,7 +238,7 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
     Raises:
         CardError: a named one cannot be read.
     """
-    from adem_bench.cards import expand_tasks, list_cards, load_task_card
+    from adem_bench.cards import doubled_cards, expand_tasks, list_cards, load_task_card
     from adem_bench.errors import CardError
 
     settings = [override.removeprefix("task.") for override in given["overrides"]]
@@ -248,6 +248,7 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
             load_task_card(name, settings) for name in expand_tasks(names, for_training=True)
         )
         return
+    broken += doubled_cards("tasks").values()
     for path in list_cards("tasks").values():
         try:
             if expand_tasks([str(path)]) == [str(path)]:  # no group

@@ -27,11 +27,11 @@ def recipes(context: click.Context) -> None:
 @format_option("table", "json")
 def list_command(form: str) -> None:
     """List every recipe card; one that cannot be read is named with the reason."""
-    from adem_bench.cards import list_cards, outline_recipe
+    from adem_bench.cards import doubled_cards, list_cards, outline_recipe
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
 
-    cards, broken = [], []
+    cards, broken = [], [*doubled_cards("trainers").values()]
     for name, path in list_cards("trainers").items():
         try:
             cards.append((name, outline_recipe(path)))

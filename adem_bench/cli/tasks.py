@@ -77,13 +77,13 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
     """
     import json
 
-    from adem_bench.cards import expand_tasks, list_cards, load_task_card
+    from adem_bench.cards import doubled_cards, expand_tasks, list_cards, load_task_card
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
 
     cards: list[tuple[str, TaskCard]] = []
     groups: list[tuple[str, list[str]]] = []
-    broken = []
+    broken = [*doubled_cards("tasks").values()]
     for name, path in list_cards("tasks").items():
         try:
             members = expand_tasks([str(path)])

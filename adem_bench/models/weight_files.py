@@ -11,18 +11,29 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError, lacks_memory
-from adem_bench.files import is_utf8, read_json
+from adem_bench.files import is_file, is_utf8, read_json
 from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
 CONFIG_NAME = "config.json"
+INDEX_END, WHOLE = ".index.json", "model.safetensors"
 SIZES = ("hidden_size", "intermediate_size", "vocab_size", "n_embd", "d_model", "dim", "ffn_dim")
 LAYERS, MOST_LAYERS = "num_hidden_layers", 1024
+REPEATED, MOST_REPEATED = re.compile("layers|depth|blocks|experts|n_layer$"), 4096
+"""Parts of the names of numbers that say how often something is made, and the most that is."""
 MOST_PACKED = 16
 """Numbers that a byte of a file may stand for, where weights are packed, and then some."""
+PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+SIDES = re.compile("height|width|edge|size|pinpoints")
+EDGES, TOKENS = re.compile("edge"), re.compile("tokens|seq_len")
+OF_AREAS = "merge_size"
+"""Said by processors whose edges are areas: those of Qwen2-VL and of what came after it."""
+MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 16
+"""Of what an image is made into: pixels of a side, pixels in all, tokens of a prompt."""
+MOST_JSON_BYTES = 512 << 20
 BEGINNING = 512
 """Bytes by which a file that holds no weights is known."""
 LFS_POINTER = b"version https://git-lfs"
@@ -68,7 +79,14 @@ def check_files(folder: Path) -> None:
     for pattern in ("*.safetensors", "*.json", "*.model"):
         for file in sorted(folder.glob(pattern)):
             check_file(file)
+            if file.suffix == ".json" and file.stat().st_size > MOST_JSON_BYTES:
+                raise CheckpointError(
+                    f"{file} is larger than {MOST_JSON_BYTES >> 20} MiB, as no such file is; fetch "
+                    "it again"
+                )
     check_config(folder)
+    _check_processors(folder)
+    _check_shards(folder)
 
 
 def check_config(folder: Path) -> None:
@@ -82,30 +100,113 @@ def check_config(folder: Path) -> None:
     file = folder / CONFIG_NAME
     if not file.is_file():
         return
-    try:
-        config = read_json(file)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file} does not hold a JSON object")
-    weights = [f for glob in ("*.safetensors", "*.pth", "*.bin") for f in folder.glob(glob)]
-    most = MOST_PACKED * sum(file.stat().st_size for file in weights)
+    config, most = _read_object(file), _most_weights(folder)
     for name, value in _numbers(config):
-        limit = MOST_LAYERS if name == LAYERS else most if name in SIZES and weights else None
-        if limit is not None and not 1 <= value <= limit:
+        limit = MOST_LAYERS if name == LAYERS else most if name in SIZES else None
+        is_wrong = limit is not None and not 1 <= value <= limit
+        if is_wrong or (REPEATED.search(name) and not value <= MOST_REPEATED):
             raise CheckpointError(
                 f"{file}: {name} is {value:.6g}, which does not go with the folder's weights; "
                 "fetch it again"
             )
 
 
+def check_weights(network: nn.Module, folder: Path) -> None:
+    """Refuse a network with far more weights than a folder's files can hold.
+
+    Whatever its configuration calls its sizes: made without memory, a network shows what it takes.
+
+    Args:
+        network: On the meta device.
+        folder: Of its files.
+
+    Raises:
+        CheckpointError: it has.
+    """
+    parts = [*network.parameters(), *network.buffers()]
+    count, most = sum(part.numel() for part in parts), _most_weights(folder)
+    if most is not None and count > most:
+        raise CheckpointError(
+            f"{folder / CONFIG_NAME} asks for a network of {count:.3g} weights, and the files next "
+            "to it are too small to hold them; fetch them again"
+        )
+
+
+def _most_weights(folder: Path) -> int | None:
+    """Return how many numbers a folder's files of weights can hold; None if there are none."""
+    weights = [f for glob in ("*.safetensors", "*.pth", "*.bin") for f in folder.glob(glob)]
+    return MOST_PACKED * sum(file.stat().st_size for file in weights) if weights else None
+
+
+def _check_processors(folder: Path) -> None:
+    """Refuse settings by which an image or a prompt is made larger than any that is asked.
+
+    Raises:
+        CheckpointError: a file has such, or is no object in JSON.
+    """
+    for file in (folder / name for name in PROCESSORS):
+        settings = _read_object(file) if file.is_file() else {}
+        with_areas = any(name == OF_AREAS for name, _ in _numbers(settings))
+        for name, value in _numbers(settings):
+            is_area = with_areas and EDGES.search(name)
+            limits = ((is_area, MOST_PIXELS), (SIDES.search(name), MOST_SIDE),
+                      (TOKENS.search(name), MOST_TOKENS))  # fmt: skip
+            limit = next((limit for is_such, limit in limits if is_such), MOST_PIXELS)
+            if not -limit <= value <= limit:
+                raise CheckpointError(
+                    f"{file}: {name} is {value:.6g}, more than any processor asks for; fetch it "
+                    "again"
+                )
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse an index of shards that are not all there, next to it.
+
+    Raises:
+        CheckpointError: it is such, or is no object in JSON.
+    """
+    for file in sorted(folder.glob(f"*.safetensors{INDEX_END}")):
+        if (folder / WHOLE).is_file():
+            return  # which is read instead
+        shards = _read_object(file).get("weight_map")
+        if not isinstance(shards, dict):
+            raise CheckpointError(f"{file} has no weight_map; fetch it again")
+        for shard in dict.fromkeys(map(str, shards.values())):
+            if Path(shard).name != shard or "\0" in shard:
+                raise CheckpointError(f"{file} names {shard!r:.99}, which is no file next to it")
+            if not is_file(folder / shard):
+                raise CheckpointError(f"{folder} lacks {shard}, which {file.name} names; fetch it")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """Return a JSON object of settings.
+
+    Raises:
+        CheckpointError: the file holds none.
+    """
+    try:
+        found = read_json(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} does not hold a JSON object")
+    return found
+
+
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a configuration and of the parts in it, by their names."""
+    """Yield the numbers of a configuration, of its parts and lists, by the name next above them."""
     for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _numbers(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, min(value, 1 << 63)
+        yield from _numbers_in(name, value)
+
+
+def _numbers_in(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        yield from _numbers(value)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers_in(name, inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, max(min(value, 1 << 63), -(1 << 63))
 
 
 @contextmanager

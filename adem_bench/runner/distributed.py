@@ -54,8 +54,11 @@ class SharedRunError(AdemBenchError):
 class Processes:
     """The processes that share a run; a single one, unless started by torchrun."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: timedelta = PATIENCE) -> None:
         """Join the store that torchrun's environment variables name.
+
+        Args:
+            patience: How long a barrier waits for a process that lives.
 
         Raises:
             SharedRunError: it cannot be reached.
@@ -69,6 +72,7 @@ class Processes:
         self.store = _join_store() if self.world_size > 1 else None
         """What the processes share; None for a single one."""
         self._living = _Living(self.store, self.rank, self.world_size) if self.store else None
+        self._patience = patience
         self._runs = count()
 
     @property
@@ -86,23 +90,27 @@ class Processes:
 
     def new_run(self) -> SharedRun:
         """Return the counter and the barriers of the next run; all processes call it alike."""
-        return SharedRun(self.store, self._living, f"run{next(self._runs)}")
+        return SharedRun(self.store, self._living, f"run{next(self._runs)}", self._patience)
 
 
 class SharedRun:
     """One run's unit counter, sums and barriers."""
 
-    def __init__(self, store: Store | None, living: _Living | None, name: str) -> None:
+    def __init__(
+        self, store: Store | None, living: _Living | None, name: str, patience: timedelta
+    ) -> None:
         """Begin a run.
 
         Args:
             store: What the processes share; None for a single process.
             living: Knows which of them live; None for a single process.
             name: With which all keys of this run begin.
+            patience: How long a barrier waits for a process that lives.
         """
         self._store = store
         self._living = living
         self._name = name
+        self._patience = patience
         self._sums: Counter[str] = Counter()
         self.dead: frozenset[int] = frozenset()
         """Processes that had died by the last barrier; all that live say the same."""
@@ -147,12 +155,12 @@ class SharedRun:
         """Wait until every process that lives has come to the barrier of this name.
 
         Raises:
-            SharedRunError: the store is gone, or a process has not come in two hours.
+            SharedRunError: the store is gone, or a process has not come in time.
         """
         if self._store is None or self._living is None:
             return
         store, living, key = self._store, self._living, f"{self._name}/{name}"
-        deadline = time.monotonic() + PATIENCE.total_seconds()
+        deadline = time.monotonic() + self._patience.total_seconds()
         with reaching_the_others():
             store.set(f"{key}/arrived/{living.rank}", "1")
             while not store.check([f"{key}/open"]):
@@ -167,7 +175,7 @@ class SharedRun:
                 elif time.monotonic() > deadline:
                     raise SharedRunError(
                         f"process {away[0]} of {living.world_size} has not come to {name!r} in "
-                        f"{PATIENCE}; what was answered is kept, and the same command resumes"
+                        f"{self._patience}; what was answered is kept, and the same command resumes"
                     )
                 else:
                     time.sleep(LOOK_S)

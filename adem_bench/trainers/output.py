@@ -29,7 +29,14 @@ import yaml
 import adem_bench
 from adem_bench.cards import MODEL_CARD_NAME, as_mapping
 from adem_bench.errors import ResultsError
-from adem_bench.files import disk_error, read_text, write_atomically, write_json
+from adem_bench.files import (
+    TEMPORARY,
+    disk_error,
+    read_json,
+    remove_temporaries,
+    write_atomically,
+    write_json,
+)
 from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
@@ -42,10 +49,10 @@ from adem_bench.trainers.prepare import Prepared
 
 TRAINED = Path("results") / "train"
 """Where outputs are that no one names."""
-LOCK_NAME, ADAPTER, BEST = ".lock", "adapter", "best"
+LOCK_NAME, ADAPTER, BEST, CHECKPOINTS = ".lock", "adapter", "best", "checkpoints"
 WRITTEN = {
-    ADAPTER, BEST, TRAINING_NAME, MODEL_CARD_NAME, "checkpoints", "results", "tensorboard",
-    "wandb", "loggers.json", "log.jsonl", "loss.png", "manifest.json",
+    ADAPTER, BEST, CHECKPOINTS, TRAINING_NAME, MODEL_CARD_NAME, "results", "tensorboard", "wandb",
+    "loggers.json", "log.jsonl", "loss.png", "manifest.json",
 }  # fmt: skip
 """All that training writes into its output; nothing else is ever removed."""
 RUNTIME_FIELDS = {
@@ -116,8 +123,18 @@ class OutputFolder:
             raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")
         if overwrite:
             self._clear()
+        self._remove_temporaries()
         self._is_new = not self._entries()
         write_json(self.path / TRAINING_NAME, {**identity, **_command()})
+
+    def _remove_temporaries(self) -> None:
+        """Remove what a killed training has left of files that it was writing."""
+        for entry in self.path.iterdir():
+            named = TEMPORARY.fullmatch(entry.name)
+            if named and named["of"] in WRITTEN:
+                entry.unlink()
+        for folder in (ADAPTER, BEST, CHECKPOINTS):
+            remove_temporaries(self.path / folder)
 
     def _foreign(self, identity: Mapping[str, Json]) -> str:
         """Return why what is here is not this training's own; empty if it is, or nothing is."""
@@ -125,7 +142,7 @@ class OutputFolder:
         if not path.is_file():
             return ""
         try:
-            found = json.loads(read_text(path))
+            found = read_json(path)
         except (OSError, ValueError) as error:
             return f"{path} cannot be read ({error})"
         if isinstance(found, dict):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adem_bench.files import disk_error, write_atomically
+from adem_bench.files import disk_error, is_deep, write_atomically
 from adem_bench.loggers.base import Logger
 from adem_bench.records import Json
 from adem_bench.runner.manifest import peak_memory
@@ -96,9 +96,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+        if isinstance(line, dict) and isinstance(line.get("step"), int) and not is_deep(line):
             lines.append(line)
     return lines
 
@@ -114,7 +114,8 @@ def draw_loss_curve(log: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    points = [line for line in log if isinstance(line.get("loss"), float)]
+    figures = ("loss", "learning_rate")
+    points = [line for line in log if all(isinstance(line.get(name), float) for name in figures)]
     steps = [line["step"] for line in points]
     losses = [line["loss"] for line in points]
     figure = Figure(figsize=(7, 4), layout="constrained")

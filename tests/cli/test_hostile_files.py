@@ -82,6 +82,26 @@ def test_a_bad_card_is_named_and_the_others_are_listed(adem_bench, tmp_path):
     assert (given.code, "--set title=2001-99-99" in given.err) == (2, True)
 
 
+def test_two_cards_of_one_name_are_named_and_the_others_are_listed(adem_bench, tmp_path):
+    for place in ("one", "two"):
+        for kind, card in (("tasks", "mini_mme"), ("models", "adem-tiny"), ("trainers", "mini")):
+            (tmp_path / place / kind).mkdir(parents=True)
+            source = packaged_folder(kind) / f"{card}.yaml"
+            shutil.copy(source, tmp_path / place / kind / f"twice-{kind}.yaml")
+    included = ["--include", tmp_path / "one", "--include", tmp_path / "two"]
+    for verb, kind in (("tasks", "tasks"), ("models", "models"), ("recipes", "trainers")):
+        done = adem_bench(verb, *included)
+        assert (done.code, done.err.count("warning:")) == (0, 1)
+        assert f"twice-{kind}' is claimed by both" in done.err
+        assert "mini" in done.out or "adem" in done.out
+        shown = adem_bench(verb, "show", f"twice-{kind}", *included)
+        assert (shown.code, "rename one" in shown.err) == (2, True)
+    matched = adem_bench("run", "--model", "majority", "--tasks", "twice*", *included)
+    assert (matched.code, "rename one" in matched.err) == (2, True)
+    other = adem_bench("tasks", "show", "mini_sqa", *included)
+    assert (other.code, other.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     "text",
     ["[" * 3000, "null", "[]", '{"scales": [1e999]}', f'{{"alpha": {10**400}}}',

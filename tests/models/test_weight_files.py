@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +29,19 @@ SPOILT = {
     "page": (PAGE.encode(), "is a web page"),
     "empty": (b"", "is empty; fetch it again"),
 }
+
+
+@pytest.fixture(scope="module")
+def hf(tmp_path_factory):
+    """A tiny model of transformers, to be read."""
+    folder = tmp_path_factory.mktemp("hf")
+    llava(folder)
+    return folder
+
+
+def copied(hf, tmp_path):
+    """A copy of it to spoil."""
+    return Path(shutil.copytree(hf, tmp_path / "hf"))
 
 
 @pytest.fixture(params=SPOILT)
@@ -171,12 +185,80 @@ def test_a_language_model_that_lacks_tensors_is_refused(tmp_path):
         {"vocab_size": 10**400},
         {"intermediate_size": 0},
         {"text_config": {"hidden_size": 10**12}},
+        {"vision_config": {"num_layers": 10**9}},
+        {"vision_config": {"depths": [2, 2, 10**9]}},
+        {"num_local_experts": 10**9},
     ],
 )
 def test_sizes_that_no_weights_have_are_refused_before_memory_is_taken(tmp_path, change):
     save_file({"weight": torch.zeros(8, 8)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"} | change))
     with pytest.raises(CheckpointError, match=r"config.json: .* does not go with the folder's"):
+        check_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("vision_config", {"image_size": 80_000}),
+        ("vision_config", {"image_size": 2400, "patch_size": 1}),
+        ("vision_config", {"num_channels": 10**9}),
+        ("text_config", {"head_dim": 10**9}),
+    ],
+)
+def test_whatever_a_size_is_called_no_network_is_made_that_its_files_cannot_hold(
+    hf, tmp_path, part, change
+):
+    folder = copied(hf, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config[part] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"asks for a network of .* too small to hold them"):
+        HfModel(load_model_card(f"hf:{folder}"), ModelOptions("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("preprocessor_config.json", {"size": {"shortest_edge": 10**9}}),
+        ("preprocessor_config.json", {"crop_size": {"height": 10**9, "width": 24}}),
+        ("preprocessor_config.json", {"image_grid_pinpoints": [[336, 10**9]]}),
+        ("preprocessor_config.json", {"min_pixels": 10**12, "merge_size": 2}),
+        ("preprocessor_config.json", {"size": {"longest_edge": 10**10}, "merge_size": 2}),
+        ("processor_config.json", {"num_additional_image_tokens": 10**9}),
+        ("processor_config.json", {"image_seq_len": 10**9}),
+        ("processor_config.json", {"image_processor": {"size": {"height": float("inf")}}}),
+        ("processor_config.json", {"image_processor": {"size": {"height": float("nan")}}}),
+    ],
+)
+def test_no_image_and_no_prompt_is_made_as_large_as_a_file_asks(tmp_path, name, settings):
+    (tmp_path / name).write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=rf"{name}: \w+ is .*, more than any processor"):
+        check_files(tmp_path)
+
+
+def test_areas_of_pixels_are_no_sides(tmp_path):
+    """As of Qwen2-VL, whose longest edge is a number of pixels in all."""
+    settings = {"size": {"shortest_edge": 3136, "longest_edge": 12_845_056}, "merge_size": 2}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    check_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"weight_map": {"a": "model-00002-of-00002.safetensors"}}, "lacks model-00002-of-00002"),
+        ({"weight_map": {"a": "../other/model.safetensors"}}, "which is no file next to it"),
+        ({"weight_map": {"a": "/dev/zero"}}, "which is no file next to it"),
+        ({"weight_map": {"a": None}}, "lacks None"),
+        ({"weight_map": ["a"]}, "has no weight_map"),
+        ([], "does not hold a JSON object"),
+    ],
+)
+def test_shards_lie_next_to_their_index(tmp_path, index, message):
+    save_file({"weight": torch.zeros(8, 8)}, tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=message):
         check_files(tmp_path)
 
 

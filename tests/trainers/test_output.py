@@ -26,6 +26,27 @@ def test_the_same_training_may_continue_and_how_it_runs_may_change(tmp_path):
     assert (tmp_path / "out" / "log.jsonl").read_text() == "kept"
 
 
+def test_what_a_killed_training_was_writing_is_removed(tmp_path):
+    out = tmp_path / "out"
+    claim(out)
+    (out / "adapter").mkdir()
+    written = [".log.jsonl.a1b2c3d4", ".model.yaml.__x1y2z3", "adapter/.adapter.json.aaaabbbb"]
+    others = [".notes.markdown", ".netrc", "adapter/adapter.json"]
+    for name in (*written, *others):
+        (out / name).write_text("x")
+    claim(out)
+    assert not any((out / name).exists() for name in written)
+    assert all((out / name).exists() for name in others)
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "null", "{", '{"recipe": 5}', "\0"])
+def test_an_edited_note_of_whose_output_it_is_is_another_trainings(tmp_path, text):
+    claim(tmp_path / "out")
+    (tmp_path / "out" / "training.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"cannot be read|was made by another training"):
+        claim(tmp_path / "out")
+
+
 def test_another_training_is_refused_and_told_apart(tmp_path):
     claim(tmp_path / "out")
     (tmp_path / "out" / "log.jsonl").write_text("kept")

@@ -37,7 +37,7 @@ from adem_bench.models.quantization import (
     check_quantization,
     quantize_linear_layers,
 )
-from adem_bench.models.weight_files import check_files, foreign_reader, lacking
+from adem_bench.models.weight_files import check_files, check_weights, foreign_reader, lacking
 from adem_bench.schemas import NOT_QUANTIZED
 
 DEFAULT_ATTENTION = "sdpa"
@@ -46,6 +46,7 @@ HALF = torch.float16
 PLAIN = {
     "do_sample": False,
     "num_beams": 1,
+    "num_return_sequences": 1,
     "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
     "temperature": None,
@@ -108,8 +109,10 @@ def load(
             "model of transformers with the files of its processor"
         )
     _check_arguments(card, processor, options)
+    empty = _empty(card, config, auto, options)
+    check_weights(empty, files.folder)
     with _quietly(), without_progress_bars():
-        quantized = _quantized(card, config, auto, options, device)
+        quantized = _quantized(card, config, empty, device)
         if options.device_map:
             quantized |= {
                 "device_map": options.device_map,
@@ -239,16 +242,31 @@ def _auto_class(model_type: str) -> Any:
     return AutoModelForImageTextToText
 
 
-def _quantized(
-    card: HfCard, config: Any, auto: Any, options: HfOptions, device: torch.device
-) -> dict[str, Any]:
+def _empty(card: HfCard, config: Any, auto: Any, options: HfOptions) -> Any:
+    """Return a network without memory for its weights.
+
+    Args:
+        card: For messages.
+        config: Of the model.
+        auto: The automatic class that makes it.
+        options: The card's.
+
+    Raises:
+        CheckpointError: the configuration describes none.
+    """
+    with torch.device("meta"):
+        return _tried(
+            card, lambda: auto.from_config(config, trust_remote_code=options.trust_remote_code)
+        )
+
+
+def _quantized(card: HfCard, config: Any, empty: Any, device: torch.device) -> dict[str, Any]:
     """Return the arguments by which transformers quantizes as it loads: none without bitsandbytes.
 
     Args:
         card: Says how.
         config: Of the model.
-        auto: The automatic class that makes it.
-        options: The card's.
+        empty: The model without memory for its weights.
         device: Where the model goes.
 
     Raises:
@@ -256,17 +274,11 @@ def _quantized(
     """
     if card.quantization == NOT_QUANTIZED:
         return {}
-    trusted = options.trust_remote_code
     text = config.get_text_config()
     if any(getattr(part, "quantization_config", None) for part in (config, text)):
         raise CheckpointError(
             f"model {card.name}: its weights are quantized already; choose --quantization "
             f"{NOT_QUANTIZED}"
-        )
-    with torch.device("meta"):
-        empty = _tried(
-            card,
-            lambda: auto.from_config(config, trust_remote_code=trusted),
         )
     inner = set(_decoder_layers(card, empty).modules())
     if card.quantization == INT8_CPU:

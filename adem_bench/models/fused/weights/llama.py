@@ -34,6 +34,7 @@ from adem_bench.models.fused.weights.llama_layout import (
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.weight_files import (
     check_files,
+    check_weights,
     foreign_reader,
     lacking,
     unwrapped,
@@ -232,7 +233,10 @@ def load_language_model(
     if isinstance(source, Path):
         check_files(source)
     with foreign_reader(lambda reason: _unloadable(source, reason)), without_progress_bars():
-        AutoConfig.from_pretrained(str(source))
+        config = AutoConfig.from_pretrained(str(source))
+        if isinstance(source, Path):
+            with torch.device("meta"):
+                check_weights(AutoModelForCausalLM.from_config(config), source)
         model, report = AutoModelForCausalLM.from_pretrained(
             str(source), dtype="auto" if on_layer else dtype, output_loading_info=True
         )
