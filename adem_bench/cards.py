@@ -153,6 +153,8 @@ def find_card(kind: CardKind, name: str) -> Path:
         CardError: there is none; the message proposes the nearest names.
     """
     path, noun = expand_home(name), NOUNS[kind]
+    if not name.strip():
+        raise CardError(f"the {noun}'s name is empty; `adem-bench {noun}s` lists those there are")
     if name.endswith(CARD_SUFFIXES) and is_file(path):
         return path
     if kind == "models" and is_file(path / MODEL_CARD_NAME):
@@ -550,7 +552,10 @@ def _explain(
         is_recipe = issubclass(card_class, RecipeCard)
         lists = f"adem-bench recipes show {path.stem}" if path and is_recipe else ""
         lists = listing if place.startswith("--set") and listing else lists
-        return f"{place}: unknown field {where!r}{nearest_hint(names[-1], fields, lists)}{more}"
+        hint = nearest_hint(names[-1], fields, lists)
+        if place.startswith("--set") and len(names) == 1 and "options" in card_class.model_fields:
+            more += f"; an option is written options.{where}=…"
+        return f"{place}: unknown field {where!r}{hint}{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
     return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"
 

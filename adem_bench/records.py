@@ -374,6 +374,8 @@ class Result:
     expected: int
     """Samples of the whole split as published; a smaller `scored` makes the result a subset."""
     warnings: tuple[str, ...] = field(default=())
+    unusable: int = 0
+    """Of those that failed, rows of the data that could not be asked."""
 
     @property
     def complete(self) -> bool:
@@ -383,6 +385,12 @@ class Result:
     def coverage(self) -> str:
         """Return `4241` for a whole run, `SUBSET 100/4241` for anything less or else."""
         return str(self.scored) if self.complete else f"SUBSET {self.scored}/{self.expected}"
+
+    def shortfall(self) -> str:
+        """Return `3 failed`, or `1 failed, 2 rows not usable`."""
+        rows = "row" if self.unusable == 1 else "rows"
+        unusable = f", {self.unusable:,} {rows} not usable" if self.unusable else ""
+        return f"{self.failed - self.unusable:,} failed{unusable}"
 
     def metric(self, name: str) -> Metric:
         """Return the metric called `name`.
@@ -402,7 +410,7 @@ class Result:
         headline = next((m for m in self.metrics if m.name == self.headline), None)
         count = f"{self.scored:,} samples"
         if not self.complete:
-            count = f"{self.scored:,} of {self.expected:,} samples, {self.failed:,} failed"
+            count = f"{self.scored:,} of {self.expected:,} samples, {self.shortfall()}"
         if headline is None:
             return f"{self.task}/{self.split}: not scored, {count}"
         unit = "%" if headline.unit == "fraction" and headline.value is not None else ""
@@ -419,6 +427,8 @@ class Result:
             for later in ("if_wrong", "units"):
                 if metric[later] is None:
                     del metric[later]
+        if not self.unusable:
+            del found["unusable"]
         return found
 
     @classmethod
@@ -429,4 +439,5 @@ class Result:
             **{name: data[name] for name in names},
             metrics=tuple(Metric(**metric) for metric in data["metrics"]),
             warnings=tuple(data.get("warnings", ())),
+            unusable=data.get("unusable", 0),
         )

@@ -23,8 +23,12 @@ from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, pri
 from adem_bench.signals import interrupting
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
-SECONDS_FOR_THE_FIRST = 5.0
-"""Head start of the first process where several report an error."""
+FIRST_PROCESS_S, FIRST_INTERRUPTED_S = 60.0, 5.0
+"""Head start of the first process where several report an error: they may load for long, and one
+may be far ahead of the other. Who was interrupted is killed before long."""
+
+FIRST_WORDS = {"Invalid", "Missing", "No", "Got", "Option", "Argument"}
+"""With which click's own sentences begin."""
 
 VERBS = {
     "run": ("adem_bench.cli.run:run", "Evaluate a model on tasks."),
@@ -113,8 +117,6 @@ def _run(arguments: list[str], debug: bool) -> int:
         error.show()
         return USER_MISTAKE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: each a line
-        if debug:
-            traceback.print_exc()
         explained = [
             _explain(each)
             for each in (error.errors if isinstance(error, SeveralErrors) else [error])
@@ -122,7 +124,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         if os.environ.get("RANK", "0") != "0":
             # All of torchrun's processes make the same mistake; it ends the others once one has
             # failed. Who is still there after the wait failed alone, and says so.
-            time.sleep(SECONDS_FOR_THE_FIRST)
+            interrupted = explained[0][1] == INTERRUPTED
+            time.sleep(FIRST_INTERRUPTED_S if interrupted else FIRST_PROCESS_S)
+        if debug:
+            traceback.print_exception(error)
         for line, _ in explained:
             click.echo(printable(line), err=True)
         return explained[0][1]
@@ -141,9 +146,9 @@ def _explain(error: Exception | KeyboardInterrupt) -> tuple[str, int]:
     if isinstance(error, AdemBenchError):
         return f"error: {error}", error.exit_code
     if isinstance(error, click.UsageError):
-        message = error.format_message().removesuffix(".")
+        message = _begun_small(error.format_message().removesuffix("."))
         path = error.ctx.command_path if error.ctx else "adem-bench"
-        return f"error: {message[:1].lower()}{message[1:]}; see `{path} --help`", USER_MISTAKE
+        return f"error: {message}; see `{path} --help`", USER_MISTAKE
     if isinstance(error, click.ClickException):
         return f"error: {error.format_message()}", USER_MISTAKE
     system = explain_system(error)
@@ -158,6 +163,12 @@ def _explain(error: Exception | KeyboardInterrupt) -> tuple[str, int]:
         "the same command with --debug shows the traceback",
         OUR_BUG,
     )
+
+
+def _begun_small(message: str) -> str:
+    """Return a sentence as it goes on after `error:`; ours may begin with a name of the user's."""
+    first = message.partition(" ")[0]
+    return message.replace(first, first.lower(), 1) if first in FIRST_WORDS else message
 
 
 def _plugin_of(error: BaseException) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import complete, split_names, warn
+from adem_bench.cli.options import RunName, complete, split_names, warn
 
 if TYPE_CHECKING:
     from adem_bench.results.comparison_text import Findings
@@ -17,7 +17,7 @@ GATE_CLOSED = 4
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="A B…")
+@click.argument("runs", nargs=-1, required=True, metavar="A B…", type=RunName())
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
@@ -95,7 +95,10 @@ def compare(runs: tuple[str, ...], form: str | None, output: Path | None, **opti
     from adem_bench.results.leaderboard.formats import format_of
 
     if options["margins"] and not options["fail_if_worse"]:
-        raise click.UsageError("--margin is a part of the gate: give --fail-if-worse too")
+        raise click.UsageError(
+            "--margin alone decides nothing: it says how much worse --fail-if-worse lets the last "
+            "one be; give that too"
+        )
     form = form or (format_of(output, SUFFIXES) if output else "table")
     findings = _findings(runs, options)
     gate = findings.gate

@@ -7,16 +7,14 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import complete, split_names, warn
+from adem_bench.cli.options import Folder, complete, split_names, warn
 
 FORMATS = ("table", "csv", "md", "markdown", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
 
 
 @click.command()
-@click.argument(
-    "results", type=click.Path(file_okay=False, path_type=Path), default=Path("results")
-)
+@click.argument("results", type=Folder(file_okay=False, path_type=Path), default=Path("results"))
 @click.option(
     "--format",
     "form",

@@ -188,6 +188,24 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class RunName(click.ParamType):
+    """A folder of runs, or a name that the leaderboard shows; an empty one is neither."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text.
+
+        Args:
+            value: As given.
+            param: The parameter, for errors.
+            ctx: The command, for errors.
+        """
+        if not str(value).strip():
+            self.fail("a name is empty; expected a folder of runs, or a model's name", param, ctx)
+        return value
+
+
 class Samples(click.IntRange):
     """A number of samples, at least one."""
 
@@ -372,6 +390,8 @@ def split_option(command: F) -> F:
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Print warnings to standard error, one line each."""
+    """Print warnings to standard error, one line each; of torchrun's processes, the first does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     for warning in warnings:
         click.echo(printable(f"warning: {warning}"), err=True)

@@ -115,7 +115,7 @@ def _answered(label: str, outcome: Outcome) -> str:
     result, folder = outcome.result, in_shell(outcome.folder)
     return printable(
         f"{label}: {result.task}, split {result.split}: {result.scored:,} samples answered, "
-        f"{result.failed:,} failed; not scored, `adem-bench score {folder}` does it"
+        f"{result.shortfall()}; not scored, `adem-bench score {folder}` does it"
     )
 
 

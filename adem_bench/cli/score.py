@@ -126,6 +126,7 @@ def _score_predictions(data_root: Path | None, results: Path, given: dict[str, A
 def _task(data_root: Path | None, given: dict[str, Any]) -> Task:
     from adem_bench.cards import expand_tasks
     from adem_bench.errors import CardError
+    from adem_bench.runner.settings import as_typed
     from adem_bench.tasks.base import build_task
 
     name = given["task"]
@@ -133,4 +134,5 @@ def _task(data_root: Path | None, given: dict[str, Any]) -> Task:
     if members != [name]:
         raise CardError(f"{name} is a group; score one of its tasks: {', '.join(members)}")
     settings = [override.removeprefix("task.") for override in given["overrides"]]
-    return build_task(name, data_root, settings, given["split"])
+    with as_typed(given["overrides"]):
+        return build_task(name, data_root, settings, given["split"])

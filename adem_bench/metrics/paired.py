@@ -17,14 +17,17 @@ from adem_bench.metrics.intervals import (
     independent_units,
     percentiles,
     resampled_sums,
+    wilson,
 )
 from adem_bench.records import MIN_UNITS
 
 if TYPE_CHECKING:
-    from adem_bench.metrics.intervals import Array
+    from adem_bench.metrics.intervals import Array, Formula
 
 SIGNIFICANT = 0.05
 """The level of every test."""
+NOISE = 1e-12
+"""Of a metric, what sums in another order may move it."""
 MCNEMAR, SWAPS = "McNemar, exact", "paired randomisation"
 
 
@@ -52,6 +55,12 @@ class Difference:
     """For shares: units that only the first run has right."""
     standard_error: float = math.nan
     """Of `second - first`: its standard deviation over redrawn units."""
+    fell: int = 0
+    """Units with which the second run lowers the metric."""
+    rose: int = 0
+    """Units with which it raises it."""
+    swing: float = 0.0
+    """What one unit can change of the metric: one as good as any, were it as bad as any."""
     lower_is_better: bool = False
     """Whether less of the metric is better."""
 
@@ -115,8 +124,60 @@ def paired_differences(
             gaps = of_second((total + swapped) / 2) - of_first((total - swapped) / 2)
             p = _randomisation_p_value(values[1] - values[0], gaps)
             found.append(Difference(name, *values, low, high, p, p, SWAPS, count))
-        found[-1] = replace(found[-1], standard_error=_deviation(drawn))
+        effects = values[1] - of_second(second.rows.sum(axis=0) - second.rows + first.rows)
+        found[-1] = replace(
+            found[-1],
+            standard_error=_deviation(drawn),
+            fell=int((effects < -NOISE * abs(values[1])).sum()),
+            rose=int((effects > NOISE * abs(values[1])).sum()),
+            swing=1 / count if found[-1].won is not None else _swing(first, second, of_second),
+        )
     return found
+
+
+def _swing(first: Statistics, second: Statistics, formula: Formula) -> float:
+    """Return how much less a metric would be, were a unit as bad as any and not as good as any.
+
+    Args:
+        first: Of one run, whose units may be the best or the worst.
+        second: Of the run whose metric it is.
+        formula: Of the metric.
+    """
+    import numpy as np
+
+    strata = np.asarray(second.strata)
+    whole = second.rows.sum(axis=0)
+    value = float(formula(whole))
+    most = 0.0
+    for stratum in dict.fromkeys(second.strata):
+        seen = strata == stratum
+        kinds = np.unique(np.concatenate([first.rows[seen], second.rows[seen]]), axis=0)
+        without, more = formula(whole - kinds), formula(whole + kinds)
+        if np.isfinite(without).any() and np.isfinite(more).any():
+            best, worst = kinds[np.nanargmin(without)], kinds[np.nanargmin(more)]
+            less = value - float(formula(whole - best + worst))
+            most = max(most, less) if math.isfinite(less) else most
+    return most
+
+
+def unseen(difference: Difference) -> float:
+    """Return how far a change that no unit shows may still move the metric.
+
+    If none of n units changed, up to n z² / (n + z²) of n like them may (Wilson 1927), which is 3.8
+    at most; each may move the metric as far as one unit can.
+    """
+    return difference.units * wilson(0, difference.units)[1] * difference.swing
+
+
+def units_enough(difference: Difference, size: float) -> int:
+    """Return of how many units, none of them changed, a change of some size could not be unseen.
+
+    Args:
+        difference: Of the runs, measured.
+        size: In the metric's unit; positive.
+    """
+    z_squared = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
+    return max(1, math.ceil(z_squared * (difference.units * difference.swing / size - 1)) + 1)
 
 
 def _deviation(drawn: Array) -> float:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
-from adem_bench.metrics.paired import Difference, tango, units_needed
+from adem_bench.metrics.paired import Difference, tango, units_enough, units_needed, unseen
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Pair, is_significant
 from adem_bench.results.comparison_sides import MAX_NAMED, place_name
@@ -21,8 +20,6 @@ from adem_bench.results.comparison_sizes import POWER, Sizes
 from adem_bench.results.comparison_suite import SuiteComparison, TaskComparison, Unit
 from adem_bench.results.runs import OpenedRun
 
-Z_SQUARED = NormalDist().inv_cdf(0.975) ** 2
-"""Over n more than itself it is Tango's bound where n units agree."""
 Outcome = Literal["passed", "worse", "inconclusive", "not judged"]
 
 
@@ -147,7 +144,8 @@ def _by_margin(
     low, high = _interval(difference)
     worst, best = (-high, -low) if difference.lower_is_better else (low, high)
     if not math.isfinite(worst):
-        return "inconclusive", f"the difference of {name} has no interval"
+        why = "" if difference.swing else f": all {noun} are alike, and show no spread"
+        return "inconclusive", f"the difference of {name} has no interval{why}"
     interval = Metric("", 0.0, unit, 0, "", low, high).format_interval()
     bound = f"+{allowed}" if difference.lower_is_better else f"-{allowed}"
     better, lower = ("below", "above") if difference.lower_is_better else ("above", "below")
@@ -157,8 +155,8 @@ def _by_margin(
         return "worse", f"the difference of {name} lies {lower} {bound} {interval}"
     reason = f"the difference of {name} may lie on either side of {bound} {interval}"
     needed = units_needed(difference, margin, power) if margin > 0 else None
-    if difference.won == difference.lost == 0 and margin > 0:
-        enough = math.ceil(Z_SQUARED * (1 / margin - 1)) + 1
+    if difference.fell == difference.rose == 0 and margin > 0:
+        enough = units_enough(difference, margin)
         reason += f"; the two agree on all, and {enough:,} {noun} on which they do would be enough"
     elif needed is not None and needed > difference.units:
         reason += f"; if the two do not differ, about {needed:,} {noun} would show it"
@@ -169,11 +167,17 @@ def _interval(difference: Difference) -> tuple[float, float]:
     """Return the interval by which a margin is judged.
 
     That of redrawn units is too narrow where few differ: a gate would open on luck. Shares have one
-    that is not.
+    that is not. Others are widened where no unit went one way, as if some that were not drawn had.
     """
-    if difference.won is None or difference.lost is None:
-        return difference.low, difference.high
-    return tango(difference.won, difference.lost, difference.units)
+    if difference.won is not None and difference.lost is not None:
+        return tango(difference.won, difference.lost, difference.units)
+    reach = unseen(difference)
+    if not reach:  # units that are all alike say nothing of others
+        return math.nan, math.nan
+    low, high = difference.low, difference.high
+    low = low if difference.fell else min(low, difference.value - reach)
+    high = high if difference.rose else max(high, difference.value + reach)
+    return low, high
 
 
 def _obstacles(task: TaskComparison, pair: Pair) -> Iterator[str]:

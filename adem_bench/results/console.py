@@ -130,11 +130,13 @@ def _remarks(result: Result) -> list[str]:
             f"SUBSET: {result.scored} of {result.expected} expected samples were scored; "
             "not comparable with published figures"
         )
-    if result.failed:
-        who = "1 sample has" if result.failed == 1 else f"{result.failed} samples have"
-        lines.append(
-            f"failed: {who} no answer, or no row that could be asked; samples.jsonl says why"
-        )
+    failed = result.failed - result.unusable
+    if result.unusable:
+        who = "1 row of the data is" if result.unusable == 1 else f"{result.unusable} rows are"
+        lines.append(f"not asked: {who} not usable; samples.jsonl says why")
+    if failed:
+        who = "1 sample has" if failed == 1 else f"{failed} samples have"
+        lines.append(f"failed: {who} no answer; samples.jsonl says why")
         headline = next((m for m in result.metrics if m.name == result.headline), None)
         if headline and headline.if_wrong is not None:
             worst = replace(headline, value=headline.if_wrong)

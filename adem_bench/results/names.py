@@ -46,15 +46,20 @@ def check_name_is_free(
     Raises:
         ResultsError: another one has.
     """
-    folder = model_folder(results, name)
-    runs = finished_runs(folder)[0] if folder.is_dir() else []
-    for run in runs:
-        if run.model == name and _is_other(run, task, fingerprint):
+    for run in runs_named(results, name):
+        if _is_other(run, task, fingerprint):
             raise ResultsError(
                 f"{option} {name}: {run.folder} is of another model (fingerprint {run.fingerprint}"
                 f"{f', here {fingerprint}' if fingerprint else ''}), and a name stands for one; "
                 "choose another, or remove those runs"
             )
+
+
+def runs_named(results: Path, name: str) -> list[FinishedRun]:
+    """Return the finished runs of models of a name below a results folder."""
+    folder = model_folder(results, name)
+    runs = finished_runs(folder)[0] if folder.is_dir() else []
+    return [run for run in runs if run.model == name]
 
 
 def _is_other(run: FinishedRun, task: str | None, fingerprint: str) -> bool:

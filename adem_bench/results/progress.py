@@ -1,7 +1,8 @@
 """How far a long run has come: a bar on a terminal, lines everywhere else.
 
-A line is printed for every 5% and every 30 seconds, and one at the end. Of what is less than 20
-there is no 5%: a try with a few samples shows its result alone, unless it takes longer.
+A line is printed for every 5% and every 30 seconds, and one at the end, but none within seconds of
+another or of the beginning: a run that takes no longer shows its result alone. Of what is less than
+20 there is no 5%.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from adem_bench.errors import printable
 
 SECONDS = 30.0
 """After which there is a line, however little was done."""
+APART = 5.0
+"""Seconds between two lines at least, but for the last one."""
 LINES = 20
 """Lines of a run that takes no such time: one for every 5%."""
 
@@ -50,10 +53,14 @@ class Pace:
         self._share = 0
 
     def is_due(self, done: int, total: int | None) -> bool:
-        """Return whether 30 seconds or 5% went by since the last line, and count one as written."""
+        """Return whether 30 seconds or 5% went by since the last line, and count one as written.
+
+        Never within 5 seconds of it.
+        """
         now = self._clock()
         share = done * LINES // total if total and total >= LINES else 0
-        due = now - self._last >= SECONDS or share > self._share
+        waited = now - self._last
+        due = waited >= SECONDS or (waited >= APART and share > self._share)
         if due:
             self._last, self._share = now, share
         return due
@@ -102,7 +109,7 @@ class ProgressLines:
     def _put(self, standing: Standing, is_last: bool) -> None:
         self._written = standing
         rate = self._pace.rate(standing.asked)
-        facts = [f"{standing.failed:,} failed", f"{shown_rate(rate)} samples/s"]
+        facts = [f"{standing.failed:,} failed", *_answered_rate(standing, self._pace)]
         if is_last:
             facts.append(f"took {shown_time(self._pace.seconds())}")
         elif standing.total:
@@ -112,6 +119,12 @@ class ProgressLines:
             share = standing.done / standing.total
             count = f"{standing.done:,} of {standing.total:,} samples ({share:.0%})"
         self._write(f"{self._name}: {count}, {', '.join(facts)}")
+
+
+def _answered_rate(standing: Standing, pace: Pace) -> list[str]:
+    """Return how many samples a second were answered; samples that fail at once would raise it."""
+    answered = standing.asked - standing.failed
+    return [f"{shown_rate(pace.rate(answered))} samples/s"] if answered else []
 
 
 def shown_rate(rate: float) -> str:
@@ -201,9 +214,9 @@ def _bar(name: str) -> Iterator[OnProgress]:
         shown = bar.add_task(name, total=None, facts="")
 
         def update(standing: Standing) -> None:
-            facts = f"{shown_rate(pace.rate(standing.asked))} samples/s"
-            facts += f", {standing.failed:,} failed" if standing.failed else ""
-            bar.update(shown, completed=standing.done, total=standing.total, facts=facts)
+            facts = _answered_rate(standing, pace)
+            facts += [f"{standing.failed:,} failed"] if standing.failed else []
+            bar.update(shown, completed=standing.done, total=standing.total, facts=", ".join(facts))
 
         yield update
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from adem_bench.results.progress import OnProgress, no_progress
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.loop import Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
-from adem_bench.runner.settings import settings_of
+from adem_bench.runner.settings import as_typed, settings_of
 from adem_bench.schemas import ModelCard, TaskCard
 from adem_bench.tasks.base import Task, build_task
 
@@ -238,7 +238,7 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
         model_settings, settings = settings_of(overrides, evaluation.model, evaluation.tasks)
         if evaluation.only is not None:
             settings = {name: settings[name] for name in settings if name in evaluation.only}
-        with _as_typed(overrides):
+        with as_typed(overrides):
             card = chosen_card(
                 evaluation.model,
                 model_settings,
@@ -261,7 +261,8 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
     prepared = Prepared(evaluation, card, tasks, settings)
     for name in settings:
         try:
-            task = prepared.build(name, [], chosen)
+            with as_typed(overrides):
+                task = prepared.build(name, [], chosen)
             check_data(task, evaluation.options.blind)
             tasks[name] = task
         except DataError as error:
@@ -274,23 +275,6 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
     if tasks or skipped is None:
         problems += _problems_of_model(prepared, settings if skipped is None else tasks)
     return prepared if tasks else None
-
-
-@contextmanager
-def _as_typed(overrides: Sequence[str]) -> Iterator[None]:
-    """Name `--set model.key=…` as it was typed in errors of the model's card, which say `key=…`.
-
-    Raises:
-        CardError: as it is within.
-    """
-    try:
-        yield
-    except CardError as error:
-        for typed in overrides:
-            short = f"--set {typed.removeprefix('model.')}:"
-            if typed.startswith("model.") and str(error).startswith(short):
-                raise CardError(f"--set {typed}:{str(error).removeprefix(short)}") from error
-        raise
 
 
 def _with_unknown_names(

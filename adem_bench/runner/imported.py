@@ -89,7 +89,8 @@ def keep_as_run(
                 f"{path} holds other predictions under the name {name!r}; choose another name, or "
                 "--fresh replaces them"
             )
-        result = replace(result, warnings=(*result.warnings, UNKNOWN))
+        # Of requests without a digest it is not known which failed, and which were never made.
+        result = replace(result, warnings=(*result.warnings, UNKNOWN), unusable=0)
         started = now()
         manifest = build_manifest(
             model,

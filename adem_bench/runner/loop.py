@@ -174,7 +174,7 @@ def _log_result(log: RunLog, result: Result) -> None:
         figure = f"{headline.name} {headline.format()}{unit}"
     log.info(
         f"finished: {figure}; {result.scored:,} of {result.expected:,} samples answered, "
-        f"{result.failed:,} failed"
+        f"{result.shortfall()}"
     )
 
 
@@ -432,6 +432,7 @@ class TaskRun:
             failed=len(samples) - answered,
             expected=self.task.num_expected,
             warnings=tuple(self._notes(records)),
+            unusable=sum(record.is_unusable_row for record in samples),
         )
 
     def _notes(self, records: Sequence[Record]) -> list[str]:

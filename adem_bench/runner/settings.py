@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from adem_bench.cards import expand_tasks, list_cards, load_task_card, split_overrides
 from adem_bench.errors import CardError, nearest_hint
@@ -60,6 +61,29 @@ def settings_of(
             for name in _having(setting, override, members):
                 for_tasks[name].append(setting)
     return for_model, for_tasks
+
+
+@contextmanager
+def as_typed(overrides: Sequence[str]) -> Iterator[None]:
+    """Name settings as they were typed in errors of a card, which know `model.key=…` as `key=…`.
+
+    Args:
+        overrides: As typed.
+
+    Raises:
+        CardError: as it is within.
+    """
+    try:
+        yield
+    except CardError as error:
+        said = str(error)
+        for typed in overrides:
+            parts = typed.split(".")
+            for count in range(len(parts)):
+                short = f"--set {'.'.join(parts[count:])}:"
+                if said.startswith(short):
+                    raise CardError(f"--set {typed}:{said.removeprefix(short)}") from error
+        raise
 
 
 def _addressed(tasks: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:

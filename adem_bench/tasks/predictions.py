@@ -86,7 +86,7 @@ def _records(path: Path) -> Iterator[Record]:
 
 def _read_again(task: Task, sample: Sample, kept: Record) -> Record:
     if kept.error is not None:
-        return replace(kept, request_digest="", prediction=None, score=None)
+        return replace(kept, prediction=None, score=None)
     response = Response(kept.answer_text, None, kept.notes, kept.choice_logprobs)
     found = imported_record(sample, kept.response, task.parse_response(sample, response))
     return replace(found, answer=kept.answer, choice_logprobs=kept.choice_logprobs)

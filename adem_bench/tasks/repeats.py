@@ -92,6 +92,8 @@ def aggregate(task: Task, records: Sequence[Record], of_sets: Sequence[SetScores
     results = [task.aggregate(part) for part in parts]
     if of_sets:
         results = [_with_set(*pair) for pair in zip(results, of_sets, strict=True)]
+    unusable = sum(record.is_unusable_row for record in parts[0])
+    results = [replace(result, unusable=unusable) for result in results]
     if len(parts) == 1:
         return results[0]
     statistics = statistics_of(task.card, records)

@@ -22,8 +22,9 @@ from adem_bench.models.fused.card import AdapterSource
 from adem_bench.models.fused.model import FusedModel
 from adem_bench.models.fused.weights.adapter import write_adapter
 from adem_bench.records import Json
-from adem_bench.results.names import check_name, check_name_is_free
+from adem_bench.results.names import check_name, check_name_is_free, runs_named
 from adem_bench.results.progress import no_progress
+from adem_bench.results.run_folder import model_folder
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_evaluation, evaluate_model, task_for
 from adem_bench.runner.loop import Outcome
@@ -166,8 +167,8 @@ def _train(job: TrainingJob, callback: Callback, progress: Progress) -> Training
         outlined = outline(job, recipe, processes, device)
         place = job.output or TRAINED / f"{outlined.card.name}-{recipe.name}"
         with OutputFolder(place) as output:
-            if job.name is not None and output.is_new(job.overwrite):
-                check_name_is_free(job.results, job.name)
+            if output.is_new(job.overwrite) and group.is_main_process:
+                _check_name(job, place, callback)
             if group.is_main_process:
                 identity = training_identity(recipe, outlined.model, outlined.data)
                 output.claim(identity, job.overwrite)
@@ -178,6 +179,23 @@ def _train(job: TrainingJob, callback: Callback, progress: Progress) -> Training
             return run.train(callback)
     finally:
         group.close()
+
+
+def _check_name(job: TrainingJob, output: Path, callback: Callback) -> None:
+    """Refuse a name that another model has; say so where it is only that of the output.
+
+    Raises:
+        ResultsError: the name was given, and another model has it.
+    """
+    if job.name is not None:
+        check_name_is_free(job.results, job.name)
+        return
+    name = name_of_output(output)
+    if runs_named(job.results, name):
+        callback.warned(
+            f"{model_folder(job.results, name)} has runs of an earlier training called {name}; "
+            "tables will tell the two apart by their fingerprints, --name by a name"
+        )
 
 
 def _tasks(job: TrainingJob, recipe: RecipeCard) -> list[Task]:

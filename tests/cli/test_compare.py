@@ -180,7 +180,7 @@ def test_what_is_written_leaves_the_sum_on_the_terminal(adem_bench, models, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--margin", "1"), "give --fail-if-worse too"),
+        (("--margin", "1"), "how much worse --fail-if-worse lets"),
         (("--fail-if-worse", "--margin", "-1"), "--margin -1: a margin is a number of 0 or more"),
         (("--fail-if-worse", "--margin", "sq=1"), "no figures of a task 'sq'; did you mean: sqa"),
         (("--tasks", "mme"), "no figures of a task 'mme'"),

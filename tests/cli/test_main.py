@@ -202,10 +202,54 @@ def test_of_several_processes_the_first_one_reports_before_the_others(
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
     failing(DataError("gone"))
-    for rank, expected in (("0", []), ("1", [5.0])):
+    for rank, expected in (("0", []), ("1", [60.0])):
         monkeypatch.setenv("RANK", rank)
         assert adem_bench("tasks").err == "error: gone\n"
         assert waits == expected
+    # Whoever is ended is killed before long.
+    failing(KeyboardInterrupt())
+    assert adem_bench("tasks").code == 3
+    assert waits == [60.0, 5.0]
+
+
+def test_a_message_that_begins_with_a_name_of_the_users_leaves_it_as_it_is(
+    adem_bench, failing, tmp_path
+):
+    shown = adem_bench("run", "--config", "Suite.yaml")
+    assert shown.err.startswith("error: invalid value for '--config': ")
+    failing(click.UsageError("Suite.yaml says it twice."))
+    assert (
+        adem_bench("tasks").err
+        == "error: Suite.yaml says it twice; see `adem-bench tasks --help`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("leaderboard", ""), "the folder's name is empty"),
+        (("compare", ""), "a name is empty; expected a folder of runs, or a model's name"),
+        (("compare", "a", " "), "a name is empty"),
+        (("run", "--model", "", "--tasks", "mini_mme"), "the model's name is empty"),
+        (
+            ("run", "--model", "majority", "--tasks", "mini_mme", "--set", "task.foo=1"),
+            "error: --set task.foo=1: unknown field 'foo'",
+        ),
+        (
+            ("run", "--model", "majority", "--tasks", "mini_mme", "--set", "mini_mme.foo=1"),
+            "error: --set mini_mme.foo=1: unknown field 'foo'",
+        ),
+        (
+            ("score", "--task", "mini_mme", "--predictions", ".", "--set", "task.foo=1"),
+            "an option is written options.foo=…",
+        ),
+    ],
+)
+def test_empty_names_and_misplaced_settings_are_named_as_they_were_typed(
+    adem_bench, arguments, message
+):
+    shown = adem_bench(*arguments)
+    assert (shown.code, message in shown.err) == (2, True), shown.err
 
 
 def test_a_model_kind_without_a_source_and_a_task_without_samples_are_mistakes(

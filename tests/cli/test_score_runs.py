@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -32,6 +35,12 @@ def as_run(adem_bench, data):
         return adem_bench("score", *arguments, "--data-root", data, *more)
 
     return call
+
+
+def rows_of(page) -> list:
+    """Return the samples of a report's only task."""
+    found = re.search(r'class="packed">([^<]+)<', Path(page).read_text())
+    return json.loads(gzip.decompress(base64.b64decode(found.group(1))))["rows"]
 
 
 def folder_of(done) -> Path:
@@ -64,6 +73,15 @@ def test_a_run_of_predictions_serves_every_verb(adem_bench, as_run, data, own_ru
     assert (compared.code, json.loads(compared.out)["samples"]) == (0, 16)
     report = adem_bench("report", run, own_run, "--data-root", data, "--output", "r.html")
     assert report.code == 0, report.err
+    assert "Prompts of A are not shown: other code asked, and how is not known." in Path(
+        "r.html"
+    ).read_text(encoding="utf-8")
+    rows = rows_of("r.html")
+    theirs, ours = rows[0][3]
+    assert (ours.startswith("Question: "), theirs) == (True, None)
+    assert any(row[2] >= 0 for row in rows)  # images are the data's
+    assert adem_bench("report", run, "--data-root", data, "--output", "r.html").code == 0
+    assert [row[3] for row in rows_of("r.html")] == [None] * 16
 
 
 def test_the_same_predictions_once_more_change_nothing_and_others_need_fresh(

@@ -49,6 +49,7 @@ def test_a_run_with_stderr_in_a_file_has_a_line_for_every_5_percent(
     run, adem_bench, mini, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sys, "argv", ["/bin/adem-bench", "a b"])
+    monkeypatch.setattr("adem_bench.results.progress.APART", 0.0)
     done = run("--results", "my results")
     assert done.code == 0
     shown = done.err.splitlines()
@@ -70,6 +71,11 @@ def test_a_run_with_stderr_in_a_file_has_a_line_for_every_5_percent(
     assert log_of(tmp_path) == log
     (folder,) = (path.parent for path in tmp_path.rglob(LOG))
     assert adem_bench("validate", folder, "--data-root", mini).code == 0
+
+
+def test_a_run_of_a_moment_shows_its_result_alone(run):
+    done = run()
+    assert (done.code, done.err) == (0, "")
 
 
 def test_quiet_shows_results_alone_and_verbose_what_the_log_says(run, tmp_path):
@@ -108,4 +114,4 @@ def test_a_run_that_is_stopped_says_so_in_its_log_and_the_next_one_goes_on_there
     log = log_of(tmp_path)
     assert log[: len(first)] == first
     assert sum("adem-bench" in line and "process id" in line for line in log) == 2
-    assert "mini_mme: 320 of 320 samples (100%)" in log[-3]
+    assert log[-1].endswith("320 of 320 samples answered, 0 failed")

@@ -11,7 +11,9 @@ from adem_bench.metrics.paired import (
     mcnemar,
     paired_differences,
     tango,
+    units_enough,
     units_needed,
+    unseen,
 )
 from support.deadlines import deadline
 
@@ -197,3 +199,19 @@ def test_as_many_questions_as_needed_show_a_share_of_them():
 
 def test_units_that_do_not_differ_say_nothing_of_how_many_are_needed():
     assert units_needed(difference([1.0, 2.0], [1.0, 2.0]), 0.1) is None
+
+
+def test_what_no_unit_shows_may_be_as_much_as_a_few_units_can_move():
+    halves = [0.0, 0.5, 1.0] * 40
+    found = difference(halves, halves)
+    assert (found.low, found.high, found.fell, found.rose) == (0.0, 0.0, 0, 0)
+    # 3.7 of 120, each from 1 to 0.
+    assert found.swing == pytest.approx(1 / 120)
+    assert unseen(found) == pytest.approx(1.96**2 / (120 + 1.96**2), rel=1e-4)
+    for count in (units_enough(found, 0.01) + step for step in (-2, 0)):
+        like = difference([0.0, 0.5, 1.0] * (count // 3), [0.0, 0.5, 1.0] * (count // 3))
+        assert (unseen(like) < 0.01) == (count >= units_enough(found, 0.01))
+    better = difference([0.0, 1.0] * 60, [0.0, 1.0] * 59 + [1.0, 1.0])
+    assert (better.fell, better.rose) == (0, 1)
+    assert difference([1.0] * 120, [1.0] * 120).swing == 0.0
+    assert difference([1.0, 0.0] * 60, [1.0] * 120).swing == pytest.approx(1 / 120)

@@ -232,6 +232,29 @@ def test_the_gate_with_a_margin_opens_only_on_what_is_shown(write, judged):
     assert verdict(judged("base", "worse", margins=["5"])).outcome == "worse"
 
 
+def test_runs_that_agree_on_all_images_pass_only_where_chance_could_not_hide_the_margin(
+    write, judged
+):
+    for model in ("base", "same"):
+        write(model, records_of_mme("yes", "no"), "mini_mme")
+    write("better", records_of_mme("yes", "no", "yes", "yes"), "mini_mme")
+    for candidate in ("same", "better"):
+        assert verdict(judged("base", candidate, margins=["2"])).outcome == "passed"
+    # 3.75 of 160 images, each of which has one answer of two to lose.
+    tight = verdict(judged("base", "same", margins=["1"]))
+    assert tight.outcome == "inconclusive"
+    assert "the two agree on all, and 190 images on which they do would be enough" in tight.reason
+    assert "[-1.17, 1.17]" in tight.reason
+
+
+def test_units_that_are_all_alike_are_no_evidence_of_others(write, judged):
+    for model in ("base", "same"):
+        write(model, records_of_mme("yes"), "mini_mme")
+    found = verdict(judged("base", "same", margins=["50"]))
+    assert found.outcome == "inconclusive"
+    assert found.reason.endswith("has no interval: all images are alike, and show no spread")
+
+
 @pytest.mark.slow
 def test_a_task_without_a_margin_of_its_own_is_judged_by_significance(write, judged):
     write("base", range(20))

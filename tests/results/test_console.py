@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
+
 from adem_bench.records import Metric, Result
 from adem_bench.results.console import PIPE_WIDTH, console, show_result, show_results
 
@@ -63,6 +65,27 @@ def test_a_subset_failures_and_warnings_are_said_loudly():
     assert any(line.startswith("SUBSET: 98 of 4241 expected samples") for line in lines)
     assert any(line.startswith("failed: 2 samples have no answer") for line in lines)
     assert "warning: trained in another format (Q1)" in lines
+
+
+@pytest.mark.parametrize(
+    ("failed", "unusable", "expected"),
+    [
+        (1, 0, ["failed: 1 sample has no answer; samples.jsonl says why"]),
+        (1, 1, ["not asked: 1 row of the data is not usable; samples.jsonl says why"]),
+        (
+            3,
+            2,
+            [
+                "not asked: 2 rows are not usable; samples.jsonl says why",
+                "failed: 1 sample has no answer; samples.jsonl says why",
+            ],
+        ),
+    ],
+)
+def test_rows_that_were_never_asked_are_not_called_failed(failed, unusable, expected):
+    result = a_result(failed=failed, unusable=unusable)
+    said = [line for line in shown(result) if line.startswith(("failed", "not asked"))]
+    assert said == expected
 
 
 def test_a_whole_run_has_no_remarks():

@@ -29,11 +29,45 @@ def lines(clock):
 
 def test_there_is_a_line_for_every_5_percent(lines, clock):
     for done in range(1, 401):
-        clock.now += 0.01
+        clock.now += 0.25
         lines.update(Standing(done, 400, done))
     lines.close()
     assert len(lines.written) == 20
-    assert lines.written[0].startswith("sqa: 20 of 400 samples (5%), 0 failed, 100 samples/s, ")
+    assert lines.written[0].startswith("sqa: 20 of 400 samples (5%), 0 failed, 4 samples/s, ")
+
+
+def test_lines_are_seconds_apart_and_a_run_that_takes_none_has_none(lines, clock):
+    for done in range(1, 401):
+        clock.now += 0.01
+        lines.update(Standing(done, 400, done))
+    lines.close()
+    assert lines.written == []
+    long = ProgressLines("long", lines.written.append, clock)
+    for done in range(1, 401):
+        clock.now += 0.125
+        long.update(Standing(done, 400, done))
+    long.close()
+    # 5% take two and a half seconds.
+    shares = [line.partition("(")[2].partition(")")[0] for line in lines.written]
+    assert shares == [f"{share}%" for share in range(10, 101, 10)]
+
+
+def test_samples_that_fail_at_once_do_not_raise_the_rate(lines, clock):
+    clock.now += 40
+    lines.update(Standing(398, 400, asked=98, failed=90))
+    clock.now += 10
+    lines.update(Standing(400, 400, asked=100, failed=90))
+    lines.close()
+    assert lines.written == [
+        "sqa: 398 of 400 samples (100%), 90 failed, 0.2 samples/s, 0:00:01 left",
+        "sqa: 400 of 400 samples (100%), 90 failed, 0.2 samples/s, took 0:00:50",
+    ]
+
+
+def test_without_an_answer_there_is_no_rate(lines, clock):
+    clock.now += 40
+    lines.update(Standing(4, 4, asked=4, failed=4))
+    assert lines.written == ["sqa: 4 of 4 samples (100%), 4 failed, took 0:00:40"]
 
 
 def test_there_is_a_line_every_30_seconds_however_little_was_done(lines, clock):
@@ -42,7 +76,7 @@ def test_there_is_a_line_every_30_seconds_however_little_was_done(lines, clock):
         lines.update(Standing(done, 10_000, done, failed=done // 30))
     assert len(lines.written) == 30
     assert lines.written[-1] == (
-        "sqa: 90 of 10,000 samples (1%), 3 failed, 0.1 samples/s, 1 day, 3:31:40 left"
+        "sqa: 90 of 10,000 samples (1%), 3 failed, 0.0967 samples/s, 1 day, 3:31:40 left"
     )
 
 
@@ -56,7 +90,7 @@ def test_the_rate_is_of_what_this_call_asked_and_the_last_line_says_how_long_it_
     lines.close()
     assert lines.written == [
         "sqa: 350 of 400 samples (88%), 0 failed, 2.5 samples/s, 0:00:20 left",
-        "sqa: 400 of 400 samples (100%), 1 failed, 2.5 samples/s, took 0:00:40",
+        "sqa: 400 of 400 samples (100%), 1 failed, 2.48 samples/s, took 0:00:40",
     ]
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 
 import pytest
 
 from adem_bench.errors import AdemBenchError, CardError, DataError
+from adem_bench.records import Response
+from adem_bench.runner import loop
+from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Evaluation, evaluate
+from adem_bench.runner.loop import run_task
 from adem_bench.runner.manifest import RunOptions
+from adem_bench.tasks.base import build_task
 from adem_bench.tasks.coco_caption import java
+from support.answering import Answering
 from support.run_files import read_manifest, read_records
 
 
@@ -132,7 +139,10 @@ def test_a_malformed_row_is_counted_and_the_run_goes_on(run, mini, tmp_path):
     problems[first]["answer"] = 17
     file.write_text(json.dumps(problems))
     (outcome,) = run("mini_sqa", data_root=copy)
-    assert outcome.result.failed == 1
+    assert (outcome.result.failed, outcome.result.unusable) == (1, 1)
+    assert "0 failed, 1 row not usable" in repr(outcome.result)
+    kept = json.loads((outcome.folder / "metrics.json").read_text())
+    assert (kept["failed"], kept["unusable"]) == (1, 1)
     (line,) = [line for line in read_records(tmp_path / "results") if line["error"]]
     assert line["sample_id"] == first
 
@@ -162,6 +172,27 @@ def test_matched_needs_a_word_on_some_task_and_leaves_the_others_as_they_are(run
     tuned = "prompts={scienceqa: {prompt_format: CQM-A, captions: true}}"
     outcomes = run("mini_sqa,mini_mme", overrides=(tuned,), prompt_format="matched")
     assert [outcome.result.task for outcome in outcomes] == ["mini_sqa", "mini_mme"]
+
+
+def test_the_rate_is_of_samples_that_were_answered(mini, tmp_path, monkeypatch):
+    """Those that fail at once would raise it, above all where only they are asked again."""
+    clock = itertools.count(step=10.0)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+
+    class FailingOften(Answering):
+        def generate(self, requests):
+            return [
+                Response("", error="a moment's trouble") if "red" in r.prompt else answer
+                for r, answer in zip(requests, super().generate(requests), strict=True)
+            ]
+
+    task = build_task("mini_mme", mini)
+    asked = [task.request(sample).prompt for sample in task.samples()]
+    failing = sum("red" in prompt for prompt in asked)
+    assert 0 < failing < len(asked)
+    for expected in ((len(asked) - failing) / 10, None):
+        run_task(FailingOften(), task, RunOptions(), tmp_path, Processes())
+        assert read_manifest(tmp_path)["timing"]["samples_per_second"] == expected
 
 
 def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):

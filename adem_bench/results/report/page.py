@@ -24,6 +24,7 @@ from adem_bench.results.html import Live, page_pieces
 from adem_bench.results.report.charts import Plot
 from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
+from adem_bench.results.run_folder import is_imported
 from adem_bench.results.runs import OpenedRun, own_statistics
 from adem_bench.results.variants import labels, letters
 from adem_bench.tasks.base import Task, task_of
@@ -146,7 +147,15 @@ def _part(
     figures = {place: found for place, found in statistics if found}
     tasks = _tasks(members, data_root, notes)
     headline = runs[0].result.headline
-    samples = sample_table(runs, tasks, figures, headline, most_thumbnails)
+    imported = [n for n, run in enumerate(runs) if is_imported(run.manifest)]
+    if imported and any(tasks):
+        who = (
+            ""
+            if len(imported) == len(members)
+            else " of " + ", ".join(members[n].letter for n in imported)
+        )
+        notes.append(f"Prompts{who} are not shown: other code asked, and how is not known.")
+    samples = sample_table(runs, tasks, figures, headline, most_thumbnails, imported)
     if samples.thumbnails < samples.images:
         notes.append(
             f"Of {counted(samples.images, 'images')} {samples.thumbnails} are shown, first those "

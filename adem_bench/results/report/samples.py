@@ -10,7 +10,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,7 @@ def sample_table(
     figures: Mapping[int, Statistics],
     headline: str,
     most_thumbnails: int,
+    imported: Collection[int] = (),
 ) -> SampleTable:
     """Return the samples of runs of one task, in the data's order.
 
@@ -91,6 +92,7 @@ def sample_table(
         figures: By place in `runs`: statistics of samples that have no score of their own.
         headline: The metric that is such a sample's figure.
         most_thumbnails: Images to show at most.
+        imported: Places in `runs` of answers that other code was given, to prompts of its own.
     """
     values = {
         place: dict(zip(s.units, (100 * s.formulas[headline](s.rows)).tolist(), strict=True))
@@ -103,10 +105,10 @@ def sample_table(
     images = _Images()
     lengths: list[list[int]] = []
     count = 0
-    for asked in _asked(runs, tasks):
+    for asked in _asked(runs, tasks, imported):
         records = [run.records.get(asked.key) for run in runs]
         cells = [
-            _cell(record, values.get(place, {}), asked.choices)
+            _cell(record, values.get(place, {}), asked.choices, place in imported)
             for place, record in enumerate(records)
         ]
         gap = _gap(cells)
@@ -147,42 +149,66 @@ class _Asked:
     choices: Sequence[str] = ()
 
 
-def _asked(runs: Sequence[Answered], tasks: Sequence[Task | None]) -> Iterator[_Asked]:
-    """Yield every sample that some run has a record of, with its prompt where it is known."""
+def _asked(
+    runs: Sequence[Answered], tasks: Sequence[Task | None], imported: Collection[int]
+) -> Iterator[_Asked]:
+    """Yield every sample that some run has a record of, with its prompt where it is known.
+
+    Args:
+        runs: All of one task.
+        tasks: Of each run.
+        imported: Places of runs whose prompts were not the task's.
+    """
     left = dict.fromkeys(key for run in runs for key in run.records)
     repeats = 1 + max((r.repeat for run in runs for r in run.records.values()), default=0)
     known = {id(task): task for task in tasks if task}
     first = next(iter(known.values()), None)
+    asks = {id(task) for place, task in enumerate(tasks) if place not in imported}
     # The first is read as it is gone through: all prompts of a large task are never in memory.
     others = {
         place: {sample.id: task.request(sample).prompt for sample in task.samples()}
         for place, task in known.items()
-        if task is not first
+        if task is not first and place in asks
     }
-    alike = len({id(task) for task in tasks}) == 1
+    alike = len({(id(task), n in imported) for n, task in enumerate(tasks)}) == 1
     for sample in first.samples() if first else ():
         for key in [record_key(sample.id, repeat) for repeat in range(repeats)]:
             if key in left:
                 del left[key]
                 choices = sample.fields.get("choices", ())
                 image = sample.images[0] if sample.images else None
-                own = first.request(sample).prompt if first else None
+                own = first.request(sample).prompt if first and id(first) in asks else None
                 prompts: tuple[str | None, ...] = (own,)
                 if not alike:
                     prompts = tuple(
-                        own if task is first else others.get(id(task), {}).get(sample.id)
-                        for task in tasks
+                        None
+                        if n in imported
+                        else own
+                        if task is first
+                        else others.get(id(task), {}).get(sample.id)
+                        for n, task in enumerate(tasks)
                     )
                 yield _Asked(key, prompts, image, choices)
     for key in left:
         yield _Asked(key, (None,) if alike else (None,) * len(tasks))
 
 
-def _cell(record: Record | None, values: Mapping[str, float], choices: Sequence[str]) -> list[Any]:
+def _cell(
+    record: Record | None, values: Mapping[str, float], choices: Sequence[str], imported: bool
+) -> list[Any]:
+    """Return what the page shows of a run's record.
+
+    Args:
+        record: None if the run has none of the sample.
+        values: Figures of samples without a score, by their ids.
+        choices: The sample's options, if it has some.
+        imported: Whether other code asked, of which it is not known what could not be.
+    """
     if record is None:
         return ["", "", MISSING, None]
     if record.error is not None:
-        return [record.error, "", NOT_ASKED if record.is_unusable_row else FAILED, None]
+        unusable = record.is_unusable_row and not imported
+        return [record.error, "", NOT_ASKED if unusable else FAILED, None]
     figure = values.get(record.sample_id)
     verdict = FIGURE
     if record.score in (0, 1):

@@ -78,6 +78,7 @@ class MetricsFile(_Open):
     failed: Count
     expected: Count
     warnings: list[str]
+    unusable: Count = 0
 
 
 class ModelPart(_Open):

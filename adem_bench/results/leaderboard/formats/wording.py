@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from adem_bench.records import MIN_UNITS, TOO_FEW
 from adem_bench.results.leaderboard.board import Cell, Column, Group, Leaderboard, Row
+from adem_bench.results.variants import FINGERPRINT_LENGTH
 
 FIXED = ("rank", "model", "language model", "trainable", "origin")
 OWN_RULE = "the task's own rule"
@@ -78,7 +79,7 @@ def remarks(board: Leaderboard, intervals: bool) -> list[str]:
         lines.append("in brackets: 95% intervals")
     if intervals and any(c.interval == TOO_FEW for row in board.rows for c in row.cells.values()):
         lines.append(f"no interval where a figure has fewer than {MIN_UNITS} independent units")
-    return [*lines, *_different_rules(board)]
+    return [*lines, *_other_weights(board), *_different_rules(board)]
 
 
 def _ranking(board: Leaderboard, sort: Column) -> str:
@@ -89,6 +90,20 @@ def _ranking(board: Leaderboard, sort: Column) -> str:
         return f"no row has a rank: no row has a whole figure of {sort.title}"
     failed = any(run.result.failed for row in board.rows for run in row.runs.values())
     return f"no row has a rank: no run covers a whole split{' without a failure' * failed}"
+
+
+def _other_weights(board: Leaderboard) -> Iterator[str]:
+    """Yield the rows that nothing but their weights tells apart, as two trainings of one name."""
+    named: dict[str, list[str]] = {}
+    for row in board.rows:
+        digits = {run.fingerprint[:FINGERPRINT_LENGTH] for run in row.runs.values()}
+        if digits & set(row.tags):
+            named.setdefault(row.model, []).append(row.label)
+    for model, rows in named.items():
+        yield (
+            f"{model} names {len(rows)} models of other weights, told apart by their fingerprints: "
+            f"{', '.join(rows)}; `run --name` gives one a name of its own"
+        )
 
 
 def _different_rules(board: Leaderboard) -> Iterator[str]:
