@@ -23,9 +23,9 @@ from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, pri
 from adem_bench.signals import interrupting
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
-FIRST_PROCESS_S, FIRST_INTERRUPTED_S = 60.0, 5.0
-"""Head start of the first process where several report an error: they may load for long, and one
-may be far ahead of the other. Who was interrupted is killed before long."""
+FIRST_PROCESS_S, SHORT_S = 60.0, 5.0
+"""Head start of the first process where several report an error: one may be far ahead of another.
+It is short without torchrun, which would end the others, and where this process was interrupted."""
 
 FIRST_WORDS = {"Invalid", "Missing", "No", "Got", "Option", "Argument"}
 """With which click's own sentences begin."""
@@ -124,8 +124,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         if os.environ.get("RANK", "0") != "0":
             # All of torchrun's processes make the same mistake; it ends the others once one has
             # failed. Who is still there after the wait failed alone, and says so.
-            interrupted = explained[0][1] == INTERRUPTED
-            time.sleep(FIRST_INTERRUPTED_S if interrupted else FIRST_PROCESS_S)
+            interrupted = isinstance(error, click.Abort | KeyboardInterrupt)
+            are_ended = "TORCHELASTIC_RUN_ID" in os.environ
+            time.sleep(FIRST_PROCESS_S if are_ended and not interrupted else SHORT_S)
         if debug:
             traceback.print_exception(error)
         for line, _ in explained:

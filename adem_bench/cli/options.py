@@ -188,10 +188,8 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
-class RunName(click.ParamType):
+class RunName(click.types.StringParamType):
     """A folder of runs, or a name that the leaderboard shows; an empty one is neither."""
-
-    name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the text.
@@ -203,7 +201,7 @@ class RunName(click.ParamType):
         """
         if not str(value).strip():
             self.fail("a name is empty; expected a folder of runs, or a model's name", param, ctx)
-        return value
+        return super().convert(value, param, ctx)
 
 
 class Samples(click.IntRange):

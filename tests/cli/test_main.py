@@ -201,6 +201,7 @@ def test_of_several_processes_the_first_one_reports_before_the_others(
 ):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
     failing(DataError("gone"))
     for rank, expected in (("0", []), ("1", [60.0])):
         monkeypatch.setenv("RANK", rank)

@@ -90,7 +90,7 @@ def test_the_schema_has_the_fields_that_are_written():
     assert set(RecordLine.model_fields) == {field.name for field in fields(Record)}
     assert set(MetricEntry.model_fields) == {field.name for field in fields(Metric)}
     aliases = {field.alias or name for name, field in MetricsFile.model_fields.items()}
-    assert aliases == set(Result("t", 1, "s", "h", (), 0, 0, 0).to_json())
+    assert aliases == set(Result("t", 1, "s", "h", (), 0, 1, 0, unusable=1).to_json())
 
 
 @pytest.mark.parametrize(

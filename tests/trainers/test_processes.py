@@ -103,6 +103,24 @@ def test_torchrun_starts_processes_that_train_together(command, finish, tmp_path
     check_alike(tmp_path / "one", tmp_path / "two")
 
 
+def test_a_mistake_is_said_once_and_torchrun_names_its_exit_code(command, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").touch()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, *command("used")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    ours = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert ours == [
+        f"error: {tmp_path / 'used'} is not a training output: it holds mine.txt; name another "
+        "--output"
+    ]
+    assert (done.returncode, "exitcode  : 2" in done.stderr) == (1, True)
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_training_ends_on_the_bits_of_one_that_was_not(command, finish, tmp_path, method):
     finish("whole", "checkpoint_steps=2", method=method)
