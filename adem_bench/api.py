@@ -116,6 +116,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
     reuse: bool = True,
     max_failed: int = 0,
     predict_only: bool = False,
+    judge: str | Path | None = None,
     name: str | None = None,
     settings: Mapping[str, Any] | None = None,
     options: RunOptions | None = None,
@@ -147,6 +148,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         reuse: Whether answers of other runs in the same folder are used.
         max_failed: Failed samples up to which the result still has a rank.
         predict_only: Whether answers are kept and not scored.
+        judge: Name or path of the model card that reads the answers, of tasks that ask a judge.
         name: What the model is called in tables; None: as its card says.
         settings: Card fields to override, by dotted name (`--set`).
         options: Several of these at once, as `RunOptions`; the others then stay as they are.
@@ -162,7 +164,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         TypeError: there is no such keyword, or `options` is given with one that it has.
         ValueError: a keyword's value is out of its range.
     """
-    given = locals()
+    given = {**locals(), "judge": _text(judge)}
     _check_keywords(evaluate, unknown)
     _check_values(given)
     evaluation = Evaluation(

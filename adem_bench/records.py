@@ -208,6 +208,22 @@ class Record:
         return self.error is not None and not self.request_digest
 
     @property
+    def is_unjudged(self) -> bool:
+        """Whether there is an answer, and only the judge failed: the model is not asked again."""
+        return self.error is not None and self.error.startswith(UNJUDGED)
+
+    def unjudged(self, reason: str) -> Record:
+        """Return the record as it is where the judge failed: a failed sample, never a wrong one."""
+        error = f"{UNJUDGED}{reason}"
+        return replace(self, error=error, prediction=None, score=None, scores={})
+
+    def to_judge(self) -> Record:
+        """Return the record as it was before the judge failed."""
+        if not self.is_unjudged:
+            return self
+        return replace(self, error=None, prediction=self.answer_text)
+
+    @property
     def key(self) -> str:
         """What tells it from the run's other records."""
         return record_key(self.sample_id, self.repeat)
@@ -266,6 +282,8 @@ class Record:
             raise TypeError("a field's value is not of its type")
 
 
+UNJUDGED = "the judge failed: "
+"""How the error of a sample begins that was answered, and whose answer could not be judged."""
 MOST_REPEATS, MOST = 1000, 1 << 63
 LISTS = ("groups", "notes", "choice_logprobs", "tokens")
 """Fields of a record that are lists in a file."""

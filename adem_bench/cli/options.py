@@ -382,6 +382,16 @@ def name_option(multiple: bool, what: str) -> Callable[[F], F]:
     )
 
 
+def judge_option(what: str) -> Callable[[F], F]:
+    """Add `--judge`; `what` says what it is for besides."""
+    return click.option(
+        "--judge",
+        shell_complete=complete("models"),
+        metavar="NAME|CARD",
+        help=f"Model that reads the answers, of tasks that ask one: openai:MODEL@URL, …{what}",
+    )
+
+
 def split_option(command: F) -> F:
     """Add `--split`."""
     return click.option("--split", metavar="S", help="Split to use instead of the card's.")(command)

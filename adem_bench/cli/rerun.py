@@ -13,6 +13,7 @@ from adem_bench.cli.options import (
     complete,
     data_root_option,
     harness_python_option,
+    judge_option,
     quantization_option,
 )
 from adem_bench.cli.watching import chosen_progress, watching_options
@@ -59,6 +60,7 @@ BEFORE_DIFFERENCE = 20
     metavar="NAME",
     help="Environment variable with the key of a served model; a manifest alone sends none.",
 )
+@judge_option("  [default: the run's]")
 @click.option("--fresh", is_flag=True, help="Discard an earlier repetition in that folder.")
 @click.option(
     "--format",

@@ -21,6 +21,7 @@ from adem_bench.cli.options import (
     decoding_options,
     format_option,
     harness_python_option,
+    judge_option,
     log_to_option,
     name_option,
     quantization_option,
@@ -111,6 +112,7 @@ FAILED = 1
     help="Keep the answers, also in the benchmark's own format, and leave the scoring to "
     "`adem-bench score RUN`.",
 )
+@judge_option("")
 @click.option("--fresh", is_flag=True, help="Discard earlier records and ask everything anew.")
 @click.option(
     "--reuse/--no-reuse",
@@ -252,7 +254,7 @@ def _evaluations(given: dict[str, Any]) -> list[Evaluation]:
             raise click.UsageError(f"name something to run: {option}{where}")
     chosen = (
         "limit", "blind", "batch_size", "seed", "fresh", "reuse", "max_failed", "repeats",
-        "predict_only",
+        "predict_only", "judge",
     )  # fmt: skip
     options = {name: given[name] for name in chosen}
     passed = (

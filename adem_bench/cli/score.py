@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ from adem_bench.cli.options import (
     complete,
     data_root_option,
     harness_python_option,
+    judge_option,
     set_option,
     split_option,
     warn,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adem_bench.runner.judge import JudgeModel
     from adem_bench.tasks.base import Task
 
 OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides", "fresh")
@@ -52,6 +57,10 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
     metavar="DIR",
     help="Where that run is kept.",
 )
+@judge_option("; what another judge has read is a run of its own, next to RUN.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Of the judge: cpu, cuda, cuda:1, …"
+)
 @click.option("--fresh", is_flag=True, help="Replace other predictions under the same NAME.")
 @click.option(
     "--output",
@@ -61,7 +70,7 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
 )
 @set_option
 def score(runs: tuple[Path, ...], data_root: Path | None, results: Path, **given: Any) -> None:
-    """Score predictions that other code made, or runs made with `run --predict-only`.
+    """Score predictions that other code made, or runs: again, or by another judge.
 
     Published formats are read: preds.json (question id to option index), COCO result lists,
     a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json) for tasks in
@@ -75,7 +84,7 @@ def score(runs: tuple[Path, ...], data_root: Path | None, results: Path, **given
             raise click.UsageError(
                 f"--{option} is for predictions of other code; a run knows its task and settings"
             )
-        _score_runs(runs, data_root)
+        _score_runs(runs, data_root, _judge(data_root, given))
         return
     missing = [f"--{name}" for name in ("task", "predictions") if not given[name]]
     if missing:
@@ -85,15 +94,35 @@ def score(runs: tuple[Path, ...], data_root: Path | None, results: Path, **given
     _score_predictions(data_root, results, given)
 
 
-def _score_runs(runs: tuple[Path, ...], data_root: Path | None) -> None:
-    from adem_bench.results.console import console, show_result
-    from adem_bench.results.score_run import score_run
+def _judge(
+    data_root: Path | None, given: dict[str, Any], tasks: Sequence[Task] = ()
+) -> JudgeModel | None:
+    """Return the judge that was named, loaded; None of none.
 
+    Args:
+        data_root: For its weights.
+        given: The command's parameters.
+        tasks: Whose answers it reads, where they are known.
+    """
+    if given["judge"] is None:
+        return None
+    from adem_bench.runner.judge import JudgeModel, check_use, judge_card
+
+    card = judge_card(given["judge"], data_root)
+    check_use(card, tasks)
+    return JudgeModel.load(card, given["device"], data_root)
+
+
+def _score_runs(runs: tuple[Path, ...], data_root: Path | None, judge: JudgeModel | None) -> None:
+    from adem_bench.results.console import console, show_result
+    from adem_bench.results.score_run import NewJudge, score_run
+
+    named = NewJudge(judge.name, judge.of_finished_run) if judge else None
     for run in runs:
-        scored = score_run(run, data_root)
+        scored = score_run(run, data_root, named)
         show_result(scored.result, console(), scored.model)
         warn(scored.warnings)
-        click.echo(f"wrote {run / 'metrics.json'}")
+        click.echo(f"wrote {scored.folder / 'metrics.json'}")
 
 
 def _score_predictions(data_root: Path | None, results: Path, given: dict[str, Any]) -> None:
@@ -106,14 +135,17 @@ def _score_predictions(data_root: Path | None, results: Path, given: dict[str, A
     if name is not None and not name.strip():
         raise click.UsageError("--as-run needs a name")
     task = _task(data_root, given)
+    repeats.check_judge(task, given["judge"] is not None)
+    judge = _judge(data_root, given, [task])
     records = read_predictions(task, path)
     if name is None:
-        _, result = repeats.score(task, records, None)
+        with judge.of_run(None, None) if judge else nullcontext() as asks:
+            _, result = repeats.score(task, records, None, asks)
         show_result(result, console(), str(path))
     else:
         from adem_bench.runner.imported import keep_as_run
 
-        outcome = keep_as_run(task, records, name, path, results, given["fresh"])
+        outcome = keep_as_run(task, records, name, path, results, given["fresh"], judge)
         result = outcome.result
         show_result(result, console(), name)
         click.echo(f"wrote {outcome.folder}/samples.jsonl, metrics.json, manifest.json")

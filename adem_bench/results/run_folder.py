@@ -34,6 +34,8 @@ from adem_bench.records import Json, Record, Result
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
+JUDGEMENTS = "judge.jsonl"
+"""What a judge was asked and said (`judgements.py`)."""
 IMPORTED = "predictions"
 """Kind of model of a run whose answers other code had made (`adem-bench score --as-run`)."""
 NOT_SCORED = "not_scored"
@@ -119,7 +121,7 @@ class RunFolder:
         shards = self._shards()
         if fresh:
             # In this order: figures never stand next to records that they were not made of.
-            for name in (MANIFEST, METRICS, SAMPLES):
+            for name in (MANIFEST, METRICS, SAMPLES, JUDGEMENTS):
                 (self.path / name).unlink(missing_ok=True)
         elif (self.path / SAMPLES).exists() or shards:
             self.rewrite(self.records().values())

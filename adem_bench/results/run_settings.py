@@ -51,13 +51,15 @@ class RunSettings:
     """What a run adds to its model's name."""
 
     how: tuple[str, ...]
-    """Blind, decoding, repeats: whatever the weights are."""
+    """Blind, decoding, repeats, judge: whatever the weights are."""
     asked: tuple[str, ...]
     """How the task was asked and read, where neither its card nor the model's says so."""
     changed: tuple[str, ...]
     """Fields of the model's card that the command line changed."""
     quiet: tuple[str, ...]
     """What else distinguishes it, for rows that would have the same label."""
+    judge: str = ""
+    """Name and fingerprint of the judge that read the answers."""
 
 
 class KnownCards:
@@ -96,6 +98,8 @@ def run_settings(run: FinishedRun, cards: KnownCards) -> RunSettings:
     options = {k: v for k, v in run.options.items() if k not in NEUTRAL_OPTIONS}
     blind = ("blind",) if options.pop("blind", False) else ()
     repeats = [f"repeats={number}"] if (number := options.pop("repeats", 1)) != 1 else []
+    judge = str(options.get("judge", ""))
+    judged = [f"judge={judge.rpartition(' ')[0] or judge}"] if judge else []
     used = set(_flat(used_card))
     if run.card_name:
         changed = set()  # the name that was given stands for them
@@ -107,10 +111,11 @@ def run_settings(run: FinishedRun, cards: KnownCards) -> RunSettings:
     # A card's name does not say it, and a row of other figures must not pass for the weights' own.
     changed |= {text for text in used if text.startswith("quantization=")}
     return RunSettings(
-        how=(*blind, *_decoding(run, card), *repeats),
+        how=(*blind, *_decoding(run, card), *repeats, *judged),
         asked=tuple(_asked(run, cards.task(run.result.task))),
         changed=tuple(sorted(changed)),
         quiet=tuple(sorted({*_flat(options), *(used - changed)})),
+        judge=judge,
     )
 
 

@@ -12,9 +12,10 @@ MUST_AGREE = {
     "task_version": "task version",
     "split": "split",
     "data": "data fingerprint",
+    "judge": "judge",
 }
 """Parts of the identity without which two figures are not of one thing."""
-DEFAULTS = {"blind": False, "repeats": 1}
+DEFAULTS = {"blind": False, "repeats": 1, "judge": "none"}
 """What parts are that an identity does not name."""
 SETTINGS = ("task_options", "prompt_settings")
 """Parts of the identity that are settings by name, some of them in both."""

@@ -57,11 +57,11 @@ def variants_of(runs: Sequence[FinishedRun]) -> list[Variant]:
     # Complete runs first: they share a row, and others open new ones.
     best_first = sorted(runs, key=lambda run: (run.result.complete, run.finished), reverse=True)
     models = _models(best_first, facts)
-    groups: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _Group] = {}
+    groups: dict[tuple[int, tuple[str, ...], tuple[str, ...], str], _Group] = {}
     for number, members in enumerate(models):
         for run in members:
             of_run = facts[run.folder]
-            group = groups.setdefault((number, of_run.how, of_run.asked), _Group())
+            group = groups.setdefault((number, of_run.how, of_run.asked, of_run.judge), _Group())
             group.place(run, *_name(members, facts))
     variants = [variant for group in groups.values() for variant in group.variants]
     _distinguish(variants, facts)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,11 +42,13 @@ from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.progress import OnProgress, no_progress
 from adem_bench.runner.distributed import Processes
+from adem_bench.runner.judge import JudgeModel, check_use, judge_card
 from adem_bench.runner.loop import Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.runner.settings import as_typed, settings_of
 from adem_bench.schemas import ModelCard, TaskCard
 from adem_bench.tasks.base import Task, build_task
+from adem_bench.tasks.repeats import check_judge
 
 RULE = "answer_rule"
 """The option that says how answers are read."""
@@ -93,6 +96,8 @@ class Prepared:
     """By the names that were given, in order."""
     settings: Mapping[str, Sequence[str]]
     """`key=value` of each task's card."""
+    judge: ModelCard | None = None
+    """The judge's."""
 
     def asks_the_model_of(self, other: Prepared) -> bool:
         """Return whether the model that another evaluation loads can do this one too."""
@@ -169,6 +174,7 @@ def evaluate_prepared(
     processes = Processes()
     model: Model | None = None
     before: Prepared | None = None
+    judges: dict[tuple[Any, ...], JudgeModel] = {}
     for each in prepared:
         torch.manual_seed(each.evaluation.options.seed)
         if model is None or before is None or not each.asks_the_model_of(before):
@@ -183,7 +189,14 @@ def evaluate_prepared(
             for task in tasks:
                 model.load_adapter_for(task.card.name, task.card.kind)
                 check_name_is_free(results, name, task.card.name, model.fingerprint())
-        for outcome in evaluate_model(model, tasks, options, results, processes, progress):
+        judge = None
+        if each.judge is not None:
+            key = (options.judge, each.evaluation.device, each.evaluation.data_root)
+            if key not in judges:
+                device = processes.own_device(each.evaluation.device)
+                judges[key] = JudgeModel.load(each.judge, device, each.evaluation.data_root)
+            judge = judges[key]
+        for outcome in evaluate_model(model, tasks, options, results, processes, progress, judge):
             yield each.evaluation, outcome
 
 
@@ -258,11 +271,14 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
         return None
     chosen = None if evaluation.prompt_format == MATCHED else evaluation.prompt_format
     tasks: dict[str, Task] = {}
-    prepared = Prepared(evaluation, card, tasks, settings)
+    options = evaluation.options
+    judge = _judge_card(evaluation, problems)
+    prepared = Prepared(evaluation, card, tasks, settings, judge)
     for name in settings:
         try:
             with as_typed(overrides):
                 task = prepared.build(name, [], chosen)
+            check_judge(task, options.judge is not None or options.predict_only)
             check_data(task, evaluation.options.blind)
             tasks[name] = task
         except DataError as error:
@@ -272,9 +288,19 @@ def _prepare(evaluation: Evaluation, skipped: list[str] | None, problems: Noted)
                 skipped.append(f"{name}: {error}")
         except AdemBenchError as error:
             problems.append(error)
+    with problems:
+        check_use(judge, [] if evaluation.only else list(tasks.values()))
     if tasks or skipped is None:
         problems += _problems_of_model(prepared, settings if skipped is None else tasks)
     return prepared if tasks else None
+
+
+def _judge_card(evaluation: Evaluation, problems: Noted) -> ModelCard | None:
+    """Return the judge's card; arguments as for `_prepare`."""
+    if evaluation.options.judge is not None:
+        with problems:
+            return judge_card(evaluation.options.judge, evaluation.data_root)
+    return None
 
 
 def _with_unknown_names(
@@ -357,6 +383,7 @@ def evaluate_model(
     results: Path,
     processes: Processes,
     progress: Progress = no_progress,
+    judge: JudgeModel | None = None,
 ) -> Iterator[Outcome]:
     """Run tasks on a loaded model and yield their outcomes, as `evaluate` does.
 
@@ -367,6 +394,7 @@ def evaluate_model(
         results: Folder below which runs are kept.
         processes: Those that share the work.
         progress: As for `evaluate`.
+        judge: Reads the answers to those tasks that ask one.
 
     Raises:
         AdemBenchError: the data, the weights or the disk are at fault.
@@ -377,7 +405,7 @@ def evaluate_model(
             model.load_adapter_for(task.card.name, task.card.kind)
             if isinstance(model, Baseline):
                 model.fit(task.samples())
-            outcome = run_task(model, task, options, results, processes, on_progress)
+            outcome = run_task(model, task, options, results, processes, on_progress, judge)
         if outcome is not None:
             yield outcome
 

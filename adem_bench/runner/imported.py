@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from adem_bench.models.base import Model, ModelOptions
 from adem_bench.records import Record, Request, Response
 from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.run_folder import IMPORTED, RunFolder
+from adem_bench.runner.judge import JudgeModel
 from adem_bench.runner.loop import Outcome
 from adem_bench.runner.manifest import (
     RunOptions,
@@ -51,7 +53,13 @@ class _Answered(Model):
 
 
 def keep_as_run(
-    task: Task, records: Sequence[Record], name: str, source: Path, results: Path, fresh: bool
+    task: Task,
+    records: Sequence[Record],
+    name: str,
+    source: Path,
+    results: Path,
+    fresh: bool,
+    judge: JudgeModel | None = None,
 ) -> Outcome:
     """Write the folder of a run whose answers are predictions of other code.
 
@@ -65,6 +73,7 @@ def keep_as_run(
         source: Where the predictions come from.
         results: Folder below which runs are kept.
         fresh: Whether other predictions under the same name are replaced.
+        judge: Reads the answers, of a task that asks one.
 
     Raises:
         PredictionsError: there is no record.
@@ -77,12 +86,15 @@ def keep_as_run(
         raise PredictionsError(f"{source} holds no prediction of task {task.card.name}")
     model, options = _Answered(name, source), RunOptions()
     check_name_is_free(results, name, task.card.name, model.fingerprint(), AS_RUN)
-    identity = {**run_identity(model, task, options), "prompt_settings": {}}
+    judged_by = judge.name if judge else None
+    identity = {**run_identity(model, task, options, judged_by), "prompt_settings": {}}
     path = run_folder_path(results, model, identity)
     ordered = _in_order(task, records)
     with RunFolder(path) as folder:
         folder.gather(fresh)
-        scored, result = repeats.score(task, ordered, path)
+        with judge.of_run(path, results, fresh) if judge else nullcontext() as asks:
+            scored, result = repeats.score(task, ordered, path, asks)
+            about_judge = {"judge": asks.describe()} if asks else {}
         kept = [json.dumps(record.to_json()) for record in folder.records().values()]
         if kept and kept != [json.dumps(record.to_json()) for record in scored]:
             raise ResultsError(
@@ -101,6 +113,7 @@ def keep_as_run(
             timing={"seconds": 0.0, "answered": 0, "resumed": 0, "samples_per_second": None},
         )
         manifest["task"] |= {"prompt_format": "", "prompt_settings": {}}
+        manifest |= about_judge
         folder.finish(scored, result, manifest)
         repeats.export(task, scored, path)
     return Outcome(path, result, len(kept))

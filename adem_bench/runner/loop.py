@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from adem_bench.errors import CardError, DataError
 from adem_bench.models.base import Budget, Model
@@ -30,6 +31,7 @@ from adem_bench.results.run_log import RunLog
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError
+from adem_bench.runner.judge import JudgeModel
 from adem_bench.runner.manifest import (
     RunOptions,
     build_manifest,
@@ -41,7 +43,7 @@ from adem_bench.runner.manifest import (
 )
 from adem_bench.runner.outcome import Outcome
 from adem_bench.tasks import repeats
-from adem_bench.tasks.base import Task
+from adem_bench.tasks.base import Judge, Task, judging_of
 
 __all__ = ["Outcome", "TaskRun", "record_of", "run_task"]
 NOT_OFFERED = {
@@ -62,6 +64,7 @@ def run_task(
     results: Path,
     processes: Processes,
     on_progress: OnProgress = lambda standing: None,
+    judge: JudgeModel | None = None,
 ) -> Outcome | None:
     """Answer a task's samples with a model, keep a record of each, score them.
 
@@ -72,6 +75,7 @@ def run_task(
         results: Folder below which runs are kept.
         processes: Those that share the work.
         on_progress: Called after every batch.
+        judge: Reads the answers, of a task that asks one.
 
     Returns:
         The outcome; None on every process but the first.
@@ -79,7 +83,8 @@ def run_task(
     Raises:
         AdemBenchError: data, weights or the disk are at fault; what was answered is kept.
     """
-    identity = run_identity(model, task, options)
+    judge = _judge_for(task, judge, options)
+    identity = run_identity(model, task, options, judge.name if judge else None)
     path = run_folder_path(results, model, identity)
     shared = processes.new_run()
     with ExitStack() as stack:
@@ -119,11 +124,10 @@ def run_task(
         answered = sum(bool(record.request_digest) for record in records) - resumed
         reused = shared.add("reused", 0)
         # Each was asked by this call: records with an error are not taken over.
-        failed = sum(bool(record.error and record.request_digest) for record in records)
-        asked = answered - reused - failed
+        asked = answered - reused - sum(map(_is_failed, records))
         # A run that has figures, and no new answer, keeps them.
         to_score = not options.predict_only or (answered == 0 and folder.is_scored())
-        records, result = run.score(records) if to_score else (records, run.unscored(records))
+        records, result, about_judge = run.scored(records, judge, to_score)
         known = folder.manifest() if answered == 0 else None
         if not known:
             _log_result(log, result)
@@ -136,7 +140,7 @@ def run_task(
                 "started": started,
                 "finished": now(),
                 "processes": processes.world_size,
-                **spent(model, records),
+                **spent(model, (record.tokens for record in records)),
             },
             timing={
                 "seconds": round(seconds, 3),
@@ -146,6 +150,7 @@ def run_task(
                 "samples_per_second": round(asked / seconds, 3) if asked else None,
             },
         )
+        manifest |= about_judge
         manifest.pop(NOT_SCORED, None)
         if not to_score:
             manifest[NOT_SCORED] = {"warnings": list(result.warnings)}
@@ -153,6 +158,22 @@ def run_task(
         repeats.export(task, records, path)
         shared.leave()
     return Outcome(path, result, resumed, reused)
+
+
+def _judge_for(task: Task, judge: JudgeModel | None, options: RunOptions) -> JudgeModel | None:
+    """Return the judge of a task: none where it asks none.
+
+    Raises:
+        CardError: it is to be scored, and cannot be without one.
+    """
+    if not options.predict_only:
+        repeats.check_judge(task, judge is not None)
+    return None if judging_of(task) == "no" else judge
+
+
+def _is_failed(record: Record) -> bool:
+    """Return whether a sample was asked, and has no answer."""
+    return bool(record.error and record.request_digest and not record.is_unjudged)
 
 
 def _log(path: Path, model: Model, task: Task, processes: Processes) -> RunLog:
@@ -236,6 +257,7 @@ class TaskRun:
         self.options = options
         self.folder = folder
         self.shared = shared
+        self._results = results
         self._kept: list[str] = []
         self._decoding = decoding_of(model, options)
         keeps = options.reuse and keeps_answers(model)
@@ -391,7 +413,8 @@ class TaskRun:
             for repeat in range(self.options.repeats):
                 request = replace(asked, repeat=repeat)
                 record = earlier.get(record_key(sample.id, repeat))
-                if record and record.error is None and record.request_digest == request.digest():
+                is_answered = record is not None and (record.error is None or record.is_unjudged)
+                if record and is_answered and record.request_digest == request.digest():
                     kept.append(record.key)
                 else:
                     yield Item(sample, request, self.model.length(request))
@@ -413,10 +436,35 @@ class TaskRun:
             if row.id not in taken
         ]
 
-    def score(self, records: Sequence[Record]) -> tuple[list[Record], Result]:
-        """Return the records with their scores, and the result with what a reader must know."""
-        scored, result = repeats.score(self.task, records, self.folder.path)
-        return scored, replace(result, warnings=(*result.warnings, *self._notes(records)))
+    def scored(
+        self, records: list[Record], judge: JudgeModel | None, to_score: bool
+    ) -> tuple[list[Record], Result, dict[str, Any]]:
+        """Return the records with their scores, the result, and what a manifest says of the judge.
+
+        Args:
+            records: Of the run.
+            judge: Of a task that asks one.
+            to_score: Whether they are to be scored now.
+        """
+        if not to_score:
+            return records, self.unscored(records), {}
+        if judge is None:
+            return *self.score(records), {}
+        shared = self._results if self.options.reuse else None
+        with judge.of_run(self.folder.path, shared, self.options.fresh) as asks:
+            return *self.score(records, asks), {"judge": asks.describe()}
+
+    def score(
+        self, records: Sequence[Record], judge: Judge | None = None
+    ) -> tuple[list[Record], Result]:
+        """Return the records with their scores, and the result with what a reader must know.
+
+        Args:
+            records: Of the run.
+            judge: Of a task that one can judge.
+        """
+        scored, result = repeats.score(self.task, records, self.folder.path, judge)
+        return scored, replace(result, warnings=(*result.warnings, *self._notes(scored)))
 
     def unscored(self, records: Sequence[Record]) -> Result:
         """Return a result without metrics: how many samples have an answer, and how many none."""

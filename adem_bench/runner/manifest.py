@@ -10,7 +10,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -24,7 +24,7 @@ import adem_bench
 from adem_bench.cards import as_mapping
 from adem_bench.digests import stable_fields
 from adem_bench.models.base import Model, Priced
-from adem_bench.records import Decoding, Json, Record
+from adem_bench.records import Decoding, Json
 from adem_bench.results.run_folder import run_place
 from adem_bench.tasks.base import Task
 
@@ -42,7 +42,7 @@ class RunOptions:
     FIRST_FIELDS: ClassVar = frozenset({"limit", "blind"})
     """Always in a run's identity; a later field only off its default (`digests.py`)."""
     WITHOUT_EFFECT: ClassVar = frozenset(
-        {"batch_size", "seed", "fresh", "decoding", "reuse", "max_failed", "predict_only"}
+        {"batch_size", "seed", "fresh", "decoding", "reuse", "max_failed", "predict_only", "judge"}
     )
     """Not by themselves in it: records do not depend on them, or `run_identity` says how."""
     limit: int | None = None
@@ -66,9 +66,13 @@ class RunOptions:
     """How often each sample is asked; figures are then means (`tasks/repeats.py`)."""
     predict_only: bool = False
     """Whether answers are kept and not scored; `adem-bench score RUN` does so later."""
+    judge: str | None = None
+    """Name or path of the model card that judges answers, of tasks that ask one."""
 
 
-def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, Json]:
+def run_identity(
+    model: Model, task: Task, options: RunOptions, judge: str | None = None
+) -> Mapping[str, Json]:
     """Return everything that records depend on; processes are not among it.
 
     How tokens are chosen is part of it where the model samples, and the size of batches where its
@@ -82,6 +86,7 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
         model: With the task's weights in use.
         task: With its data.
         options: As given.
+        judge: Name and fingerprint of the judge, where one reads the answers.
     """
     chosen = stable_fields(options)
     return {
@@ -95,6 +100,7 @@ def run_identity(model: Model, task: Task, options: RunOptions) -> Mapping[str, 
         "data": task.fingerprint(),
         **{name: chosen[name] for name in chosen if name not in options.WITHOUT_EFFECT},
         **_sampling(model, options),
+        **({"judge": judge} if judge else {}),
     }
 
 
@@ -183,6 +189,7 @@ def build_manifest(
             **({"decoding": asked} if (asked := stable_fields(options.decoding)) else {}),
             **({"max_failed": options.max_failed} if options.max_failed else {}),
             **({"repeats": options.repeats} if options.repeats > 1 else {}),
+            **({"judge": identity["judge"]} if "judge" in identity else {}),
         },
         "decoding": stable_fields(decoding_of(model, options)),
         "identity": dict(identity),
@@ -195,9 +202,14 @@ def build_manifest(
     }
 
 
-def spent(model: Model, records: Sequence[Record]) -> dict[str, Json]:
-    """Return the tokens that a server counted, and their cost where the model knows prices."""
-    counted = [record.tokens for record in records if record.tokens]
+def spent(model: Model, tokens: Iterable[tuple[int, int] | None]) -> dict[str, Json]:
+    """Return the tokens that a server counted, and their cost where the model knows prices.
+
+    Args:
+        model: Whose.
+        tokens: Of prompt and answer, of each answer; None where they were not counted.
+    """
+    counted = [pair for pair in tokens if pair]
     if not counted:
         return {}
     prompt, answer = sum(pair[0] for pair in counted), sum(pair[1] for pair in counted)

@@ -123,7 +123,8 @@ def _settings(prepared: Prepared) -> Iterator[str]:
     options = given.options
     if options.blind:
         yield "blind"
-    numbers = {"limit": options.limit, "repeats": options.repeats if options.repeats > 1 else None}
+    repeats = options.repeats if options.repeats > 1 else None
+    numbers = {"limit": options.limit, "repeats": repeats, "judge": options.judge}
     chosen = {"prompt_format": given.prompt_format, "adapter": given.adapter, "split": given.split}
     said = numbers | chosen | {"dtype": given.dtype, "quantization": given.quantization}
     yield from (f"{name}={value}" for name, value in said.items() if value is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, is_importe
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_data, evaluate_model
+from adem_bench.runner.judge import JudgeModel, check_use, judge_card
 from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
 from adem_bench.tasks.base import Task, task_of
 from adem_bench.tasks.recorded import recorded_card
@@ -47,6 +49,8 @@ class Rerun:
     """Environment variable with the key of a served model; a manifest alone sends none."""
     fresh: bool = False
     """Whether an earlier repetition in the same folder is thrown away."""
+    judge: str | None = None
+    """Card of the judge; None: the one that the manifest has, if a judge read the answers."""
 
 
 def rerun(job: Rerun, progress: Progress) -> Differences | None:
@@ -69,8 +73,10 @@ def rerun(job: Rerun, progress: Progress) -> Differences | None:
     processes = Processes()
     torch.manual_seed(options.seed)
     model = _model(job, manifest, task, processes)
-    _check_place(job, run_folder_path(job.results, model, run_identity(model, task, options)))
-    outcomes = evaluate_model(model, [task], options, job.results, processes, progress)
+    judge = _judge(job, manifest, task, processes)
+    identity = run_identity(model, task, options, judge.name if judge else None)
+    _check_place(job, run_folder_path(job.results, model, identity))
+    outcomes = evaluate_model(model, [task], options, job.results, processes, progress, judge)
     outcome = next(outcomes, None)
     return None if outcome is None else differences(job.run, outcome.folder)
 
@@ -158,6 +164,31 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
             "to the weights"
         ) from error
     return model
+
+
+def _judge(
+    job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Processes
+) -> JudgeModel | None:
+    """Return the judge of the repetition; None where none reads the answers."""
+    stated = manifest.get("judge", {}).get("card")
+    if job.judge is not None:
+        card = judge_card(job.judge, job.data_root)
+        check_use(card, [task])
+    elif isinstance(stated, Mapping) and "judge" in manifest["identity"]:
+        try:
+            card = model_card_of({**stated, "path": _path_of(str(stated.get("name", "")))})
+        except ValidationError as error:
+            raise _foreign_card(job, "judge", error) from error
+    else:
+        return None
+    device = job.device or "auto"
+    return JudgeModel.load(card, processes.own_device(device), job.data_root)
+
+
+def _path_of(name: str) -> Path | None:
+    with suppress(CardError):
+        return find_card("models", name).resolve()
+    return None
 
 
 def _card_path(job: Rerun, manifest: Mapping[str, Any]) -> Path | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from adem_bench.cards import load_task_card
 from adem_bench.data.reading import SkippedRow
@@ -101,6 +101,8 @@ class SetScores:
     headline: str = ""
     """The metric that leaderboards show first; the card's if empty."""
     warnings: Sequence[str] = ()
+    unjudged: Mapping[str, str] = field(default_factory=dict)
+    """By id, why a sample has no score though it was answered: the judge failed."""
 
 
 @runtime_checkable
@@ -114,7 +116,8 @@ class ScoresSets(Protocol):
         """Score the records of one answer to each sample.
 
         The same records and the same folder give the same scores, without scoring anew where what
-        is kept in the folder tells.
+        is kept in the folder tells. A task whose `judging` is not `no` takes a judge as a third
+        argument, and is given none where no judge was named.
 
         Args:
             records: Those with an error are not to be scored.
@@ -124,6 +127,69 @@ class ScoresSets(Protocol):
             AdemBenchError: the set cannot be scored; the records are kept.
         """
         ...
+
+
+Judging = Literal["no", "optional", "needed"]
+"""Whether answers are read by another model: never, where one is named, or always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a judge is asked about an answer to a sample."""
+
+    sample_id: str
+    """Empty where it is about several samples, or it is not known about which."""
+    request: Request
+
+
+class Judge(Protocol):
+    """A model that reads what another one answered (`adem-bench run --judge`)."""
+
+    @property
+    def name(self) -> str:
+        """Its name, and its fingerprint after a blank: two judges of one name are told apart."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many questions are best asked together."""
+        ...
+
+    def ask(self, questions: Sequence[Question]) -> list[Response]:
+        """Return an answer to each question, in order; one that failed has an error.
+
+        Raises:
+            AdemBenchError: no question will be answered.
+        """
+        ...
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """A task whose answers a judge can read, one by one."""
+
+    @property
+    def unjudged(self) -> Sequence[str]:
+        """The warnings of its results that are not so where a judge has read the answers."""
+        ...
+
+    def judged(self, records: Sequence[Record], judge: Judge) -> list[Record]:
+        """Return records as the judge reads their answers; one that it fails on has its error.
+
+        Args:
+            records: With answers, whoever read them before; those with an error stay.
+            judge: Whom to ask.
+
+        Raises:
+            AdemBenchError: the judge does not answer at all, or data is missing.
+        """
+        ...
+
+
+def judging_of(task: Task) -> Judging:
+    """Return whether a judge reads a task's answers."""
+    found: Judging = getattr(task, "judging", "no")
+    return found
 
 
 NUM_FEWSHOT = "num_fewshot"

@@ -16,6 +16,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from adem_bench.errors import CardError
 from adem_bench.metrics.grouped import (
     Scored,
     grouped_metrics,
@@ -24,56 +25,106 @@ from adem_bench.metrics.grouped import (
     score_statistics,
 )
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, with_intervals
-from adem_bench.records import Metric, Record, Result
+from adem_bench.records import UNJUDGED, Metric, Record, Result
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
-from adem_bench.tasks.base import ScoresSets, SetScores, Task
+from adem_bench.tasks.base import Judge, Judged, ScoresSets, SetScores, Task, judging_of
 
 AGREEMENT, MAJORITY_VOTE = "agreement", "majority vote"
 INCOMPLETE = "another repeat of the sample has no answer"
 FOLDER = "repeat{number}"
 """Below the run folder: a repeat's predictions in the benchmark's format."""
+JUDGED_BY, JUDGE_FAILED, SCORED_BY = "judged by ", "the judge failed on ", "scored by "
+"""How warnings begin that are of one scoring alone."""
 SCORING = "scoring"
 """Below that: what a task that scores whole sets keeps."""
 
 
 def score(
-    task: Task, records: Sequence[Record], folder: Path | None
+    task: Task, records: Sequence[Record], folder: Path | None, judge: Judge | None = None
 ) -> tuple[list[Record], Result]:
     """Return a run's records with their scores, and its result.
 
     Of most tasks the records are as they were: each answer was scored when it was read. A task
-    that scores whole sets (`ScoresSets`) does so now.
+    that scores whole sets (`ScoresSets`), or whose answers a judge reads, does so now.
 
     Args:
-        task: With its data, if it scores whole sets.
+        task: With its data, if it scores whole sets or there is a judge.
         records: Of the run; those of a sample differ in `repeat`.
         folder: The run's; None for a folder that is thrown away.
+        judge: Of a task that one can judge.
 
     Raises:
+        CardError: the task cannot be scored without a judge.
         AdemBenchError: the set cannot be scored.
     """
+    check_judge(task, judge is not None)
+    records = [record.to_judge() for record in records]
     if not isinstance(task, ScoresSets):
-        return list(records), aggregate(task, records)
+        if judge is None or not isinstance(task, Judged):
+            return records, aggregate(task, records)
+        scored = task.judged(records, judge)
+        result = aggregate(task, scored)
+        said = tuple(text for text in result.warnings if text not in task.unjudged)
+        return scored, _with_judge(replace(result, warnings=said), scored, judge)
     if folder is None:
         with TemporaryDirectory() as name:
-            return score(task, records, Path(name))
+            return score(task, records, Path(name), judge)
     parts = by_repeat(records)
-    found = []
+    found: list[SetScores] = []
+    asked = () if judging_of(task) == "no" else (judge,)
     for number, part in enumerate(parts):
         place = folder if len(parts) == 1 else folder / FOLDER.format(number=number)
-        found.append(task.score_set(part, place / SCORING))
+        found.append(task.score_set(part, place / SCORING, *asked))
     scored = [
-        replace(
-            record,
-            score=found[record.repeat].scores.get(record.sample_id),
-            scores=found[record.repeat].figures.get(record.sample_id, {}),
-        )
-        if is_scored(record)
-        else record
-        for record in records
+        _scored(record, found[record.repeat]) if is_scored(record) else record for record in records
     ]
-    return scored, aggregate(task, scored, found)
+    result = aggregate(task, scored, found)
+    return scored, _with_judge(result, scored, judge) if judge else result
+
+
+def check_judge(task: Task, has_judge: bool) -> None:
+    """Refuse to score what only a judge can score.
+
+    Args:
+        task: Whose answers.
+        has_judge: Whether there is one.
+
+    Raises:
+        CardError: there is none, and it is needed.
+    """
+    if judging_of(task) == "needed" and not has_judge:
+        raise CardError(
+            f"task {task.card.name} is scored by a judge model: name one, --judge MODEL "
+            "(`adem-bench run --predict-only` keeps the answers, and `adem-bench score RUN "
+            "--judge MODEL` has them judged)"
+        )
+
+
+def _scored(record: Record, found: SetScores) -> Record:
+    if (reason := found.unjudged.get(record.sample_id)) is not None:
+        return record.unjudged(reason)
+    return replace(
+        record,
+        score=found.scores.get(record.sample_id),
+        scores=found.figures.get(record.sample_id, {}),
+    )
+
+
+def _with_judge(result: Result, records: Sequence[Record], judge: Judge) -> Result:
+    """Return a result that says who judged, and how often that failed."""
+    said = [f"{JUDGED_BY}{judge.name}"]
+    if failed := sum(record.is_unjudged for record in records):
+        said.append(
+            f"{JUDGE_FAILED}{failed} of {len(records)} answers, which have no score; the same "
+            "command asks it again"
+        )
+    return replace(result, warnings=(*result.warnings, *said))
+
+
+def is_of_scoring(warning: str) -> bool:
+    """Return whether a warning is of one scoring alone: of its judge, or that it had none."""
+    return warning.startswith((JUDGED_BY, JUDGE_FAILED, SCORED_BY)) or UNJUDGED in warning
 
 
 def aggregate(task: Task, records: Sequence[Record], of_sets: Sequence[SetScores] = ()) -> Result:

@@ -48,6 +48,7 @@ def check_samples(
     options = manifest["options"]
     decoding = Decoding(**manifest.get("decoding") or {})
     imported = is_imported(manifest)
+    judged = "judge" in manifest["identity"] and not isinstance(task, ScoresSets)
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
     missing: list[str] = []
@@ -68,7 +69,7 @@ def check_samples(
                 issues.add(SAMPLES, text, line)
             last = max(last, line)
             request = None if imported else replace(asked, repeat=repeat)
-            for text in _faults(task, sample, request, record):
+            for text in _faults(task, sample, request, record, judged):
                 issues.add(SAMPLES, text, line)
     _check_malformed(task, found, imported, issues)
     if len(found) == len(records) > 0:
@@ -109,7 +110,9 @@ def _check_malformed(
             issues.add(SAMPLES, f"an answer to a malformed row: {row.reason}", line)
 
 
-def _faults(task: Task, sample: Sample, request: Request | None, record: Record) -> Iterator[str]:
+def _faults(
+    task: Task, sample: Sample, request: Request | None, record: Record, judged: bool
+) -> Iterator[str]:
     """Yield in which fields a record is not what the run would have kept.
 
     Args:
@@ -117,6 +120,7 @@ def _faults(task: Task, sample: Sample, request: Request | None, record: Record)
         sample: What was asked about.
         request: As the run asked it; None of predictions of other code.
         record: Of the sample.
+        judged: Whether a judge read the answers one by one; that is compared with the figures.
     """
     wanted: dict[str, object] = {
         "request_digest": request.digest() if request else "",
@@ -124,7 +128,7 @@ def _faults(task: Task, sample: Sample, request: Request | None, record: Record)
         "groups": sample.groups,
         "cluster": sample.cluster,
     }
-    if record.error is None and request:
+    if record.error is None and request and not judged:
         prediction = task.parse_response(
             sample, Response(record.answer_text, None, record.notes, record.choice_logprobs)
         )

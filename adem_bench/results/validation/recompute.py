@@ -56,6 +56,8 @@ def check_set_scores(records: Sequence[Record], scored: Sequence[Record], issues
         if (kept.score, kept.scores) != (wanted.score, wanted.scores):
             text = f"score is {kept.score}, expected {wanted.score} of the whole set"
             issues.add(SAMPLES, text, number)
+        elif (kept.prediction, kept.error) != (wanted.prediction, wanted.error):
+            issues.add(SAMPLES, "it is not what the kept answers of the judge make", number)
 
 
 def _check_metric(found: Metric, wanted: Metric, same_numpy: bool, issues: Issues) -> None:

@@ -14,6 +14,7 @@ from adem_bench.cards import load_task_card
 from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell
 from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.records import Record
+from adem_bench.results.judgements import kept_judge
 from adem_bench.results.run_folder import MANIFEST, METRICS, NOT_SCORED, SAMPLES, SHARD, is_imported
 from adem_bench.results.runs import unfinished
 from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples
@@ -237,7 +238,8 @@ class _Check:
             self.issues.unchecked.append(f"metrics: {reason}")
             return
         try:
-            scored, again = repeats.score(task, records, self.folder)
+            judge = kept_judge(self.folder, manifest)
+            scored, again = repeats.score(task, records, self.folder, judge)
         except AdemBenchError as error:
             self.issues.unchecked.append(f"metrics: {error}")
         except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code

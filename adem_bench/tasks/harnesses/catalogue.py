@@ -14,6 +14,7 @@ from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
 from adem_bench.errors import CardError, ResultsError, nearest_hint
 from adem_bench.files import exists, read_text, write_json
+from adem_bench.tasks.base import Judging
 from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
 from adem_bench.tasks.harnesses.process import (
     HARNESSES,
@@ -48,7 +49,6 @@ REFUSED_KINDS = {
     "loglikelihood": "it asks for log-likelihoods",
     "generate_until_and_loglikelihood": "it asks for log-likelihoods",
 }
-NEEDS_JUDGE = "it is scored by a judge model, which is not offered yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,12 @@ class Entry:
     @property
     def refused(self) -> str:
         """Why it cannot be run here; empty if it can."""
-        return (
-            REFUSED_MODALITIES.get(self.modality)
-            or REFUSED_KINDS.get(self.kind)
-            or (NEEDS_JUDGE if self.judge == "needed" else "")
-        )
+        return REFUSED_MODALITIES.get(self.modality) or REFUSED_KINDS.get(self.kind, "")
+
+    @property
+    def judging(self) -> Judging:
+        """Whether a judge model reads its answers."""
+        return "needed" if self.judge == "needed" else "optional" if self.judge != "no" else "no"
 
 
 ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "name")

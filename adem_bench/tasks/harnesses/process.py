@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from adem_bench.data.paths import cache_root
 from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.files import expand_home
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
+from adem_bench.tasks.harnesses.judging import JudgeServer
 
 BARE = "import sys; sys.path[:] = [place for place in sys.path if place]\n"
 """Before all else: no package is taken from the current folder, as Python's `-c` would."""
@@ -35,6 +38,8 @@ FIND = BARE + (
     "except m.PackageNotFoundError: version = ''\n"
     "print(json.dumps([spec.origin if spec else None, version]))"
 )
+JUDGE_PATIENCE_S = 0.1
+"""Between two looks at whether a job has ended."""
 LOG_LINES = 3
 """Of what the harness said last, where it ended without an answer."""
 
@@ -133,7 +138,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def run_job(
-    harness: Harness, job: Mapping[str, Any], log: Path, time_limit: float, doing: str
+    harness: Harness,
+    job: Mapping[str, Any],
+    log: Path,
+    time_limit: float,
+    doing: str,
+    judge: JudgeServer | None = None,
 ) -> Any:
     """Run one job of a harness, and return its answer.
 
@@ -141,8 +151,9 @@ def run_job(
         harness: Which.
         job: `do`, `name` and what the job needs; `network` lets it download.
         log: What the harness prints is added there.
-        time_limit: Seconds until it is ended.
+        time_limit: Seconds until it is ended; each question to the judge begins them anew.
         doing: For messages: `scoring MMStar`.
+        judge: Answers what the job asks models on servers; `judge` of the job is then its socket.
 
     Raises:
         DataError: the harness failed; its words are in the message.
@@ -163,7 +174,7 @@ def run_job(
             start_new_session=True,
         )
         try:
-            said, _ = process.communicate(json.dumps(job).encode(), timeout=time_limit)
+            said = _answer_of(process, job, time_limit, judge)
         except subprocess.TimeoutExpired as error:
             raise DataError(
                 f"{harness.title}, {doing}: ended after {time_limit:g} seconds without an answer "
@@ -186,6 +197,36 @@ def run_job(
             f"{harness.title}, {doing}: {answer['error']} ({answer['at']}; more in {log})"
         )
     return answer["result"]
+
+
+def _answer_of(
+    process: subprocess.Popen[bytes],
+    job: Mapping[str, Any],
+    time_limit: float,
+    judge: JudgeServer | None,
+) -> bytes:
+    """Return what a job wrote, once it has ended; arguments as for `run_job`.
+
+    Raises:
+        subprocess.TimeoutExpired: it took too long.
+    """
+    if judge is None:
+        return process.communicate(json.dumps(job).encode(), timeout=time_limit)[0]
+    said: list[bytes] = []
+    with judge.listening() as socket:
+        given = json.dumps({**job, "judge": socket, "judge_at_once": judge.at_once}).encode()
+        waiting = threading.Thread(
+            target=lambda: said.append(process.communicate(given)[0]), daemon=True
+        )
+        waiting.start()
+        deadline = time.monotonic() + time_limit
+        # A judge may be a network, which is not to be asked from another thread.
+        while waiting.is_alive():
+            if judge.answer(JUDGE_PATIENCE_S):
+                deadline = time.monotonic() + time_limit
+            elif time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, time_limit)
+    return b"".join(said)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
+from adem_bench.errors import DataError
 from adem_bench.files import file_name, read_text, write_atomically, write_json
 from adem_bench.metrics.grouped import MEAN_SCORE, grouped_metrics, scores_of, widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric, with_intervals
@@ -37,10 +37,11 @@ from adem_bench.records import (
     Sample,
 )
 from adem_bench.schemas import Strict, TaskCard
-from adem_bench.tasks.base import SetScores
+from adem_bench.tasks.base import Judge, Judging, SetScores
 from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
 from adem_bench.tasks.harnesses.catalogue import entry_of
 from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
+from adem_bench.tasks.harnesses.judging import JudgeServer
 from adem_bench.tasks.harnesses.process import (
     LMMS_EVAL,
     VLMEVALKIT,
@@ -57,8 +58,11 @@ SPLIT = "theirs"
 SCORES, ANSWERS, LOG, FILES = "scores.json", "answers.jsonl", "log.txt", "files"
 """In the folder of a run's scoring; `FILES` has what the harness wrote."""
 NO_MEAN = "no mean over samples: no interval"
-EXACT = "exact_matching"
-"""VLMEvalKit's word for scoring without a judge."""
+EXACT = "exact matching in place of a judge (--judge)"
+"""Said of figures of a benchmark that its own harness has judged."""
+MOST_SCORINGS = 5
+"""How often answers are scored anew without those that the judge failed on."""
+IMAGES = "judge_images"
 CATEGORIES = ("category", "l2-category")
 """Columns whose values are report groups."""
 DEFAULT_TOKENS, CHAT_TOKENS = 128, 1024
@@ -126,7 +130,13 @@ class HarnessTask(Benchmark):
     def _cache(self) -> Path:
         return cache_root() / "harnesses" / self.harness.kind / file_name(self.options.source)
 
-    def _job(self, job: Mapping[str, Any], doing: str, log: Path | None = None) -> Any:
+    def _job(
+        self,
+        job: Mapping[str, Any],
+        doing: str,
+        log: Path | None = None,
+        judge: JudgeServer | None = None,
+    ) -> Any:
         common = {"name": self.options.source, "include_path": self.options.include_path}
         return run_job(
             self.harness,
@@ -134,6 +144,7 @@ class HarnessTask(Benchmark):
             log or self._cache / LOG,
             self.options.time_limit,
             f"{doing} {self.options.source}",
+            judge,
         )
 
     def rows(self) -> Iterator[Any]:
@@ -206,16 +217,71 @@ class HarnessTask(Benchmark):
         """Keep the answer as it is: the harness reads it, with all others."""
         return Prediction(response.text, None)
 
-    def score_set(self, records: Sequence[Record], folder: Path) -> SetScores:
+    @property
+    def judging(self) -> Judging:
+        """Whether its harness has answers judged by another model."""
+        return entry_of(self.harness, self.options.source).judging
+
+    def score_set(
+        self, records: Sequence[Record], folder: Path, judge: Judge | None = None
+    ) -> SetScores:
         """Score answers as the harness does, in a process of its own that writes below a folder.
 
+        What the judge fails on is left out, and the others are scored without it.
+
+        Args:
+            records: Those with an error are not scored.
+            folder: Of the run's scoring.
+            judge: Answers in place of the harness's own judge.
+
         Raises:
-            DataError: the harness failed, wrote elsewhere, or took too long.
+            DataError: the harness failed, wrote elsewhere, or took too long; or the judge failed
+                on a question that is not about one sample.
         """
         answered = scored_records(records)
-        key = digest([self.fingerprint(), [[one.sample_id, one.answer_text] for one in answered]])
-        if not answered:
-            return SetScores({}, {})
+        if judge is None:
+            return self._score(answered, folder, None) if answered else SetScores({}, {})
+        failed: dict[str, str] = {}
+        whole = f"{self.harness.title}, scoring {self.options.source}: the judge failed on"
+        for _ in range(MOST_SCORINGS):
+            left = [record for record in answered if record.sample_id not in failed]
+            if not left:
+                return SetScores({}, {}, unjudged=failed)
+            server = JudgeServer(judge, folder / IMAGES)
+            try:
+                found = self._score(left, folder, server, judge.name)
+            except DataError:
+                if not server.failed:
+                    raise
+            else:
+                if not server.failed:
+                    return replace(found, unjudged=failed)
+            if "" in server.failed:
+                raise DataError(
+                    f"{whole} a question that is not about one sample: {server.failed['']}; what "
+                    "it answered is kept, and the same command goes on from there"
+                )
+            failed |= server.failed
+        reason = list(failed.values())[-1]
+        raise DataError(f"{whole} {len(failed)} answers, and on others each time: {reason}")
+
+    def _score(
+        self,
+        answered: Sequence[Record],
+        folder: Path,
+        server: JudgeServer | None,
+        judge: str = "",
+    ) -> SetScores:
+        """Score answers, or take the scores that are kept of them.
+
+        Args:
+            answered: With answers.
+            folder: Of the run's scoring.
+            server: Answers what is asked of a judge.
+            judge: Its name and fingerprint.
+        """
+        texts = [[one.sample_id, one.answer_text] for one in answered]
+        key = digest([self.fingerprint(), texts, *([judge] if judge else [])])
         kept = _kept(folder / SCORES, key)
         if kept is None:
             lines = (
@@ -223,16 +289,21 @@ class HarnessTask(Benchmark):
                 for one in answered
             )
             write_atomically(folder / ANSWERS, lines)
-            found = self._scored(folder)
+            found = self._scored(folder, server)
             kept = {"key": key, "count": len(answered), **found}
-            write_json(folder / SCORES, kept)
-        return self._scores(kept)
+            if server is None or not server.failed:
+                write_json(folder / SCORES, kept)
+        return self._scores(kept, judge)
 
-    def _scored(self, folder: Path) -> Mapping[str, Any]:
+    def _scored(self, folder: Path, judge: JudgeServer | None) -> Mapping[str, Any]:
         """Score the answers in a folder; what the harness writes is kept there.
 
         It writes elsewhere first: VLMEvalKit replaces parts of paths, where a run's own folder
         would have the benchmark's name too.
+
+        Args:
+            folder: Of the run's scoring.
+            judge: Answers what is asked of a judge.
         """
         files = folder / FILES
         shutil.rmtree(files, ignore_errors=True)
@@ -243,16 +314,15 @@ class HarnessTask(Benchmark):
                 "cache": str(self._cache),
                 "answers": str((folder / ANSWERS).absolute()),
                 "model": "model",
-                "judge": EXACT,
             }
             try:
-                found: Mapping[str, Any] = self._job(job, "scoring", folder / LOG)
+                found: Mapping[str, Any] = self._job(job, "scoring", folder / LOG, judge)
             finally:
                 shutil.rmtree(Path(place) / "tmp", ignore_errors=True)
                 shutil.copytree(place, files, symlinks=True)
         return found
 
-    def _scores(self, found: Mapping[str, Any]) -> SetScores:
+    def _scores(self, found: Mapping[str, Any], judge: str) -> SetScores:
         labels = {row["id"]: row["labels"] for row in self.rows()}
         figures, vectors = found["figures"], found["vectors"]
         parts = parts_of_figures(figures, vectors, labels, found.get("of"))
@@ -263,7 +333,9 @@ class HarnessTask(Benchmark):
         unit: Literal["fraction", "points"] = "fraction"
         if any(not 0 <= value <= 1 for value in figures.values()):
             unit = "points"
-        source = f"{self.harness.package} {found['version']}"
+        package = f"{self.harness.package} {found['version']}"
+        unjudged = self.judging != "no" and not judge
+        source = f"{package}, {EXACT}" if unjudged else package
         metrics = [
             Metric(
                 name,
@@ -275,14 +347,11 @@ class HarnessTask(Benchmark):
             for name, value in figures.items()
         ]
         headline = found["headline"] or next(iter(figures), "")
-        warnings = [f"scored by {self.harness.title} ({source}){self._unjudged}"]
+        warnings = [f"scored by {self.harness.title} ({package})"]
+        if unjudged:
+            warnings[0] += ", by exact matching: its own default is a judge model"
         scores = own_scores(headline, parts, vectors)
         return SetScores(scores, by_sample, metrics, headline, warnings)
-
-    @property
-    @abstractmethod
-    def _unjudged(self) -> str:
-        """What to add where a judge model would score otherwise."""
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the figures that are means over samples, with intervals."""
@@ -367,20 +436,11 @@ class VlmEvalKitTask(HarnessTask):
     harness = VLMEVALKIT
     chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
 
-    @property
-    def _unjudged(self) -> str:
-        known = entry_of(self.harness, self.options.source)
-        return ", by exact matching: its own default is a judge model" * (known.judge != "no")
-
 
 class LmmsEvalTask(HarnessTask):
     """A task of lmms-eval, scored by its `process_results` and aggregations."""
 
     harness = LMMS_EVAL
-
-    @property
-    def _unjudged(self) -> str:
-        return ""
 
     @property
     def max_new_tokens(self) -> int:

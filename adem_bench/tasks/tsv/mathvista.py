@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Literal
 
 from adem_bench.data.reading import RowError
 from adem_bench.data.table import texts_of
 from adem_bench.metrics.multiple_choice import CHAT_OPTIONS
-from adem_bench.records import Prediction, Response, Sample
+from adem_bench.records import Prediction, Request, Response, Sample
+from adem_bench.tasks.judged import JudgedBenchmark
 from adem_bench.tasks.tsv.base import TsvOptions, TsvTask, image_cluster
 from adem_bench.tasks.tsv.files import TsvRow
+from adem_bench.tasks.tsv.mathvista_judge import (
+    MAX_TOKENS,
+    judge_prompt,
+    matches_published,
+    matches_vlmevalkit,
+    needs_no_judge,
+)
 from adem_bench.tasks.tsv.mathvista_scores import READERS, MathQuestion
 
 SCORING = {
@@ -37,8 +46,8 @@ class MathVistaOptions(TsvOptions):
     rule with options read by `chat`, the default for models that chat."""
 
 
-class TsvMathVista(TsvTask):
-    """Questions of mathematics on figures."""
+class TsvMathVista(TsvTask, JudgedBenchmark):
+    """Questions of mathematics on figures; a judge may find the answers in the responses."""
 
     options_schema = MathVistaOptions
     options: MathVistaOptions
@@ -96,15 +105,51 @@ class TsvMathVista(TsvTask):
         """Find the answer in a response."""
         if sample.reference is None:
             return Prediction(response.text, None)
-        fields = sample.fields
-        question = MathQuestion(
-            answer=str(sample.reference),
-            answer_type=fields["answer_type"],
-            precision=fields["precision"],
-            options=fields["options"],
-        )
-        found, is_right = READERS[self.options.answer_rule](response.text, question)
+        found, is_right = READERS[self.options.answer_rule](response.text, _question(sample))
         return Prediction(found, float(is_right))
+
+    @property
+    def unjudged(self) -> Sequence[str]:
+        """That answers are found by rule."""
+        return [self.scoring()]
+
+    def judge_request(self, sample: Sample, text: str) -> Request | None:
+        """Return the published extraction prompt; None where the response is an answer by itself.
+
+        Args:
+            sample: What was asked.
+            text: What was answered.
+        """
+        if sample.reference is None or needs_no_judge(text, _question(sample)) is not None:
+            return None
+        prompt = judge_prompt(sample.fields["question"], text)
+        return Request(prompt, max_new_tokens=MAX_TOKENS)
+
+    def judgement(self, sample: Sample, text: str, said: str | None) -> Prediction:
+        """Match what the judge found with the answer.
+
+        Args:
+            sample: What was asked.
+            text: What was answered.
+            said: By the judge; None where the response is an answer by itself.
+        """
+        if sample.reference is None:
+            return Prediction(text, None)
+        question = _question(sample)
+        found = said.strip() if said is not None else needs_no_judge(text, question) or ""
+        if self.is_vlmevalkit or said is None:
+            return Prediction(found, float(matches_vlmevalkit(found, question)))
+        return Prediction(found, float(matches_published(found, question)))
+
+
+def _question(sample: Sample) -> MathQuestion:
+    fields = sample.fields
+    return MathQuestion(
+        answer=str(sample.reference),
+        answer_type=fields["answer_type"],
+        precision=fields["precision"],
+        options=fields["options"],
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .judge import hand_over, now_scoring
 from .wire import (
     Job,
     file_digest,
@@ -137,11 +138,12 @@ def score(job: Job) -> dict[str, Any]:
     """Score answers as lmms-eval's own run does: filters, process_results, aggregation."""
     from types import SimpleNamespace
 
+    answers = read_answers(job["answers"])
+    hand_over(job, answers)  # before the task's modules are imported: some make their client then
     from lmms_eval.api.instance import Instance
 
     task = _task(job)
     folder = job["folder"]
-    answers = read_answers(job["answers"])
     use_images = getattr(task.config, "process_results_use_image", False)
     docs = task.eval_docs if use_images else task.eval_docs_no_media
     split = task.config.test_split or task.config.validation_split
@@ -165,10 +167,12 @@ def score(job: Job) -> dict[str, Any]:
     _filter(task, places)
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for place, one in zip(places, task._instances):  # noqa: B905
+        now_scoring(str(place))
         for key in one.filtered_resps:
             found = task.process_results(docs[place], [one.filtered_resps[key]], **given)
             for name, value in found.items():
                 items.setdefault((name, key), {})[str(place)] = value
+    now_scoring(None)
     figures: dict[str, float] = {}
     of: dict[str, list[str]] = {}
     vectors: dict[str, dict[str, float]] = {}

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .judge import hand_over
 from .wire import (
     SHARED,
     Job,
@@ -22,6 +23,10 @@ from .wire import (
 )
 
 PACKAGE = "ms-vlmeval"
+EXACT = "exact_matching"
+"""Its word for scoring without a judge."""
+USUAL_JUDGE = "gpt-4o-mini"
+"""What its judge is called where it names none; in names of files alone."""
 REFUSED_TYPES = {"MT": "its questions are conversations of several turns"}
 METHODS = {"TDBenchGrounding": "centroid"}
 """Classes that take a method of scoring where others take a judge, and their default."""
@@ -182,8 +187,13 @@ def score(job: Job) -> dict[str, Any]:
     write_only_below([job["folder"]])
     _own_temporary_files()
     dump(table, file)
-    judge = METHODS.get(type(built).__name__, job["judge"])
-    given = {"model": judge, "nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
+    named = EXACT
+    given = {"nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
+    if job.get("judge"):
+        named = _judge_name(job["name"], built.TYPE)
+        given["nproc"] = job["judge_at_once"]
+        _hand_over(job, answers)
+    given["model"] = METHODS.get(type(built).__name__, named)
     figures = flatten_summary_metrics(built.evaluate(file, **given))
     primary = built.report_primary_metric(figures)
     found = {str(name): number(value) for name, value in {**primary, **figures}.items()}
@@ -203,6 +213,29 @@ def _own_temporary_files() -> None:
         from vlmeval.dataset.utils import multiple_choice
 
         multiple_choice.timestr = lambda: f"vlmevalkit-{uuid.uuid4().hex}"
+
+
+def _judge_name(name: str, kind: str) -> str:
+    """Return the judge that VLMEvalKit's own run would ask: some scoring takes no other name."""
+    from types import SimpleNamespace
+
+    try:
+        from vlmeval.run import get_judge_kwargs
+    except ImportError:  # a checkout has it elsewhere
+        return USUAL_JUDGE
+    nothing = dict.fromkeys(("judge", "judge_args", "judge_base_url", "judge_key", "judge_retry"))
+    given = {"judge_api_nproc": 1, "retry": 3, "verbose": False, "judge_timeout": 600}
+    asked = SimpleNamespace(**nothing, **given, use_verifier=False, use_vllm=False)
+    named = get_judge_kwargs(name, kind, asked).get("model", EXACT)
+    return USUAL_JUDGE if named == EXACT else str(named)
+
+
+def _hand_over(job: Job, ids: Mapping[str, str]) -> None:
+    """Let our judge answer what VLMEvalKit asks its own."""
+    from vlmeval.api.base import BaseAPI
+
+    BaseAPI.working = lambda _: True  # else it is greeted first
+    hand_over(job, ids)
 
 
 def _vectors(folder: str, file: str, given: set[str], ids: set[str]) -> dict[str, Any]:
