@@ -77,6 +77,7 @@ CONTENTS = {
         "docs/plugins",
         "docs/api",
         "docs/integrations",
+        "docs/judges",
     ],
     "The project": [
         "ARCHITECTURE",

@@ -102,7 +102,7 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
         }
         click.echo(json.dumps(listed, indent=2))
     else:
-        header = ("task", "title", "kind", "split", "samples", "headline")
+        header = ("task", "title", "kind", "judge", "split", "samples", "headline")
         grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
         if groups:
             click.echo()
@@ -160,7 +160,20 @@ def _list_harness(source: str, complete: bool, form: str, is_wanted: Callable[..
 
 def _row(name: str, card: TaskCard) -> tuple[str, ...]:
     expected = str(card.expected.get(card.split, ""))
-    return (name, card.title, card.kind, card.split, expected, card.headline or FOR_TRAINING)
+    headline = card.headline or FOR_TRAINING
+    return (name, card.title, card.kind, _judge(card), card.split, expected, headline)
+
+
+def _judge(card: TaskCard) -> str:
+    """Return whether a judge reads the answers: `no`, `optional`, `needed`; `?` if unknown."""
+    from adem_bench.errors import AdemBenchError
+    from adem_bench.registry import TASK_KINDS
+
+    try:
+        found = getattr(TASK_KINDS.load(card.kind), "judging", "no")
+    except AdemBenchError:
+        return "?"
+    return found if isinstance(found, str) else "?"  # of a harness's, its catalogue knows
 
 
 def _listed(name: str, card: TaskCard) -> dict[str, Any]:
@@ -172,6 +185,7 @@ def _listed(name: str, card: TaskCard) -> dict[str, Any]:
         "split": card.split,
         "samples": card.expected.get(card.split),
         "headline": card.headline or None,
+        "judge": _judge(card),
         "card": str(card.path),
     }
 

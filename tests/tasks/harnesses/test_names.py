@@ -32,12 +32,14 @@ def test_kinds_judges_and_reasons_are_read_from_the_text(stand_ins):
         "POPE",
         "Both",
         "Between",
+        "COCO_VAL",
     }
     tasks = catalogue(LMMS_EVAL)
     assert "lmms_eval" not in sys.modules
     assert tasks["mini_yes_no"].data == "example/mini"
     reasons = {name: one.refused.split()[-1] for name, one in tasks.items() if one.refused}
-    assert reasons == {"mini_judged": "yet", "mini_film": "videos", "mini_rounds": "rounds"}
+    assert reasons == {"mini_film": "videos", "mini_rounds": "rounds"}
+    assert tasks["mini_judged"].judging == "needed"
 
 
 def test_names_that_code_computes_are_asked_for_once(stand_ins, monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ def test_a_data_set_of_vlmevalkit_is_run_scored_and_kept(stand_ins, tmp_path, mo
     assert overall["value"] == pytest.approx(200 / 3)
     assert (overall["unit"], overall["count"]) == ("points", 6)
     assert overall["low"] < overall["value"] < overall["high"]
-    assert overall["note"] == "ms-vlmeval 0.0.20"
+    assert overall["note"] == "ms-vlmeval 0.0.20, exact matching in place of a judge (--judge)"
     assert found["split=none|of cold"]["value"] == pytest.approx(75)
     assert found["split=none|spread"]["low"] is None
     assert "no mean over samples" in found["split=none|spread"]["note"]
@@ -122,8 +122,6 @@ def test_the_fingerprint_follows_the_data(stand_ins, tmp_path, monkeypatch):
         ("vlmevalkit:MMR", "did you mean: MME"),
         ("vlmevalkit:Turns", "conversations of several turns"),
         ("vlmevalkit:Film", "it shows videos"),
-        ("vlmevalkit:COCO_VAL", "scored by a judge model"),
-        ("lmms_eval:mini_judged", "scored by a judge model"),
         ("lmms_eval:mini_rounds", "several rounds"),
         ("lmms_eval:mini_film", "it shows videos"),
         ("vlmeval:MME", "names before a colon are vlmevalkit, lmms_eval"),

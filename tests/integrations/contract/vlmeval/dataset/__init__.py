@@ -1,6 +1,10 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
+from vlmeval.api.base import BaseAPI
 from vlmeval.dataset.image_base import ImageBaseDataset, LMUDataRoot
+from vlmeval.smp import dump, load
 
 TYPES = {"MME": "Y/N", "POPE": "Y/N", "COCO_VAL": "Caption"}
 
@@ -10,8 +14,15 @@ class YesNo(ImageBaseDataset):
     DATASET_URL = {"MME": "https://example.org/MME.tsv", "POPE": "https://example.org/POPE.tsv"}
     DATASET_MD5 = {"MME": "another"}
 
-    def evaluate(self, file, model="gpt", **given):
-        assert model == "exact_matching" or build_judge(model)
+    def evaluate(self, file, model="gpt", nproc=1, **given):
+        if model == "exact_matching":
+            return super().evaluate(file)
+        judge = build_judge(model=model)
+        rows = load(file)
+        lines = [rows.iloc[place] for place in range(len(rows))]
+        with ThreadPoolExecutor(nproc) as pool:
+            rows["prediction"] = list(pool.map(lambda line: read(judge, line), lines))
+        dump(rows, file)
         return super().evaluate(file)
 
 
@@ -20,7 +31,8 @@ class Caption(ImageBaseDataset):
     DATASET_URL = {"COCO_VAL": "https://example.org/COCO_VAL.tsv"}
 
     def evaluate(self, file, **given):
-        return build_judge(**given)
+        judge = build_judge(**given)
+        return pd.DataFrame([{"Overall": float(judge.generate("How good are all of them?"))}])
 
 
 class Between(ImageBaseDataset):
@@ -62,7 +74,17 @@ DATASET_CLASSES = IMAGE_DATASET + VIDEO_DATASET
 
 
 def build_judge(**given):
-    raise RuntimeError("no judge")
+    judge = BaseAPI(**given)
+    assert judge.working()
+    return judge
+
+
+def read(judge, line):
+    for _ in range(2):
+        said = judge.generate(f"{line['question']} {line['prediction']} Yes or No?")
+        if said in ("Yes", "No", judge.fail_msg):
+            return said
+    return "No"
 
 
 def build_dataset(name):

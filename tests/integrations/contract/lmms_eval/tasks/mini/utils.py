@@ -1,6 +1,9 @@
+import base64
 import os
 import time
 from pathlib import Path
+
+import requests
 
 
 def visual(doc):
@@ -48,7 +51,17 @@ def judged(doc, answers):
 
 
 def asked(doc, answers):
-    return {"accuracy": float(os.environ["OPENAI_API_KEY"] == answers[0])}
+    text = f"{doc['question']} {answers[0]}"
+    image = base64.b64encode(Path(doc["image"]).read_bytes()).decode()
+    content = [
+        {"type": "text", "text": text},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+    ]
+    messages = [{"role": "system", "content": "Be fair."}, {"role": "user", "content": content}]
+    key = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    url = "https://api.example.org/v1/chat/completions"
+    reply = requests.post(url, json={"messages": messages}, headers=key, timeout=9).json()
+    return {"accuracy": float(reply["choices"][0]["message"]["content"])}
 
 
 def film(doc):
