@@ -102,7 +102,7 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
         }
         click.echo(json.dumps(listed, indent=2))
     else:
-        header = ("task", "title", "kind", "judge", "split", "samples", "headline")
+        header = ("task", "title", "kind", "split", "samples", "headline", "judge")
         grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
         if groups:
             click.echo()
@@ -161,7 +161,8 @@ def _list_harness(source: str, complete: bool, form: str, is_wanted: Callable[..
 def _row(name: str, card: TaskCard) -> tuple[str, ...]:
     expected = str(card.expected.get(card.split, ""))
     headline = card.headline or FOR_TRAINING
-    return (name, card.title, card.kind, _judge(card), card.split, expected, headline)
+    judge = _judge(card).replace("no", "")
+    return (name, card.title, card.kind, card.split, expected, headline, judge)
 
 
 def _judge(card: TaskCard) -> str:

@@ -2,6 +2,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
+
 from vlmeval.api.base import BaseAPI
 from vlmeval.dataset.image_base import ImageBaseDataset, LMUDataRoot
 from vlmeval.smp import dump, load
