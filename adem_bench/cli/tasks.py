@@ -102,7 +102,7 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
         }
         click.echo(json.dumps(listed, indent=2))
     else:
-        header = ("task", "title", "kind", "split", "samples", "headline", "judge")
+        header = ("task", "title", "kind", "split", "samples", "judge", "headline")
         grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
         if groups:
             click.echo()
@@ -162,7 +162,7 @@ def _row(name: str, card: TaskCard) -> tuple[str, ...]:
     expected = str(card.expected.get(card.split, ""))
     headline = card.headline or FOR_TRAINING
     judge = _judge(card).replace("no", "")
-    return (name, card.title, card.kind, card.split, expected, headline, judge)
+    return (name, card.title, card.kind, card.split, expected, judge, headline)
 
 
 def _judge(card: TaskCard) -> str:
