@@ -188,7 +188,7 @@ def score(job: Job) -> dict[str, Any]:
     _own_temporary_files()
     dump(table, file)
     named = EXACT
-    given = {"nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
+    given: dict[str, Any] = {"nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
     if job.get("judge"):
         named = _judge_name(job["name"], built.TYPE)
         given["nproc"] = job["judge_at_once"]
