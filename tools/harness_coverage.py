@@ -153,8 +153,9 @@ def main() -> None:
 
 def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path) -> Outcome:
     if entry.refused:
-        state = "needs a judge" if entry.judge == "needed" else "refused"
-        return Outcome(entry, state, entry.refused)
+        return Outcome(entry, "refused", entry.refused)
+    if entry.judging == "needed":
+        return Outcome(entry, "needs a judge", "it is scored by a judge model")
     made: Miniature = miniature(entry, found)
     try:
         [outcome] = adem_bench.evaluate(

@@ -144,7 +144,7 @@ class HarnessTask(Benchmark):
             log or self._cache / LOG,
             self.options.time_limit,
             f"{doing} {self.options.source}",
-            judge,
+            **({"judge": judge} if judge else {}),
         )
 
     def rows(self) -> Iterator[Any]:
