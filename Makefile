@@ -4,9 +4,11 @@
 # `make docs`: set up and build the documentation site; a warning is an error.
 # `make methods`: train ADEM-VL, MemVP, LaVIN and LLaVA on the mini world and compare them, for two
 # hours or more; what is done is kept, and no test needs it.
+# `make test-bridges`: run VLMEvalKit and lmms-eval themselves, each from an environment of its own
+# that this installs (about 1.5 GB, a quarter of an hour), and compare their scores with ours.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test test-all lint docs methods
+.PHONY: demo test test-all test-bridges lint docs methods
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -37,6 +39,22 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check adem_bench tests tools benchmarks docs/conf.py
 	$(BIN)/mypy
+
+# They see .venv's packages, PyTorch among them, and have what clashes with these for themselves.
+HARNESSES := vlmevalkit=build/vlmevalkit/bin/python:lmms_eval=build/lmms_eval/bin/python
+
+test-bridges: build/vlmevalkit/.installed build/lmms_eval/.installed
+	ADEM_BENCH_HARNESS_PYTHON=$(HARNESSES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bridges
+
+build/vlmevalkit/.installed: REQUIRED = 'ms-vlmeval>=0.0.20'
+build/lmms_eval/.installed: REQUIRED = 'lmms-eval>=0.7.3' 'filelock<4'
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+build/%/.installed: .venv/.installed-test
+	@echo "Installing $(REQUIRED) into $(@D), which takes minutes."
+	@$(BIN)/python -m venv $(@D)
+	@$(BIN)/python -c '$(SITE)' > $$($(@D)/bin/python -c '$(SITE)')/base.pth
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(REQUIRED)
+	@touch $@
 
 docs: .venv/.installed-docs
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -c docs -d build/doctrees . build/site

@@ -31,10 +31,12 @@ READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, st
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 3
+FORMAT = 4
 """Of the cached catalogue; raised when what is read changes."""
 PATIENCE = 600.0
 """Seconds for a harness to list its benchmarks."""
+MESSAGES = "messages"
+"""The modality of what is known to have messages, with whatever they show."""
 REFUSED_MODALITIES = {
     "video": "it shows videos",
     "audio": "it plays audio",
@@ -65,6 +67,8 @@ class Entry:
     """Place of the data on the hub, where it is stated."""
     owner: str = ""
     """The class that reads it, of VLMEvalKit."""
+    file: str = ""
+    """Where it is defined, if that is a file of its own."""
 
     @property
     def refused(self) -> str:

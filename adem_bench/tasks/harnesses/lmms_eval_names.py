@@ -38,7 +38,7 @@ _Loader.add_constructor("!function", lambda loader, node: FUNCTION + str(node.va
 
 
 def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return each task's kind, modality, need of a judge and place of data; groups are left out.
+    """Return each task's kind, modality, need of a judge, place of data and file.
 
     Args:
         package: Folder of `lmms_eval`.
@@ -50,7 +50,7 @@ def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str
         task = _loaded(path, files)
         name = task.get("task")
         if isinstance(name, str):
-            found[name] = _about(path, task)
+            found[name] = {**_about(path, task), "file": str(path)}
     _functions.cache_clear()
     return found
 
@@ -79,13 +79,11 @@ def _about(path: Path, task: Mapping[str, Any]) -> dict[str, str]:
     output = str(task.get("output_type", "generate_until"))
     metrics = [one for one in task.get("metric_list") or () if isinstance(one, dict)]
     scoring = [task.get("process_results"), *(one.get("aggregation") for one in metrics)]
-    data = task.get("dataset_kwargs")
     return {
         "kind": KINDS.get(output, output),
         "modality": _modality(path, task),
         "judge": "needed" if any(JUDGE.search(_source(path, one)) for one in scoring) else "no",
         "data": str(task.get("dataset_path") or ""),
-        "files": "yes" if isinstance(data, dict) and "data_files" in data else "",
     }
 
 

@@ -39,7 +39,7 @@ from adem_bench.records import (
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Judge, Judging, SetScores
 from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
-from adem_bench.tasks.harnesses.catalogue import entry_of
+from adem_bench.tasks.harnesses.catalogue import MESSAGES, catalogue, entry_of
 from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
 from adem_bench.tasks.harnesses.judging import JudgeServer
 from adem_bench.tasks.harnesses.process import (
@@ -51,7 +51,7 @@ from adem_bench.tasks.harnesses.process import (
     run_job,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept of samples; raised when a worker writes them otherwise."""
 SPLIT = "theirs"
 """The split of every such task: which rows are asked is the harness's."""
@@ -78,8 +78,6 @@ class HarnessOptions(Strict):
     """The harness's own by default; where it has none, 128."""
     time_limit: Annotated[float, Field(gt=0)] = 3600
     """Seconds that reading the data, or scoring, may take."""
-    include_path: str = ""
-    """Folder of lmms-eval tasks of one's own."""
 
 
 class HarnessTask(Benchmark):
@@ -117,7 +115,7 @@ class HarnessTask(Benchmark):
         """What reading the data gave: file of samples, their number and digest, versions."""
         installed = find(self.harness)
         about = [FORMAT, str(installed.folder), installed.version, str(data_folder())]
-        key = digest([*about, self.options.include_path, str(Path.cwd())])
+        key = digest([*about, self.asked, str(Path.cwd())])
         kept = self._cache / f"built-{key}.json"
         found = _kept(kept, key)
         if found is None or not _is_unchanged(found):
@@ -125,6 +123,11 @@ class HarnessTask(Benchmark):
             found = {"key": key, **self._job(job, "reading")}
             write_json(kept, found)
         return found
+
+    @property
+    def asked(self) -> Mapping[str, Json]:
+        """What every job is told of the benchmark."""
+        return {"name": self.options.source}
 
     @property
     def _cache(self) -> Path:
@@ -137,10 +140,9 @@ class HarnessTask(Benchmark):
         log: Path | None = None,
         judge: JudgeServer | None = None,
     ) -> Any:
-        common = {"name": self.options.source, "include_path": self.options.include_path}
         return run_job(
             self.harness,
-            {**common, **job},
+            {**self.asked, **job},
             log or self._cache / LOG,
             self.options.time_limit,
             f"{doing} {self.options.source}",
@@ -350,8 +352,20 @@ class HarnessTask(Benchmark):
         warnings = [f"scored by {self.harness.title} ({package})"]
         if unjudged:
             warnings[0] += ", by exact matching: its own default is a judge model"
+        if not figures:
+            files = ", ".join(found.get("files") or ()) or "none"
+            warnings = [
+                f"not scored: {self.harness.title} ({package}) gives no figure; what it wrote, "
+                f"such as answers for a server, below scoring/…/{FILES}: {files}"
+            ]
+        warnings += [f"asked without {self._unheeded}"] if self._unheeded else []
         scores = own_scores(headline, parts, vectors)
         return SetScores(scores, by_sample, metrics, headline, warnings)
+
+    @property
+    def _unheeded(self) -> str:
+        """Settings of the benchmark that no model here can be told; none by default."""
+        return ""
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the figures that are means over samples, with intervals."""
@@ -437,25 +451,60 @@ class VlmEvalKitTask(HarnessTask):
     chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
 
 
+class LmmsEvalOptions(HarnessOptions):
+    """Settings of a card of a task of lmms-eval."""
+
+    include_path: str = ""
+    """Folder of lmms-eval tasks of one's own."""
+    messages: bool | None = None
+    """Whether questions are the task's `doc_to_messages`, which lmms-eval's chat models are asked,
+    or its `doc_to_text` and `doc_to_visual`; by default the first for models that chat and for
+    tasks that have nothing else."""
+
+
 class LmmsEvalTask(HarnessTask):
     """A task of lmms-eval, scored by its `process_results` and aggregations."""
 
     harness = LMMS_EVAL
+    options_schema: ClassVar[type[Strict]] = LmmsEvalOptions
+    chat_options: ClassVar[Mapping[str, Json]] = {"messages": True}
+
+    @property
+    def asked(self) -> Mapping[str, Json]:
+        """What every job is told of the task."""
+        entry = catalogue(self.harness).get(self.options.source)
+        messages = self.options.messages
+        if messages is None:
+            messages = entry is not None and entry.modality == MESSAGES
+        file = entry.file if entry is not None and not self.options.include_path else ""
+        return {
+            **super().asked,
+            "include_path": self.options.include_path,
+            "file": file,
+            "messages": messages,
+        }
+
+    @property
+    def _unheeded(self) -> str:
+        """Settings of the benchmark that no model here can be told."""
+        unheeded = self.built["generation"].get("unheeded") or {}
+        return ", ".join(f"{name} {value:g}" for name, value in unheeded.items())
 
     @property
     def max_new_tokens(self) -> int:
         """The longest answer, in tokens: the task's own unless the card says one."""
         theirs = self.built["generation"]["max_new_tokens"]
-        return self.options.max_new_tokens or theirs or DEFAULT_TOKENS
+        default = CHAT_TOKENS if self.options.messages else DEFAULT_TOKENS
+        return self.options.max_new_tokens or theirs or default
 
     def request(self, sample: Sample) -> Request:
         """Render a document with the task's own generation settings."""
         settings = self.built["generation"]
         decoding = Decoding()
-        if settings["do_sample"] and settings.get("temperature"):
-            top_p = settings.get("top_p")
+        top_p, temperature = settings.get("top_p", 1), settings.get("temperature", 1)
+        if settings["do_sample"] and temperature and top_p:
             decoding = Decoding(
-                settings["temperature"], None if top_p == 1 else top_p, settings.get("top_k"), 0
+                temperature, None if top_p == 1 else top_p, settings.get("top_k") or None, 0
             )
         elif (settings.get("num_beams") or 1) > 1:
             decoding = Decoding(num_beams=int(settings["num_beams"]))

@@ -76,7 +76,7 @@ def test_a_data_set_of_vlmevalkit_is_run_scored_and_kept(stand_ins, tmp_path, mo
 
 
 def test_a_task_of_lmms_eval_is_run_scored_and_compared(stand_ins, tmp_path):
-    yes = run_of(tmp_path / "yes", "constant:yes\nindeed", "lmms_eval:mini_yes_no")
+    yes = run_of(tmp_path / "yes", "constant:<think>no</think>yes\nindeed", "lmms_eval:mini_yes_no")
     no = run_of(tmp_path / "no", "constant:No", "lmms_eval:mini_yes_no")
     found = metrics(yes)
     assert found["accuracy,none"]["value"] == pytest.approx(2 / 3)
@@ -84,11 +84,40 @@ def test_a_task_of_lmms_eval_is_run_scored_and_compared(stand_ins, tmp_path):
     assert found["f1,none"]["value"] == pytest.approx(0.8)
     assert found["f1,none"]["low"] is None
     # The task's stop string and its length.
-    assert {record["response"] for record in records(yes)} == {"yes"}
+    assert {record["response"] for record in records(yes)} == {"<think>no</think>yes"}
     compared = compare_runs([open_run(yes), open_run(no)])
     assert compared.headline == "accuracy,none"
     headline = compared.pairs[0].headline
     assert headline.second - headline.first == pytest.approx(-1 / 3)
+
+
+def test_messages_are_asked_where_there_is_nothing_else(stand_ins):
+    task = build_task("lmms_eval:mini_messages", None)
+    request = task.request(next(task.samples()))
+    assert [(part.text, part.image) for part in request.parts] == [
+        ("Be brief.", None),
+        ("Look:", None),
+        ("", 0),
+        ("Is it red?", None),
+    ]
+    assert build_task("lmms_eval:mini_yes_no", None).options_for_chat(task.card) == {
+        "messages": True
+    }
+
+
+def test_a_figure_that_is_the_mean_of_single_samples_has_their_parts(stand_ins, tmp_path):
+    task = build_task("lmms_eval:mini_messages", None)
+    found = task.score_set(task.import_predictions(predictions(tmp_path)), tmp_path / "scoring")
+    assert found.metrics[0].value == pytest.approx(2 / 3)
+    assert [found.figures[str(n)]["f1,none"] for n in range(6)] == [0, 1, 1, 0, 1, 1]
+
+
+def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path):
+    task = build_task("lmms_eval:mini_server", None)
+    found = task.score_set(task.import_predictions(predictions(tmp_path)), tmp_path / "scoring")
+    assert not found.metrics
+    assert "submissions/answers.json" in found.warnings[0]
+    assert list((tmp_path / "scoring").rglob("answers.json"))
 
 
 def test_images_between_texts_stay_there(stand_ins, tmp_path):

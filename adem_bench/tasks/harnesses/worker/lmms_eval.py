@@ -6,7 +6,10 @@ import hashlib
 import inspect
 import io
 import os
+import sys
+import time
 from collections.abc import Iterable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from .wire import (
     Job,
     file_digest,
     note_reads,
+    note_writes,
     number,
     read_answers,
     serve,
@@ -26,25 +30,52 @@ from .wire import (
 PACKAGE = "lmms-eval"
 HANDED_ON = "generate_until"
 """The one type of output that is a text for a question."""
+SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "examples": 1234}
+SLOW, PATIENCE = 1.0, 20.0
+"""Seconds of an aggregation from which it is not tried on parts, and of all such trials of one."""
+ALONE = "alone"
+"""The column of figures of single items."""
+THOUGHTS = '[["<think>", "</think>"], ["<analysis>", "</analysis>"]]'
+"""What its command leaves out of answers unless told otherwise, as its seeds above."""
 
 
 def _task(job: Job) -> Any:
-    """Return the task, with its documents from the files that are there."""
+    """Return the task, with its documents from the files that are there.
+
+    Generators are seeded first and examples are drawn as in lmms-eval's own run, so that what a
+    task shuffles or draws is the same.
+    """
+    import random
+
     from lmms_eval.api.task import ConfigurableTask
     from lmms_eval.tasks import TaskManager, get_task_dict
 
+    random.seed(SEEDS["random"])
+    if "numpy" in sys.modules:  # lmms-eval imports both
+        sys.modules["numpy"].random.seed(SEEDS["numpy"])
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEEDS["torch"])
     for name in ("process_results", "download"):
         # What fails once fails five times, with waits.
         once = getattr(getattr(ConfigurableTask, name), "__wrapped__", None)
         if once is not None:
             setattr(ConfigurableTask, name, once)
-    manager = TaskManager("ERROR", job.get("include_path") or None)
-    found = get_task_dict([job["name"]], manager)
+    if job.get("file"):  # all others would be read too, which takes a quarter of a minute
+        manager = TaskManager("ERROR", str(Path(job["file"]).parent), include_defaults=False)
+    else:
+        manager = TaskManager("ERROR", job.get("include_path") or None)
+    messages = "chat" if job.get("messages") else "simple"
+    found = get_task_dict([job["name"]], manager, messages)
     task = found.get(job["name"]) if isinstance(found, dict) else None
     if task is None or isinstance(task, dict):
         raise ValueError("it is a group; name its tasks")
     if task.OUTPUT_TYPE != HANDED_ON:
         raise ValueError(f"its output is {task.OUTPUT_TYPE}; {HANDED_ON} alone is asked here")
+    if (task.config.repeats or 1) > 1:
+        raise ValueError(f"it asks everything {task.config.repeats} times")
+    if task.config.num_fewshot is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=SEEDS["examples"])
     return task
 
 
@@ -63,42 +94,81 @@ def build(job: Job) -> dict[str, Any]:
             pass
     rows: list[dict[str, Any]] = []
     place = Path(job["folder"]) / "images"
-    few = task.config.num_fewshot or 0
     for number_, (bare, doc) in enumerate(zip(task.eval_docs_no_media, task.eval_docs)):  # noqa: B905
-        text = task.fewshot_context(bare, few)
-        if not isinstance(text, str):
-            raise TypeError(f"its prompts are {type(text).__name__}; texts are asked here")
-        images = [_file(visual, place) for visual in _flat(task.doc_to_visual(doc))]
+        shown = _messages(task, doc) if job.get("messages") else _texts_and_visuals(task, bare, doc)
+        parts, images = [], []
+        for part in shown:
+            if isinstance(part, str):
+                parts.append({"text": part})
+            else:
+                images.append(_file(part[0], place))
+                parts.append({"image": images[-1][0]})
         target = task.doc_to_target(bare)
         rows.append(
             {
                 "id": str(number_),
-                "parts": [*({"image": path} for path, _ in images), {"text": text}],
+                "parts": parts,
                 "images": [list(image) for image in images],
                 "reference": None if target is None else str(target),
                 "labels": {},
             }
         )
-    asked = dict(task.config.generation_kwargs or {})
-    until = asked.get("until") or []
     found = write_rows(job["folder"], metadata.version(PACKAGE), rows)
     return {
         **found,
         "version": metadata.version(PACKAGE),
         "type": task.OUTPUT_TYPE,
-        "generation": {
-            "max_new_tokens": asked.get("max_new_tokens"),
-            "until": [until] if isinstance(until, str) else [stop for stop in until if stop],
-            **{
-                name: asked[name]
-                for name in ("temperature", "top_p", "top_k", "num_beams")
-                if isinstance(asked.get(name), (int, float))
-            },
-            "do_sample": bool(asked.get("do_sample")),
-        },
-        "repeats": task.config.repeats or 1,
+        "generation": _generation(dict(task.config.generation_kwargs or {})),
         "reads": reads(),
     }
+
+
+def _generation(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's generation settings: length, stop strings, how tokens are drawn."""
+    until = asked.get("until") or []
+    temperature = number(asked.get("temperature"))
+    draws = asked.get("do_sample")
+    return {
+        "max_new_tokens": asked.get("max_new_tokens"),
+        "until": [until] if isinstance(until, str) else [stop for stop in until if stop],
+        **{
+            name: asked[name]
+            for name in ("temperature", "top_p", "top_k", "num_beams")
+            if isinstance(asked.get(name), (int, float))
+        },
+        "do_sample": bool(temperature) if draws is None else bool(draws),
+        # What no model here can be told.
+        "unheeded": {
+            name: asked[name]
+            for name in ("repetition_penalty", "length_penalty", "min_new_tokens")
+            if asked.get(name) not in (None, 0, 1)
+        },
+    }
+
+
+def _texts_and_visuals(task: Any, bare: Any, doc: Any) -> Iterable[Any]:
+    """Yield a document's images, each in a tuple, and its text."""
+    text = task.fewshot_context(bare, task.config.num_fewshot)
+    if not isinstance(text, str):
+        raise TypeError(f"its prompts are {type(text).__name__}; texts are asked here")
+    for visual in _flat(task.doc_to_visual(doc)):
+        yield (visual,)
+    yield text
+
+
+def _messages(task: Any, doc: Any) -> Iterable[Any]:
+    """Yield the texts and images of a document's messages, in order."""
+    for message in task.doc_to_messages(doc):
+        if message["role"] not in ("system", "user"):
+            raise ValueError("its questions are conversations of several turns")
+        content = message["content"]
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if part["type"] == "text":
+                yield str(part["text"])
+            elif part["type"] == "image":
+                yield (part.get("url", part.get("image")),)
+            else:
+                raise TypeError(f"it shows {part['type']}; images are asked about here")
 
 
 def _local_files(config: Any) -> list[str]:
@@ -140,67 +210,130 @@ def score(job: Job) -> dict[str, Any]:
 
     answers = read_answers(job["answers"])
     hand_over(job, answers)  # before the task's modules are imported: some make their client then
-    from lmms_eval.api.instance import Instance
-
     task = _task(job)
     folder = job["folder"]
-    use_images = getattr(task.config, "process_results_use_image", False)
-    docs = task.eval_docs if use_images else task.eval_docs_no_media
-    split = task.config.test_split or task.config.validation_split
-    given = {"full_docs": task.eval_docs} if getattr(task.config, "full_docs", False) else {}
-    told = {"output_path": folder, "log_samples": False, "process_with_media": use_images}
+    docs = task.eval_docs_no_media
+    told = {"output_path": folder, "log_samples": False, "process_with_media": False}
     task.args = SimpleNamespace(**told)
-    task._instances = []
     places = [place for place in range(len(docs)) if str(place) in answers]
-    for place in places:
-        about = {"task": job["name"], "doc_id": place, "repeats": 1, "split": split}
-        one = Instance(
-            request_type=HANDED_ON,
-            arguments=("", {}, None, place, job["name"], split),
-            idx=0,
-            metadata=about,
-        )
-        one.resps = [answers[str(place)]]
-        task._instances.append(one)
+    for place in places:  # as there: what it draws or keeps is what scoring finds
+        task.fewshot_context(docs[place], task.config.num_fewshot)
+    task._instances = [_instance(task, job["name"], place, answers[str(place)]) for place in places]
     os.chdir(folder)
-    write_only_below([folder])
-    _filter(task, places)
+    write_only_below([folder, *_tokenizer()])
+    tags = _filter(task, places)
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for place, one in zip(places, task._instances):  # noqa: B905
         now_scoring(str(place))
-        for key in one.filtered_resps:
-            found = task.process_results(docs[place], [one.filtered_resps[key]], **given)
+        for key, answer in one.filtered_resps.items():
+            found = task.process_results(docs[place], [_without_thoughts(answer, tags)])
             for name, value in found.items():
                 items.setdefault((name, key), {})[str(place)] = value
     now_scoring(None)
     figures: dict[str, float] = {}
     of: dict[str, list[str]] = {}
     vectors: dict[str, dict[str, float]] = {}
+    noted = note_writes()
     for (name, key), values in items.items():
-        aggregate = task.aggregation().get(name)
-        if aggregate is None:
+        function = task.aggregation().get(name)
+        if function is None:
             continue
-        takes_args = "args" in inspect.signature(aggregate).parameters
-        rest = {"args": task.args} if takes_args else {}
-        value = number(aggregate(list(values.values()), **rest))
-        label = f"{name},{key}"
-        if value is None:
-            continue
-        figures[label] = value
-        of[label] = []
-        for column, numbers in _numbers(values).items():
-            vectors[f"{label}|{column}"] = numbers
-            if _is_mean(aggregate, rest, list(values.values()), column):
-                of[label].append(f"{label}|{column}")
+        takes_args = "args" in inspect.signature(function).parameters
+        aggregate = partial(function, args=task.args) if takes_args else function
+        before, began = len(noted), time.monotonic()
+        whole = _figures(f"{name},{key}", aggregate(list(values.values())))
+        took = time.monotonic() - began
+        figures |= whole
+        # One that writes files is not called again, for it would write over them; nor a judge asked.
+        is_plain = len(noted) == before and took < SLOW and not job.get("judge")
+        again = aggregate if is_plain else None
+        for label, value in whole.items():
+            columns = _numbers(values)
+            of[label] = [
+                column
+                for column, numbers in columns.items()
+                if _is_near(value, numbers.values())
+                and _is_mean(again, f"{name},{key}", label, values, column)
+            ]
+            if again is not None and not of[label]:
+                alone = _alone(again, f"{name},{key}", label, values, value)
+                columns |= {ALONE: alone} if alone else {}
+                of[label] = [ALONE] if alone else []
+            of[label] = [f"{label}|{column}" for column in of[label]]
+            vectors |= {f"{label}|{column}": numbers for column, numbers in columns.items()}
     first = next((name for name in task.aggregation() if any(name == n for n, _ in items)), "")
     headline = next((label for label in figures if label.split(",")[0] == first), "")
+    made = (path for path in Path(folder).rglob("*") if path.is_file())
+    names_made = [str(path.relative_to(folder)) for path in made]
     return {
         "version": metadata.version(PACKAGE),
         "figures": figures,
         "headline": headline,
         "vectors": vectors,
         "of": of,
+        "files": sorted(name for name in names_made if not name.startswith("tmp/")),
     }
+
+
+def _instance(task: Any, name: str, place: int, answer: str) -> Any:
+    """Return what lmms-eval keeps of an answered question."""
+    from lmms_eval.api.instance import Instance
+
+    split = task.config.test_split or task.config.validation_split
+    about = {"task": name, "doc_id": place, "repeats": 1, "split": split}
+    if type(task.config.metadata) is dict:
+        about.update(task.config.metadata)
+    one = Instance(
+        request_type=HANDED_ON,
+        arguments=("", {}, None, place, name, split),
+        idx=0,
+        metadata=about,
+    )
+    one.resps = [answer]
+    return one
+
+
+def _filter(task: Any, places: list[int]) -> Any:
+    """Apply a task's filters; return the tags around thoughts, which are left out afterwards.
+
+    Filters pair answers with documents by place, so the documents that were not asked go.
+    """
+    from lmms_eval.api.reasoning import parse_reasoning_tags_config
+
+    stated = getattr(task.config, "reasoning_tags", None)
+    tags = parse_reasoning_tags_config(cli_value=THOUGHTS, task_value=stated)
+    if tags is None and getattr(task.config, "auto_strip_thinking", False):
+        from lmms_eval.filters.transformation import StripThinkingFilter
+
+        for ensemble in task._filters:
+            ensemble.filters.insert(0, StripThinkingFilter())
+    shown = task.task_docs
+    chosen = shown.select(places) if hasattr(shown, "select") else [shown[p] for p in places]
+    for ensemble in task._filters:
+        ensemble.apply(task._instances, chosen)
+    return tags
+
+
+def _without_thoughts(answer: Any, tags: Any) -> Any:
+    from lmms_eval.api.reasoning import strip_reasoning_tags
+
+    if tags is None:
+        return answer
+    if isinstance(answer, list):
+        return [_without_thoughts(one, tags) for one in answer]
+    return strip_reasoning_tags(answer, tags) if isinstance(answer, str) else answer
+
+
+def _figures(label: str, value: Any) -> dict[str, float]:
+    """Return the number that an aggregation returned, or the numbers of its table by name."""
+    if isinstance(value, dict):
+        return {
+            name: one
+            for key, part in value.items()
+            for name, one in _figures(f"{label}|{key}", part).items()
+        }
+    found = number(value)
+    return {} if found is None else {label: found}
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -218,28 +351,76 @@ def _numbers(values: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _filter(task: Any, places: list[int]) -> None:
-    """Apply a task's filters: they pair answers with documents by place, so the others go."""
-    shown = task.task_docs
-    chosen = shown.select(places) if hasattr(shown, "select") else [shown[p] for p in places]
-    for ensemble in task._filters:
-        ensemble.apply(task._instances, chosen)
+def _is_near(value: float, numbers: Iterable[float]) -> bool:
+    """Return whether a figure is the mean of numbers, or 100 times it."""
+    found = list(numbers)
+    mean = sum(found) / len(found)
+    return min(abs(value - mean), abs(value - 100 * mean)) <= 1e-9 * max(1.0, abs(value))
 
 
-def _is_mean(aggregate: Any, rest: dict[str, Any], items: list[Any], column: str) -> bool:
-    """Return whether an aggregation is the mean of its items, or of what they hold by a name.
+def _is_mean(aggregate: Any, start: str, label: str, values: dict[str, Any], column: str) -> bool:
+    """Return whether a figure that equals the mean of items, or of what they hold by a name, is it.
 
-    That the figure is equal says little where all items are alike; so it is asked for the figure
-    of other numbers too.
+    That it is says little where all are alike, so it is asked for the figure of other numbers too.
+
+    Args:
+        aggregate: The aggregation; None if it may not be called again.
+        start: What its figures' names begin with.
+        label: The figure's name.
+        values: The items.
+        column: The name; empty for the items themselves.
     """
-    tried = [float(place % 3 == 0) for place in range(len(items))]
-    others = [{**item, column: one} if column else one for item, one in zip(items, tried)]  # noqa: B905
+    if aggregate is None:
+        return len(set(_numbers(values)[column].values())) > 1
+    tried = [float(place % 3 == 0) for place in range(len(values))]
+    others = [
+        {**item, column: one} if column else one
+        for item, one in zip(values.values(), tried)  # noqa: B905
+    ]
     try:
-        found = number(aggregate(others, **rest))
+        found = _figures(start, aggregate(others)).get(label)
     except Exception:  # noqa: BLE001 - it may want other types, and is no mean then
         return False
-    mean = sum(tried) / len(tried)
-    return found is not None and min(abs(found - mean), abs(found - 100 * mean)) < 1e-9
+    return found is not None and _is_near(found, tried)
+
+
+def _alone(
+    aggregate: Any, start: str, label: str, values: dict[str, Any], value: float
+) -> dict[str, float]:
+    """Return a figure of each item alone, if their mean is the figure of all, and so for others.
+
+    Args:
+        aggregate: The aggregation.
+        start: What its figures' names begin with.
+        label: The figure's name.
+        values: The items.
+        value: The figure of all.
+    """
+    places = list(values)
+    until = time.monotonic() + PATIENCE
+    found: dict[str, float] = {}
+    try:
+        for place in places:
+            found[place] = _figures(start, aggregate([values[place]]))[label]
+            if time.monotonic() > until:
+                return {}
+        # Groups of one size would have the same mean as all: uneven parts tell them.
+        for part in (places, places[: 2 * len(places) // 3 + 1], places[::3]):
+            whole = _figures(start, aggregate([values[place] for place in part]))[label]
+            if abs(whole - sum(found[place] for place in part) / len(part)) > 1e-9:
+                return {}
+    except Exception:  # noqa: BLE001 - it may want several items, and is no mean then
+        return {}
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _tokenizer() -> list[str]:
+    """Return the folder in which the tokenizer of captions keeps a file while it runs."""
+    from importlib.util import find_spec
+
+    spec = find_spec("pycocoevalcap")
+    places = spec.submodule_search_locations if spec else None
+    return [os.path.join(place, "tokenizer") for place in places or ()]  # noqa: PTH118
 
 
 def names(job: Job) -> dict[str, Any]:

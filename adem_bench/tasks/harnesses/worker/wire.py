@@ -168,6 +168,18 @@ def note_reads(folder: str) -> Callable[[], list[list[Any]]]:
     return found
 
 
+def note_writes() -> list[str]:
+    """From now on note which files are opened to be written."""
+    noted: list[str] = []
+
+    def hook(event: str, arguments: Any) -> None:
+        if event == "open" and isinstance(arguments[0], str) and _writes(arguments[2]):
+            noted.append(arguments[0])
+
+    sys.addaudithook(hook)
+    return noted
+
+
 def _state(path: str) -> os.stat_result | None:
     try:
         return os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116

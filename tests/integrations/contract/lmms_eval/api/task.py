@@ -45,7 +45,7 @@ class ConfigurableTask:
             fields = {**yaml.load(shared, Loader), **fields}
         self.OUTPUT_TYPE = fields.get("output_type", "generate_until")
         self.config = SimpleNamespace(
-            num_fewshot=0, repeats=1, validation_split=None, process_results_use_image=False
+            num_fewshot=None, repeats=1, validation_split=None, metadata=None, reasoning_tags=None
         )
         self.config.__dict__.update(fields)
         self.download()
@@ -56,12 +56,22 @@ class ConfigurableTask:
         metrics = self.config.metric_list
         self._aggregation = {one["metric"]: one["aggregation"] for one in metrics}
 
+    def set_config(self, key, value):
+        setattr(self.config, key, value)
+
+    def set_fewshot_seed(self, seed):
+        self.seed = seed
+
+    def doc_to_messages(self, doc):
+        return self.config.doc_to_messages(doc)
+
     @five_times
     def download(self):
         lines = Path(os.environ["MINI_ROWS"]).read_text().splitlines()
         self.eval_docs = self.eval_docs_no_media = [json.loads(line) for line in lines]
 
     def fewshot_context(self, doc, number):
+        assert (number, self.seed) == (0, 1234)
         return self.config.doc_to_text(doc)
 
     @five_times

@@ -14,6 +14,15 @@ def text(doc):
     return doc["question"]
 
 
+def messages(doc):
+    shown = [{"type": "text", "text": "Look:"}, {"type": "image", "url": doc["image"]}]
+    question = {"type": "text", "text": doc["question"]}
+    return [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [*shown, question]},
+    ]
+
+
 def results(doc, answers):
     said = answers[0].lower().startswith("yes")
     true = doc["answer"] == "Yes"
@@ -22,6 +31,17 @@ def results(doc, answers):
 
 def mean(items):
     return sum(items) / len(items)
+
+
+def written(items):
+    """As files for a server are."""
+    folder = Path("submissions")
+    folder.mkdir(exist_ok=True)
+    (folder / "answers.json").write_text(str([item["said"] for item in items]))
+
+
+def agreement(items):
+    return sum(item["said"] == item["true"] for item in items) / len(items)
 
 
 def f1(items):
