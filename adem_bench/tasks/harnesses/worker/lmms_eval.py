@@ -244,7 +244,7 @@ def score(job: Job) -> dict[str, Any]:
         whole = _figures(f"{name},{key}", aggregate(list(values.values())))
         took = time.monotonic() - began
         figures |= whole
-        # One that writes files is not called again, for it would write over them; nor a judge asked.
+        # One that writes files is not called again, as it would write over them; no judge either.
         is_plain = len(noted) == before and took < SLOW and not job.get("judge")
         again = aggregate if is_plain else None
         for label, value in whole.items():
