@@ -57,6 +57,7 @@ CONTENTS = {
         "docs/view",
         "docs/statistics",
         "docs/ci-gate",
+        "docs/published-records",
         "results/README",
     ],
     "ADEM-VL": [

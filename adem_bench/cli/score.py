@@ -73,9 +73,9 @@ def score(runs: tuple[Path, ...], data_root: Path | None, results: Path, **given
     """Score predictions that other code made, or runs: again, or by another judge.
 
     Published formats are read: preds.json (question id to option index), COCO result lists,
-    a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json) for tasks in
-    its TSV files, lists of question ids and answers, vlm-evaluation's results, and samples.jsonl
-    of a run.
+    a folder of MME eval_tool files, VLMEvalKit's predictions (.tsv, .xlsx or .json), samples of
+    lmms-eval (.jsonl), lists of question ids and answers, vlm-evaluation's results, and
+    samples.jsonl of a run.
     """
     if runs:
         foreign = [name for name in OF_PREDICTIONS if given[name]]

@@ -72,6 +72,10 @@ class CardData(ABC):
     """What the card's `options` may hold."""
     prompt_formats: ClassVar[Mapping[str, str]] = FORMATS
     """Names of prompt formats to templates with `{question}` in them."""
+    reads_vlmevalkit: ClassVar[bool] = False
+    """Whether `import_predictions` reads VLMEvalKit's records."""
+    rows_of: ClassVar[str] = ""
+    """The harness (`vlmevalkit`, `lmms_eval`) whose row numbers are the ids of the samples."""
     default_format: ClassVar[str] = ""
     """The format of cards that name none; the first if empty."""
 

@@ -17,6 +17,7 @@ from adem_bench.files import read_text
 from adem_bench.records import Record, Response, Sample
 from adem_bench.tasks.base import Task
 from adem_bench.tasks.benchmark import imported_record
+from adem_bench.tasks.published_records import LmmsEvalSamples, VlmEvalKitRecords
 
 
 class PredictionsReader(Protocol):
@@ -92,7 +93,7 @@ def _read_again(task: Task, sample: Sample, kept: Record) -> Record:
     return replace(found, answer=kept.answer, choice_logprobs=kept.choice_logprobs)
 
 
-READERS: Sequence[PredictionsReader] = (SamplesOfRuns(),)
+READERS: Sequence[PredictionsReader] = (SamplesOfRuns(), VlmEvalKitRecords(), LmmsEvalSamples())
 """Those of formats that every task has; the first that recognises a file reads it."""
 
 

@@ -448,6 +448,7 @@ class VlmEvalKitTask(HarnessTask):
     """An image data set of VLMEvalKit, scored by its `evaluate`."""
 
     harness = VLMEVALKIT
+    rows_of = "vlmevalkit"
     chat_options: ClassVar[Mapping[str, Json]] = {"max_new_tokens": CHAT_TOKENS}
 
 
@@ -466,6 +467,7 @@ class LmmsEvalTask(HarnessTask):
     """A task of lmms-eval, scored by its `process_results` and aggregations."""
 
     harness = LMMS_EVAL
+    rows_of = "lmms_eval"
     options_schema: ClassVar[type[Strict]] = LmmsEvalOptions
     chat_options: ClassVar[Mapping[str, Json]] = {"messages": True}
 

@@ -60,6 +60,7 @@ class TsvTask(Benchmark):
 
     options: TsvOptions
     prompt_formats = FORMATS
+    reads_vlmevalkit = True
     unit = "images"
     needs: ClassVar[tuple[str, ...]] = ("index", "image|image_path", "question")
     """Columns that the file must have."""

@@ -6,15 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from adem_bench.cli import main
-from adem_bench.errors import CardError, DataError
+from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.results.comparison import compare_runs
 from adem_bench.results.runs import open_run
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.harnesses import task as module
+from adem_bench.tasks.predictions import read_predictions
 
 
 def command(*arguments: object) -> None:
@@ -203,3 +205,35 @@ def test_predictions_of_other_code_are_scored(stand_ins, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "accuracy,none" in shown
     assert "66.67" in shown
+
+
+def test_published_records_of_a_harness_are_runs_of_its_tasks(stand_ins, tmp_path):
+    own = run_of(tmp_path / "own", "constant:Yes", "vlmevalkit:MME")
+    rows = [
+        {"index": line["sample_id"], "question": "?", "prediction": "Yes"}
+        | ({"answer": line["reference"][0]} if line["reference"] else {})
+        for line in records(own)
+    ]
+    sheet = tmp_path / "their_MME.xlsx"
+    pd.DataFrame(rows).to_excel(sheet, index=False)
+    score = ("--results", tmp_path / "results", "--as-run", "theirs")
+    command("score", "--task", "vlmevalkit:MME", "--predictions", sheet, *score)
+    [theirs] = (path.parent for path in (tmp_path / "results").rglob("manifest.json"))
+    assert metrics(theirs) == metrics(own)
+    assert [r["score"] for r in records(theirs)] == [r["score"] for r in records(own)]
+    assert compare_runs([open_run(own), open_run(theirs)]).samples == len(rows)
+    task = build_task("lmms_eval:mini_yes_no", None)
+    lines = [
+        {"doc_id": int(s.id), "input": "x", "target": s.reference[0], "filtered_resps": ["Yes"]}
+        for s in task.samples()
+    ]
+    file = tmp_path / "d_samples_mini_yes_no.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = read_predictions(task, file)
+    assert [(r.sample_id, r.response) for r in read] == [(s.id, "Yes") for s in task.samples()]
+    with pytest.raises(PredictionsError, match="is of lmms-eval, and the rows of task"):
+        read_predictions(build_task("vlmevalkit:MME", None), file)
+    lines[1]["target"] = "perhaps"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(PredictionsError, match=r"another right answer .* in line 2: 'perhaps'"):
+        read_predictions(task, file)
