@@ -13,7 +13,7 @@ from typing import Any
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
 from adem_bench.errors import CardError, ResultsError, nearest_hint
-from adem_bench.files import exists, read_text, write_json
+from adem_bench.files import exists, expand_home, read_text, write_json
 from adem_bench.tasks.base import Judging
 from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
 from adem_bench.tasks.harnesses.process import (
@@ -78,7 +78,7 @@ class Entry:
     @property
     def judging(self) -> Judging:
         """Whether a judge model reads its answers."""
-        return "needed" if self.judge == "needed" else "optional" if self.judge != "no" else "no"
+        return _judging(self.judge)
 
 
 ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "name")
@@ -149,6 +149,28 @@ def entry_of(harness: Harness, name: str) -> Entry:
     if entry.refused:
         raise CardError(f"{harness.kind}:{name} cannot be run: {entry.refused}")
     return entry
+
+
+def judging_of_source(harness: Harness, name: str, include_path: str) -> Judging:
+    """Return whether a judge model reads the answers of a benchmark that a card names.
+
+    Args:
+        harness: Whose.
+        name: The benchmark's.
+        include_path: Folder of lmms-eval tasks of one's own, which go before its own.
+
+    Raises:
+        CardError: there is none of that name, or it cannot be run here.
+    """
+    if include_path:
+        own = lmms_eval_names.names_in(expand_home(include_path)).get(name)
+        if own is not None:
+            return _judging(own["judge"])
+    return entry_of(harness, name).judging
+
+
+def _judging(stated: str) -> Judging:
+    return "needed" if stated == "needed" else "optional" if stated != "no" else "no"
 
 
 def _is_near(name: str, known: Mapping[str, Entry]) -> bool:

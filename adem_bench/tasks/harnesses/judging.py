@@ -32,6 +32,8 @@ GATHER_S = 0.02
 DEFAULT_TOKENS = 2048
 """How long a judge's answer may be where the harness does not say; VLMEvalKit's own default."""
 MOST_CHOICES = 16
+MOST_TIMES = 25
+"""How often the same may be asked: some code asks for as long as it cannot read the answer."""
 ROLES: Mapping[Any, Role] = {"system": "system", "developer": "system", "assistant": "assistant"}
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 
@@ -130,8 +132,11 @@ class JudgeServer:
             except NoQuestionError as error:
                 self._fail(one, str(error))
                 continue
+            key = request.digest()
+            if self._times[key] + count > MOST_TIMES:
+                self._fail(one, f"it was asked the same {MOST_TIMES} times, and not understood")
+                continue
             for _ in range(count):
-                key = request.digest()
                 questions.append(Question(one.sample_id, replace(request, repeat=self._times[key])))
                 self._times[key] += 1
                 owners.append(one)
@@ -155,6 +160,8 @@ class JudgeServer:
         Raises:
             NoQuestionError: it asks for what a judge does not give.
         """
+        if body is None:
+            raise NoQuestionError("a server was asked in another way than by chat completions")
         if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list):
             raise NoQuestionError("it was sent no messages")
         if body.get("tools") or body.get("logprobs"):

@@ -18,8 +18,14 @@ KINDS = {
     "generate_visual_cot": "visual_chain_of_thought",
 }
 JUDGE = re.compile(
-    r"llm_judge|get_server\(|OPENAI_API_KEY|GPT_EVAL_MODEL|AzureOpenAI|OpenAI\(|chat/completions"
+    r"llm_judge|get_server\(|OPENAI_API_KEY|GPT_EVAL_MODEL|AzureOpenAI|OpenAI\(|chat/completions|"
+    r"api_type="
 )
+MADE = re.compile(r"get_server\(|(\w+\.)*(Async)?(Azure)?OpenAI\(")
+"""How a value begins that is a client of a judge."""
+JUDGING = ("no", "optional", "needed")
+HELPED = re.compile(r"\w*Evaluator\(.*(API_KEY|api_key)")
+"""How one begins that reads answers by rule, and has a judge read the others."""
 MEDIA = {
     "video": re.compile(r"video|\.mp4", re.IGNORECASE),
     "audio": re.compile(r"audio|\.wav", re.IGNORECASE),
@@ -44,14 +50,20 @@ def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str
         package: Folder of `lmms_eval`.
         computed: Names that no file holds; there are none.
     """
+    return names_in(package / "tasks")
+
+
+def names_in(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the same of the tasks in a folder, of one's own perhaps."""
     found: dict[str, dict[str, str]] = {}
     files: dict[Path, dict[str, Any]] = {}
-    for path in sorted((package / "tasks").rglob("*.yaml")):
+    for path in sorted(folder.rglob("*.yaml")):
         task = _loaded(path, files)
         name = task.get("task")
         if isinstance(name, str):
             found[name] = {**_about(path, task), "file": str(path)}
     _functions.cache_clear()
+    _made.cache_clear()
     return found
 
 
@@ -82,7 +94,7 @@ def _about(path: Path, task: Mapping[str, Any]) -> dict[str, str]:
     return {
         "kind": KINDS.get(output, output),
         "modality": _modality(path, task),
-        "judge": "needed" if any(JUDGE.search(_source(path, one)) for one in scoring) else "no",
+        "judge": max((_judge(path, one) for one in scoring), key=JUDGING.index, default="no"),
         "data": str(task.get("dataset_path") or ""),
     }
 
@@ -98,12 +110,62 @@ def _modality(path: Path, task: Mapping[str, Any]) -> str:
     return next((name for name, words in MEDIA.items() if words.search(text)), "image")
 
 
+def _judge(path: Path, function: Any) -> str:
+    """Return whether a function asks a judge, perhaps by a client that its module has made."""
+    source = _source(path, function)
+    if JUDGE.search(source):
+        return JUDGING[-1]
+    made = _made(_module(path, function)).items()
+    used = (kind for name, kind in made if re.search(rf"\b{name}\.", source))
+    return max(used, key=JUDGING.index, default=JUDGING[0])
+
+
+@cache
+def _made(module: Path) -> dict[str, str]:
+    """Return the names that a module gives to judges outside its functions, and their need."""
+    try:
+        text = module.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    # What is indented may be below an `if`, as clients of one service or another are.
+    found = re.findall(r"^ {0,4}(\w+) *= *(.*)$", text, re.MULTILINE)
+    judges = (name for name, value in found if MADE.match(value) or _is_judge(module, text, value))
+    needed = dict.fromkeys(judges, "needed")
+    return {name: "optional" for name, value in found if HELPED.match(value)} | needed
+
+
+def _is_judge(module: Path, text: str, value: str) -> bool:
+    """Return whether a value is of a class of a module next to this one that makes a client.
+
+    Args:
+        module: This one.
+        text: Of it.
+        value: As it is written: `MathVistaEvaluator()`.
+    """
+    kind = value.partition("(")[0]
+    if not kind.isidentifier():
+        return False
+    found = re.search(rf"^from ([\w.]+) import [^\n]*\b{kind}\b", text, re.MULTILINE)
+    if found is None:
+        return False
+    beside = module.with_name(f"{found[1].rpartition('.')[2]}.py")
+    try:
+        return "get_server(" in beside.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _module(path: Path, value: Any) -> Path:
+    name = str(value).removeprefix(FUNCTION).rpartition(".")[0]
+    return path.parent / f"{name.replace('.', '/')}.py"
+
+
 def _source(path: Path, value: Any) -> str:
     """Return the source text of a function that a file names, with those that it calls."""
     if not isinstance(value, str) or not value.startswith(FUNCTION):
         return ""
-    module, _, name = value.removeprefix(FUNCTION).rpartition(".")
-    functions = _functions(path.parent / f"{module.replace('.', '/')}.py")
+    name = value.rpartition(".")[2]
+    functions = _functions(_module(path, value))
     taken: list[str] = []
     wanted = [name]
     while wanted:

@@ -39,7 +39,12 @@ from adem_bench.records import (
 from adem_bench.schemas import Strict, TaskCard
 from adem_bench.tasks.base import Judge, Judging, SetScores
 from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
-from adem_bench.tasks.harnesses.catalogue import MESSAGES, catalogue, entry_of
+from adem_bench.tasks.harnesses.catalogue import (
+    MESSAGES,
+    catalogue,
+    entry_of,
+    judging_of_source,
+)
 from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
 from adem_bench.tasks.harnesses.judging import JudgeServer
 from adem_bench.tasks.harnesses.process import (
@@ -222,7 +227,8 @@ class HarnessTask(Benchmark):
     @property
     def judging(self) -> Judging:
         """Whether its harness has answers judged by another model."""
-        return entry_of(self.harness, self.options.source).judging
+        own = getattr(self.options, "include_path", "")
+        return judging_of_source(self.harness, self.options.source, own)
 
     def score_set(
         self, records: Sequence[Record], folder: Path, judge: Judge | None = None

@@ -113,3 +113,14 @@ def test_a_question_that_is_about_no_sample_ends_scoring(stand_ins, server, tmp_
     assert command(*given) == 0
     metrics = json.loads((run_of(tmp_path / "a") / "metrics.json").read_text())
     assert metrics["metrics"][0]["value"] == 0.5
+
+
+@pytest.mark.slow
+def test_code_that_asks_in_another_way_leaves_a_sample_without_a_score(stand_ins, server, tmp_path):
+    server.last = lambda asked: Step(said("1"))
+    given = ("run", "--model", "constant:A", "--tasks", "lmms_eval:mini_judged_otherwise")
+    given = (*given, "--results", tmp_path / "a", "-q", "--judge", f"openai:judge@{server.url}")
+    assert command(*given) == 1
+    found = records(run_of(tmp_path / "a"))
+    assert [record["score"] for record in found] == [1, 1, 1, None, 1, 1]
+    assert "another way than by chat completions" in found[3]["error"]

@@ -11,6 +11,7 @@ from adem_bench.cli import main
 from adem_bench.errors import CardError
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process
 from adem_bench.tasks.harnesses.catalogue import catalogue, entry_of
+from adem_bench.tasks.harnesses.lmms_eval_names import names_in
 from adem_bench.tasks.harnesses.process import LMMS_EVAL, VLMEVALKIT
 
 
@@ -91,3 +92,21 @@ def test_each_harness_may_have_an_interpreter_of_its_own(stand_ins, monkeypatch,
 
 def _fields(harness: process.Harness) -> dict:
     return {name: getattr(harness, name) for name in harness.__slots__}
+
+
+def test_a_judge_that_a_module_makes_is_found(tmp_path):
+    sources = {
+        "server": "server = get_server('a')\n\ndef score(a, b):\n    return server.ask(b)",
+        "beside": "from x.own import Maker\nit = Maker()\n\ndef score(a, b):\n    return it.ask(b)",
+        "helped": "made = AnEvaluator(API_KEY=KEY)\n\ndef score(a, b):\n    return made.read(b)",
+        "alone": "server = get_server('openai')\n\ndef score(doc, said):\n    return said == doc",
+    }
+    (tmp_path / "own.py").write_text("class Maker:\n    server = get_server()\n")
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source + "\n")
+        task = f"task: {name}\nprocess_results: !function {name}.score\n"
+        (tmp_path / f"{name}.yaml").write_text(task)
+    found = {name: one["judge"] for name, one in names_in(tmp_path).items()}
+    assert found == {
+        "server": "needed", "beside": "needed", "helped": "optional", "alone": "no"
+    }  # fmt: skip

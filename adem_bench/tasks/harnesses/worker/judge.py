@@ -6,6 +6,8 @@ it would be sent, and answered as a server would.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import os
 import socket
@@ -14,7 +16,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from .wire import Job
+from .wire import ON_REFUSED_CONNECTION, Job
 
 KEYS = {"OPENAI_API_KEY": "judge", "API_TYPE": "openai"}
 """Without a key, code asks nobody."""
@@ -49,7 +51,10 @@ def hand_over(job: Job, ids: Collection[str]) -> None:
     # Waits between attempts, which are made elsewhere.
     time.sleep = lambda seconds: _REAL_SLEEP(min(float(seconds), 0.01))
     _take_from_requests()
-    _take_from_httpx()
+    for name in ("httpx", "httpx2"):
+        _take_from_httpx(name)
+    # Code that asks in another way would take silence for an answer.
+    ON_REFUSED_CONNECTION.append(lambda: _reply(None, _sample()))
 
 
 def now_scoring(sample: str | None) -> None:
@@ -58,9 +63,11 @@ def now_scoring(sample: str | None) -> None:
 
 
 def _take_from_requests() -> None:
-    import requests
-    from requests.adapters import HTTPAdapter
-
+    try:
+        import requests
+        from requests.adapters import HTTPAdapter
+    except ImportError:
+        return
     real = HTTPAdapter.send
 
     def send(self: Any, request: Any, *args: Any, **options: Any) -> Any:
@@ -80,13 +87,16 @@ def _take_from_requests() -> None:
     HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def _take_from_httpx() -> None:
+def _take_from_httpx(name: str) -> None:
+    """Take them from a library of httpx's kind.
+
+    Args:
+        name: Its module's.
+    """
     try:
-        import httpx  # type: ignore[import-not-found]
+        httpx: Any = importlib.import_module(name)
     except ImportError:
         return
-    import asyncio
-
     real = httpx.HTTPTransport.handle_request
     real_async = httpx.AsyncHTTPTransport.handle_async_request
     kind = {"Content-Type": "application/json"}

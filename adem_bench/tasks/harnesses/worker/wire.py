@@ -35,6 +35,8 @@ FOLLOWED = {
 """The same of those that change what a name leads to."""
 SHARED = "/tmp"  # noqa: S108 - VLMEvalKit names it
 Job = Mapping[str, Any]
+ON_REFUSED_CONNECTION: list[Callable[[], Any]] = []
+"""Are called before a connection is refused: the code that tried it may say nothing of it."""
 
 
 def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
@@ -71,6 +73,8 @@ def _without_network() -> None:
         if event == "socket.connect" and not isinstance(arguments[1], tuple):
             return  # a socket of this machine's own
         if event in ("socket.connect", "socket.getaddrinfo"):
+            for tell in ON_REFUSED_CONNECTION:
+                tell()
             raise ConnectionError(
                 "it is not on this machine, and nothing is downloaded without being asked for"
             )
