@@ -4,7 +4,7 @@
 
 One input is one file of a small world (a card, a run folder, data, predictions, weights of every
 layout), one value of it edited or the bytes damaged, given to a verb; or a name or a setting on its
-command line. All happens in this process. Exit codes 0 to 3 are fine; 70, an exception, 60 seconds
+command line. All happens in this process. Exit codes 0 to 2 are fine; 70, an exception, 60 seconds
 and memory that a file merely asks for are faults, of which each distinct one is printed once, with
 the number of the input that showed it. Counts are kept in the folder: the same command goes on.
 """
@@ -38,7 +38,7 @@ MOST_S = 60
 MOST_BYTES = 6 << 30
 """That an input may take beyond what this process has."""
 STATE, SAVED_EVERY = "state.json", 50
-FINE = (0, 1, 2, 3)
+FINE, INTERRUPTED = (0, 1, 2), 3
 FRAME = re.compile(r'File "[^"]*?(adem_bench/[^"]+)", line (\d+), in (\S+)')
 """What of a traceback tells one fault from another."""
 SHORT_OF_MEMORY = "not enough memory"
@@ -122,13 +122,15 @@ class Campaign:
             world = make_world(Path(name), call)
             _limit_memory()
             while self.done < number and time.monotonic() < deadline:
-                self._feed(world, random.Random(f"{self.seed}/{self.done}"))
+                if not self._feed(world, random.Random(f"{self.seed}/{self.done}")):
+                    break
                 self.done += 1
                 if self.done % SAVED_EVERY == 0:
                     self.save()
         self.save()
 
-    def _feed(self, world: World, draw: random.Random) -> None:
+    def _feed(self, world: World, draw: random.Random) -> bool:
+        """Give one input to a verb; return whether to go on."""
         (world.root / "new").mkdir()
         file, before, command = None, b"", []
         if draw.random() < 0.2:
@@ -148,6 +150,8 @@ class Campaign:
         signal.setitimer(signal.ITIMER_PROF, MOST_S)  # of the processor's time
         ended, said = call(command)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        if ended == INTERRUPTED:  # whoever watches this wants an end
+            return False
         if ended in FINE and SHORT_OF_MEMORY in said:
             ended = SHORT_OF_MEMORY
         self.outcomes[str(ended)] += 1
@@ -160,6 +164,7 @@ class Campaign:
             file.unlink(missing_ok=True)
             file.write_bytes(before)
         shutil.rmtree(world.root / "new")
+        return True
 
     def _fault(self, fault: str, example: str) -> None:
         if fault not in self.faults:
