@@ -49,6 +49,9 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
         ResultsError: no space is left, or the folder cannot be written.
     """
     pieces = [data] if isinstance(data, str | bytes) else data
+    if _is_stream(path):
+        _write_into(path, pieces)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -67,6 +70,30 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
         raise disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)  # gone already where all went well
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or what a process has open: no file replaces it."""
+    if not exists(path):
+        return False
+    leads_to = str(path.readlink()) if path.is_symlink() else ""
+    if "/proc/" in (leads_to[:6], f"{path.parent.resolve()}/"[:6]):  # /dev/stdout, /dev/fd/3
+        return True
+    return not (is_file(path) or path.is_dir())
+
+
+def _write_into(path: Path, pieces: Iterable[str | bytes]) -> None:
+    """Write into a device, a pipe or an open file.
+
+    Raises:
+        ResultsError: it takes nothing.
+    """
+    try:
+        with path.open("wb") as stream:
+            for piece in pieces:
+                stream.write(_encoded(piece) if isinstance(piece, str) else piece)
+    except OSError as error:
+        raise disk_error(path, error) from error
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -107,6 +134,21 @@ def read_text(path: Path) -> str:
         ValueError: it is not in its encoding.
     """
     return path.read_text(encoding=text_encoding(path))
+
+
+def read_settings(path: Path) -> str:
+    """Return a text of settings that someone has named, from a pipe too: it need not have an end.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than such a file is, or not UTF-8.
+    """
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_SETTINGS_BYTES + 1)
+    if len(raw) > MAX_SETTINGS_BYTES:
+        raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
+    encoding = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8-sig")
+    return raw.decode(encoding)
 
 
 def read_json(path: Path) -> Any:

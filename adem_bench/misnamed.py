@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from adem_bench.errors import in_shell
-from adem_bench.files import is_dir, is_file, read_text
+from adem_bench.files import is_dir, is_file, read_json
 
 CARD_SUFFIXES = (".yaml", ".yml")
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".gguf")
@@ -63,7 +62,7 @@ def _of_folder(folder: Path, noun: str) -> str:
 def unfinished_training(folder: Path) -> str:
     """Return that a folder is the output of a training that has not ended, and how to go on."""
     try:
-        identity = json.loads(read_text(folder / TRAINING_NAME))
+        identity = read_json(folder / TRAINING_NAME)
         model, command = in_shell(identity["model"]["name"]), identity.get("command")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         model, command = "its base model", None

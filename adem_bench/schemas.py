@@ -47,6 +47,9 @@ NOT_QUANTIZED: Literal["none"] = "none"
 Quantization = Literal["none", "bnb-4bit", "bnb-8bit", "int8-cpu"]
 """How the frozen weights of the decoder layers are kept (docs/models.md)."""
 
+MOST_SEED = (1 << 63) - 1
+"""Of generators that take 64 bits."""
+
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
@@ -439,9 +442,9 @@ class RecipeCard(Card, Explained):
     """Put rows of like length into one micro-batch: less padding, another order."""
     shard_frozen_weights: bool = False
     """Spread the language model's weights over the processes (FSDP2)."""
-    seed: int = 42
+    seed: int = Field(default=42, ge=-MOST_SEED, le=MOST_SEED)
     """Of initialization, dropout and augmentation."""
-    shuffle_seed: int = 0
+    shuffle_seed: int = Field(default=0, ge=-MOST_SEED, le=MOST_SEED)
     """Of the order of samples (the published DistributedSampler's own)."""
     max_unreadable_images: int = Field(default=100, ge=0)
     """Samples left out of an epoch because their image cannot be read, up to which training goes

@@ -143,3 +143,24 @@ def test_a_home_folder_that_there_is_not_is_told(homeless, tmp_path):
 )
 def test_halves_of_characters_leave_a_text(text, expected):
     assert whole(text) == expected
+
+
+def test_a_device_or_a_pipe_is_written_into_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(pipe, "told")
+        assert os.read(reader, 99) == b"told"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_a_process_has_open_is_written_into(tmp_path):
+    with (tmp_path / "shown").open("w+") as stream:
+        for name in (f"/dev/fd/{stream.fileno()}", f"/proc/self/fd/{stream.fileno()}"):
+            write_atomically(Path(name), "told")
+            assert stream.seek(0) == 0
+            assert stream.read() == "told"

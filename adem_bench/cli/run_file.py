@@ -16,6 +16,8 @@ from typing import Any
 import click
 
 from adem_bench.errors import CardError, nearest_hint
+from adem_bench.files import read_settings
+from adem_bench.yaml_text import YamlTextError, parse_yaml
 
 Given = dict[str, Any]
 """Values of the command's parameters, by their names there."""
@@ -68,14 +70,12 @@ def read_run_file(
 
 
 def _load(path: Path) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise CardError(f"{path}, line {line}: not YAML: {error.problem}") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return parse_yaml(read_settings(path))
+    except YamlTextError as error:
+        place = f"{path}, line {error.line}" if error.line else f"{path}"
+        raise CardError(f"{place}: not YAML: {error.reason}") from error
+    except (OSError, ValueError) as error:
         raise CardError(f"{path}: cannot be read: {error}") from error
 
 

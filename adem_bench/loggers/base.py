@@ -6,13 +6,12 @@ given, so that a resumed run goes on under the same id and no figure is logged t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol
 
-from adem_bench.files import write_json
+from adem_bench.files import read_json, write_json
 from adem_bench.records import Json
 
 LEDGER_NAME = "loggers.json"
@@ -93,7 +92,7 @@ class Ledger:
 
     def _entries(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self._path.read_text(encoding="utf-8"))
+            entries = read_json(self._path)
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -267,7 +268,8 @@ class TaskRun:
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples up to the limit."""
-        return islice(self.task.samples(), self.options.limit)
+        limit = self.options.limit
+        return islice(self.task.samples(), None if limit is None else min(limit, sys.maxsize))
 
     def request(self, sample: Sample) -> Request:
         """Return what is asked of a sample, without its images in a blind run.

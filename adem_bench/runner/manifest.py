@@ -23,9 +23,11 @@ import torch
 import adem_bench
 from adem_bench.cards import as_mapping
 from adem_bench.digests import stable_fields
+from adem_bench.errors import CardError
 from adem_bench.models.base import Model, Priced
 from adem_bench.records import Decoding, Json
 from adem_bench.results.run_folder import run_place
+from adem_bench.schemas import MOST_SEED
 from adem_bench.tasks.base import Task
 
 SCHEMA = 1
@@ -68,6 +70,15 @@ class RunOptions:
     """Whether answers are kept and not scored; `adem-bench score RUN` does so later."""
     judge: str | None = None
     """Name or path of the model card that judges answers, of tasks that ask one."""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that no generator takes.
+
+        Raises:
+            CardError: it is one.
+        """
+        if abs(self.seed) > MOST_SEED:
+            raise CardError(f"seed {self.seed:.3g} is too large; expected one of up to {MOST_SEED}")
 
 
 def run_identity(

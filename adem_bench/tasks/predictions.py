@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.errors import PredictionsError
-from adem_bench.files import read_text
+from adem_bench.files import exists, is_dir, is_file, read_text
 from adem_bench.records import Record, Response, Sample
 from adem_bench.tasks.base import Task
 from adem_bench.tasks.benchmark import imported_record
@@ -107,6 +107,8 @@ def read_predictions(task: Task, path: Path) -> list[Record]:
     Raises:
         PredictionsError: it is in no format that can be read, or belongs to other samples.
     """
+    if exists(path) and not (is_file(path) or is_dir(path)):
+        raise PredictionsError(f"{path} is a device or a pipe; name a file or a folder")
     for reader in READERS:
         if reader.recognises(path):
             return reader.read(task, path)

@@ -113,3 +113,31 @@ def test_settings_of_an_adapter_that_cannot_be_are_a_mistake(adem_bench, tmp_pat
     (tmp_path / "a" / "adapter.json").write_text(text)
     done = adem_bench("convert", "adapter", "a", "o.pth")
     assert (done.code, "adapter.json" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 3000, "limit: 2001-99-99", "limit: 0x_", "limit: !!binary eA==", "a: &a [*a]", "\x01",
+     "limit: " + "9" * 400, "seed: " + "9" * 40, "tasks: [[]]", "models: {}", "settings: [1]"],
+)  # fmt: skip
+def test_no_run_file_is_our_bug(adem_bench, tmp_path, text):
+    (tmp_path / "run.yaml").write_text(text)
+    chosen = ("--model", "majority", "--tasks", "mini_mme", "--dry-run")
+    done = adem_bench("run", "--config", "run.yaml", *chosen)
+    assert (done.code, done.err.count("\n")) in ((2, 1), (0, 0)), done.err
+
+
+@pytest.mark.parametrize("option", [["--seed", "9" * 40], ["--config", "/dev/zero"]])
+def test_what_is_larger_than_any_is_refused(adem_bench, option):
+    done = adem_bench("run", "--model", "majority", "--tasks", "mini_mme", "--dry-run", *option)
+    assert (done.code, "too large" in done.err or "larger than" in done.err) == (2, True)
+
+
+def test_a_limit_may_be_larger_than_any_number_of_samples(adem_bench):
+    run = ("run", "--model", "majority", "--tasks", "mini_mme", "--limit", "9" * 40)
+    assert adem_bench(*run).code == 0
+
+
+def test_predictions_are_not_read_from_what_has_no_end(adem_bench):
+    done = adem_bench("score", "--task", "mini_mme", "--predictions", "/dev/zero")
+    assert (done.code, "is a device or a pipe" in done.err) == (2, True)

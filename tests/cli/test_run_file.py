@@ -143,7 +143,7 @@ def test_everything_that_is_wrong_is_listed_before_anything_runs(adem_bench, sui
         ({SUITE: "tasks: mini\n"}, ": models is missing"),
         ({SUITE: "models: echo\n"}, "name something to run: --tasks in the run file"),
         ({"captions: true": "captoins: true"}, "captoins"),
-        ({"captions: true": "captions: 2026-01-01"}, "captions"),
+        ({"captions: true": "captions: 2026-01-01"}, "is a date; put a text in quotes"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_named_with_its_place(adem_bench, suite, change, says):
