@@ -17,7 +17,6 @@ import click
 
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.files import read_settings
-from adem_bench.yaml_text import YamlTextError, parse_yaml
 
 Given = dict[str, Any]
 """Values of the command's parameters, by their names there."""
@@ -70,6 +69,8 @@ def read_run_file(
 
 
 def _load(path: Path) -> Any:
+    from adem_bench.yaml_text import YamlTextError, parse_yaml
+
     try:
         return parse_yaml(read_settings(path))
     except YamlTextError as error:
