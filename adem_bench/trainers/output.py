@@ -5,7 +5,7 @@ adapter/         the final adapter
 best/            the adapter of the best evaluation, if `--eval` asked for any
 results/         runs of the evaluations between epochs
 checkpoints/     what an interrupted training goes on from
-log.jsonl, loss.png, manifest.json
+log.jsonl, run.log, loss.png, manifest.json
 tensorboard/, wandb/, loggers.json   what `--log-to` leaves
 training.json    what the folder belongs to: recipe, model and data
 """
@@ -42,6 +42,7 @@ from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.records import Json
+from adem_bench.results.run_log import LOG
 from adem_bench.runner.manifest import hardware, now, peak_memory, versions
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.optimizer import peak_learning_rate
@@ -52,7 +53,7 @@ TRAINED = Path("results") / "train"
 LOCK_NAME, ADAPTER, BEST, CHECKPOINTS = ".lock", "adapter", "best", "checkpoints"
 WRITTEN = {
     ADAPTER, BEST, CHECKPOINTS, TRAINING_NAME, MODEL_CARD_NAME, "results", "tensorboard", "wandb",
-    "loggers.json", "log.jsonl", "loss.png", "manifest.json",
+    "loggers.json", "log.jsonl", LOG, "loss.png", "manifest.json",
 }  # fmt: skip
 """All that training writes into its output; nothing else is ever removed."""
 RUNTIME_FIELDS = {
@@ -229,8 +230,9 @@ class OutputFolder:
 
     def _give_up(self) -> None:
         """Remove a folder in which an error left nothing made, so that any training may have it."""
-        if [entry.name for entry in self._entries()] == [TRAINING_NAME]:
+        if {entry.name for entry in self._entries()} <= {TRAINING_NAME, LOG}:
             with contextlib.suppress(OSError):
+                (self.path / LOG).unlink(missing_ok=True)
                 (self.path / TRAINING_NAME).unlink()
                 (self.path / LOCK_NAME).unlink()
                 self.path.rmdir()

@@ -25,6 +25,7 @@ from adem_bench.records import Json
 from adem_bench.results.names import check_name, check_name_is_free, runs_named
 from adem_bench.results.progress import no_progress
 from adem_bench.results.run_folder import model_folder
+from adem_bench.results.run_log import RunLog
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_evaluation, evaluate_model, task_for
 from adem_bench.runner.loop import Outcome
@@ -58,6 +59,7 @@ from adem_bench.trainers.prepare import (
 from adem_bench.trainers.training_log import (
     CURVE_NAME,
     LOG_NAME,
+    LoggedCallback,
     TrainingLog,
     draw_loss_curve,
     last_logged,
@@ -242,6 +244,18 @@ class _TrainingRun:
         self.name = job.name or name_of_output(output.path)
 
     def train(self, callback: Callback) -> TrainingOutcome:
+        with self._run_log() as log:
+            if self.group.is_main_process:
+                callback = LoggedCallback(callback, log)
+            return self._train(callback)
+
+    def _run_log(self) -> RunLog:
+        recipe, frozen = self.prepared.recipe, self.prepared.frozen
+        about = f"recipe {recipe.name} on model {frozen.card.name} ({frozen.fingerprint})"
+        processes = self.processes
+        return RunLog(self.output.path, about, processes.rank, processes.world_size)
+
+    def _train(self, callback: Callback) -> TrainingOutcome:
         done = self._resume()
         clock = time.perf_counter()
         # Loggers close last: what they still have to send may take long, or be interrupted.

@@ -1,4 +1,4 @@
-"""What training leaves for people to watch: a JSON-lines log, scalars for loggers, a curve."""
+"""What training leaves for people to watch: logs of steps and of events, scalars, a curve."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adem_bench.files import disk_error, is_deep, write_atomically
 from adem_bench.loggers.base import Logger
 from adem_bench.records import Json
+from adem_bench.results.progress import Pace, shown_rate, shown_time
+from adem_bench.results.run_log import RunLog
 from adem_bench.runner.manifest import peak_memory
 from adem_bench.trainers.loop import StepReport
+
+if TYPE_CHECKING:
+    from adem_bench.trainers.prepare import Prepared
+    from adem_bench.trainers.train import Callback
 
 LOG_NAME, CURVE_NAME = "log.jsonl", "loss.png"
 SCALARS = ("loss", "learning_rate", "grad_norm", "scale", "samples_per_second")
@@ -68,6 +74,57 @@ class TrainingLog:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+class LoggedCallback:
+    """Writes what a training's callback is told into `run.log` of its output, and passes it on."""
+
+    def __init__(self, callback: Callback, log: RunLog) -> None:
+        """Take the callback and the log, which whoever made it closes."""
+        self._callback, self._log = callback, log
+        self._pace = Pace()
+        self._total = self._first = 0
+        self._batch = 1
+
+    def begins(self, prepared: Prepared, output: Path, steps_done: int) -> None:
+        """Write what is trained, unless all steps were made; arguments as for `Callback`."""
+        sampler = prepared.sampler
+        self._total, self._first = sampler.total_steps, steps_done
+        self._batch = prepared.recipe.effective_batch
+        if steps_done < self._total:
+            begun = f"continues after step {steps_done:,}" if steps_done else "begins"
+            self._log.info(
+                f"{begun}: {len(prepared.dataset):,} samples, {prepared.recipe.epochs} epochs of "
+                f"{sampler.steps:,} steps, {prepared.parameters[0]:,} trainable parameters"
+            )
+        self._callback.begins(prepared, output, steps_done)
+
+    def step(self, report: StepReport) -> None:
+        """Write a line for every 5% and every 30 seconds, for skipped steps, and at the end."""
+        if report.skipped:
+            self._log.warning(f"step {report.step:,} skipped: a gradient was not finite")
+        is_last = report.step == self._total
+        if self._pace.is_due(report.step, self._total) or is_last:
+            rate = self._pace.rate(report.step - self._first)
+            end = f"took {shown_time(self._pace.seconds())}"
+            if not is_last:
+                end = f"{shown_time((self._total - report.step) / rate)} left"
+            self._log.info(
+                f"step {report.step:,} of {self._total:,} ({report.step / self._total:.0%}), loss "
+                f"{report.loss:.4f}, {shown_rate(rate * self._batch)} samples/s, {end}"
+            )
+        self._callback.step(report)
+
+    def evaluated(self, evaluation: Mapping[str, Json]) -> None:
+        """Write an evaluation's figures."""
+        figures = (f"{n} {v:.4f}" for n, v in evaluation.items() if isinstance(v, float))
+        self._log.info(f"epoch {evaluation['epoch']}: {', '.join(figures)}")
+        self._callback.evaluated(evaluation)
+
+    def warned(self, message: str) -> None:
+        """Write a warning."""
+        self._log.warning(message)
+        self._callback.warned(message)
 
 
 def last_logged(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -78,6 +78,11 @@ def test_the_log_the_curve_and_the_manifest_tell_of_every_step(undisturbed):
     log = read_log(out / "log.jsonl")
     assert [line["step"] for line in log] == list(range(1, 9))
     assert {"loss", "learning_rate", "grad_norm", "samples_per_second", "memory"} <= set(log[0])
+    told = [line.split(" ", 2)[1:] for line in (out / "run.log").read_text().splitlines()]
+    assert [level for level, _ in told] == ["INFO"] * 4
+    assert told[1][1].startswith("recipe ")
+    assert told[2][1].startswith("begins: 32 samples, 2 epochs of 4 steps, ")
+    assert told[3][1].startswith(f"step 8 of 8 (100%), loss {log[-1]['loss']:.4f}, ")
     with Image.open(out / "loss.png") as curve:
         assert curve.width > 400
     manifest = json.loads((out / "manifest.json").read_text())
