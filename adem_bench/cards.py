@@ -346,7 +346,7 @@ def expand_tasks(names: Sequence[str], for_training: bool = False) -> list[str]:
         CardError: a name or a pattern stands for nothing.
     """
     expanded: list[str] = []
-    for name in matching_names("tasks", names):
+    for name in matching_names("tasks", _with_sources(names)):
         if _named_task(name):
             expanded += [name] if name not in expanded else []
             continue
@@ -362,6 +362,20 @@ def expand_tasks(names: Sequence[str], for_training: bool = False) -> list[str]:
             "the tasks, which have a headline"
         )
     return expanded
+
+
+def _with_sources(names: Sequence[str]) -> list[str]:
+    """Return names with `KIND:GROUP` and `KIND:PATTERN` replaced by what they stand for."""
+    found: list[str] = []
+    for name in names:
+        schemed = SCHEME.fullmatch(name)
+        kind = schemed[1] if schemed and not exists(Path(name)) else ""
+        owner = TASK_KINDS.load(kind) if kind in TASK_KINDS.table() else None
+        if schemed and owner is not None and hasattr(owner, "sources_like"):
+            found += [f"{kind}:{source}" for source in owner.sources_like(schemed[2])]
+        else:
+            found.append(name)
+    return found
 
 
 def matching_names(kind: CardKind, names: Sequence[str]) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,9 @@ READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, st
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 4
+FORMAT = 7
 """Of the cached catalogue; raised when what is read changes."""
+PATTERN = re.compile(r"[*?[\]]")
 PATIENCE = 600.0
 """Seconds for a harness to list its benchmarks."""
 MESSAGES = "messages"
@@ -69,6 +72,8 @@ class Entry:
     """The class that reads it, of VLMEvalKit."""
     file: str = ""
     """Where it is defined, if that is a file of its own."""
+    groups: str = ""
+    """Groups and tags that it belongs to, with spaces between them."""
 
     @property
     def refused(self) -> str:
@@ -171,6 +176,42 @@ def judging_of_source(harness: Harness, name: str, include_path: str) -> Judging
 
 def _judging(stated: str) -> Judging:
     return "needed" if stated == "needed" else "optional" if stated != "no" else "no"
+
+
+def names_like(harness: Harness, name: str) -> list[str]:
+    """Return what a name, a pattern (`mmbench_*`) or a group stands for, without what is refused.
+
+    Args:
+        harness: Whose.
+        name: A benchmark's own name is returned as it is.
+
+    Raises:
+        CardError: the harness is not installed, or nothing that can be run matches a pattern.
+    """
+    is_pattern = bool(PATTERN.search(name))
+    if not is_pattern and harness is VLMEVALKIT:
+        return [name]  # it has no groups
+    known = catalogue(harness)
+    if name in known:
+        return [name]
+    found = [
+        one
+        for one, entry in known.items()
+        if (fnmatchcase(one, name) if is_pattern else name in entry.groups.split())
+    ]
+    usable = [one for one in found if not known[one].refused]
+    if found and not usable:
+        reasons = " or ".join(dict.fromkeys(known[one].refused for one in found))
+        raise CardError(
+            f"{harness.kind}:{name} stands for {len(found)} names, none of which can be run: "
+            f"{reasons}"
+        )
+    if is_pattern and not usable:
+        raise CardError(
+            f"{harness.title} has no benchmark like {name!r}; `adem-bench tasks list --source "
+            f"{harness.kind}` lists {len(known)} names"
+        )
+    return usable or [name]
 
 
 def _is_near(name: str, known: Mapping[str, Entry]) -> bool:

@@ -44,7 +44,7 @@ _Loader.add_constructor("!function", lambda loader, node: FUNCTION + str(node.va
 
 
 def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return each task's kind, modality, need of a judge, place of data and file.
+    """Return each task's kind, modality, need of a judge, place of data, file and groups.
 
     Args:
         package: Folder of `lmms_eval`.
@@ -57,14 +57,37 @@ def names_in(folder: Path) -> dict[str, dict[str, str]]:
     """Return the same of the tasks in a folder, of one's own perhaps."""
     found: dict[str, dict[str, str]] = {}
     files: dict[Path, dict[str, Any]] = {}
+    groups: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         task = _loaded(path, files)
         name = task.get("task")
         if isinstance(name, str):
             found[name] = {**_about(path, task), "file": str(path)}
+            for field in ("tag", "group"):
+                for group in _list(task.get(field)):
+                    groups.setdefault(str(group), []).append(name)
+        elif isinstance(name, list):
+            members = [one.get("task") if isinstance(one, dict) else one for one in name]
+            groups.setdefault(str(task.get("group")), []).extend(map(str, members))
+    for group in groups:
+        for name in _members(group, groups, set()) & found.keys():
+            found[name]["groups"] = " ".join([*found[name].get("groups", "").split(), group])
     _functions.cache_clear()
     _made.cache_clear()
     return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _members(group: str, groups: Mapping[str, list[str]], seen: set[str]) -> set[str]:
+    """Return the names in a group, and in the groups in it."""
+    seen.add(group)
+    names = set(groups.get(group, ()))
+    for name in names & groups.keys() - seen:
+        names |= _members(name, groups, seen)
+    return names
 
 
 def _loaded(path: Path, files: dict[Path, dict[str, Any]]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from adem_bench.tasks.harnesses.catalogue import (
     catalogue,
     entry_of,
     judging_of_source,
+    names_like,
 )
 from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
 from adem_bench.tasks.harnesses.judging import JudgeServer
@@ -109,6 +110,15 @@ class HarnessTask(Benchmark):
             "split": SPLIT,
             "options": {"source": entry.name},
         }
+
+    @classmethod
+    def sources_like(cls, source: str) -> Sequence[str]:
+        """Return the benchmarks that a name, a pattern or a group of them stands for.
+
+        Raises:
+            CardError: the harness is not installed, or a pattern matches nothing that can be run.
+        """
+        return names_like(cls.harness, source)
 
     def check_metrics(self) -> None:
         """Leave the card's headline open: it is known once answers were scored."""

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from adem_bench.cards import expand_tasks
 from adem_bench.cli import main
 from adem_bench.errors import CardError
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process
@@ -52,6 +53,19 @@ def test_names_that_code_computes_are_asked_for_once(stand_ins, monkeypatch, tmp
     with pytest.raises(CardError, match=r"no benchmark 'zzz'; `adem-bench tasks list --source"):
         entry_of(VLMEVALKIT, "zzz")
     assert entry_of(VLMEVALKIT, "own").kind == "own"
+
+
+def test_patterns_and_groups_stand_for_what_can_be_run(stand_ins):
+    assert expand_tasks(["lmms_eval:mini_all"]) == [
+        "lmms_eval:mini_messages",
+        "lmms_eval:mini_server",
+    ]
+    assert expand_tasks(["vlmevalkit:*O*E"]) == ["vlmevalkit:POPE"]
+    assert "lmms_eval:mini_yes_no" in expand_tasks(["lmms_eval:mini_*"])
+    with pytest.raises(CardError, match="1 names, none of which can be run: it shows videos"):
+        expand_tasks(["lmms_eval:*_film"])
+    with pytest.raises(CardError, match="no benchmark like 'nothing_"):
+        expand_tasks(["lmms_eval:nothing_*"])
 
 
 def listed(capsys, *arguments: str) -> str:
