@@ -32,7 +32,7 @@ from unittest.mock import MagicMock
 from fuzz_world import TEXTS, VALUES, World, edited, make_world
 
 from adem_bench.cli import main
-from adem_bench.files import read_json, write_json
+from adem_bench.files import is_dir, read_json, write_json
 
 MOST_S = 60
 MOST_BYTES = 6 << 30
@@ -183,7 +183,7 @@ def call(arguments: Sequence[str]) -> tuple[object, str]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            if arguments[0] == "view" and Path(arguments[1]).is_dir():
+            if arguments[0] == "view" and is_dir(Path(arguments[1])):
                 return _viewed(Path(arguments[1])), said.getvalue()
             main(["--debug", *arguments])
     except SystemExit as end:

@@ -37,7 +37,11 @@ STATE = "state.json"
 BETWEEN = 4
 """Kills on average before a command is let through."""
 RUN = ("run", "--model", "majority", "--tasks", "mini_mme", "--batch-size", "4", "--results")
-SMALL = ("epochs=1", "data.0.limit=32", "data.1.limit=0", "checkpoint_steps=1", "workers=0")
+RECIPE = (
+    "model: adem-tiny\ndata: [{task: mini_sqa, split: test, limit: 32, max_sequence_length: 96}]\n"
+    "epochs: 1\neffective_batch: 4\nbatch_size: 4\nbase_learning_rate: 0.01\nworkers: 0\n"
+    "checkpoint_steps: 1\nmethod: {scales: [64, 16], hidden_proj: 16, adapter_dim: 4}\n"
+)
 
 
 class Campaign:
@@ -138,8 +142,9 @@ def kill_runs(campaign: Campaign, number: int, draw: random.Random) -> None:
 
 def kill_trainings(campaign: Campaign, number: int, draw: random.Random) -> None:
     """Kill `train` until so many kills are counted; arguments as for `kill_runs`."""
-    settings = [part for value in SMALL for part in ("--set", value)]
-    command = ("train", "--recipe", "mini", "--log-to", "none", *settings, "--output")
+    recipe = campaign.folder / "small.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    command = ("train", "--recipe", str(recipe), "--log-to", "none", "--output")
     alone, killed = campaign.folder / "trained", campaign.folder / "training"
     seconds = let_through((*command, str(alone), "--overwrite"))
     wanted = sha256(alone / "adapter" / "adapter.safetensors")
