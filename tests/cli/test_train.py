@@ -22,6 +22,8 @@ CLIP_ADAPTERS = 4 * 2 * 12 * 128
 PROJECTORS = 2 * (128 * 128 + 128 + 128 * 64 + 64)
 PARAMETERS = 2 * 320 * 64 + CLIP_ADAPTERS + PROJECTORS
 """Of the tiny model: E1 and E2, four CLIP adapters, two projectors."""
+FEW = "kind: mme\nsplit: test\nheadline: accuracy\noptions: {subtasks: [existence]}\n"
+"""A task of 40 questions."""
 
 
 @pytest.fixture
@@ -73,16 +75,17 @@ def test_training_says_what_it_does_and_what_it_made(
     adem_bench, data, recipe, parity_card, tmp_path
 ):
     options = ("--recipe", recipe, "--model", parity_card, "--data-root", data)
-    done = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
+    (tmp_path / "few.yaml").write_text(FEW)
+    done = adem_bench("train", *options, "--output", "out", "--eval", "few.yaml")
     assert done.code == 0, done.err
     assert "16 samples" in done.out
     assert "epochs: 1, of 2 steps; 8 samples per step (4 rows x 2 accumulated" in done.out
     assert f"trainable parameters {PARAMETERS:,} of" in done.out
     assert "warning: mini_sqa is asked differently in training" in done.err
-    assert "mini_mme: 320 of 320 samples (100%), 0 failed, " in done.err
-    assert "out: mini_mme, split test" in done.out
+    assert "few: 40 of 40 samples (100%), 0 failed, " in done.err
+    assert "out: few, split test" in done.out
     assert "`adem-bench run --model out --tasks …` evaluates it" in done.out
-    again = adem_bench("train", *options, "--output", "out", "--eval", "mini_mme")
+    again = adem_bench("train", *options, "--output", "out", "--eval", "few.yaml")
     assert again.code == 0
     assert "all 2 steps were already done" in again.out
     other = adem_bench("train", *options, "--output", "out", "--set", "epochs=2")
