@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -61,6 +62,8 @@ class Model(ABC):
     """Whether the same question may have another answer where no temperature says so."""
     request_fields: ClassVar[frozenset[str]] = frozenset({"choices"})
     """Which of a request's `choices` and `parts` it honours."""
+    loading_s: float | None = None
+    """Seconds that `build_model` took to load it."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Keep the card.
@@ -327,7 +330,10 @@ def build_model(card: ModelCard, options: ModelOptions) -> Model:
         CardError: unknown kind.
         CheckpointError: weights are missing or do not fit.
     """
+    began = time.perf_counter()
     model: Model = MODEL_KINDS.load(card.kind)(card, options)
+    if isinstance(model, Model):  # a plug-in's may be anything with the same methods
+        model.loading_s = time.perf_counter() - began
     return model
 
 

@@ -149,6 +149,7 @@ def run_task(
                 "resumed": resumed,
                 "reused": reused,
                 "samples_per_second": round(asked / seconds, 3) if asked else None,
+                **_loading(model),
             },
         )
         manifest |= about_judge
@@ -177,12 +178,20 @@ def _is_failed(record: Record) -> bool:
     return bool(record.error and record.request_digest and not record.is_unjudged)
 
 
+def _loading(model: Model) -> dict[str, float]:
+    """Return how long a model took to load, where that is known: not that of every plug-in."""
+    seconds = getattr(model, "loading_s", None)
+    return {} if seconds is None else {"loading_seconds": round(seconds, 3)}
+
+
 def _log(path: Path, model: Model, task: Task, processes: Processes) -> RunLog:
     card = task.card
     about = (
         f"model {model.card.name} ({model.fingerprint()}), task {card.name} (version "
         f"{card.version}), split {card.split}"
     )
+    for seconds in _loading(model).values():
+        about += f"; the model was loaded in {seconds} s"
     return RunLog(path, about, processes.rank, processes.world_size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,26 @@ def test_torchrun_starts_processes_that_share_the_work(command, environment, alo
     )  # fmt: skip
     assert shared.returncode == 0, shared.stderr
     check_shared(tmp_path / "two", alone(), shared.stdout)
+
+
+@pytest.mark.slow
+def test_launchers_of_several_machines_share_one_run(command, environment, alone, tmp_path):
+    arguments = command("--limit", LIMIT, "--batch-size", 2, results="two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes", 2, "--master-addr", "127.0.0.1", "--master-port", port]
+    launchers = [
+        Python(
+            ["-m", "torch.distributed.run", *place, "--node-rank", rank, *arguments],
+            tmp_path / f"of-{rank}",
+            environment,
+        )
+        for rank in range(2)
+    ]
+    done = [launcher.wait() for launcher in launchers]
+    assert [each.returncode for each in done] == [0, 0], done[0].stderr
+    check_shared(tmp_path / "two", alone(), "".join(each.stdout for each in done))
 
 
 def check_taken_up(command, finish, records: list, tmp_path: Path) -> None:

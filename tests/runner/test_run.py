@@ -205,6 +205,10 @@ def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):
     assert manifest["versions"]["torch"]
     assert manifest["hardware"]["cpu_count"]
     assert manifest["timing"]["samples_per_second"] > 0
+    seconds = manifest["timing"]["loading_seconds"]
+    assert seconds > 0
+    (log,) = (tmp_path / "results").rglob("run.log")
+    assert f"the model was loaded in {seconds} s" in log.read_text()
     assert manifest["memory"]["host"] > 1 << 20
     assert manifest["run"]["finished"] >= manifest["run"]["started"]
 

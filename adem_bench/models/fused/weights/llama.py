@@ -1,7 +1,8 @@
 """Language models in memory: from the published consolidated layout, or as transformers reads them.
 
-Consolidated tensors are memory-mapped and moved one by one into an empty model, so that no
-two copies of the weights are in memory at a time (docs/method.md, section 12).
+Consolidated tensors are memory-mapped, read ahead and moved one by one into an empty model, and
+their pages given back, so that no two copies of the weights are in memory at a time
+(docs/method.md, section 12).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from adem_bench.models.fused.weights.llama_layout import (
     top_tensors,
 )
 from adem_bench.models.fused.weights.published import load_plain_data
+from adem_bench.models.fused.weights.read_ahead import Upload, give_back, read_ahead
 from adem_bench.models.weight_files import (
     check_files,
     check_weights,
@@ -71,7 +73,8 @@ class Consolidated:
         files = sorted(folder.glob("*.pth"))
         if not files:
             raise CheckpointError(f"{folder} has {PARAMS_NAME} but no consolidated.00.pth")
-        self._shards = [_read_shard(file) for file in files]
+        self._are_mapped = all(map(_can_be_mapped, files))
+        self._shards = [_read_shard(file, self._are_mapped) for file in files]
         try:
             self.config = self._read_config()
             self.model = empty_llama(self.config)
@@ -109,8 +112,18 @@ class Consolidated:
         except KeyError as error:
             raise self._missing(error) from error
 
-    def take(self, tensor: LlamaTensor) -> Tensor:
+    def parts(self, tensor: LlamaTensor) -> list[Tensor]:
+        """Return what the shards hold of a tensor, as far as it is there and was not yet taken."""
+        return [shard[tensor.published] for shard in self._shards if tensor.published in shard]
+
+    def take(
+        self, tensor: LlamaTensor, move: Callable[[Tensor], Tensor] = lambda weight: weight
+    ) -> Tensor:
         """Return a whole tensor with its rows as transformers orders them.
+
+        Args:
+            tensor: Which.
+            move: Brings it where its rows are to be ordered.
 
         Raises:
             CheckpointError: it is missing, or of another shape than the configuration's.
@@ -131,7 +144,14 @@ class Consolidated:
                 f"{self._folder}: {tensor.transformers} has shape {tuple(weight.shape)}, "
                 f"{PARAMS_NAME} asks for {tuple(self.shape(tensor))}"
             )
-        return to_half_rotation(weight, self.head_size) if tensor.rotated else weight
+        weight = move(weight)
+        if tensor.rotated:
+            weight = to_half_rotation(weight, self.head_size)
+        if self._are_mapped:
+            for part in parts:
+                if part.untyped_storage().data_ptr() != weight.untyped_storage().data_ptr():
+                    give_back(part)
+        return weight
 
     def unknown(self) -> list[str]:
         """Return the names of tensors that no LLaMA of this size has; rotary tables are known."""
@@ -184,10 +204,14 @@ class Consolidated:
         return CheckpointError(f"{self._folder}: tensor or parameter {error} is missing")
 
 
-def _read_shard(file: Path) -> dict[str, Tensor]:
+def _can_be_mapped(file: Path) -> bool:
     with file.open("rb") as stream:
-        is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6 and cannot be mapped
-    shard = load_plain_data(file, mmap=is_zip)
+        is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6
+    return is_zip and is_utf8(file)
+
+
+def _read_shard(file: Path, mmap: bool) -> dict[str, Tensor]:
+    shard = load_plain_data(file, mmap=mmap)
     if not isinstance(shard, dict) or not all(isinstance(t, Tensor) for t in shard.values()):
         raise CheckpointError(f"{file} does not hold a dict of tensors")
     return unwrapped(shard, file)
@@ -266,11 +290,12 @@ def _load_consolidated(
 ) -> Any:
     weights = Consolidated(folder)
     model = weights.model
+    upload = Upload(device, dtype)
+    in_order = read_ahead(llama_tensors(weights.config.num_hidden_layers), weights.parts)
 
     def place(tensors: Iterable[LlamaTensor]) -> None:
-        for tensor in tensors:
-            weight = weights.take(tensor).to(device=device, dtype=dtype)
-            _assign(model, tensor.transformers, weight)
+        for _, tensor in zip(tensors, in_order, strict=False):
+            _assign(model, tensor.transformers, weights.take(tensor, upload))
 
     place(top_tensors())
     for index, layer in enumerate(model.model.layers):
