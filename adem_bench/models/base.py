@@ -135,6 +135,11 @@ class Model(ABC):
         """The tags of reasoning in responses, which is no part of the answer; by default none."""
         return ()
 
+    @property
+    def answers_together(self) -> bool:
+        """Whether all processes of a run must answer every request together."""
+        return False
+
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch as `generate` does; a response that is no answer has an error.
 

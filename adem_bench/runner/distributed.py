@@ -26,6 +26,7 @@ from adem_bench.errors import AdemBenchError
 from adem_bench.runner.batching import Unit
 
 if TYPE_CHECKING:
+    import torch
     from torch.distributed.distributed_c10d import Store
 
 PATIENCE = timedelta(hours=2)
@@ -282,6 +283,45 @@ def reaching_the_others() -> Iterator[None]:
             f"({str(error).splitlines()[0][:120]}); what was done is kept, and the same command "
             "resumes"
         ) from error
+
+
+def join_process_group(processes: Processes, device: torch.device) -> bool:
+    """Join PyTorch's process group; return whether there are several processes and it is new.
+
+    Args:
+        processes: Those that are in it.
+        device: Of this process.
+
+    Raises:
+        SharedRunError: they cannot be reached.
+    """
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where collective operations without a tensor run
+    if processes.store is None or dist.is_initialized():
+        return False
+    with reaching_the_others():
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=PrefixStore("group", processes.store),
+            rank=processes.rank,
+            world_size=processes.world_size,
+            # The others wait while the first one scores.
+            timeout=PATIENCE,
+        )
+    atexit.register(leave_process_group)
+    return True
+
+
+def leave_process_group() -> None:
+    """Leave PyTorch's process group, if there is one."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 _WATCHED = threading.Event()

@@ -37,11 +37,12 @@ from adem_bench.models.base import (
     chosen_card,
     resolve_decoding,
 )
+from adem_bench.models.device import pick_device
 from adem_bench.records import Json
 from adem_bench.registry import MODEL_KINDS, TASK_KINDS
 from adem_bench.results.names import check_name, check_name_is_free
 from adem_bench.results.progress import OnProgress, no_progress
-from adem_bench.runner.distributed import Processes
+from adem_bench.runner.distributed import Processes, join_process_group
 from adem_bench.runner.judge import JudgeModel, check_use, judge_card
 from adem_bench.runner.loop import Outcome, run_task
 from adem_bench.runner.manifest import RunOptions
@@ -180,6 +181,8 @@ def evaluate_prepared(
         if model is None or before is None or not each.asks_the_model_of(before):
             model = None  # two do not fit into memory
             device = processes.own_device(each.evaluation.device)
+            if getattr(each.card, "shard", False):
+                join_process_group(processes, pick_device(device))
             model = build_model(each.card, ModelOptions(device, each.evaluation.data_root))
         before = each
         matched = each.evaluation.prompt_format == MATCHED

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adem_bench.errors import CardError, DataError
+from adem_bench.errors import AdemBenchError, CardError, DataError, OutOfMemoryError
 from adem_bench.models.base import Budget, Model
 from adem_bench.records import (
     Decoding,
@@ -31,7 +31,7 @@ from adem_bench.results.run_folder import NOT_SCORED, RunFolder
 from adem_bench.results.run_log import RunLog
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
-from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError
+from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError, reaching_the_others
 from adem_bench.runner.judge import JudgeModel
 from adem_bench.runner.manifest import (
     RunOptions,
@@ -270,7 +270,9 @@ class TaskRun:
         self._results = results
         self._kept: list[str] = []
         self._decoding = decoding_of(model, options)
-        keeps = options.reuse and keeps_answers(model)
+        self._together = bool(getattr(model, "answers_together", False))
+        # Processes that answer together must ask the same, whatever others have found by then.
+        keeps = options.reuse and keeps_answers(model) and not self._together
         self._answers = (
             Answers(results, model.fingerprint(), options.seed, options.fresh) if keeps else None
         )
@@ -344,10 +346,10 @@ class TaskRun:
         budget = self._budget()
         kept: list[str] = []
         units = plan(self._items(earlier, kept if attempt else self._kept), budget)
-        backoff = Backoff(self.model.answer)
+        backoff = Backoff(self._answered_together if self._together else self.model.answer)
         rows: int | None = None
         self.show(shown)
-        to_ask = self._not_known(self.shared.drawn(units, attempt))
+        to_ask = self._not_known(units if self._together else self.shared.drawn(units, attempt))
         for unit in ahead(to_ask, self.model.prefetch, budget.ahead):
             # A part is appended as soon as it is answered, so that a kill loses no more.
             answered = [self._append(item, given) for item, given in backoff.answer(unit.items)]
@@ -357,8 +359,9 @@ class TaskRun:
             if backoff.most_rows != rows:
                 rows = backoff.most_rows
                 log.info(f"memory ran out: no more than {rows} requests at once from here on")
-            self.shared.add("asked", len(answered))
-            self.shared.add("failed", len(failed))
+            if self._records:
+                self.shared.add("asked", len(answered))
+                self.shared.add("failed", len(failed))
             self.show(shown)
         self.show(shown)
         return len(self._kept)
@@ -395,10 +398,32 @@ class TaskRun:
 
     def _append(self, item: Item, response: Response) -> Record:
         record = record_of(self.task, item.sample, item.request, response)
-        self.folder.append([record])
+        if self._records:
+            self.folder.append([record])
         if self._answers and record.error is None:
             self._answers.keep(item.request, response)
         return record
+
+    @property
+    def _records(self) -> bool:
+        """Whether this process keeps what is answered: one of those that answer together does."""
+        return self.shared.is_first or not self._together
+
+    def _answered_together(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer a batch that the other processes answer too, each with its part of the weights.
+
+        Raises:
+            SharedRunError: one of the others has ended.
+            AdemBenchError: memory ran out, which the others cannot know.
+        """
+        try:
+            with reaching_the_others():
+                return self.model.answer(requests)
+        except OutOfMemoryError as error:
+            raise AdemBenchError(
+                "memory ran out in one of the processes that hold the model together; give a "
+                "smaller --batch-size, or set prompt_batch_tokens"
+            ) from error
 
     def _budget(self) -> Budget:
         suits = self.model.budget()

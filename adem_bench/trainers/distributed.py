@@ -11,12 +11,15 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.fsdp import fully_shard
 
 from adem_bench.models.fused.network import FusedNetwork
-from adem_bench.runner.distributed import PATIENCE, Processes, reaching_the_others
+from adem_bench.models.fused.sharding import spread
+from adem_bench.runner.distributed import (
+    Processes,
+    join_process_group,
+    leave_process_group,
+    reaching_the_others,
+)
 
 T = TypeVar("T")
 
@@ -28,20 +31,7 @@ class ProcessGroup:
         """Join the group through the store that torchrun's environment variables name."""
         self.rank, self.world_size = processes.rank, processes.world_size
         self._device = device
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # where collective operations without a tensor run
-        self._is_ours = processes.store is not None and not dist.is_initialized()
-        if self._is_ours:
-            assert processes.store is not None
-            with reaching_the_others():
-                dist.init_process_group(
-                    "nccl" if device.type == "cuda" else "gloo",
-                    store=PrefixStore("training", processes.store),
-                    rank=self.rank,
-                    world_size=self.world_size,
-                    # The others wait while the first one scores.
-                    timeout=PATIENCE,
-                )
+        self._is_ours = join_process_group(processes, device)
 
     @property
     def is_main_process(self) -> bool:
@@ -70,25 +60,18 @@ class ProcessGroup:
 
     def close(self) -> None:
         """Leave the group, unless it was there before."""
-        if self._is_ours and dist.is_initialized():
-            dist.destroy_process_group()
+        if self._is_ours:
+            leave_process_group()
 
 
-def shard_language_model(network: FusedNetwork, device: torch.device, world_size: int) -> None:
+def shard_language_model(network: FusedNetwork, device: torch.device) -> None:
     """Spread the language model of a network over all processes, in place.
 
     Args:
         network: On the CPU, whole on every process; its other parts are moved to `device`.
-        device: This process's device.
-        world_size: Number of processes; their group must be there already.
+        device: This process's device. The processes' group must be there already.
     """
-    mesh = init_device_mesh(device.type, (world_size,))
     llama = network.decoder.llama
-    # Each part is a root of its own to FSDP, which would keep a root's weights until its backward
-    # pass: hence the word on resharding.
-    for layer in network.decoder.layers:
-        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-    for part in (llama.model.embed_tokens, llama.lm_head):
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    spread([*network.decoder.layers, llama.model.embed_tokens, llama.lm_head], device)
     for module in (llama.model.norm, llama.model.rotary_emb, network.vision, network.method):
         module.to(device)

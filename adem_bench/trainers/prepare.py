@@ -271,7 +271,8 @@ def _training_card(base: FusedCard, recipe: RecipeCard, device: torch.device) ->
     dtype = str(pick_dtype(chosen, device)).removeprefix("torch.")
     fusion = FusionSettings(kind=recipe.method.kind)
     kept = base.quantization if recipe.quantization == "auto" else recipe.quantization
-    return base.model_copy(update={"dtype": dtype, "quantization": kept, "fusion": fusion})
+    chosen_fields = {"dtype": dtype, "quantization": kept, "fusion": fusion, "shard": False}
+    return base.model_copy(update=chosen_fields)
 
 
 def _new_network(recipe: RecipeCard, frozen: FrozenParts, device: torch.device) -> FusedNetwork:
@@ -342,4 +343,4 @@ def shard(prepared: Prepared, group: ProcessGroup, device: torch.device) -> None
         return
     if group.world_size == 1:
         raise CardError("shard_frozen_weights needs several processes: start with torchrun")
-    shard_language_model(prepared.network, device, group.world_size)
+    shard_language_model(prepared.network, device)

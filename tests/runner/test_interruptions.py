@@ -113,6 +113,22 @@ def test_launchers_of_several_machines_share_one_run(command, environment, alone
     check_shared(tmp_path / "two", alone(), "".join(each.stdout for each in done))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["adem", "none"])
+def test_processes_that_hold_a_part_of_the_model_each_answer_as_one(
+    command, environment, finish, tmp_path, adapter
+):
+    given = ["--limit", 24, *(["--adapter", "none"] if adapter == "none" else [])]
+    done = finish(command(*given, results="alone"))
+    assert done.returncode == 0, done.stderr
+    arguments = command(*given, "--set", "model.shard=true", results="two")
+    shared = [process.wait() for process in several(2, arguments, tmp_path / "of", environment)]
+    assert [done.returncode for done in shared] == [0, 0], shared[0].stderr + shared[1].stderr
+    records = read_records(tmp_path / "alone")
+    check_shared(tmp_path / "two", records, "".join(done.stdout for done in shared))
+    assert read_manifest(tmp_path / "two")["timing"]["answered"] == 24
+
+
 def check_taken_up(command, finish, records: list, tmp_path: Path) -> None:
     done = finish(command("--limit", LIMIT, results="two"))
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ def test_weights_are_given_up_after_each_use_and_gradients_stay(
     make_network, make_dataset, pairs, image_tokens_at
 ):
     plain, sharded = make_network(), make_network()
-    shard_language_model(sharded, torch.device("cpu"), 1)
+    shard_language_model(sharded, torch.device("cpu"))
     (batch,) = BatchLoader(make_dataset(pairs), 224, 0)[MicroBatch(0, 0, (0, 1, 2, 3))].parts
     losses = [network.loss(batch, image_tokens_at) for network in (plain, sharded)]
     frozen = list(sharded.decoder.llama.parameters())

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import CardError, CheckpointError
 from adem_bench.files import file_digest
 from adem_bench.models.base import ModelOptions, weights_path
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.decoder import check_architecture
 from adem_bench.models.fused.onednn import can_pack, pack_linear_layers, pack_llama
+from adem_bench.models.fused.sharding import check_group, spread_ends, spread_layer
 from adem_bench.models.fused.tokenizer import (
     Tokenizer,
     check_vocabulary,
@@ -33,7 +34,12 @@ from adem_bench.models.fused.weights.clip import (
     reading_of_file,
 )
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
-from adem_bench.models.quantization import check_quantization, quantize_linear_layers
+from adem_bench.models.quantization import (
+    BNB_4BIT,
+    BNB_8BIT,
+    check_quantization,
+    quantize_linear_layers,
+)
 from adem_bench.records import ImageNormalization
 from adem_bench.schemas import NOT_QUANTIZED
 
@@ -69,6 +75,8 @@ class FrozenParts:
         self.device = pick_device(options.device)
         self.dtype = pick_dtype(card.dtype, self.device)
         check_quantization(card, self.device, self.dtype)
+        if card.shard:
+            _check_sharding(card)
         self._found = FrozenFiles(card, options.data_root, self.dtype)
         source = self._found.language_model
         config = language_config(source)
@@ -80,7 +88,7 @@ class FrozenParts:
         self.llama: Any
         self.llama, self.signature = self._load_language_model()
         self._visual_parameters = 0
-        self._packs = not trainable and can_pack(self.device, self.dtype)
+        self._packs = not (trainable or card.shard) and can_pack(self.device, self.dtype)
         self._llama_parameters = count_parameters(self.llama)
         if self._packs:
             pack_llama(self.llama)
@@ -88,7 +96,7 @@ class FrozenParts:
     def _load_language_model(self) -> tuple[Any, tuple[float, ...]]:
         """Return the language model, quantized as the card says, and its signature."""
         source, quantization = self._found.language_model, self.card.quantization
-        if quantization == NOT_QUANTIZED:
+        if quantization == NOT_QUANTIZED and not self.card.shard:
             llama = load_language_model(source, self.dtype, self.device)
             return llama, language_model_signature(llama)
         last: tuple[float, ...] = ()
@@ -96,10 +104,18 @@ class FrozenParts:
         def take(layer: Any) -> None:
             nonlocal last
             last = _sums_of_rows(layer.mlp.down_proj.weight)  # as it was read
-            quantize_linear_layers(layer, quantization, self.dtype)
+            if quantization != NOT_QUANTIZED:
+                quantize_linear_layers(layer, quantization, self.dtype)
+            if self.card.shard:
+                spread_layer(layer, self.device)
 
-        llama = load_language_model(source, self.dtype, self.device, take)
-        return llama, (*_sums_of_rows(llama.model.embed_tokens.weight), *last)
+        # Layers that are spread leave the host one by one: no device has to hold them all.
+        place = torch.device("cpu") if self.card.shard else self.device
+        llama = load_language_model(source, self.dtype, place, take)
+        signature = (*_sums_of_rows(llama.model.embed_tokens.weight), *last)
+        if self.card.shard:
+            spread_ends(llama, self.device)
+        return llama, signature
 
     @property
     def visual(self) -> Any:
@@ -205,6 +221,20 @@ class FrozenParts:
     def files(self) -> dict[str, str]:
         """Where the parts were found, by the card field that names them."""
         return self._found.by_field
+
+
+def _check_sharding(card: FusedCard) -> None:
+    """Refuse to spread a model over processes that cannot be.
+
+    Raises:
+        CardError: there is one process, or the layers keep their weights in a form of their own.
+    """
+    if card.quantization in (BNB_4BIT, BNB_8BIT):
+        raise CardError(
+            f"shard=true cannot spread weights of {card.quantization}, whose layers keep them in a "
+            "form of their own; leave one of the two out"
+        )
+    check_group()
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -128,6 +128,9 @@ class FusedCard(TorchModelCard):
     """`task` follows each benchmark's published pipeline (Q14), `tower` the tower's training."""
     image_reading: Reading = "published"
     """How files become pixels: as the published code reads them, or as they are shown (Q33)."""
+    shard: bool = False
+    """Whether processes under torchrun hold a part of the language model each, and answer every
+    request together, rather than holding it whole and sharing the requests."""
     prompts: dict[str, dict[str, Any]] = Field(default={})
     """Task kind to the prompt settings the weights were tuned on, where their file is silent; of
     released adapters (those with a `url`) the method knows them."""

@@ -315,6 +315,8 @@ class FusedDecoder(nn.Module):
         self._position_shift = method.position_shift
         self.shifts_at_shortest = method.shifts_at_shortest
         self.eager = eager
+        self.is_sharded = False
+        """Whether its weights are spread over processes (`sharding.py`)."""
         self.layers = nn.ModuleList(
             FusedLayer(layer, index, method, eager)
             for index, layer in enumerate(self.llama.model.layers)

@@ -31,6 +31,7 @@ from adem_bench.models.fused.method import (
 )
 from adem_bench.models.fused.network import FusedNetwork, build_network
 from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
+from adem_bench.models.fused.sharding import agreed, gather_in_turn
 from adem_bench.models.fused.weights.adapter import (
     WEIGHTS_NAME,
     AdapterFile,
@@ -139,6 +140,11 @@ class FusedModel(Model):
                 found = inspect_adapter(card, source, path)
                 rows.append((str(path), found.facts, "; ".join(found.problems)))
         return rows
+
+    @property
+    def answers_together(self) -> bool:
+        """Whether every process must answer every request, for each holds a part of the weights."""
+        return self.card.shard
 
     def load_adapter_for(self, task: str, task_kind: str) -> None:
         """Switch to the adapter for a task: by its name, its kind, then `default`.
@@ -279,13 +285,14 @@ class FusedModel(Model):
                     answers[index] = response
             return answers
         first = requests[0]
+        choose = RowSampler(requests) if first.decoding.samples else most_probable
         generated = generate(
             self.weights.decoder,
             rows,
             memory,
             first.max_new_tokens,
             self._frozen.tokenizer.end_ids,
-            RowSampler(requests) if first.decoding.samples else most_probable,
+            agreed(choose) if self.card.shard else choose,
             self._is_finished(first) if first.stop_pattern or first.stop else None,
         )
         return [
@@ -416,6 +423,8 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
     check_base(card, adapter, frozen.identities)
     eager = card.attention == "eager"
     network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager)
+    if card.shard:
+        gather_in_turn(network.decoder)
     method = network.method
     weights_file = adapter.path / WEIGHTS_NAME if adapter.path.is_dir() else adapter.path
     return TunedWeights(
@@ -436,10 +445,13 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
 def _untuned(frozen: FrozenParts) -> TunedWeights:
     """Return the language model alone: no memory, no prefix, images ignored."""
     method = LanguageModelAlone()
+    decoder = FusedDecoder(frozen.llama, method, frozen.card.attention == "eager")
+    if frozen.card.shard:
+        gather_in_turn(decoder)
     return TunedWeights(
         path=None,
         method=method,
-        decoder=FusedDecoder(frozen.llama, method, frozen.card.attention == "eager"),
+        decoder=decoder,
         sequences=_sequences(frozen, method),
         no_image_memory=VisualMemory(),
         images=None,

@@ -73,8 +73,8 @@ class Upload:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         """Make the buffers that a GPU needs: from other memory it copies in smaller pieces."""
         self._device, self._dtype = device, dtype
-        is_gpu = device.type == "cuda"
-        self._stages = deque(_Stage(device) for _ in range(2)) if is_gpu else deque()
+        stages = 2 if device.type == "cuda" else 0
+        self._stages = deque(_Stage(device) for _ in range(stages))
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Return a tensor of any shape on the device: itself if it is as it should be."""
@@ -96,7 +96,7 @@ class _Stage:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._buffer = torch.empty(STAGED_BYTES, dtype=torch.uint8, pin_memory=True)
-        self._copied = torch.cuda.Event()
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def copy(self, piece: Tensor, place: Tensor) -> None:
         """Copy (n,) bytes from the host to the GPU, which may still be at it on return."""
