@@ -82,10 +82,9 @@ class Upload:
             return tensor.to(device=self._device, dtype=self._dtype)
         uploaded = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
         source, target = (x.view(-1).view(torch.uint8) for x in (tensor.contiguous(), uploaded))
-        for piece, place in zip(
-            source.split(STAGED_BYTES), target.split(STAGED_BYTES), strict=True
-        ):
-            self._stages[0].copy(piece, place)
+        for start in range(0, len(source), STAGED_BYTES):
+            end = start + STAGED_BYTES
+            self._stages[0].copy(source[start:end], target[start:end])
             self._stages.rotate()
         return uploaded.to(self._dtype)
 
