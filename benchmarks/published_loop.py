@@ -10,12 +10,10 @@ Source: ADEM-VL cec09b8 `adem/model.py`, `adem/adapter.py`, `eval_*.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
-from random_model import HEADS, LAYERS, WIDTH
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision import transforms
@@ -31,24 +29,36 @@ MAX_LENGTH = 512
 class PublishedLoop:
     """The published model and its `generate`, on the weights of `network`."""
 
-    def __init__(self, network: FusedNetwork, consolidated: Path, tokenizer: Tokenizer) -> None:
-        """Load the published layout of the same weights.
+    def __init__(
+        self,
+        network: FusedNetwork,
+        weights: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        max_rows: int = 64,
+    ) -> None:
+        """Take the published layout of the same weights.
 
         Args:
             network: With the method's and CLIP's weights.
-            consolidated: LLaMA's file.
+            weights: LLaMA's, by their published names.
             tokenizer: Of the model.
+            max_rows: Rows that the cache has room for.
         """
-        self.weights = torch.load(consolidated, weights_only=True)
+        self.weights = weights
         self.fusion = network.method
         self.vision = network.vision
         self.tokenizer = tokenizer
-        size = WIDTH // HEADS
+        embeddings = weights["tok_embeddings.weight"]
+        self.device, self.dtype = embeddings.device, embeddings.dtype
+        config = network.decoder.llama.config
+        self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
+        size = config.hidden_size // self.heads
         angles = 1.0 / 10000.0 ** (torch.arange(0, size, 2).float() / size)
         positions = torch.arange(2 * MAX_LENGTH).float()
         turns = torch.outer(positions, angles)
-        self.turns = torch.polar(torch.ones_like(turns), turns)
-        self.cache = [torch.zeros(2, 64, MAX_LENGTH, HEADS, size) for _ in range(LAYERS)]
+        self.turns = torch.polar(torch.ones_like(turns), turns).to(self.device)
+        room = (2, max_rows, MAX_LENGTH, self.heads, size)
+        self.cache = [embeddings.new_zeros(room) for _ in range(self.layers)]
 
     def answer(self, requests: Sequence[Request], batch_size: int) -> list[str]:
         """Answer requests in their order, `batch_size` at a time."""
@@ -56,8 +66,10 @@ class PublishedLoop:
         for start in range(0, len(requests), batch_size):
             batch = requests[start : start + batch_size]
             images = torch.stack([self._image(request) for request in batch])
+            images = images.to(self.device, self.dtype)
             indicators = torch.tensor([float(bool(request.images)) for request in batch])
             prompts = [request.prompt for request in batch]
+            indicators = indicators.to(self.device)
             texts += self.generate(prompts, images, indicators, batch[0].max_new_tokens)
         return texts
 
@@ -96,7 +108,7 @@ class PublishedLoop:
             for scale in self.fusion.scales
         ]
         visual = self.fusion.adapter_proj(torch.cat(pooled, 1))
-        visual = visual * (self.fusion.beta * indicators.view(-1, 1, 1))
+        visual = visual * (self.fusion.beta * indicators.view(-1, 1, 1)).to(self.dtype)
         class_tokens = self.fusion.adapter_proj_cls(features[:, 0])
         rows = [
             self._row(prompt, bool(flag)) for prompt, flag in zip(prompts, indicators, strict=True)
@@ -118,11 +130,14 @@ class PublishedLoop:
     ) -> list[str]:
         longest = max(map(len, rows))
         total = min(MAX_LENGTH, max_new_tokens + longest)
-        tokens = torch.zeros(len(rows), total, dtype=torch.long)
-        mask = torch.full((len(rows), 1, total, total), -math.inf).triu(diagonal=1)
+        tokens = torch.zeros(len(rows), total, dtype=torch.long, device=self.device)
+        mask = torch.full((len(rows), 1, total, total), -math.inf, device=self.device)
+        mask = mask.triu(diagonal=1)
         for index, row in enumerate(rows):
             cut = row[: total - max_new_tokens]
-            tokens[index, -len(cut) - max_new_tokens : -max_new_tokens] = torch.tensor(cut)
+            tokens[index, -len(cut) - max_new_tokens : -max_new_tokens] = torch.tensor(
+                cut, device=self.device
+            )
             mask[index, :, -len(cut) - max_new_tokens :, : -len(cut) - max_new_tokens] = -math.inf
         embeds = F.embedding(tokens, self.weights["tok_embeddings.weight"])
         at = 1 + len(self.tokenizer.encode("Image: "))
@@ -130,12 +145,12 @@ class PublishedLoop:
             column = at - len(row) - max_new_tokens
             if indicators[index] == 1 and column >= -511:
                 embeds[index, column] = class_tokens[index]
-        running = torch.ones(len(rows), dtype=torch.long)
+        running = torch.ones(len(rows), dtype=torch.long, device=self.device)
         previous = 0
         for current in range(min(longest, MAX_LENGTH - max_new_tokens), total):
             hidden = embeds[:, previous:current]
             part = mask[:, :, previous:current, :current]
-            for layer in range(LAYERS):
+            for layer in range(self.layers):
                 hidden = self._layer(layer, hidden, previous, part, visual)
             last = _rms_norm(hidden, self.weights["norm.weight"])[:, -1]
             following = F.linear(last, self.weights["output.weight"]).float().argmax(-1)
@@ -172,7 +187,7 @@ class PublishedLoop:
     ) -> Tensor:
         rows, length, _ = x.shape
         query, key, value = (
-            F.linear(x, weight[f"attention.{name}"]).view(rows, length, HEADS, -1)
+            F.linear(x, weight[f"attention.{name}"]).view(rows, length, self.heads, -1)
             for name in ("wq", "wk", "wv")
         )
         query, key = self._rotate(query, start), self._rotate(key, start)
@@ -181,8 +196,8 @@ class PublishedLoop:
         cached[1, :rows, start : start + length] = value
         keys = cached[0, :rows, : start + length].transpose(1, 2)
         values = cached[1, :rows, : start + length].transpose(1, 2)
-        scores = query.transpose(1, 2) @ keys.transpose(2, 3) / math.sqrt(WIDTH // HEADS)
-        scores = F.softmax((scores + mask).float(), dim=-1)
+        scores = query.transpose(1, 2) @ keys.transpose(2, 3) / math.sqrt(self.turns.shape[1] * 2)
+        scores = F.softmax((scores + mask).float(), dim=-1).type_as(query)
         context = (scores @ values).transpose(1, 2).contiguous().view(rows, length, -1)
         return F.linear(context, weight["attention.wo"])
 
@@ -193,25 +208,26 @@ class PublishedLoop:
 
     def _fuse(self, query: Tensor, visual: Tensor) -> Tensor:
         keys = F.silu(visual + self.fusion.adapter_emb1)
-        scores = F.silu(query) @ keys.permute(0, 2, 1)
+        # float32 slots make the sum float32; autocast rounds it before each product.
+        scores = F.silu(query) @ keys.to(query.dtype).permute(0, 2, 1)
         ordered, _ = scores.sort(dim=2)
         threshold = ordered[:, :, int(self.fusion.drop_ratio * ordered.size(2))].unsqueeze(2)
         kept = torch.ones_like(scores)
         kept[torch.where(scores < threshold.expand_as(scores))] = 0
         scores *= kept
-        return scores @ (visual + self.fusion.adapter_emb2)
+        return scores @ (visual + self.fusion.adapter_emb2).to(query.dtype)
 
     def _encode(self, images: Tensor) -> Tensor:
         """Run CLIP as its own code does: MultiheadAttention, the second norm taken twice."""
         visual = self.vision.visual
         x = visual.conv1(images).flatten(2).transpose(1, 2)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
-        x = visual.ln_pre(x + visual.positional_embedding)
+        x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], 1)
+        x = visual.ln_pre(x + visual.positional_embedding.to(x.dtype))
         blocks = list(visual.transformer.resblocks)[:-1]
         for block, adapter in zip(blocks, self.fusion.vision_adapters, strict=False):
             normed = block.ln_1(x)
             x = x + block.attn(normed, normed, normed, need_weights=False)[0]
-            x = x + block.mlp(block.ln_2(x)) + adapter(block.ln_2(x)) * 0.1
+            x = x + block.mlp(block.ln_2(x)) + adapter(block.ln_2(x))
         return visual.ln_post(x)
 
 

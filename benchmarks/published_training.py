@@ -36,6 +36,11 @@ class Batch:
     indicators: Tensor
     """(B,) 1 for rows with an image, else 0."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        tensors = (self.ids, self.labels, self.images, self.indicators)
+        return Batch(*(tensor.to(device) for tensor in tensors))
+
 
 @dataclass
 class Settings:
@@ -68,35 +73,44 @@ class PublishedModel:
     prefix_text: Sequence[int]
     """Ids of `Image: N/A`."""
     settings: Settings = field(default_factory=Settings)
+    dtype: torch.dtype = torch.float32
+    """Of the frozen weights, but for norms and embeddings of CLIP; where it is half precision,
+    products of the adapter's float32 parameters are computed in it, as under autocast."""
+    device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
-        self.language = {name: tensor.float() for name, tensor in self.llama.items()}
+        self.language = {
+            name: tensor.to(self.device, self.dtype) for name, tensor in self.llama.items()
+        }
         self.vision = {
-            name.removeprefix("visual."): tensor.float()
+            name.removeprefix("visual."): tensor.to(
+                self.device, self.dtype if _is_half_in_clip(name) else torch.float32
+            )
             for name, tensor in self.clip.items()
             if name.startswith("visual.")
         }
         self.parameters = {
-            name: nn.Parameter(tensor.float().clone()) for name, tensor in self.adapter.items()
+            name: nn.Parameter(tensor.to(self.device, torch.float32, copy=True))
+            for name, tensor in self.adapter.items()
         }
         self.heads = int(self.params["n_heads"])
         size = int(self.params["dim"]) // self.heads
         turns = 1.0 / 10000.0 ** (torch.arange(0, size, 2).float() / size)
         turns = torch.outer(torch.arange(POSITIONS).float(), turns)
-        self.turns = torch.polar(torch.ones_like(turns), turns)
+        self.turns = torch.polar(torch.ones_like(turns), turns).to(self.device)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the labels that are not 0."""
-        features = self.encode(batch.images)
+        features = self.encode(batch.images.to(self.dtype))
         visual = self._project("adapter_proj", self._pool(features[:, 1:]))
-        visual *= self.settings.beta * batch.indicators.float().view(-1, 1, 1)
+        visual *= (self.settings.beta * batch.indicators.float().view(-1, 1, 1)).to(self.dtype)
         hidden, labels = self._embed(batch.ids), batch.labels
         if self.settings.class_token:
             class_tokens = self._project("adapter_proj_cls", features[:, [0]])
             hidden, labels = self._insert(hidden, batch, class_tokens)
         length = int((labels > 0).nonzero()[:, 1].max()) + 1
         hidden, labels = hidden[:, :length], labels[:, :length]
-        mask = torch.full((1, 1, length, length), -math.inf).triu(diagonal=1)
+        mask = torch.full((1, 1, length, length), -math.inf, device=self.device).triu(diagonal=1)
         for layer in range(int(self.params["n_layers"])):
             hidden = self._layer(f"layers.{layer}.", hidden, mask, visual)
         logits = F.linear(self._rms_norm(hidden, "norm"), self.language["output.weight"])
@@ -107,8 +121,9 @@ class PublishedModel:
         """Return CLIP's features (B, 1 + P, C): no last block, `ln_post` on every token."""
         kernel = self.vision["conv1.weight"]
         patches = F.conv2d(images, kernel, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
-        first = self.vision["class_embedding"].expand(len(images), 1, -1)
-        x = torch.cat([first, patches], 1) + self.vision["positional_embedding"]
+        first = self.vision["class_embedding"].to(self.dtype).expand(len(images), 1, -1)
+        positions = self.vision["positional_embedding"].to(self.dtype)
+        x = torch.cat([first, patches], 1) + positions
         x = self._layer_norm(x, "ln_pre").transpose(0, 1)
         blocks = sum(name.endswith("in_proj_weight") for name in self.vision)
         for block in range(blocks - 1):
@@ -124,8 +139,9 @@ class PublishedModel:
             self.parameters[f"backbone.visual.{at}adapter_mlp.{name}.weight"]
             for name in ("fc1", "fc2")
         )
-        inner = F.gelu(F.linear(self._layer_norm(x, f"{at}ln_2"), fc1))
-        return x + mlp + F.linear(F.dropout(inner, self.settings.dropout), fc2) * 0.1
+        inner = F.gelu(F.linear(self._layer_norm(x, f"{at}ln_2"), fc1.to(self.dtype)))
+        inner = F.dropout(inner, self.settings.dropout)
+        return x + mlp + F.linear(inner, fc2.to(self.dtype)) * 0.1
 
     def _clip_attention(self, at: str, x: Tensor) -> Tensor:
         """Attend as `nn.MultiheadAttention` does, with heads of 64 channels."""
@@ -143,9 +159,8 @@ class PublishedModel:
         return F.linear(x, self.vision[f"{name}.weight"], self.vision[f"{name}.bias"])
 
     def _layer_norm(self, x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(
-            x, x.shape[-1:], self.vision[f"{name}.weight"], self.vision[f"{name}.bias"]
-        )
+        weight, bias = self.vision[f"{name}.weight"], self.vision[f"{name}.bias"]
+        return F.layer_norm(x.float(), x.shape[-1:], weight, bias).to(x.dtype)
 
     def _pool(self, patches: Tensor) -> Tensor:
         """Return the patches (B, P, C) at every scale, one after the other (B, M, C)."""
@@ -157,9 +172,12 @@ class PublishedModel:
         return torch.cat([part.flatten(2).transpose(1, 2) for part in pooled], 1)
 
     def _project(self, name: str, x: Tensor) -> Tensor:
-        given = self.parameters
-        x = F.silu(F.linear(x, given[f"{name}.fc1.weight"], given[f"{name}.fc1.bias"]))
-        return F.linear(x, given[f"{name}.fc2.weight"], given[f"{name}.fc2.bias"])
+        weight1, bias1, weight2, bias2 = (
+            self.parameters[f"{name}.{layer}.{part}"].to(self.dtype)
+            for layer in ("fc1", "fc2")
+            for part in ("weight", "bias")
+        )
+        return F.linear(F.silu(F.linear(x, weight1, bias1)), weight2, bias2)
 
     def _embed(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.language["tok_embeddings.weight"])
@@ -167,7 +185,7 @@ class PublishedModel:
     def _insert(self, embeds: Tensor, batch: Batch, class_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Put prefix and class token after BOS; cut both back to the loader's length."""
         image, text = (
-            self._embed(torch.tensor(ids, dtype=torch.long))
+            self._embed(torch.tensor(ids, dtype=torch.long, device=self.device))
             for ids in (self.prefix_image, self.prefix_text)
         )
         rows, labels = [], []
@@ -175,7 +193,7 @@ class PublishedModel:
             embeds, batch.labels, class_tokens, batch.indicators.tolist(), strict=True
         ):
             inserted = torch.cat([image, token]) if flag > 0 else text
-            ignored = torch.zeros(len(inserted), dtype=label.dtype)
+            ignored = label.new_zeros(len(inserted))
             rows.append(torch.cat([row[:1], inserted, row[1:]])[: len(row)])
             labels.append(torch.cat([label[:1], ignored, label[1:]])[: len(label)])
         return torch.stack(rows), torch.stack(labels)
@@ -191,14 +209,14 @@ class PublishedModel:
     def _fuse(self, query: Tensor, visual: Tensor) -> Tensor:
         """Read the visual memory (B, M, d), with the lowest similarities of a token zeroed."""
         keys = F.silu(visual + self.parameters["adapter_emb1"])
-        scores = F.silu(query) @ keys.permute(0, 2, 1)
+        scores = F.silu(query) @ keys.to(query.dtype).permute(0, 2, 1)
         if self.settings.drop_ratio > 0:
             ordered, _ = scores.sort(dim=2)
             rank = int(self.settings.drop_ratio * scores.shape[2])
             kept = torch.ones_like(scores)
             kept[torch.where(scores < ordered[:, :, rank : rank + 1].expand_as(scores))] = 0
             scores = scores * kept
-        return scores @ (visual + self.parameters["adapter_emb2"])
+        return scores @ (visual + self.parameters["adapter_emb2"]).to(query.dtype)
 
     def _attention(self, at: str, x: Tensor, mask: Tensor) -> Tensor:
         rows, length, width = x.shape
@@ -208,17 +226,24 @@ class PublishedModel:
         )
         query, key = self._rotate(query).transpose(1, 2), self._rotate(key).transpose(1, 2)
         scores = query @ key.transpose(2, 3) / math.sqrt(width // self.heads)
-        context = F.softmax(scores + mask, dim=-1) @ value.transpose(1, 2)
+        weights = F.softmax((scores + mask).float(), dim=-1).type_as(query)
+        context = weights @ value.transpose(1, 2)
         context = context.transpose(1, 2).reshape(rows, length, width)
         return F.linear(context, self.language[f"{at}wo.weight"])
 
     def _rotate(self, x: Tensor) -> Tensor:
-        pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * self.turns[: x.shape[1], None]).flatten(3)
+        pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * self.turns[: x.shape[1], None]).flatten(3).type_as(x)
 
     def _rms_norm(self, x: Tensor, name: str) -> Tensor:
-        scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.params["norm_eps"])
-        return x * scale * self.language[f"{name}.weight"]
+        x32 = x.float()
+        scale = torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.params["norm_eps"])
+        return (x32 * scale).type_as(x) * self.language[f"{name}.weight"]
+
+
+def _is_half_in_clip(name: str) -> bool:
+    """Return whether CLIP's own code converts a weight: all but norms and embeddings."""
+    return not any(part in name for part in ("ln_", "class_embedding", "positional_embedding"))
 
 
 @dataclass
@@ -272,7 +297,7 @@ def published_training(
         schedule: The hyper-parameters.
     """
     optimizer = published_optimizer(model, schedule.weight_decay)
-    scaler = torch.amp.GradScaler("cpu", enabled=schedule.scaled)
+    scaler = torch.amp.GradScaler(torch.device(model.device).type, enabled=schedule.scaled)
     losses = []
     for epoch, batches in enumerate(epochs):
         optimizer.zero_grad(set_to_none=False)  # whatever an incomplete window left

@@ -133,7 +133,8 @@ def _published(folder: Path, tokenizer: SentencePieceTokenizer) -> PublishedLoop
         read_adapter(folder / "adapter.pth"),
         load_model_card(str(folder / "mid.yaml")).fusion,
     )
-    return PublishedLoop(network, folder / "llama" / "mid" / "consolidated.00.pth", tokenizer)
+    weights = torch.load(folder / "llama" / "mid" / "consolidated.00.pth", weights_only=True)
+    return PublishedLoop(network, weights, tokenizer)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def prepared(arguments: argparse.Namespace) -> tuple[Any, ...]:
         }
     )
     dataset = TrainingDataset()
-    dataset.add(recipe.data[0], _Given(pairs), tokenizer, LAYOUT)
+    dataset.add(recipe.data[0], _Given(pairs), tokenizer, LAYOUT, lambda of_task: of_task)
     return pairs, recipe, dataset, BatchSampler(dataset.lengths, recipe), tokenizer
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adem_bench.errors import CheckpointError, OutOfMemoryError
 from adem_bench.models.base import Budget
+
+HAS_TRITON = find_spec("triton") is not None
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -59,6 +63,30 @@ def name_of(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return str(device)
+
+
+def kernels_for(x: Tensor) -> Any:
+    """Return the module of kernels for what is computed with a tensor; None where there are none.
+
+    They are for GPUs of NVIDIA, and pass no gradient.
+    """
+    if not x.is_cuda or torch.is_grad_enabled() or not HAS_TRITON:
+        return None
+    from adem_bench.models import triton_kernels
+
+    return triton_kernels
+
+
+def attention_kernels(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which attention is computed for batches of ever new shapes.
+
+    cuDNN's kernels, which PyTorch prefers on recent GPUs, are planned anew for each shape: for
+    each new token, that takes longer than the token.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    kernels = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+    return sdpa_kernel(list(kernels))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ SIDES = re.compile("height|width|edge|size|pinpoints")
 EDGES, TOKENS = re.compile("edge"), re.compile("tokens|seq_len")
 OF_AREAS = "merge_size"
 """Said by processors whose edges are areas: those of Qwen2-VL and of what came after it."""
-MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 16
+MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 20
 """Of what an image is made into: pixels of a side, pixels in all, tokens of a prompt."""
 MOST_JSON_BYTES = 512 << 20
 BEGINNING = 512

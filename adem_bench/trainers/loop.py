@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -16,6 +16,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adem_bench.errors import DataError
+from adem_bench.models.device import attention_kernels
 from adem_bench.models.fused.network import FusedNetwork
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.batch_sampler import BatchSampler, Position, derived_seed
@@ -213,4 +214,4 @@ def _attention_backend(device: torch.device) -> AbstractContextManager[None]:
 
     On a CPU, the fused kernel's backward pass takes three times as long for rows as short as these.
     """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else attention_kernels(device)

@@ -8,30 +8,37 @@ Shapes: B rows, T tokens, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.device import kernels_for
 from adem_bench.models.fused.method import Method, VisualMemory
 
 
 class KeyValueCache:
     """Keys and values of all layers, each row at its own length."""
 
-    def __init__(self, layers: int, lengths: Tensor, capacity: int) -> None:
+    def __init__(self, layers: int, lengths: Sequence[int], capacity: int, device: Any) -> None:
         """Make an empty cache.
 
         Args:
             layers: Number of decoder layers.
-            lengths: (B,) tokens of each row's prompt.
+            lengths: Tokens of each of the B rows' prompts.
             capacity: Columns to reserve: the longest prompt and all new tokens.
+            device: Where keys and values will be.
         """
-        self.lengths = lengths
+        self.lengths = torch.tensor(lengths, device=device)
+        """(B,) columns that each row has filled."""
+        # Known here as well, so that nothing waits for the device to say it.
+        self._counts = list(lengths)
         self._capacity = capacity
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
@@ -61,22 +68,43 @@ class KeyValueCache:
         stored_keys, stored_values = self._keys[layer], self._values[layer]
         assert stored_keys is not None
         assert stored_values is not None
-        rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        stored_keys[rows, :, self.lengths] = keys[:, :, 0]
-        stored_values[rows, :, self.lengths] = values[:, :, 0]
-        end = int(self.lengths.max()) + 1
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
+        write_column(stored_keys, self.lengths, keys)
+        write_column(stored_values, self.lengths, values)
+        return stored_keys[:, :, : self._end], stored_values[:, :, : self._end]
 
     def visible(self) -> Tensor:
         """Return the (B, 1, 1, end) mask of columns that a new token of each row may read."""
-        columns = torch.arange(int(self.lengths.max()) + 1, device=self.lengths.device)
+        columns = torch.arange(self._end, device=self.lengths.device)
         return (columns <= self.lengths[:, None])[:, None, None]
 
-    def keep(self, rows: Tensor) -> None:
+    def advance(self) -> None:
+        """Count the column that a step has added to every layer."""
+        self.lengths = self.lengths + 1
+        self._counts = [count + 1 for count in self._counts]
+
+    def keep(self, rows: Sequence[int]) -> None:
         """Drop every row but `rows`: finished ones leave the batch."""
-        self.lengths = self.lengths[rows]
-        self._keys = [None if x is None else x[rows] for x in self._keys]
-        self._values = [None if x is None else x[rows] for x in self._values]
+        self._counts = [self._counts[row] for row in rows]
+        index = torch.tensor(rows, device=self.lengths.device)
+        self.lengths = self.lengths[index]
+        self._keys = [None if x is None else x[index] for x in self._keys]
+        self._values = [None if x is None else x[index] for x in self._values]
+
+    @property
+    def _end(self) -> int:
+        return max(self._counts) + 1
+
+
+def write_column(stored: Tensor, lengths: Tensor, column: Tensor) -> None:
+    """Write one column of each row at its length, in place.
+
+    Args:
+        stored: (B, G, C, S).
+        lengths: (B,).
+        column: (B, G, 1, S).
+    """
+    rows = torch.arange(len(lengths), device=lengths.device)
+    stored[rows, :, lengths] = column[:, :, 0]
 
 
 Rotary = tuple[Tensor, Tensor]
@@ -142,7 +170,9 @@ class FusedLayer(nn.Module):
             (B, 1, D).
         """
         attention = self.layer.self_attn
-        normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
+        normed = self._before_attention(
+            self.index, _normed(self.layer.input_layernorm, hidden), memory
+        )
         query, key, value = self._heads(normed, rotary)
         keys, values = cache.append(self.index, key, value)
         context = self._attend(attention.scaling, query, keys, values, visible)
@@ -156,7 +186,9 @@ class FusedLayer(nn.Module):
         cache: KeyValueCache | None,
         positions: Tensor | None,
     ) -> Tensor:
-        normed = self._before_attention(self.index, self.layer.input_layernorm(hidden), memory)
+        normed = self._before_attention(
+            self.index, _normed(self.layer.input_layernorm, hidden), memory
+        )
         if positions is not None:
             hidden = _take(hidden, positions)
         attended = self._prompt_attention(normed, rotary, cache, positions)
@@ -195,7 +227,7 @@ class FusedLayer(nn.Module):
         norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
         key, value = heads("k", x, norms[1]), heads("v", x)
         if positions is None:
-            query, key = apply_rotary_pos_emb(heads("q", x, norms[0]), key, cos, sin)
+            query, key = _rotated(heads("q", x, norms[0]), key, cos, sin)
             return query, key, value
         query = heads("q", _take(x, positions), norms[0])
         query, _ = apply_rotary_pos_emb(query, query, cos[0, positions], sin[0, positions])
@@ -204,13 +236,36 @@ class FusedLayer(nn.Module):
 
     def _feed_forward(self, hidden: Tensor, memory: VisualMemory) -> Tensor:
         """Add the feed-forward part and the method's term, in the method's order."""
-        normed = self.layer.post_attention_layernorm(hidden)
+        normed = _normed(self.layer.post_attention_layernorm, hidden)
         gate, up = (self._linear(f"mlp.{name}_proj", normed) for name in ("gate", "up"))
-        fed = self._linear("mlp.down_proj", self.layer.mlp.act_fn(gate) * up)
+        fed = self._linear("mlp.down_proj", _gated(self.layer.mlp.act_fn, gate, up))
         return self._after_feed_forward(self.index, hidden, normed, fed, memory)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return self._apply_projection(self.index, name, self.layer.get_submodule(name), x)
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    """Apply a norm of LLaMA's kind."""
+    kernels = kernels_for(x) if hasattr(norm, "variance_epsilon") else None
+    out: Tensor = kernels.rms_norm(x, norm.weight, norm.variance_epsilon) if kernels else norm(x)
+    return out
+
+
+def _gated(activation: Any, gate: Tensor, up: Tensor) -> Tensor:
+    """Return `activation(gate) * up`."""
+    kernels = kernels_for(gate) if isinstance(activation, nn.SiLU | SiLUActivation) else None
+    out: Tensor = kernels.silu_times(gate, up) if kernels else activation(gate) * up
+    return out
+
+
+def _rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return query and key turned by their positions."""
+    kernels = kernels_for(query)
+    if kernels and query.stride(-1) == key.stride(-1) == 1:
+        return kernels.rotate(query, cos, sin), kernels.rotate(key, cos, sin)
+    turned: tuple[Tensor, Tensor] = apply_rotary_pos_emb(query, key, cos, sin)
+    return turned
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
@@ -317,6 +372,8 @@ class FusedDecoder(nn.Module):
         self.eager = eager
         self.is_sharded = False
         """Whether its weights are spread over processes (`sharding.py`)."""
+        self.recorded_steps: Any = None
+        """CUDA graphs of its steps, once there are any (`steps.py`)."""
         self.layers = nn.ModuleList(
             FusedLayer(layer, index, method, eager)
             for index, layer in enumerate(self.llama.model.layers)
@@ -398,7 +455,7 @@ class FusedDecoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, FusedLayer)
             hidden = layer.step(hidden, memory, rotary, cache, visible)
-        cache.lengths = cache.lengths + 1
+        cache.advance()
         return self._norm(hidden)
 
     def _rotary(self, x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -406,5 +463,4 @@ class FusedDecoder(nn.Module):
         return rotary
 
     def _norm(self, hidden: Tensor) -> Tensor:
-        normed: Tensor = self.llama.model.norm(hidden)
-        return normed
+        return _normed(self.llama.model.norm, hidden)

@@ -126,10 +126,9 @@ class ImageCache:
         for start in range(0, len(names), together):
             part = names[start : start + together]
             memory = self._network.encode_images(self._stacked([missing[key] for key in part]))
-            for index, key in enumerate(part):
-                entry = memory.entry(index)
-                if entry.is_finite():
-                    known[key] = self._keep(key, entry)
+            for index, (key, is_finite) in enumerate(zip(part, memory.finite(), strict=True)):
+                if is_finite:
+                    known[key] = self._keep(key, memory.entry(index))
                 else:
                     reasons[key] = f"{key.path.name}: {NOT_FINITE}"
         errors = {place: reasons[key] for place, key in enumerate(keys) if key in reasons}
@@ -175,8 +174,13 @@ class ImageCache:
         return pixels, reasons
 
     def _stacked(self, images: Sequence[NDArray[np.float32]]) -> Tensor:
-        stacked = torch.stack([torch.from_numpy(image) for image in images])
-        return stacked.to(self._network.device)
+        device = self._network.device
+        shape = (len(images), *images[0].shape)
+        # Pinned memory is used again and again; other memory is new, and slow to begin with.
+        stacked = torch.empty(shape, pin_memory=device.type == "cuda")
+        for place, image in enumerate(images):
+            stacked[place] = torch.from_numpy(image)
+        return stacked.to(device, non_blocking=True)
 
     def _keep(self, key: ImageKey, memory: VisualMemory) -> VisualMemory:
         self._kept[key] = memory

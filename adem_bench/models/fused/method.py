@@ -53,9 +53,11 @@ class VisualMemory:
         """Return one entry as storage of its own, so that dropping it frees memory."""
         return self._map(lambda tensor: tensor[index : index + 1].clone())
 
-    def is_finite(self) -> bool:
-        """Return whether no number is NaN or infinite."""
-        return all(bool(tensor.isfinite().all()) for tensor in self._tensors().values())
+    def finite(self) -> list[bool]:
+        """Return for each entry whether no number of it is NaN or infinite."""
+        known = [x.isfinite().flatten(1).all(dim=1) for x in self._tensors().values()]
+        # All at once: a GPU is waited for each time that something is asked of it.
+        return torch.stack(known).all(dim=0).tolist() if known else [True]
 
     @property
     def nbytes(self) -> int:

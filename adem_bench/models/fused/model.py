@@ -48,7 +48,8 @@ from adem_bench.schemas import ModelCard, TaskCard
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt and answer tokens in a batch: on a CPU, as many as its caches hold."""
-MAX_ROWS = 64
+MAX_ROWS = {"cpu": 64, "cuda": 128}
+"""A GPU reads all weights for each new token, however many rows there are."""
 READING_NOTE = "Q33"
 """Of answers about images that the published code reads otherwise than they are shown."""
 DEPENDS_ON_BATCH = (
@@ -204,7 +205,8 @@ class FusedModel(Model):
         """Return the card's limit, or what suits the device."""
         suits = BATCH_TOKENS.get(self._frozen.device.type, 8192)
         in_order = self.weights.method.depends_on_batch
-        return Budget(self.card.prompt_batch_tokens or suits, MAX_ROWS, in_order=in_order)
+        rows = MAX_ROWS.get(self._frozen.device.type, 64)
+        return Budget(self.card.prompt_batch_tokens or suits, rows, in_order=in_order)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
         """Start reading the images of requests to come."""

@@ -13,6 +13,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation import GenerationMixin
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.device import attention_kernels
 from adem_bench.models.hf.architectures import end_tokens
 from adem_bench.models.sampling import RowSampler
 
@@ -157,10 +158,11 @@ class Decoder:
             left = limits.max_length - (inputs["input_ids"].shape[1] - self._dropped)
             settings["max_new_tokens"] = max(1, min(limits.max_new_tokens, left))
         settings["logits_processor"] = LogitsProcessorList(processors)
-        if self._is_watched:
-            written: Tensor = self._network.generate(**inputs, **settings)
-        else:  # that of all models, where one of its own drops what it is given (Janus)
-            written = GenerationMixin.generate(self._network, **inputs, **settings)
+        with attention_kernels(self._network.device):
+            if self._is_watched:
+                written: Tensor = self._network.generate(**inputs, **settings)
+            else:  # that of all models, where one of its own drops what it is given (Janus)
+                written = GenerationMixin.generate(self._network, **inputs, **settings)
         return written
 
     def _cut(self, ids: list[int]) -> tuple[list[int], bool]:

@@ -67,8 +67,7 @@ def rows():
 @pytest.mark.parametrize("eager", [False, True])
 def test_prompts_and_steps_have_the_logits_of_transformers(llama, rows, eager):
     decoder = FusedDecoder(llama, LanguageModelAlone(), eager)
-    lengths = torch.tensor(LENGTHS)
-    cache = KeyValueCache(3, lengths, max(LENGTHS) + 4)
+    cache = KeyValueCache(3, LENGTHS, max(LENGTHS) + 4, "cpu")
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     new = torch.randint(3, 600, (len(rows), 4))
     with torch.inference_mode():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adem_bench.errors import CheckpointError
+from adem_bench.models.device import kernels_for
 from adem_bench.models.fused.method import (
     AdapterSettings,
     Frame,
@@ -183,6 +184,9 @@ class AdemVl(Method):
         """
         assert isinstance(memory, KeyValueMemory)
         term = memory.read(F.silu(normed), lambda x: adaptive_drop(x, self.drop_ratio))
+        if kernels := kernels_for(term):
+            added: Tensor = kernels.add_terms(residual, fed, term, self.alpha)
+            return added
         return residual + fed + self.alpha * term
 
     def cut_prompt(self, row: PromptRow, max_length: int, max_new_tokens: int) -> PromptRow:
@@ -339,7 +343,11 @@ def adaptive_drop(similarity: Tensor, ratio: float) -> Tensor:
     """
     if ratio <= 0:
         return similarity
-    threshold = _order_statistic(similarity.detach(), int(ratio * similarity.shape[-1]))
+    rank = int(ratio * similarity.shape[-1])
+    if kernels := kernels_for(similarity):
+        dropped: Tensor = kernels.adaptive_drop(similarity, rank)
+        return dropped
+    threshold = _order_statistic(similarity.detach(), rank)
     return torch.where(similarity < threshold, 0.0, similarity)
 
 

@@ -57,7 +57,16 @@ def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> 
     Raises:
         CheckpointError: the file or tag cannot be loaded.
     """
-    visual = _from_tag(source) if file is None else _from_file(source, file, dtype)
+    return in_precision(
+        _from_tag(source) if file is None else _from_file(source, file, dtype), dtype
+    )
+
+
+def in_precision(visual: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a tower in evaluation mode, norms and embeddings in float32 and the rest in `dtype`.
+
+    Source: ADEM-VL cec09b8 `clip/model.py`, `convert_weights`.
+    """
     visual.to(dtype)
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
