@@ -79,7 +79,14 @@ def _add_terms(residual, fed, term, out, alpha, count, BLOCK: tl.constexpr):
 
 
 def add_terms(residual: Tensor, fed: Tensor, term: Tensor, alpha: float) -> Tensor:
-    """Return `residual + fed + alpha * term` of tensors of one shape, added in this order."""
+    """Return `residual + fed + alpha * term`, added in this order.
+
+    Args:
+        residual: (…, D).
+        fed: Like `residual`.
+        term: Like `residual`.
+        alpha: Factor of the last.
+    """
     residual, fed, term = residual.contiguous(), fed.contiguous(), term.contiguous()
     out = torch.empty_like(residual)
     grid = (triton.cdiv(out.numel(), 1024),)

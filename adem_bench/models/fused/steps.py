@@ -106,12 +106,24 @@ class StaticCache(KeyValueCache):
         self._stored = stored
 
     def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Copy a prompt's keys and values to the first rows; see `KeyValueCache`."""
+        """Copy a prompt's keys and values to the first rows.
+
+        Args:
+            layer: Index of the decoder layer.
+            keys: (B, G, T, S), B at most R.
+            values: (B, G, T, S).
+        """
         for stored, given in zip(self._stored[layer], (keys, values), strict=True):
             stored[: len(given), :, : given.shape[2]] = given
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one column at each row's length; return all columns."""
+        """Write one column at each row's length; return all columns.
+
+        Args:
+            layer: Index of the decoder layer.
+            keys: (R, G, 1, S) of the new token.
+            values: (R, G, 1, S).
+        """
         stored_keys, stored_values = self._stored[layer]
         write_column(stored_keys, self.lengths, keys)
         write_column(stored_values, self.lengths, values)
@@ -156,7 +168,13 @@ class RecordedSteps:
         self._pool: Any = None
 
     def begin(self, rows: int, columns: int, memory: VisualMemory) -> None:
-        """Have buffers for a batch, and let go of what is recorded where they must grow."""
+        """Have buffers for a batch, and let go of what is recorded where they must grow.
+
+        Args:
+            rows: R.
+            columns: C, of the cache.
+            memory: The batch's, without what is part of the prompt.
+        """
         single = len(memory) == 1
         fits = rows <= self._reserved[0] and rows * columns <= self._reserved[1]
         known = self._memories.get(single)
