@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 
@@ -28,13 +29,10 @@ def stable_fields(value: Any) -> Any:
     Dataclasses inside it, also in lists and dictionaries, are treated alike; one without
     `FIRST_FIELDS` has later fields only. Everything else is returned as it is.
     """
+    if value is None or isinstance(value, str | int | float):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        defaults = {
-            field.name: field.default_factory()
-            if field.default_factory is not dataclasses.MISSING
-            else field.default
-            for field in dataclasses.fields(value)
-        }
+        defaults = _defaults(type(value))
         values = {name: getattr(value, name) for name in defaults}
         return {
             name: stable_fields(values[name])
@@ -45,6 +43,17 @@ def stable_fields(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(stable_fields, value))
     return list(map(stable_fields, value)) if isinstance(value, list) else value
+
+
+@cache  # every request of a run has a digest
+def _defaults(kind: type[Any]) -> Mapping[str, Any]:
+    """Return the defaults of a dataclass's fields."""
+    return {
+        field.name: field.default_factory()
+        if field.default_factory is not dataclasses.MISSING
+        else field.default
+        for field in dataclasses.fields(kind)
+    }
 
 
 def stable_names(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import DataError, MissingDataError
@@ -102,10 +102,9 @@ def is_safe_name(name: object) -> bool:
     """Return whether a relative file name from a data file stays below its folder."""
     if not isinstance(name, str) or not name.strip() or "\\" in name or "\0" in name:
         return False
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute():
-        return False
-    return ".." not in path.parts and ":" not in path.parts[0]
+    # As PurePosixPath parts a name, in a tenth of the time: there is one for every sample.
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return bool(parts) and name[0] != "/" and ".." not in parts and ":" not in parts[0]
 
 
 def name_below(name: object) -> str | None:

@@ -191,6 +191,15 @@ class Benchmark(CardData):
         for path in self.annotation_files():
             yield from read_table(path, self.card.data)
 
+    def counted_rows(self) -> Iterator[Any]:
+        """Yield the rows; where reading them is how they are counted, they then are."""
+        number = 0
+        for row in self.rows():
+            number += 1
+            yield row
+        if type(self).count is Benchmark.count:
+            self._count = number
+
     @abstractmethod
     def sample(self, row: Any) -> Sample:
         """Return what a row asks.
@@ -225,7 +234,7 @@ class Benchmark(CardData):
         """Yield the samples, and in their place the rows that are left out."""
         seen: set[str] = set()
         refused: list[SkippedRow] = []
-        for number, row in enumerate(self.rows(), 1):
+        for number, row in enumerate(self.counted_rows(), 1):
             if isinstance(row, SkippedRow):
                 refused += [row] if not refused else []
                 yield row

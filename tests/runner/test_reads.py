@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from adem_bench.registry import INCLUDE_VARIABLE
+from adem_bench.results.validation.validate import validate_run
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
 from support.own_data import write_own_data
@@ -87,6 +88,19 @@ def test_published_data_is_read_as_often_for_many_batches(reads, mini, task):
 )
 def test_a_question_file_is_read_as_often_for_many_batches(reads, questions, task, samples):
     check(reads, task, questions, samples)
+
+
+def test_a_run_and_its_validation_read_the_questions_no_more_often_than_they_use_them(
+    reads, questions
+):
+    outcome, run = reads("vsr", questions, 1)
+    counts = opened()
+    counts.clear()
+    assert not validate_run(outcome.folder, questions).issues
+    file = str(questions / "vsr" / "test.jsonl")
+    # Each reading looks at the encoding first; the digest of the data has the file's bytes too.
+    assert run[file] == 2 * len(("digest", "images", "questions", "order")) + 1
+    assert counts[file] == 2 * len(("digest", "questions")) + 1
 
 
 def test_a_users_rows_are_read_as_often_for_many_batches(reads, tmp_path):

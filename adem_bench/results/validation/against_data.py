@@ -48,9 +48,14 @@ def check_samples(
     options = manifest["options"]
     decoding = Decoding(**manifest.get("decoding") or {})
     imported = is_imported(manifest)
-    judged = "judge" in manifest["identity"] and not isinstance(task, ScoresSets)
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
+    # What whole sets are scored by, or a judge one by one, is compared with the figures.
+    reading: tuple[str, ...] = ("prediction", "score")
+    if isinstance(task, ScoresSets):
+        reading = ("prediction",)
+    elif "judge" in manifest["identity"]:
+        reading = ()
     missing: list[str] = []
     last = 0
     for sample in islice(task.samples(), limit):
@@ -69,7 +74,7 @@ def check_samples(
                 issues.add(SAMPLES, text, line)
             last = max(last, line)
             request = None if imported else replace(asked, repeat=repeat)
-            for text in _faults(task, sample, request, record, judged):
+            for text in _faults(task, sample, request, record, reading):
                 issues.add(SAMPLES, text, line)
     _check_malformed(task, found, imported, issues)
     if len(found) == len(records) > 0:
@@ -111,7 +116,7 @@ def _check_malformed(
 
 
 def _faults(
-    task: Task, sample: Sample, request: Request | None, record: Record, judged: bool
+    task: Task, sample: Sample, request: Request | None, record: Record, reading: Sequence[str]
 ) -> Iterator[str]:
     """Yield in which fields a record is not what the run would have kept.
 
@@ -120,7 +125,7 @@ def _faults(
         sample: What was asked about.
         request: As the run asked it; None of predictions of other code.
         record: Of the sample.
-        judged: Whether a judge read the answers one by one; that is compared with the figures.
+        reading: What of reading the answer once more must be the same.
     """
     wanted: dict[str, object] = {
         "request_digest": request.digest() if request else "",
@@ -128,13 +133,12 @@ def _faults(
         "groups": sample.groups,
         "cluster": sample.cluster,
     }
-    if record.error is None and request and not judged:
+    if record.error is None and request and reading:
         prediction = task.parse_response(
             sample, Response(record.answer_text, None, record.notes, record.choice_logprobs)
         )
-        wanted["prediction"] = prediction.value
-        if not isinstance(task, ScoresSets):  # whose scores are compared with the figures
-            wanted["score"] = prediction.score
+        read = {"prediction": prediction.value, "score": prediction.score}
+        wanted |= {name: read[name] for name in reading}
     for name, value in wanted.items():
         if (kept := getattr(record, name)) != value and _json(kept) != _json(value):
             yield f"{name} is {reprlib.repr(kept)}, expected {reprlib.repr(value)}"

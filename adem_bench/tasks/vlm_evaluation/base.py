@@ -94,7 +94,7 @@ class QuestionTask(Benchmark):
 
     def digest(self) -> str:
         """Return a digest of the annotation files and the image listing."""
-        return self.files.digest()
+        return self.files.digest(self.counted_rows())
 
     def sample(self, row: Question) -> Sample:
         """Return a question."""

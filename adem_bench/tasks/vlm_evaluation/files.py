@@ -8,7 +8,7 @@ root: its folder `download/` is looked into last.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,9 +112,9 @@ class QuestionFiles(ABC):
         """
         return self.index or self._files()[0]
 
-    def digest(self) -> str:
-        """Return a digest of annotation files and image listing; no image is opened."""
-        images = dict.fromkeys(row.image for row in self.rows() if isinstance(row, Question))
+    def digest(self, rows: Iterable[Question | SkippedRow]) -> str:
+        """Return a digest of annotation files and of the rows' images; no image is opened."""
+        images = dict.fromkeys(row.image for row in rows if isinstance(row, Question))
         return data_digest([self.index] if self.index else self._files(), images, self.root)
 
     @cached_property
