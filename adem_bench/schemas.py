@@ -54,7 +54,10 @@ MOST_SEED = (1 << 63) - 1
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # Built when first used: a list of cards needs few of these classes.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), defer_build=True
+    )
     FIRST_FIELDS: ClassVar[frozenset[str]] = frozenset()
     """Always in digests; a later field only off its default (`digests.py`). Never add to it; a
     class that is new has none."""
