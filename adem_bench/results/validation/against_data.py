@@ -50,12 +50,7 @@ def check_samples(
     imported = is_imported(manifest)
     limit = options["limit"]
     assert limit is None or isinstance(limit, int)
-    # What whole sets are scored by, or a judge one by one, is compared with the figures.
-    reading: tuple[str, ...] = ("prediction", "score")
-    if isinstance(task, ScoresSets):
-        reading = ("prediction",)
-    elif "judge" in manifest["identity"]:
-        reading = ()
+    reading = _reading(task, manifest)
     missing: list[str] = []
     last = 0
     for sample in islice(task.samples(), limit):
@@ -85,6 +80,16 @@ def check_samples(
     for line, record in found.values():
         issues.add(SAMPLES, f"sample {record.sample_id!r:.80} is not one of the run's", line)
     return True
+
+
+def _reading(task: Task, manifest: Mapping[str, Any]) -> Sequence[str]:
+    """Return what reading an answer once more must give again.
+
+    Not scores of whole sets, and nothing that a judge read: those are compared with the figures.
+    """
+    if isinstance(task, ScoresSets):
+        return ("prediction",)
+    return () if "judge" in manifest["identity"] else ("prediction", "score")
 
 
 def _asked(task: Task, sample: Sample, decoding: Decoding, blind: bool) -> Request:
