@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,22 +21,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import adem_bench
-from adem_bench.errors import AdemBenchError, DataError
-from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process, task
+from adem_bench.errors import AdemBenchError
+from adem_bench.tasks.harnesses import PYTHON_VARIABLE, task
 from adem_bench.tasks.harnesses.catalogue import Entry, catalogue
-from adem_bench.tasks.harnesses.process import VLMEVALKIT, Harness
+from adem_bench.tasks.harnesses.process import VLMEVALKIT
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
+from bridges.harness_jobs import Server  # noqa: E402
 from bridges.vlmevalkit_rows import Miniature, miniature  # noqa: E402
-
-TIME_LIMIT = 120.0
-IMPORTED = ("vlmeval.dataset", "vlmeval.smp.status_report", "openpyxl", "sklearn.metrics")
-"""What each job would import for itself otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,58 +45,6 @@ class Outcome:
     reason: str = ""
     figures: int = 0
     headline: str = ""
-
-
-class Server:
-    """A process that has imported a harness, and forks for each job."""
-
-    def __init__(self, harness: Harness) -> None:
-        """Start it; it is ready when this returns."""
-        package = Path(task.__file__).parent
-        script = TESTS / "bridges" / "harness_server.py"
-        command = [process.python_of(harness), str(script), str(package), harness.kind, *IMPORTED]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._ask("")
-
-    def _ask(self, line: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def run_job(
-        self, harness: Harness, job: Mapping[str, Any], log: Path, time_limit: float, doing: str
-    ) -> Any:
-        """Run one job as `process.run_job` does.
-
-        Args:
-            harness: Whose.
-            job: As there.
-            log: What the harness prints is added there.
-            time_limit: Not heeded: it is the same for all.
-            doing: For messages.
-
-        Raises:
-            DataError: the harness failed; its words are in the message.
-        """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = process.environment(job)
-        order = {
-            "job": job,
-            "log": str(log),
-            "time_limit": TIME_LIMIT,
-            "environment": {key: environment[key] for key in environment if key not in os.environ}
-            | {"TMPDIR": environment.get("TMPDIR", tempfile.gettempdir())},
-        }
-        answer = self._ask(json.dumps(order) + "\n")
-        if "result" not in answer:
-            words = answer.get("error", f"no answer in {TIME_LIMIT:g} seconds")
-            raise DataError(f"{doing}: {words}")
-        return answer["result"]
 
 
 def main() -> None:

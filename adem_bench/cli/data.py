@@ -96,7 +96,10 @@ def _show_files(found: Iterable[DataStatus]) -> None:
         for listed in status.files:
             there = _bytes(size_on_disk(listed.path)) if listed.is_there else "no"
             size = "" if listed.file.size is None else _bytes(listed.file.size)
-            origin = listed.file.url if listed.can_be_fetched else f"by hand; {listed.by_hand()}"
+            by_hand = (
+                listed.by_hand() if status.state == "on demand" else f"by hand; {listed.by_hand()}"
+            )
+            origin = listed.file.url if listed.can_be_fetched else by_hand
             checked = ", ".join(listed.digests) or "nothing"
             rows.append((str(listed.path), there, size, checked, origin))
         if rows:
@@ -122,15 +125,19 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
 
     Exit codes: 0 all is there, 1 something must be fetched by hand, 2 something cannot be fetched.
     """
-    from adem_bench.data.inventory import listed_files
     from adem_bench.data.paths import default_data_root
     from adem_bench.errors import AdemBenchError, DownloadError
+    from adem_bench.tasks.data_status import files_of
+    from adem_bench.tasks.harnesses.data import has_own_folder
 
     root = data_root or default_data_root()
     failures: list[str] = []
     by_hand: dict[Path, str] = {}
     for card in _cards(tasks, given, []):
-        files = listed_files(card, root)
+        files = files_of(card, root)
+        if has_own_folder(card) and any(not one.can_be_fetched for one in files):
+            _fetch_by_harness(card, files, failures)
+            continue
         if not files and not card.data.source:
             by_hand[root] = (
                 f"task {card.name} lists no file; its data: {card.data.url or 'unknown'}"
@@ -161,6 +168,21 @@ def _fetch(listed: Listed, root: Path, by_hand: dict[Path, str]) -> None:
         click.echo(_printable(f"{listed.path}: already there, unchecked"))
     elif not listed.file.optional:
         by_hand[listed.path] = listed.by_hand()
+
+
+def _fetch_by_harness(card: TaskCard, files: Iterable[Listed], failures: list[str]) -> None:
+    """Let another harness fetch what no other code can, unless it is there."""
+    from adem_bench.errors import AdemBenchError
+    from adem_bench.tasks.harnesses.data import fetch_by_harness
+
+    if all(listed.is_there for listed in files):
+        for listed in files:
+            click.echo(_printable(f"{listed.path}: already there, unchecked"))
+        return
+    try:
+        click.echo(_printable(f"{card.name}: fetched, below {fetch_by_harness(card)}"))
+    except AdemBenchError as error:
+        failures.append(str(error))
 
 
 def _draw(card: TaskCard, data_root: Path | None) -> None:

@@ -17,6 +17,7 @@ from adem_bench.images import UnreadableImageError, open_rgb
 from adem_bench.registry import TASK_KINDS
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.base import resolve_data_root, task_of, training_data_of
+from adem_bench.tasks.harnesses.data import BY_CODE, has_own_folder, published_files
 
 MAX_NAMED = 5
 """Samples or images of one kind of problem that are named; the others are counted."""
@@ -77,6 +78,15 @@ def _file_json(listed: Listed) -> dict[str, Any]:
     }
 
 
+def files_of(card: TaskCard, data_root: Path) -> list[Listed]:
+    """Return the files that a card's split needs, wherever they belong.
+
+    Raises:
+        CardError: the card is wrong.
+    """
+    return published_files(card) if has_own_folder(card) else listed_files(card, data_root)
+
+
 def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
     """Return what is on disk for a card's split; no image is opened, and nothing is made.
 
@@ -84,12 +94,25 @@ def data_status(card: TaskCard, data_root: Path | None) -> DataStatus:
         CardError: the card is wrong.
     """
     root = data_root or default_data_root()
-    files = tuple(listed_files(card, root))
+    files = tuple(files_of(card, root))
+    if has_own_folder(card):
+        return _file_status(card, files)
     if card.data.source and not (card.data.source == MINI and holds_mini(root)):
         reason = f"comes from the source {card.data.source} when needed"
         return DataStatus(card, root, "on demand", reason, files)
     state, reason = _first_trouble(card, root)
     return DataStatus(card, root, state, reason, files)
+
+
+def _file_status(card: TaskCard, files: tuple[Listed, ...]) -> DataStatus:
+    """Return whether files are there; of those without a URL only a harness's code knows."""
+    folder = files[0].path.parent
+    missing = [listed for listed in files if not listed.is_there]
+    if not missing:
+        return DataStatus(card, folder, "there", "", files)
+    if not all(listed.file.url for listed in missing):
+        return DataStatus(card, folder, "on demand", BY_CODE, files)
+    return DataStatus(card, folder, "missing", ", ".join(str(one.path) for one in missing), files)
 
 
 def _first_trouble(card: TaskCard, root: Path) -> tuple[str, str]:
@@ -139,7 +162,7 @@ def verify_data(card: TaskCard, data_root: Path | None, most_opened: int | None)
     found = Verification(card.name, card.split, expected=card.expected.get(card.split))
     images: dict[Path, str] = {}
     try:
-        for listed in listed_files(card, data_root or default_data_root()):
+        for listed in files_of(card, data_root or default_data_root()):
             _check_file(listed, found)
         root = resolve_data_root(card, data_root)
         for sample_id, paths in _items(card, root, found):

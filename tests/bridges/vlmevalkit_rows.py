@@ -313,7 +313,10 @@ MORE: Mapping[str, Mapping[str, Any]] = {
         "Year": "['NO']",
         "paragraph": "",
     },
-    "MMSci_DEV_MCQ": {"setting": ["Fig2Cap", "SubFig2Cap", "SubCap2Fig"]},
+    "MMSci_DEV_MCQ": {
+        "setting": ["Fig2Cap", "SubFig2Cap", "SubCap2Fig"],
+        "subject": ["Physics", "Biology"],
+    },
     "MMOral_OPG_CLOSED": {
         **{f"option{place}": f"option {place}" for place in (1, 2, 3, 4)},
         "category": ["Teeth", "Jaw"],

@@ -74,6 +74,12 @@ class Entry:
     """Where it is defined, if that is a file of its own."""
     groups: str = ""
     """Groups and tags that it belongs to, with spaces between them."""
+    url: str = ""
+    """Of its only file, where that is stated and any other code can fetch it."""
+    md5: str = ""
+    """Of what the URL leads to."""
+    parts: str = ""
+    """Names of the data sets that it joins, with spaces between."""
 
     @property
     def refused(self) -> str:
@@ -226,7 +232,8 @@ def is_on_disk(harness: Harness, entry: Entry) -> bool | None:
         entry: The benchmark.
     """
     if harness is VLMEVALKIT:
-        return exists(data_folder() / f"{entry.name}.tsv")
+        names = entry.parts.split() or [entry.name]
+        return all(exists(data_folder() / f"{name}.tsv") for name in names)
     if "/" not in entry.data:
         return None
     hub = os.environ.get("HF_HUB_CACHE") or os.path.join(  # noqa: PTH118

@@ -164,6 +164,14 @@ class HarnessTask(Benchmark):
             **({"judge": judge} if judge else {}),
         )
 
+    def fetch(self) -> None:
+        """Let the harness fetch the data by its own code; what is on disk stays as it is.
+
+        Raises:
+            DataError: it cannot; its words are in the message.
+        """
+        self._job({"do": "build", "folder": str(self._cache), "network": True}, "fetching")
+
     def rows(self) -> Iterator[Any]:
         """Yield the samples as the harness's process wrote them."""
         with Path(self.built["samples"]).open(encoding="utf-8") as lines:

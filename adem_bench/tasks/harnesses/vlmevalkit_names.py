@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ LISTS = {"IMAGE_DATASET": "image", "VIDEO_DATASET": "video", "TEXT_DATASET": "te
 """Lists of classes in its `dataset/__init__.py`, and what their questions are about."""
 JOINED = "ConcatDataset"
 """The class whose data sets are several others'."""
+BASE = "ImageBaseDataset"
+"""The class that loads a TSV by its URL; those that load otherwise have methods of their own."""
+MD5 = re.compile("[0-9a-f]{32}")
 KINDS = {"Y/N": "yes_no", "MT": "several_turns"}
 JUDGE, EXACT = "build_judge", "exact_matching"
 
@@ -44,10 +48,13 @@ def read_names(package: Path, computed: Mapping[str, str]) -> dict[str, dict[str
             more = [one for one, owner in computed.items() if owner == member]
             for data_set in (*_names(classes, member), *more):
                 about = {"modality": modality, "owner": member, **_about(classes, member)}
-                found.setdefault(data_set, about)
+                found.setdefault(data_set, {**about, **_published(classes, member, data_set)})
+    if computed:  # what classes compute is what they have: URLs of parts are no data sets
+        found = {name: about for name, about in found.items() if name in computed}
     for data_set, parts in (_value(classes, JOINED, "DATASET_SETS") or {}).items():
         if parts and parts[0] in found:
-            found.setdefault(data_set, {**found[parts[0]], "owner": JOINED})
+            about = {key: found[parts[0]][key] for key in ("modality", "kind", "judge")}
+            found.setdefault(data_set, {**about, "owner": JOINED, "parts": " ".join(parts)})
     return found
 
 
@@ -57,11 +64,13 @@ def _classes(text: str) -> dict[str, _Class]:
     except SyntaxError:
         return {}
     lines = text.splitlines()
+    known = _texts(tree.body, {})
     found = {}
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
             continue
         one = _Class([getattr(base, "id", getattr(base, "attr", "")) for base in node.bases])
+        names = known | _texts(node.body, known)
         for part in node.body:
             if isinstance(part, ast.FunctionDef):
                 one.functions[part.name] = "\n".join(lines[part.lineno - 1 : part.end_lineno])
@@ -69,18 +78,47 @@ def _classes(text: str) -> dict[str, _Class]:
                 targets = part.targets if isinstance(part, ast.Assign) else [part.target]
                 for target in targets:
                     if isinstance(target, ast.Name):
-                        one.values[target.id] = _literal(part.value)
+                        one.values[target.id] = _literal(part.value, names)
         found[node.name] = one
     return found
 
 
-def _literal(node: ast.expr) -> Any:
+def _texts(body: Iterable[ast.stmt], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that stand for texts among statements."""
+    found: dict[str, str] = {}
+    for part in body:
+        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
+            text = _text(part.value, {**known, **found})
+            if text is not None:
+                found[part.targets[0].id] = text
+    return found
+
+
+def _text(node: ast.expr, known: Mapping[str, str]) -> str | None:
+    """Return a text that is written out, perhaps with the names of others in it."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    parts: Sequence[ast.expr] = ()
+    if isinstance(node, ast.JoinedStr):
+        parts = [getattr(part, "value", part) if isinstance(part, ast.FormattedValue) else part
+                 for part in node.values]  # fmt: skip
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [node.left, node.right]
+    texts = [_text(part, known) for part in parts]
+    return "".join(map(str, texts)) if texts and None not in texts else None
+
+
+def _literal(node: ast.expr, known: Mapping[str, str]) -> Any:
     """Return a value, of a dictionary at least its keys, None for what would have to be run."""
     try:
         return ast.literal_eval(node)
     except ValueError:
         if isinstance(node, ast.Dict):
-            return {key.value: None for key in node.keys if isinstance(key, ast.Constant)}
+            pairs = zip(node.keys, node.values, strict=True)
+            return {key.value: _text(value, known) for key, value in pairs
+                    if isinstance(key, ast.Constant)}  # fmt: skip
         return None
 
 
@@ -111,6 +149,22 @@ def _value(classes: Mapping[str, _Class], name: str, attribute: str) -> Any:
 def _names(classes: Mapping[str, _Class], name: str) -> list[str]:
     urls = _value(classes, name, "DATASET_URL")
     return [key for key in urls if isinstance(key, str)] if isinstance(urls, dict) else []
+
+
+def _published(classes: Mapping[str, _Class], name: str, data_set: str) -> dict[str, str]:
+    """Return where the TSV of a data set is published, and its MD5; nothing of what code loads."""
+    loaders = [
+        one for one in _lineage(classes, name) if {"load_data", "prepare_tsv"} & {*one.functions}
+    ]
+    if any(one is not classes.get(BASE) for one in loaders):
+        return {}
+    stated = {"url": "DATASET_URL", "md5": "DATASET_MD5"}
+    values = {key: _value(classes, name, attribute) for key, attribute in stated.items()}
+    found = {key: one.get(data_set) for key, one in values.items() if isinstance(one, dict)}
+    url, md5 = str(found.get("url") or ""), str(found.get("md5") or "")
+    if not url.startswith(("https://", "http://")):
+        return {}
+    return {"url": url, "md5": md5 if MD5.fullmatch(md5) else ""}
 
 
 def _about(classes: Mapping[str, _Class], name: str) -> dict[str, str]:

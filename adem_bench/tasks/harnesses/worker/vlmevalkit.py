@@ -53,29 +53,30 @@ def version() -> str:
 
 def _few_processes() -> None:
     """Let pools of 16 or 32 processes have as many as there are processors: results are alike."""
-    from multiprocessing.context import BaseContext
+    import multiprocessing
 
-    of_any_size = BaseContext.Pool
+    of_any_size = multiprocessing.Pool
     most = os.cpu_count() or 1
 
-    def pool(self: BaseContext, processes: int | None = None, *others: Any, **given: Any) -> Any:
-        return of_any_size(self, min(processes or most, most), *others, **given)
+    def pool(processes: int | None = None, *others: Any, **given: Any) -> Any:
+        return of_any_size(min(processes or most, most), *others, **given)
 
-    BaseContext.Pool = pool  # type: ignore[method-assign]
+    multiprocessing.Pool = pool
+
+
+_few_processes()  # before VLMEvalKit, which imports the name, is imported
 
 
 def _dataset(job: Job) -> Any:
     """Return the data set, read from the files that are there."""
-    _few_processes()
     from vlmeval import dataset as package
     from vlmeval.dataset import image_base
 
-    name, network = job["name"], job.get("network")
-    if not network:
-        # What is on disk is used; theirs would download again over a file that it finds changed.
-        for kind in package.DATASET_CLASSES:
-            if getattr(kind, "DATASET_MD5", None):
-                kind.DATASET_MD5 = dict.fromkeys(kind.DATASET_MD5)
+    name = job["name"]
+    # What is on disk is used; theirs would download again over a file that it finds changed.
+    for kind in package.DATASET_CLASSES:
+        if getattr(kind, "DATASET_MD5", None):
+            kind.DATASET_MD5 = dict.fromkeys(kind.DATASET_MD5)
     root = image_base.LMUDataRoot()
     built = package.build_dataset(name)
     if built is None:

@@ -7,6 +7,7 @@ from vlmeval.api.base import BaseAPI
 from vlmeval.dataset.image_base import ImageBaseDataset, LMUDataRoot
 from vlmeval.smp import dump, load
 
+PLACE = "https://example.org"
 TYPES = {"MME": "Y/N", "POPE": "Y/N", "COCO_VAL": "Caption"}
 
 
@@ -39,7 +40,8 @@ class Caption(ImageBaseDataset):
 
 class Between(ImageBaseDataset):
     TYPE = "VQA"
-    DATASET_URL = {"Between": "https://example.org/Between.tsv"}
+    DATASET_URL = {"Between": f"{PLACE}/Between.tsv"}
+    DATASET_MD5 = {"Between": "00000000000000000000000000000000"}
 
     def build_prompt(self, line):
         image, text = super().build_prompt(line)

@@ -1,0 +1,116 @@
+"""VLMEvalKit's own run and ours, of the same questions: every answer and every score.
+
+Run by `make test-bridges`. The rows are those of the mini world in the columns of 20 data sets over
+all kinds; the model is adem-tiny, asked in VLMEvalKit's prompts as instructions on both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import adem_bench
+from adem_bench.errors import CardError
+from adem_bench.results.comparison import compare_runs
+from adem_bench.results.runs import open_run
+from adem_bench.results.validation.validate import validate_run
+from adem_bench.tasks.harnesses import task
+from adem_bench.tasks.harnesses.catalogue import catalogue
+from adem_bench.tasks.harnesses.process import VLMEVALKIT, find
+from bridges.harness_jobs import Server
+from bridges.vlmevalkit_rows import miniature
+
+try:
+    find(VLMEVALKIT)
+except CardError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+MODEL = "adem-tiny"
+SETS = {
+    "multiple choice": ("MMStar", "AI2D_TEST", "MMBench_DEV_EN", "3DSRBench", "HRBench4K"),
+    "several or placed images": ("BLINK", "MMMU_DEV_VAL", "MM_NIAH_VAL"),
+    "yes/no": ("MME", "POPE", "HallusionBench", "AMBER"),
+    "short answers": ("TextVQA_VAL", "ChartQA_TEST", "CountBenchQA", "TallyQA"),
+    "text in images": ("OCRBench", "CCOCR_Kie_Cord"),
+    "captions": ("COCO_VAL",),
+    "places": ("ScreenSpot_Mobile", "OSWorld_G"),
+    "mathematics": ("MM-Math", "PuzzleVQA"),
+}
+NAMES = [name for names in SETS.values() for name in names]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with the rows, which VLMEvalKit's processes are told of."""
+    folder = tmp_path_factory.mktemp("LMUData")
+    os.environ["LMUData"] = str(folder)  # noqa: SIM112 - theirs
+    known = catalogue(VLMEVALKIT, complete=True)
+    for name in NAMES:
+        miniature(known[name], known).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(data, tmp_path_factory):
+    """The folder of VLMEvalKit's own run."""
+    folder = tmp_path_factory.mktemp("theirs")
+    script = Path(__file__).with_name("own_vlmevalkit.py")
+    command = [find(VLMEVALKIT).python, str(script), MODEL, str(folder), *NAMES]
+    root = str(Path(adem_bench.__file__).parents[1])
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": ""},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr[-3000:]
+    return folder / MODEL
+
+
+@pytest.fixture(scope="module")
+def ours(data, tmp_path_factory):
+    """Our outcome of each data set."""
+    server = Server(VLMEVALKIT)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(task, "run_job", server.run_job)
+        found = adem_bench.evaluate(
+            MODEL,
+            [f"vlmevalkit:{name}" for name in NAMES],
+            prompt_format="instruction",
+            results=tmp_path_factory.mktemp("ours"),
+        )
+        yield dict(zip(NAMES, found, strict=True))
+    server.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
+    import pandas as pd
+
+    outcome = ours[name]
+    [file] = {path.resolve() for path in theirs.rglob(f"{MODEL}_{name}.xlsx")}
+    table = pd.read_excel(file, keep_default_na=False)
+    own = dict(zip(table["index"].astype(str), table["prediction"].astype(str), strict=True))
+    assert {record.sample_id: record.response for record in outcome.records} == own
+    figures = {}
+    for status in theirs.rglob("status.json"):
+        figures |= json.loads(status.read_text())["datasets"].get(name, {}).get("metrics", {})
+    assert figures
+    found = {metric.name: metric.value for metric in outcome.result.metrics}
+    assert found == pytest.approx({key: float(value) for key, value in figures.items()}, rel=1e-12)
+    assert not validate_run(outcome.folder).issues
+
+
+def test_a_run_in_processes_of_its_own_is_the_same_and_is_compared(data, ours, tmp_path):
+    [alone] = adem_bench.evaluate(
+        MODEL, "vlmevalkit:MMStar", prompt_format="instruction", results=tmp_path
+    )
+    assert alone.result.metrics == ours["MMStar"].result.metrics
+    compared = compare_runs([open_run(alone.folder), open_run(ours["MMStar"].folder)])
+    headline = compared.pairs[0].headline
+    assert headline.second == headline.first
