@@ -20,7 +20,7 @@ from adem_bench.results.runs import open_run
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.tasks.harnesses import task
 from adem_bench.tasks.harnesses.catalogue import catalogue
-from adem_bench.tasks.harnesses.process import VLMEVALKIT, find
+from adem_bench.tasks.harnesses.process import VLMEVALKIT, find, run_job
 from bridges.harness_jobs import Server
 from bridges.vlmevalkit_rows import miniature
 
@@ -74,17 +74,18 @@ def theirs(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(data, tmp_path_factory):
-    """Our outcome of each data set."""
-    server = Server(VLMEVALKIT)
+    """A function that returns our outcome of a data set."""
+    server, results = Server(VLMEVALKIT), tmp_path_factory.mktemp("ours")
+
+    def run(name):
+        benchmark = f"vlmevalkit:{name}"
+        given = {"prompt_format": "instruction", "results": results}
+        [outcome] = adem_bench.evaluate(MODEL, benchmark, **given)
+        return outcome
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(task, "run_job", server.run_job)
-        found = adem_bench.evaluate(
-            MODEL,
-            [f"vlmevalkit:{name}" for name in NAMES],
-            prompt_format="instruction",
-            results=tmp_path_factory.mktemp("ours"),
-        )
-        yield dict(zip(NAMES, found, strict=True))
+        yield run
     server.close()
 
 
@@ -92,7 +93,7 @@ def ours(data, tmp_path_factory):
 def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
     import pandas as pd
 
-    outcome = ours[name]
+    outcome = ours(name)
     [file] = {path.resolve() for path in theirs.rglob(f"{MODEL}_{name}.xlsx")}
     table = pd.read_excel(file, keep_default_na=False)
     own = dict(zip(table["index"].astype(str), table["prediction"].astype(str), strict=True))
@@ -106,11 +107,12 @@ def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
     assert not validate_run(outcome.folder).issues
 
 
-def test_a_run_in_processes_of_its_own_is_the_same_and_is_compared(data, ours, tmp_path):
-    [alone] = adem_bench.evaluate(
-        MODEL, "vlmevalkit:MMStar", prompt_format="instruction", results=tmp_path
-    )
-    assert alone.result.metrics == ours["MMStar"].result.metrics
-    compared = compare_runs([open_run(alone.folder), open_run(ours["MMStar"].folder)])
+def test_a_run_in_processes_of_its_own_is_the_same_and_is_compared(ours, tmp_path, monkeypatch):
+    together = ours("MMStar")
+    monkeypatch.setattr(task, "run_job", run_job)
+    benchmark = "vlmevalkit:MMStar"
+    [alone] = adem_bench.evaluate(MODEL, benchmark, prompt_format="instruction", results=tmp_path)
+    assert alone.result.metrics == together.result.metrics
+    compared = compare_runs([open_run(alone.folder), open_run(together.folder)])
     headline = compared.pairs[0].headline
     assert headline.second == headline.first

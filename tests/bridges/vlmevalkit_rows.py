@@ -170,7 +170,14 @@ VMC = (
     *("DocVQA", "InfoVQA", "TableVQABench"),
 )
 REASONING = ("Quantitative", "Spatial", "Positional", "Attribute", "Stylistic")
-PUZZLES = ("Analogical", "Deductive", "Inductive", "Algorithmic", "Spatial")
+PUZZLES = ("spatial", "algorithmic", "analogical", "inductive", "deductive")
+PATTERNS = (
+    *("grid_number", "size_grid", "rectangle_height_color", "shape_size_hexagon"),
+    *("rectangle_height_number", "shape_reflect", "circle_size_number", "polygon_sides_color"),
+    *("color_overlap_squares", "color_size_circle", "venn", "size_cycle", "polygon_sides_number"),
+    *("shape_size_grid", "color_hexagon", "grid_number_color", "color_grid", "shape_morph"),
+    *("triangle", "color_number_hexagon"),
+)
 OCR_KINDS = ("Regular Text Recognition", "Doc-oriented VQA", "Scene Text-centric VQA")
 CCOCR = {
     "DocParsing_Doc": ("doc_parsing", "doc"),
@@ -290,11 +297,12 @@ MORE: Mapping[str, Mapping[str, Any]] = {
     "PuzzleVQA": {
         "options": lambda row, number: repr([row[letter] for letter in "ABCD"]),
         "answer": lambda row, number: row[row["answer"]],
+        "category": PATTERNS,
     },
     "VisualPuzzles": {
         "options": lambda row, number: repr([row[letter] for letter in "ABCD"]),
         "category": PUZZLES,
-        "difficulty": ["Easy", "Medium", "Hard"],
+        "difficulty": ["easy", "medium", "hard"],
     },
     "EmbSpatialBench": {
         "options": lambda row, number: json.dumps([row[letter] for letter in "ABCD"]),
