@@ -19,7 +19,6 @@ from typing import Any
 
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.harnesses.catalogue import Entry
-from adem_bench.tasks.harnesses.vlmevalkit_names import JOINED
 
 ROWS = 12
 LETTERS = "ABCDE"
@@ -280,7 +279,7 @@ MORE: Mapping[str, Mapping[str, Any]] = {
     "_3DSRBench": {"qid": lambda row, number: f"{number // 4:06d}-{number % 4}"},
     "AffordanceDataset": {"answer": lambda row, number: f"['{row['answer']}']"},
     "VisFactor": {
-        "question": lambda row, number: f"<image-0> {row['question']}",
+        "question": lambda row, number: f"<IMAGE_0> {row['question']}",
         "image": lambda row, number: f"['{row['image']}']",
         "image_path": lambda row, number: f"['{number}.png']",
         "additional": "",
@@ -333,7 +332,47 @@ MORE: Mapping[str, Mapping[str, Any]] = {
         "task": ["position_matching", "depth_prediction_oc", "obj_spatial_relation_oo"],
         "answer": ["A", "1.5", "B"],
     },
-    "RoboSpatialBench": {"category": ["compatibility", "configuration", "context"]},
+    "RoboSpatialBench": {
+        "category": ["compatibility", "configuration", "context"],
+        "image_path": None,
+    },
+    **{
+        name: {"candidates": lambda row, number: repr([row[letter] for letter in "ABCD"])}
+        for name in ("SiteBenchImage", "ViewSpatialBench")
+    },
+    "SPBench": {
+        "candidates": lambda row, number: repr([f"{one}. {row[one]}" for one in "ABCD"]),
+        "question_type": "object_rel_direction",
+    },
+    "MindCubeBench": {"input_prompt": lambda row, number: f"<image> {row['question']}"},
+    "ERIQBench": {"question_raw": lambda row, number: f"<image> {row['question']}"},
+    "OmniSpatialBench": {"task_type": ["first", "second"], "sub_task_type": ["third", "fourth"]},
+    "MedqbenchMCQDataset": {"modality": ["CT", "MRI"]},
+    "MedQDEGBenchDataset": {
+        "modality": ["CT", "MRI"],
+        "degradation_type": ["blur", "noise"],
+        "degradation_severity": ["1", "2"],
+        "source": "mini",
+    },
+    "HiPhODataset": {
+        "id": lambda row, number: f"mini_{number}",
+        "image_question": lambda row, number: row["image"],
+        "context": "",
+        "information": "",
+        "answer": lambda row, number: "['\\\\boxed{" + str(number % 3) + "}']",
+        "answer_type": "['Numerical Value']",
+        "unit": "['None']",
+        "points": "[1.0]",
+        "marking": "[]",
+        "solution": "",
+        "field": "Mechanics",
+    },
+    "WildDocBenchmark": {
+        "index": lambda row, number: (
+            f"{('DocVQA', 'ChartQA', 'TableVQA-vtabfact')[number % 3]}-{number}-0"
+        ),
+    },
+    "VLRMBench": {"answer": lambda row, number: f"[{number % 2}]", "task_gt": "True"},
     "SSIBenchDataset": {"image_path": None, "answer": "[1, 2, 3, 4]"},
     "VLM2Bench": {"category": "oc-cnt", "answer": lambda row, number: str(number % 3)},
     "OCRBench_v2": {
@@ -387,6 +426,8 @@ def rows_of(name: str, kind: str, owner: str, count: int = ROWS) -> list[Row]:
     more: dict[str, Any] = {**MORE.get(owner, {}), **MORE.get(name, {})}
     if owner == "CCOCRDataset":
         more |= _ccocr(name)
+    if name in IN_PARTS:
+        count = max(count, IN_PARTS[name][1])
     lengths = [len(made) for made in more.values() if isinstance(made, list | tuple)]
     generator = OTHER_KINDS.get(name) or OTHER_KINDS.get(owner) or KINDS.get(kind, short_answers)
     found = list(generator(max([count, *lengths])))
@@ -407,8 +448,6 @@ def _widened(row: Row, number: int, more: Mapping[str, Any]) -> Row:
     return made
 
 
-PREFIXES = {"MTL_MMBench_DEV": "MMBench_dev_"}
-"""How the data sets begin that a joined one consists of, where not with its own name."""
 ANSWERS: Mapping[str, str] = {
     "VisFactor": '{"answer": "T"}',
     "AffordanceDataset": "['A']",
@@ -426,11 +465,53 @@ class Miniature:
     """By the name of the TSV."""
     answer: str
 
-    def write(self, folder: Path) -> None:
-        """Write what is not there yet."""
+    owner: str = ""
+
+    def write(self, folder: Path, hub: Path | None = None) -> None:
+        """Write what is not there yet.
+
+        Args:
+            folder: VLMEvalKit's.
+            hub: That mirrors what is on hubs; without it, what belongs there is not written.
+        """
         for name, rows in self.rows.items():
-            if not (folder / f"{name}.tsv").exists():
+            if name in IN_PARTS:
+                pattern, count = IN_PARTS[name]
+                for number in range(count):
+                    write_tsv(folder / f"{pattern.format(number + 1)}.tsv", rows[number::count])
+            elif hub is not None and name in SNAPSHOTS:
+                write_tsv(hub / SNAPSHOTS[name], rows)
+            elif hub is not None and self.owner in SPLITS:
+                file = hub / SPLITS[self.owner] / f"{name}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(rows))
+            else:
                 write_tsv(folder / f"{name}.tsv", rows)
+
+
+SNAPSHOTS: Mapping[str, str] = {
+    "MedqbenchMCQ": "jiyaoliufd/MedQ-Bench/medqbench_QA_dev.tsv",
+    "MedqbenchMCQ_dev": "jiyaoliufd/MedQ-Bench/medqbench_QA_dev.tsv",
+    "MedqbenchMCQ_test": "jiyaoliufd/MedQ-Bench/medqbench_QA_test.tsv",
+    **{
+        f"MedQDEGBench_{kind}_{part}": f"jiyaoliufd/MedQ-DEG-Bench/MedQ-Robust-{kind}-{part}.tsv"
+        for kind in ("simulate", "good")
+        for part in ("dev", "test")
+    },
+    **{
+        name: f"yifanzhang114/MME-RealWorld-Base64/{name}.tsv"
+        for name in ("MME-RealWorld", "MME-RealWorld-CN")
+    },
+}
+"""Where data sets are that are read from a snapshot of the hub, in the folder that mirrors it."""
+SPLITS: Mapping[str, str] = {"HiPhODataset": "HY-Wan/HiPhO"}
+"""Places of the hub of which classes read a split of the data set's name."""
+IN_PARTS: Mapping[str, tuple[str, int]] = {
+    "MicroBench": ("microbench_part_{}", 14),
+    "OmniMedVQA": ("omnimedbench_part_{}", 14),
+    "GMAI-MMBench_TEST": ("GMAI_mm_bench_TEST_part_{}", 11),
+}
+"""Names of the TSVs of data sets that are read from several, and how many there are."""
 
 
 @cache
@@ -445,10 +526,7 @@ def miniature(entry: Entry, known: Mapping[str, Entry]) -> Miniature:
         entry: Which.
         known: All, by name.
     """
-    parts = [entry]
-    if entry.owner == JOINED:
-        prefix = PREFIXES.get(entry.name, f"{entry.name}_")
-        parts = [one for name, one in known.items() if name.startswith(prefix)]
+    parts = [known[name] for name in entry.parts.split()] or [entry]
     rows = {one.name: _rows_of(one.name, one.kind, one.owner) for one in parts}
     first = str(next(iter(rows.values()))[0].get("answer", "yes"))
     try:
@@ -456,11 +534,13 @@ def miniature(entry: Entry, known: Mapping[str, Entry]) -> Miniature:
     except (SyntaxError, ValueError):
         read = first
     plain = str(read[0]) if isinstance(read, list) and isinstance(read[0], str) else first
-    return Miniature(rows, ANSWERS.get(entry.owner, plain))
+    return Miniature(rows, ANSWERS.get(entry.owner, plain), entry.owner)
 
 
 def write_tsv(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as VLMEvalKit's NAME.tsv."""
+    """Write rows as VLMEvalKit's NAME.tsv, unless it is there."""
+    if path.exists():
+        return
     found = list(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:

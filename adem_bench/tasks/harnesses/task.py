@@ -349,6 +349,15 @@ class HarnessTask(Benchmark):
         return found
 
     def _scores(self, found: Mapping[str, Any], judge: str) -> SetScores:
+        if submission := found.get("submission"):
+            return SetScores(
+                {},
+                {},
+                warnings=[
+                    f"not scored: a server has the right answers of {self.options.source}; "
+                    f"what it takes is scoring/{FILES}/{submission} in the run's folder"
+                ],
+            )
         labels = {row["id"]: row["labels"] for row in self.rows()}
         figures, vectors = found["figures"], found["vectors"]
         parts = parts_of_figures(figures, vectors, labels, found.get("of"))

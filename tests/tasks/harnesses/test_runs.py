@@ -192,6 +192,36 @@ def test_scoring_that_fails_is_an_error_and_the_answers_are_kept(
     assert not (stand_ins / "rows.jsonl.outside").exists()
 
 
+def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path, monkeypatch):
+    data = tmp_path / "LMUData"
+    data.mkdir()
+    lines = (stand_ins / "LMUData" / "own.tsv").read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    place = rows[0].index("answer")
+    bare = ["\t".join(row[:place] + row[place + 1 :]) for row in rows]
+    (data / "own.tsv").write_text("\n".join(bare) + "\n")
+    monkeypatch.setenv("LMUData", str(data))
+    run = run_of(tmp_path, "constant:Yes", "vlmevalkit:own")
+    assert not metrics(run)
+    [warning] = json.loads((run / "metrics.json").read_text())["warnings"]
+    assert "a server has the right answers of own" in warning
+    named = warning.partition("takes is ")[2].partition(" in the run")[0]
+    assert (run / named).is_file()
+    assert {record["response"] for record in records(run)} == {"Yes"}
+    assert not validate_run(run).issues
+
+
+def test_a_row_whose_prompt_cannot_be_made_is_named(stand_ins, tmp_path, monkeypatch):
+    data = Path(shutil.copytree(stand_ins / "LMUData", tmp_path / "LMUData"))
+    file = data / "own.tsv"
+    lines = file.read_text().splitlines()
+    lines[3] = "2\tx\tIs it {green}?\tYes\tcold"
+    file.write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("LMUData", str(data))
+    with pytest.raises(DataError, match=r"reading own: RuntimeError: row 2: Error: "):
+        build_task("vlmevalkit:own", None).fingerprint()
+
+
 def predictions(folder: Path) -> Path:
     path = folder / "predictions.jsonl"
     rows = [{"id": str(number), "response": "Yes"} for number in range(6)]

@@ -30,6 +30,14 @@ USUAL_JUDGE = "gpt-4o-mini"
 REFUSED_TYPES = {"MT": "its questions are conversations of several turns"}
 METHODS = {"TDBenchGrounding": "centroid"}
 """Classes that take a method of scoring where others take a judge, and their default."""
+TO_SERVERS = (
+    *("MMMU_TEST", "MMT-Bench_ALL", "AesBench_TEST", "DocVQA_TEST", "InfoVQA_TEST"),
+    *("Q-Bench1_TEST", "A-Bench_TEST"),
+)
+"""Data sets whose answers VLMEvalKit writes to a file and does not score."""
+UNSCORED: Mapping[str, Any] = {"figures": {}, "headline": "", "vectors": {}}
+IN_ORDER = ("ImageVQADataset", "VizWiz")
+"""Classes that score rows in the order of the file."""
 MOST_LABELS = 200
 """Different values up to which a column names groups."""
 TABLES = (".xlsx", ".csv", ".tsv", ".json", ".jsonl")
@@ -188,6 +196,9 @@ def score(job: Job) -> dict[str, Any]:
     write_only_below([job["folder"]])
     _own_temporary_files()
     dump(table, file)
+    if job["name"].startswith(TO_SERVERS) or "answer" not in table or table["answer"].isna().all():
+        return {**UNSCORED, "version": version(), "submission": _submission(job, file)}
+    hits = _note_hits(built, len(table))
     named = EXACT
     given: dict[str, Any] = {"nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
     if job.get("judge"):
@@ -198,12 +209,67 @@ def score(job: Job) -> dict[str, Any]:
     figures = flatten_summary_metrics(built.evaluate(file, **given))
     primary = built.report_primary_metric(figures)
     found = {str(name): number(value) for name, value in {**primary, **figures}.items()}
+    vectors = _vectors(job["folder"], file, set(table.columns), set(answers))
+    for hit in (*hits, _hits(built, table)):
+        if hit and "hit" not in vectors:
+            vectors["hit"] = dict(zip(map(str, table["index"]), hit))  # noqa: B905 - older Python
     return {
         "version": version(),
         "figures": {name: value for name, value in found.items() if value is not None},
         "headline": next(map(str, primary), ""),
-        "vectors": _vectors(job["folder"], file, set(table.columns), set(answers)),
+        "vectors": vectors,
     }
+
+
+def _submission(job: Job, file: str) -> str:
+    """Return the file that a server scores, below the job's folder."""
+    made = file
+    if job["name"] == "MMMU_TEST":
+        from vlmeval.utils.result_transfer import MMMU_result_transfer
+
+        made = MMMU_result_transfer(file)
+    elif job["name"].startswith("MMT-Bench_ALL"):
+        from vlmeval.utils.result_transfer import MMTBench_result_transfer
+
+        made = MMTBench_result_transfer(file, model=EXACT, nproc=1)
+    return os.path.relpath(made, job["folder"])
+
+
+def _note_hits(built: Any, count: int) -> list[list[float]]:
+    """From now on note the scores of rows that short answers' scoring computes and does not write.
+
+    Args:
+        built: The data set; others than those whose order is known are not noted.
+        count: Of rows.
+    """
+    noted: list[list[float]] = []
+    if type(built).__name__ not in IN_ORDER:
+        return noted
+    from vlmeval.dataset.utils import vqa_eval
+
+    theirs = vqa_eval.hit_calculate
+
+    def hit_calculate(result: Any, *others: Any, **given: Any) -> Any:
+        hits = theirs(result, *others, **given)
+        if len(hits) == count:
+            noted.append([float(hit) for hit in hits])
+        return hits
+
+    vqa_eval.hit_calculate = hit_calculate
+    return noted
+
+
+def _hits(built: Any, table: Any) -> list[float]:
+    """Return the score of each row, where VLMEvalKit counts right ones and notes none."""
+    pairs = [(str(row["answer"]), str(row["prediction"])) for _, row in table.iterrows()]
+    kind = type(built).__name__
+    if kind == "CountBenchQA":
+        return [float(answer in text) for answer, text in pairs]
+    if kind == "TallyQA":
+        from vlmeval.dataset.utils.tallyqa import extract_count_from_prediction as count
+
+        return [float(count(text) == float(answer)) for answer, text in pairs]
+    return []
 
 
 def _own_temporary_files() -> None:
