@@ -41,7 +41,7 @@ class Outcome:
 
     entry: Entry
     state: str
-    """`run`, `failed`, `refused` or `needs a judge`."""
+    """`run`, `run, with a judge`, `failed`, `needs a judge` or `refused`."""
     reason: str = ""
     figures: int = 0
     headline: str = ""
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("harness", choices=["vlmevalkit"])
     parser.add_argument("--harness-python", help="interpreter of an environment that has it")
     parser.add_argument("--only", default="*", help="names, with * and ?")
+    parser.add_argument("--judge", default="", help="model that reads answers where one must")
     parser.add_argument("--output", type=Path, help="JSON file of all outcomes")
     parser.add_argument("--keep", type=Path, help="folder for data and runs, which is kept")
     given = parser.parse_args()
@@ -83,7 +84,7 @@ def main() -> None:
         outcomes = []
         for number, entry in enumerate(wanted):
             start = time.monotonic()
-            outcomes.append(_outcome(entry, found, place))
+            outcomes.append(_outcome(entry, found, place, given.judge))
             words = f"{outcomes[-1].state} {outcomes[-1].reason}"[:300].replace("\n", " ")
             seconds = time.monotonic() - start
             print(f"{number + 1}/{len(wanted)} {entry.name}: {words} ({seconds:.1f} s)", flush=True)
@@ -95,15 +96,18 @@ def main() -> None:
     print_table(outcomes)
 
 
-def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path) -> Outcome:
+def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path, judge: str) -> Outcome:
     if entry.refused:
         return Outcome(entry, "refused", entry.refused)
-    if entry.judging == "needed":
+    if entry.judging == "needed" and not judge:
         return Outcome(entry, "needs a judge", "it is scored by a judge model")
     made: Miniature = miniature(entry, found)
     try:
         [outcome] = adem_bench.evaluate(
-            f"constant:{made.answer}", f"vlmevalkit:{entry.name}", results=place / "results"
+            f"constant:{made.answer}",
+            f"vlmevalkit:{entry.name}",
+            results=place / "results",
+            judge=judge if entry.judging == "needed" else None,
         )
     except AdemBenchError as error:
         return Outcome(entry, "failed", str(error))
@@ -112,12 +116,13 @@ def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path) -> Outcome:
         return Outcome(entry, "run", "its answers are written to a file for a server")
     if not result.metrics:
         return Outcome(entry, "failed", "it gives no figures without a judge")
-    return Outcome(entry, "run", "", len(result.metrics), result.headline)
+    state = "run, with a judge" if entry.judging == "needed" else "run"
+    return Outcome(entry, state, "", len(result.metrics), result.headline)
 
 
 def print_table(outcomes: list[Outcome]) -> None:
     """Print the names by what is asked and what became of them, and the reasons."""
-    states = ("run", "failed", "needs a judge", "refused")
+    states = ("run", "run, with a judge", "failed", "needs a judge", "refused")
     counts = Counter((one.entry.kind, one.state) for one in outcomes)
     kinds = sorted({one.entry.kind for one in outcomes})
     rows = [(kind, *(counts[kind, state] for state in states)) for kind in kinds]

@@ -8,10 +8,12 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from adem_bench.errors import DataError
 from adem_bench.tasks.harnesses import process, task
+from adem_bench.tasks.harnesses.judging import JudgeServer
 from adem_bench.tasks.harnesses.process import Harness
 
 TIME_LIMIT = 120.0
@@ -49,6 +51,19 @@ class Server:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
+    def _answer(self, order: dict[str, Any], judge: JudgeServer | None) -> dict[str, Any]:
+        if judge is None:
+            return self._ask(json.dumps(order) + "\n")
+        found: list[dict[str, Any]] = []
+        with judge.listening() as socket:
+            job = {**order["job"], "judge": socket, "judge_at_once": judge.at_once}
+            line = json.dumps({**order, "job": job}) + "\n"
+            waiting = Thread(target=lambda: found.append(self._ask(line)), daemon=True)
+            waiting.start()
+            while waiting.is_alive():
+                judge.answer(process.JUDGE_PATIENCE_S)
+        return found[0]
+
     def close(self) -> None:
         """End it."""
         self._process.kill()
@@ -61,7 +76,7 @@ class Server:
         log: Path,
         time_limit: float,
         doing: str,
-        *more: object,
+        judge: JudgeServer | None = None,
     ) -> Any:
         """Run one job as `process.run_job` does.
 
@@ -71,7 +86,7 @@ class Server:
             log: What the harness prints is added there.
             time_limit: Seconds; never more than `TIME_LIMIT`.
             doing: For messages.
-            more: Not heeded.
+            judge: Answers what the job asks models on servers.
 
         Raises:
             DataError: the harness failed; its words are in the message.
@@ -82,7 +97,7 @@ class Server:
         changed["TMPDIR"] = environment.get("TMPDIR", tempfile.gettempdir())
         limit = min(time_limit, TIME_LIMIT)
         order = {"job": job, "log": str(log), "time_limit": limit, "environment": changed}
-        answer = self._ask(json.dumps(order) + "\n")
+        answer = self._answer(order, judge)
         if "result" not in answer:
             raise DataError(f"{doing}: {answer.get('error', f'no answer in {limit:g} seconds')}")
         return answer["result"]

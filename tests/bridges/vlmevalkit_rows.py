@@ -337,9 +337,14 @@ MORE: Mapping[str, Mapping[str, Any]] = {
         "image_path": None,
     },
     **{
-        name: {"candidates": lambda row, number: repr([row[letter] for letter in "ABCD"])}
-        for name in ("SiteBenchImage", "ViewSpatialBench")
+        name: {name_of_options: lambda row, number: repr([row[letter] for letter in "ABCD"])}
+        for name, name_of_options in (
+            ("SiteBenchImage", "options"),
+            ("ViewSpatialBench", "candidates"),
+        )
     },
+    "EMMADataset": {"context": "", "type": "MCQ"},
+    "MMESCIDataset": {"type": "MCQ"},
     "SPBench": {
         "candidates": lambda row, number: repr([f"{one}. {row[one]}" for one in "ABCD"]),
         "question_type": "object_rel_direction",
@@ -369,7 +374,7 @@ MORE: Mapping[str, Mapping[str, Any]] = {
     },
     "WildDocBenchmark": {
         "index": lambda row, number: (
-            f"{('DocVQA', 'ChartQA', 'TableVQA-vtabfact')[number % 3]}-{number}-0"
+            f"{('DocVQA', 'ChartQA', 'TableVQA-vtabfact')[number % 3]}-{number}-0-0"
         ),
     },
     "VLRMBench": {"answer": lambda row, number: f"[{number % 2}]", "task_gt": "True"},
