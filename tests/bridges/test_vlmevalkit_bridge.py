@@ -107,6 +107,15 @@ def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
     assert not validate_run(outcome.folder).issues
 
 
+@pytest.mark.parametrize("name", ["TextVQA_VAL", "ChartQA_TEST", "CountBenchQA", "TallyQA"])
+def test_rows_whose_scores_are_not_written_have_them(name, ours):
+    outcome = ours(name)
+    headline = outcome.metric(outcome.result.headline)
+    scores = [record.scores[headline.name] for record in outcome.records]
+    assert sum(scores) / len(scores) == pytest.approx(headline.value, rel=1e-12)
+    assert all(0 <= record.score <= 1 for record in outcome.records)
+
+
 def test_a_run_in_processes_of_its_own_is_the_same_and_is_compared(ours, tmp_path, monkeypatch):
     together = ours("MMStar")
     monkeypatch.setattr(task, "run_job", run_job)

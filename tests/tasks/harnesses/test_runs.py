@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+import adem_bench
 from adem_bench.cli import main
 from adem_bench.errors import CardError, DataError, PredictionsError
 from adem_bench.results.comparison import compare_runs
@@ -58,6 +66,8 @@ def test_a_data_set_of_vlmevalkit_is_run_scored_and_kept(stand_ins, tmp_path, mo
     assert records(run)[1]["groups"] == ["category/cold"]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["versions"]["ms-vlmeval"] == "0.0.20"
+    command("report", run, "--output", tmp_path / "report.html")
+    assert "split=none|of cold" in (tmp_path / "report.html").read_text()
     assert not validate_run(run).issues
     # The scores are kept: the same command asks for no scoring, and gives the same.
     before = (run / "samples.jsonl").read_bytes()
@@ -190,6 +200,54 @@ def test_scoring_that_fails_is_an_error_and_the_answers_are_kept(
     with pytest.raises(DataError, match=words):
         task.score_set(answered, tmp_path / "scoring")
     assert not (stand_ins / "rows.jsonl.outside").exists()
+
+
+def started(results: Path, **variables: str) -> subprocess.Popen[bytes]:
+    given = ["--model", "constant:Yes", "--tasks", "vlmevalkit:MME", "--results", str(results)]
+    command = [sys.executable, "-m", "adem_bench", "run", *given]
+    places = [str(Path(adem_bench.__file__).parents[1]), os.environ["PYTHONPATH"]]
+    variables["PYTHONPATH"] = os.pathsep.join(places)
+    return subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
+
+
+def waited(found: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 300
+    while not (value := found()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return value
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_is_scored_leaves_no_process_and_goes_on(stand_ins, tmp_path):
+    results = tmp_path / "results"
+    process = started(results, MINI_WAITS="1")
+    said = waited(
+        lambda: re.search(
+            r"process (\d+) waits",
+            "".join(path.read_text() for path in results.rglob("scoring/log.txt")),
+        )
+    )
+    process.kill()
+    process.wait()
+    waited(lambda: not Path("/proc", said[1]).exists())
+    [before] = results.rglob("samples.jsonl")
+    answered = [json.loads(line)["response"] for line in before.read_text().splitlines()]
+    assert answered == ["Yes"] * 6
+    run = run_of(results, "constant:Yes", "vlmevalkit:MME")
+    assert run == before.parent
+    assert metrics(run)["split=none|Overall"]["value"] == pytest.approx(200 / 3)
+    assert not validate_run(run).issues
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(stand_ins, tmp_path):
+    processes = [started(tmp_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    [run] = {path.parent for path in tmp_path.rglob("manifest.json")}
+    assert len(records(run)) == 6
+    assert metrics(run)["split=none|Overall"]["count"] == 6
+    assert not validate_run(run).issues
 
 
 def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path, monkeypatch):

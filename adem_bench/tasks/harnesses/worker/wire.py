@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +49,7 @@ def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    _end_with_parent()
     job = json.loads(sys.stdin.buffer.read())
     if not job.get("network"):
         _without_network()
@@ -58,6 +61,19 @@ def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
     answers.write(json.dumps(answer, ensure_ascii=True) + "\n")
     answers.flush()
     os._exit(0)  # threads and pools that they left behind are no reason to wait
+
+
+def _end_with_parent() -> None:
+    """See to it that a killed parent leaves no process behind: neither this one nor its own."""
+    parent, never = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            never.wait(1)
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    if os.getpgrp() == os.getpid():
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _place(error: BaseException) -> str:
