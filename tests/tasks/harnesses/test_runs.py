@@ -240,17 +240,7 @@ def test_a_run_killed_while_it_is_scored_leaves_no_process_and_goes_on(stand_ins
     assert not validate_run(run).issues
 
 
-@pytest.mark.slow
-def test_two_processes_share_a_run(stand_ins, tmp_path):
-    processes = [started(tmp_path) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
-    [run] = {path.parent for path in tmp_path.rglob("manifest.json")}
-    assert len(records(run)) == 6
-    assert metrics(run)["split=none|Overall"]["count"] == 6
-    assert not validate_run(run).issues
-
-
-def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path, monkeypatch):
+def test_a_table_without_answers_is_written_for_a_server(stand_ins, tmp_path, monkeypatch):
     data = tmp_path / "LMUData"
     data.mkdir()
     lines = (stand_ins / "LMUData" / "own.tsv").read_text().splitlines()
@@ -260,7 +250,7 @@ def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path, mo
     (data / "own.tsv").write_text("\n".join(bare) + "\n")
     monkeypatch.setenv("LMUData", str(data))
     run = run_of(tmp_path, "constant:Yes", "vlmevalkit:own")
-    assert not metrics(run)
+    assert [metric["value"] for metric in metrics(run).values()] in ([], [None])
     [warning] = json.loads((run / "metrics.json").read_text())["warnings"]
     assert "a server has the right answers of own" in warning
     named = warning.partition("takes is ")[2].partition(" in the run")[0]
