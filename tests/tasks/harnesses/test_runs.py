@@ -240,25 +240,6 @@ def test_a_run_killed_while_it_is_scored_leaves_no_process_and_goes_on(stand_ins
     assert not validate_run(run).issues
 
 
-def test_a_table_without_answers_is_written_for_a_server(stand_ins, tmp_path, monkeypatch):
-    data = tmp_path / "LMUData"
-    data.mkdir()
-    lines = (stand_ins / "LMUData" / "own.tsv").read_text().splitlines()
-    rows = [line.split("\t") for line in lines]
-    place = rows[0].index("answer")
-    bare = ["\t".join(row[:place] + row[place + 1 :]) for row in rows]
-    (data / "own.tsv").write_text("\n".join(bare) + "\n")
-    monkeypatch.setenv("LMUData", str(data))
-    run = run_of(tmp_path, "constant:Yes", "vlmevalkit:own")
-    assert [metric["value"] for metric in metrics(run).values()] in ([], [None])
-    [warning] = json.loads((run / "metrics.json").read_text())["warnings"]
-    assert "a server has the right answers of own" in warning
-    named = warning.partition("takes is ")[2].partition(" in the run")[0]
-    assert (run / named).is_file()
-    assert {record["response"] for record in records(run)} == {"Yes"}
-    assert not validate_run(run).issues
-
-
 def test_a_row_whose_prompt_cannot_be_made_is_named(stand_ins, tmp_path, monkeypatch):
     data = Path(shutil.copytree(stand_ins / "LMUData", tmp_path / "LMUData"))
     file = data / "own.tsv"
