@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("harness", choices=["vlmevalkit"])
     parser.add_argument("--harness-python", help="interpreter of an environment that has it")
-    parser.add_argument("--only", default="*", help="names, with * and ?")
+    parser.add_argument("--only", default="*", help="names with commas between, with * and ?")
     parser.add_argument("--judge", default="", help="model that reads answers where one must")
     parser.add_argument("--output", type=Path, help="JSON file of all outcomes")
     parser.add_argument("--keep", type=Path, help="folder for data and runs, which is kept")
@@ -75,7 +75,12 @@ def main() -> None:
             "OMP_NUM_THREADS": "1",
         }
         found = catalogue(VLMEVALKIT, complete=True)
-        wanted = [entry for name, entry in found.items() if fnmatch(name, given.only)]
+        patterns = given.only.split(",")
+        wanted = [
+            entry
+            for name, entry in found.items()
+            if any(fnmatch(name, pattern) for pattern in patterns)
+        ]
         for entry in wanted:
             if not entry.refused:
                 miniature(entry, found).write(data, place / "mirror")
@@ -107,6 +112,7 @@ def _outcome(entry: Entry, found: Mapping[str, Entry], place: Path, judge: str) 
             f"constant:{made.answer}",
             f"vlmevalkit:{entry.name}",
             results=place / "results",
+            prompt_format="instruction",  # constants see images between texts as well
             judge=judge if entry.judging == "needed" else None,
         )
     except AdemBenchError as error:
