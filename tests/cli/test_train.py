@@ -46,7 +46,8 @@ class Data(list):
     with_image = 7
 
 
-def test_a_training_with_stderr_in_a_file_has_a_line_for_every_5_percent(capsys):
+def test_a_training_with_stderr_in_a_file_has_a_line_for_every_5_percent(capsys, monkeypatch):
+    monkeypatch.setattr("adem_bench.results.progress.APART", 0.0)
     prepared = SimpleNamespace(
         recipe=load_recipe_card("mini"),
         frozen=SimpleNamespace(card=SimpleNamespace(name="m"), dtype="float32"),
@@ -72,8 +73,9 @@ def test_a_training_with_stderr_in_a_file_has_a_line_for_every_5_percent(capsys)
 
 @pytest.mark.usefixtures("one_thread")
 def test_training_says_what_it_does_and_what_it_made(
-    adem_bench, data, recipe, parity_card, tmp_path
+    adem_bench, data, recipe, parity_card, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("adem_bench.results.progress.APART", 0.0)
     options = ("--recipe", recipe, "--model", parity_card, "--data-root", data)
     (tmp_path / "few.yaml").write_text(FEW)
     done = adem_bench("train", *options, "--output", "out", "--eval", "few.yaml")

@@ -176,7 +176,7 @@ def test_a_sharded_base_has_the_loss_and_the_gradients_of_a_whole_one(base):
         return build_network(tiny_base(base), visual, method, method.settings()).eval()
 
     whole, sharded = network(), network()
-    shard_language_model(sharded, torch.device("cpu"), 1)
+    shard_language_model(sharded, torch.device("cpu"))
     ids = torch.randint(3, 600, (2, 12), generator=torch.Generator().manual_seed(2)).tolist()
     image = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(3))
     batch = collate([TrainingRow(row, 8) for row in ids], [image], [1, 0])
