@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adem_bench.api import RunOptions, evaluate, train
+    from adem_bench.api import RunOptions, evaluate, run_file, train
     from adem_bench.errors import AdemBenchError
     from adem_bench.frames import compare, leaderboard, runs
     from adem_bench.records import Prediction, Sample
@@ -23,6 +23,7 @@ __all__ = [
     "compare",
     "evaluate",
     "leaderboard",
+    "run_file",
     "runs",
     "train",
 ]
@@ -35,6 +36,7 @@ HOMES = {
     "compare": "adem_bench.frames",
     "evaluate": "adem_bench.api",
     "leaderboard": "adem_bench.frames",
+    "run_file": "adem_bench.api",
     "runs": "adem_bench.frames",
     "train": "adem_bench.api",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from adem_bench.errors import nearest_hint
 from adem_bench.files import expand_home
 from adem_bench.records import Decoding
 from adem_bench.results.progress import no_progress, run_progress
-from adem_bench.runner.evaluate import Evaluation
+from adem_bench.runner.evaluate import Evaluation, evaluate_prepared, prepare_all
 from adem_bench.runner.evaluate import evaluate as evaluate_all
 from adem_bench.runner.manifest import RunOptions
 from adem_bench.runner.outcome import Outcomes
@@ -22,7 +23,7 @@ from adem_bench.trainers.prepare import TrainingJob
 from adem_bench.trainers.train import Callback, TrainingOutcome
 from adem_bench.trainers.train import train as train_adapter
 
-__all__ = ["RunOptions", "evaluate", "train"]
+__all__ = ["RunOptions", "evaluate", "run_file", "train"]
 
 LEAST = {
     "limit": 1, "batch_size": 1, "repeats": 1, "num_fewshot": 0, "max_failed": 0, "temperature": 0,
@@ -183,6 +184,35 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         options=_options(given),
     )
     return Outcomes(evaluate_all(evaluation, run_progress if progress else no_progress))
+
+
+def run_file(path: str | Path, *, progress: bool = False) -> Outcomes:
+    """Do what a run file says, as `adem-bench run --config` does; see docs/run-files.md.
+
+    Tasks that its `skip-missing` leaves out are warned of; `quiet`, `verbose` and `log-to` are for
+    the command line and do nothing here.
+
+    Args:
+        path: The file, in YAML.
+        progress: Whether to show on standard error how far each task has come.
+
+    Returns:
+        One outcome per model, setting and task, in the order in which the command runs them; empty
+        on any process but the first.
+
+    Raises:
+        AdemBenchError: the file, a card, the data, the weights or the disk are at fault; several
+            problems are raised together, before anything is loaded.
+    """
+    # Its keys are the command's options, which no other function needs.
+    from adem_bench.cli.run import evaluations_of_file
+
+    evaluations, common = evaluations_of_file(expand_home(path))
+    prepared, skipped = prepare_all(evaluations, common["skip_missing"])
+    for reason in skipped:
+        warnings.warn(f"skipped {reason}", stacklevel=2)
+    shown = run_progress if progress else no_progress
+    return Outcomes(outcome for _, outcome in evaluate_prepared(prepared, shown))
 
 
 def _options(given: Mapping[str, Any]) -> RunOptions:

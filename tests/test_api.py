@@ -88,6 +88,30 @@ def test_options_are_what_they_were(tmp_path, results):
     assert again.folder.relative_to(tmp_path).parts == one.folder.parts[-3:]
 
 
+def test_a_run_file_is_run_as_the_command_runs_it(tmp_path):
+    suite = tmp_path / "suite.yaml"
+    text = (
+        f"results: {tmp_path / 'runs'}\ntasks: [mini_mme, mmbench]\nlimit: 4\nskip-missing: true\n"
+        f"data-root: {tmp_path}\nmodels: [{{model: 'constant:Yes', name: nodder}}]\n"
+        "settings: [{}, {blind: true}]\n"
+    )
+    suite.write_text(text)
+    with pytest.warns(UserWarning, match=r"skipped mmbench: ") as warned:
+        shown, blind = adem_bench.run_file(suite)
+    assert warned[0].filename == __file__
+    assert [one.metric("accuracy").value for one in (shown, blind)] == [0.5, 0.5]
+    frame = adem_bench.runs(tmp_path / "runs")
+    assert frame.groupby("blind")["folder"].first().to_dict() == {
+        False: str(shown.folder), True: str(blind.folder),
+    }  # fmt: skip
+    suite.write_text(text.replace("limit", "limt"))
+    with pytest.raises(adem_bench.AdemBenchError, match=r"unknown key 'limt'; did you mean: limit"):
+        adem_bench.run_file(suite)
+    suite.write_text("models: echo\n")
+    with pytest.raises(adem_bench.AdemBenchError, match=r"suite.yaml: name something .*--tasks in"):
+        adem_bench.run_file(suite)
+
+
 def test_runs_are_a_frame_with_a_row_for_each_metric(results):
     folder, one, _ = results
     frame = adem_bench.runs(folder)
@@ -148,5 +172,7 @@ def test_outcomes_are_compared_without_their_folders_names(results, tmp_path):
 
 
 def test_all_that_there_is_is_listed():
-    assert {"compare", "evaluate", "leaderboard", "runs", "train"} <= set(dir(adem_bench))
+    assert {"compare", "evaluate", "leaderboard", "run_file", "runs", "train"} <= set(
+        dir(adem_bench)
+    )
     assert all(hasattr(adem_bench, name) for name in dir(adem_bench))

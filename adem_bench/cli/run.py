@@ -189,6 +189,29 @@ def _calls(given: dict[str, Any]) -> list[dict[str, Any]]:
     return read_run_file(given["config"], context.command, given, typed)
 
 
+def evaluations_of_file(path: Path) -> tuple[list[Evaluation], dict[str, Any]]:
+    """Return what a run file asks for, as far as the file alone says it, for programs.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The evaluations, and the parameters of the command that are the same for all.
+
+    Raises:
+        CardError: it cannot be read, or a key or a value is wrong; file and place are named.
+    """
+    from adem_bench.errors import CardError
+
+    with run.make_context("run", []) as context:
+        calls = read_run_file(path, run, {**context.params, "config": path}, [])
+        try:
+            evaluations = dict.fromkeys(one for call in calls for one in _evaluations(call))
+        except click.UsageError as error:
+            raise CardError(f"{path}: {error.format_message()}") from error
+    return list(evaluations), calls[0]
+
+
 def _matching(models: Sequence[str]) -> list[str]:
     """Return models with patterns expanded; what matches nothing stays, to be reported with all."""
     from adem_bench.cards import matching_names

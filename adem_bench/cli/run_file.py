@@ -21,7 +21,7 @@ from adem_bench.files import read_settings
 Given = dict[str, Any]
 """Values of the command's parameters, by their names there."""
 
-OF_THE_CALL = ("config", "part", "dry_run", "form", "include")
+OF_THE_CALL = ("config", "part", "dry_run", "form", "include", "harness_python")
 """Parameters that are no part of a suite."""
 OF_THE_FILE = ("tasks", "data_root", "results", "loggers", "skip_missing")
 """Parameters that are the same for all entries."""

@@ -134,6 +134,7 @@ def test_everything_that_is_wrong_is_listed_before_anything_runs(adem_bench, sui
         ({"blind: true": "tasks: sqa"}, ", settings[1]: unknown key 'tasks'; it is the same"),
         ({"set: {{": "set: [{{", "true}}": "true}}]"}, ", settings[1]: set is [{'mini_sqa"),
         ({"limit: 4": "config: other.yaml"}, ": unknown key 'config'"),
+        ({"limit: 4": "harness-python: python3"}, ": unknown key 'harness_python'"),
         ({"models:": "modells:"}, ": unknown key 'modells'; did you mean: models"),
         ({"settings:": "settings: ["}, "suite.yaml, line"),
         ({"limit: 4": "name: x"}, ": unknown key 'name'; it belongs to an entry of models"),
