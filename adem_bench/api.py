@@ -29,6 +29,8 @@ LEAST = {
     "limit": 1, "batch_size": 1, "repeats": 1, "num_fewshot": 0, "max_failed": 0, "temperature": 0,
 }  # fmt: skip
 """The least value of keywords that are numbers."""
+SWITCHES = ("blind", "fresh", "reuse", "predict_only", "progress")
+"""Keywords that are true or false."""
 
 
 def train(  # noqa: PLR0913 - one for each option of the command
@@ -243,6 +245,11 @@ def _check_keywords(function: Callable[..., Any], unknown: Mapping[str, Any]) ->
 
 
 def _check_values(given: Mapping[str, Any]) -> None:
+    if not _names(given["tasks"]):
+        raise ValueError("tasks is empty; name one, or several in a list")
+    for name in SWITCHES:
+        if not isinstance(given[name], bool):
+            raise ValueError(f"{name}={given[name]!r}: expected True or False")
     for name, least in LEAST.items():
         value = given[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

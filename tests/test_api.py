@@ -64,6 +64,8 @@ def test_a_metric_that_there_is_not_names_the_nearest(results):
         ({"limit": 0}, ValueError, r"limit=0: expected a whole number of at least 1"),
         ({"temperature": -1}, ValueError, r"temperature=-1: expected a number of at least 0"),
         ({"top_p": 2}, ValueError, r"top_p=2: expected a share above 0, at most 1"),
+        ({"blind": "no"}, ValueError, r"blind='no': expected True or False"),
+        ({"tasks": []}, ValueError, r"tasks is empty; name one"),
         (
             {"limit": 4, "options": adem_bench.RunOptions(limit=3)},
             TypeError,
@@ -73,7 +75,7 @@ def test_a_metric_that_there_is_not_names_the_nearest(results):
 )
 def test_a_wrong_keyword_or_value_is_named(tmp_path, given, error, message):
     with pytest.raises(error, match=message):
-        adem_bench.evaluate("constant:Yes", "mini_mme", results=tmp_path, **given)
+        adem_bench.evaluate("constant:Yes", **{"tasks": "mini_mme", "results": tmp_path} | given)
 
 
 def test_a_wrong_keyword_of_training_is_named():

@@ -368,7 +368,7 @@ def _problems_of_model(prepared: Prepared, names: Iterable[str]) -> Noted:
     noted = Noted()
     asked: list[TaskCard] = []
     for name in names:
-        with noted:
+        with noted, as_typed(prepared.evaluation.overrides):
             asked.append(load_task_card(name, prepared.settings[name]))
     with noted:
         check_model(card, asked, data_root)

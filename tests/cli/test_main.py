@@ -250,7 +250,7 @@ def test_empty_names_and_misplaced_settings_are_named_as_they_were_typed(
     adem_bench, arguments, message
 ):
     shown = adem_bench(*arguments)
-    assert (shown.code, message in shown.err) == (2, True), shown.err
+    assert (shown.code, message in shown.err, shown.err.count("\n")) == (2, True, 1), shown.err
 
 
 def test_a_model_kind_without_a_source_and_a_task_without_samples_are_mistakes(

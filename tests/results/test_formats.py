@@ -343,6 +343,18 @@ def test_rows_that_were_read_by_different_rules_are_named(run, tmp_path):
     assert "tuned by the task's own rule" in shown
 
 
+def test_rows_that_only_their_weights_tell_apart_are_named(run, tmp_path):
+    said = (
+        "m names 2 models of other weights, told apart by their fingerprints: m [aaaaaaaa], "
+        "m [bbbbbbbb]; `run --name` gives one a name of its own"
+    )
+    for digit in "ab":
+        run(fingerprint=digit * 16)
+        board = build_leaderboard(finished_runs(tmp_path)[0])
+        shown = in_window(board, 400)
+        assert (said in shown) == (digit == "b")
+
+
 def documented(heading):
     section = DOCS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"`([^`]+)`", section)

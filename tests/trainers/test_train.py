@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -21,6 +22,7 @@ from adem_bench.errors import CardError, CheckpointError, DataError, DivergedErr
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.trainers.train import NullCallback
 from adem_bench.trainers.training_log import read_log
+from support.run_writer import choice, write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -134,6 +136,18 @@ class StopsAt:
 
     def warned(self, message) -> None:
         raise AssertionError(message)
+
+
+def test_a_training_that_is_called_as_an_earlier_one_says_so_before_it_begins(train, tmp_path):
+    results = tmp_path / "results"
+    write_run(results / "out" / "mini_sqa" / "test", [choice(0, 0)], model="out")
+    said = (
+        f"{results / 'out'} has runs of an earlier training called out; tables will tell the two "
+        "apart by their fingerprints, --name by a name"
+    )
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        train(results=results, callback=StopsAt(1))
+    assert not (tmp_path / "out" / "log.jsonl").exists()
 
 
 # The first kill leaves no checkpoint, the second those of two epochs; all steps: test_loop.py.
