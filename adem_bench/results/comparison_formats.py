@@ -15,7 +15,7 @@ from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
 from adem_bench.results.comparison_sides import Unpaired
 from adem_bench.results.comparison_suite import TaskComparison
-from adem_bench.results.comparison_text import HEADER, HEADER_END, RIGHT, Findings
+from adem_bench.results.comparison_text import RIGHT, Findings
 from adem_bench.results.leaderboard.formats.exports import inert
 from adem_bench.results.leaderboard.formats.markup import escaped, table_line
 from adem_bench.results.runs import OpenedRun
@@ -263,6 +263,4 @@ def suite_html(findings: Findings) -> str:
         suite=suite,
         rows=rows,
         groups=[found for found in groups if found[1]],
-        group_header=(*HEADER, *HEADER_END),
-        right=RIGHT,
     )

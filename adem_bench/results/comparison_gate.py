@@ -106,7 +106,8 @@ def judge(
 
 
 def _missing(name: str, lacking: str) -> Verdict:
-    return Verdict(name, "", None, "not judged", f"{lacking} has no run to compare")
+    verb = "have" if " and " in lacking else "has"
+    return Verdict(name, "", None, "not judged", f"{lacking} {verb} no run to compare")
 
 
 def _of_task(task: TaskComparison, last: int, margins: Sizes, power: float) -> Iterator[Verdict]:

@@ -135,7 +135,8 @@ class Findings:
         for unpaired in self.suite.unpaired:
             lacking = [letter for n, letter in enumerate(self.letters) if n not in unpaired.sides]
             name = place_name(unpaired.place, unpaired.settings)
-            yield f"not compared: {name}, of which {' and '.join(lacking)} has no run"
+            verb = "has" if len(lacking) == 1 else "have"
+            yield f"not compared: {name}, of which {' and '.join(lacking)} {verb} no run"
 
     def summary(self) -> Iterator[str]:
         """Yield in a line how often each side was better than each earlier one."""

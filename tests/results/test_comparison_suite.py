@@ -16,6 +16,7 @@ from adem_bench.results.comparison_gate import judge
 from adem_bench.results.comparison_sides import find_sides
 from adem_bench.results.comparison_sizes import Power, read_sizes
 from adem_bench.results.comparison_suite import compare_suite
+from adem_bench.results.comparison_text import Findings
 from adem_bench.results.variants import letters
 from support.run_writer import choice, write_run
 
@@ -319,6 +320,18 @@ def test_what_one_side_lacks_passes_no_gate(write, judged):
             f"{lacking} has no run to compare",
         )
     assert judged("base", "new", tasks=["mini_sqa"]).passed
+
+
+def test_what_two_sides_lack_is_said_of_two(write, compared):
+    for model in ("first", "all", "last"):
+        write(model, range(20))
+    write("all", range(20), "sqa")
+    suite = compared("first", "all", "last")
+    gate = judge(suite, tuple(letters(suite.sides)))
+    assert gate.verdicts[-1].reason == "A and C have no run to compare"
+    assert list(Findings(suite, Power()).remarks()) == [
+        "not compared: sqa/test, of which A and C have no run"
+    ]
 
 
 @pytest.mark.slow
