@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
@@ -20,6 +20,9 @@ from adem_bench.results.leaderboard.formats.exports import inert
 from adem_bench.results.leaderboard.formats.markup import escaped, table_line
 from adem_bench.results.runs import OpenedRun
 from adem_bench.results.variants import labels, letters
+
+if TYPE_CHECKING:
+    from adem_bench.results.html import Live
 
 SUFFIXES = {
     ".txt": "table",
@@ -242,8 +245,8 @@ def suite_markdown(findings: Findings) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def suite_html(findings: Findings) -> str:
-    """Return a comparison as a page that needs nothing else."""
+def suite_html(findings: Findings, live: Live | None = None) -> str:
+    """Return a comparison as a page that needs nothing else, or one that a server keeps current."""
     from adem_bench.results.html import render_page
 
     suite = findings.suite
@@ -259,6 +262,7 @@ def suite_html(findings: Findings) -> str:
     return render_page(
         "comparison.html",
         style="comparison.css",
+        live=live,
         findings=findings,
         suite=suite,
         rows=rows,

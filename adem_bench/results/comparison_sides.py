@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,22 @@ def find_sides(given: Sequence[str], results: Path) -> tuple[list[Side], list[st
         raise ResultsError(f"a comparison needs at least two runs or models{call}")
     shelf = _Shelf(results)
     sides = [shelf.side(name) for name in given]
+    _refuse_one_run_twice(sides)
+    return sides, shelf.warnings
+
+
+def sides_of(given: Mapping[str, Sequence[FinishedRun]]) -> list[Side]:
+    """Return sides of runs that were found already, by what each side is called.
+
+    Raises:
+        ResultsError: one run on two sides.
+    """
+    sides = [_side(name, variants_of(runs)) for name, runs in given.items()]
+    _refuse_one_run_twice(sides)
+    return sides
+
+
+def _refuse_one_run_twice(sides: Sequence[Side]) -> None:
     owners: dict[Path, str] = {}
     for side in sides:
         for candidate in side.candidates:
@@ -104,7 +120,6 @@ def find_sides(given: Sequence[str], results: Path) -> tuple[list[Side], list[st
                     both = f"is given twice, as {side.given}"
                 raise ResultsError(f"{folder} {both}; a run cannot be compared with itself")
         owners |= {c.run.folder.resolve(): side.given for c in side.candidates}
-    return sides, shelf.warnings
 
 
 class _Shelf:

@@ -106,7 +106,9 @@ def _policy(style: str, scripts: Sequence[str], images: bool, live: bool) -> str
         allowed.append(f"script-src {' '.join(map(_source, scripts))}")
     if live:
         allowed.append("connect-src 'self'")
-    return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])
+    # What is compared is chosen in a form.
+    forms = "form-action 'self'" if live else "form-action 'none'"
+    return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", forms])
 
 
 def _source(text: str) -> str:

@@ -1,8 +1,8 @@
-"""Which page stands behind which address: the leaderboard's and the report's own, kept current."""
+"""Which page stands behind which address: those of other commands, kept current."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -12,8 +12,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from markupsafe import escape
 
-from adem_bench.errors import AdemBenchError, printable_lines
-from adem_bench.results.comparison_text import counted
+from adem_bench.errors import AdemBenchError, ResultsError, printable_lines
+from adem_bench.results.comparison_formats import suite_html
+from adem_bench.results.comparison_sides import sides_of
+from adem_bench.results.comparison_sizes import Power
+from adem_bench.results.comparison_suite import compare_suite
+from adem_bench.results.comparison_text import Findings, counted
 from adem_bench.results.html import Live, page_pieces
 from adem_bench.results.leaderboard.build import View, build_leaderboard
 from adem_bench.results.leaderboard.formats.markup import leaderboard_html
@@ -99,6 +103,8 @@ class Site:
             names = [n for n, run in seen.finished.items() if _place(run) == query.get("name")]
             if names:
                 return _Page(names, lambda seen, live: self._report(names, seen, live))
+        if path == "/compare" and (page := _compared(query, seen)):
+            return page
         if path == "/run":
             name = query.get("folder", "")
             if name in seen.growing:
@@ -131,6 +137,7 @@ class Site:
             live=live,
             growing=sorted(seen.growing.values(), key=lambda run: -run.changed),
             tasks=by_task,
+            sides=_sides(seen),
             left_out=seen.left_out,
             link=_link,
             clock=_clock,
@@ -156,6 +163,31 @@ class Site:
         with self._drawing:
             parts = report_parts(runs, self.data_root)
             return "".join(report_pieces(parts, live=live, left_out=left_out))
+
+
+def _finished(names: Iterable[str], seen: Seen) -> list[FinishedRun]:
+    return [seen.finished[name] for name in names if name in seen.finished]
+
+
+def _sides(seen: Seen) -> list[str]:
+    """Return what can be compared: the folders of models, and single runs below them."""
+    names = [name for name in seen.finished if name != "."]
+    return list(dict.fromkeys([*(name.split("/")[0] for name in names), *names]))
+
+
+def _compared(query: Mapping[str, str], seen: Seen) -> _Page | None:
+    given = {name: seen.below(name) for name in (query.get("a", ""), query.get("b", ""))}
+    if not all(name and _finished(below, seen) for name, below in given.items()):
+        return None
+    names = [name for below in given.values() for name in below]
+    return _Page(names, lambda seen, live: _comparison(given, seen, live))
+
+
+def _comparison(given: Mapping[str, list[str]], seen: Seen, live: Live) -> str:
+    if len(given) < 2:
+        raise ResultsError("a comparison needs two different models or runs")
+    suite = compare_suite(sides_of({name: _finished(b, seen) for name, b in given.items()}))
+    return suite_html(Findings(suite, Power(level=suite.level)), live)
 
 
 def _growing(run: GrowingRun, live: Live) -> str:

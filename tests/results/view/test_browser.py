@@ -21,6 +21,8 @@ pytestmark = [
 ]
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
 
+LONG = "c" * 60
+COMPARED = f"compare?a=a&b={LONG}"
 RUNNING = "run?folder=b/mini_sqa/test-2"
 
 
@@ -31,6 +33,7 @@ def served(tmp_path_factory):
     write_run(
         root / "a" / "mini_sqa" / "test-1", [choice(n, n % 2) for n in range(9)], model=HOSTILE
     )
+    write_run(root / LONG / "mini_sqa" / "test-3", [choice(n, 0) for n in range(9)], model="c")
     going = root / "b" / "mini_sqa" / "test-2"
     going.mkdir(parents=True)
     add(going / "samples.jsonl", choice(0, 0, response=HOSTILE))
@@ -82,10 +85,18 @@ def test_pages_refresh_while_a_run_goes_on_and_wait_for_readers(page, served):
     page.get_by_text("1 to 3 of 3 samples").wait_for()
 
 
+def test_what_is_compared_is_chosen_on_the_first_page(page, served):
+    page.goto(served[0])
+    page.select_option("[name=b]", LONG)
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("heading", name="Comparison").wait_for()
+    assert page.url == served[0] + COMPARED
+
+
 def test_every_page_fits_a_phone_and_keeps_the_accessibility_rules(page, served):
     from axe_playwright_python.sync_playwright import Axe
 
-    for address in ("", RUNNING, "leaderboard", "report?below=a"):
+    for address in ("", RUNNING, "leaderboard", "report?below=a", COMPARED):
         page.goto(served[0] + address)
         page.get_by_text("current", exact=True).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -78,6 +78,20 @@ def test_pages_are_those_of_leaderboard_and_report(site):
     assert "20% &lt;b&gt;done&lt;/b&gt;" in running
 
 
+def test_two_models_or_runs_are_compared(site, root):
+    assert '<option value="m/mini_sqa/test-1">' in text(site, "/")
+    for a, b in (("m", "o"), ("m/mini_sqa/test-1", "o")):
+        page = text(site, f"/compare?a={quote(a)}&b={b}")
+        assert "<h1>Comparison</h1>" in page
+        assert "B against A: better on" in page
+    for a, b in (("m", "m"), ("m", "m/mini_sqa/test-1")):
+        assert site.answer(f"/compare?a={a}&b={quote(b)}").status == 404
+    assert "is in both m and m/mini_sqa/test-1" in text(site, "/compare?a=m&b=m/mini_sqa/test-1")
+    going = "m/mini_mme/test-limit20-3"
+    for a, b in (("m", ""), ("", "o"), ("m", "absent"), (going, "o")):
+        assert "there is no such page" in text(site, f"/compare?a={a}&b={b}")
+
+
 def test_a_growing_run_is_read_on_from_where_it_was(site, root, monkeypatch):
     place = root / "m" / "mini_mme" / "test-limit20-3" / "samples.jsonl"
     results = site.results
@@ -125,8 +139,8 @@ def test_finished_runs_and_pages_are_not_made_again_without_need(site, root, mon
 )
 def test_no_address_leads_out_of_the_folder(site, root, name):
     (root.parent / "samples.jsonl").write_text(lines([choice(0, 0, response="SECRET")]))
-    for page, field in (("report", "below"), ("run", "folder"), ("task", "name")):
-        answer = site.answer(f"/{page}?{field}={quote(name, errors='surrogateescape')}")
+    for page, field in (("report", "below"), ("run", "folder"), ("task", "name"), ("compare", "a")):
+        answer = site.answer(f"/{page}?b=o&{field}={quote(name, errors='surrogateescape')}")
         assert answer.status == 404
         assert b"SECRET" not in answer.body
     assert site.answer(f"/{quote(name, errors='surrogateescape')}/samples.jsonl").status == 404
