@@ -56,9 +56,9 @@ def run_job():
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    """A folder with the baseline, made by the page's own command, of a model without weights."""
+    """A folder with the baseline, made by the page's own command."""
     monkeypatch.chdir(tmp_path)
-    for name, value in (WORKFLOW["env"] | {"MODEL": "majority"}).items():
+    for name, value in WORKFLOW["env"].items():
         monkeypatch.setenv(name, value)
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
