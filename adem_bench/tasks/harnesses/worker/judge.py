@@ -84,7 +84,7 @@ def _take_from_requests() -> None:
         found.request = request
         return found
 
-    HTTPAdapter.send = send  # type: ignore[method-assign]
+    HTTPAdapter.send = send
 
 
 def _take_from_httpx(name: str) -> None:
