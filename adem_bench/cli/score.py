@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,7 @@ def _score_predictions(data_root: Path | None, results: Path, given: dict[str, A
     judge = _judge(data_root, given, [task])
     records = read_predictions(task, path)
     if name is None:
-        with judge.of_run(None, None) if judge else nullcontext() as asks:
+        with closing(judge.of_run(None, None)) if judge else nullcontext() as asks:
             _, result = repeats.score(task, records, None, asks)
         show_result(result, console(), str(path))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from adem_bench.cli.options import (
     split_option,
     warn,
 )
+from adem_bench.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from adem_bench.schemas import TaskCard
 
@@ -55,25 +56,51 @@ def list_command(
     With --source the benchmarks of VLMEvalKit or lmms-eval: what each asks, whether a judge model
     scores it, whether its data is on disk, and why those are refused that cannot be run.
     """
-
-    def is_wanted(kinds: str, *texts: str) -> bool:
-        named = not kind or kind.casefold() == kinds.casefold()
-        return named and (search or "").casefold() in " ".join(texts).casefold()
-
+    wanted = _Wanted(kind or "", search or "")
     if complete and not source:
         raise click.UsageError("--complete is for the benchmarks of another harness (--source)")
     if source:
-        _list_harness(source, complete, form, is_wanted)
+        _list_harness(source, complete, form, wanted)
     else:
-        _list_cards(form, is_wanted)
+        _list_cards(form, wanted)
 
 
-def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which tasks are listed; empty: any."""
+
+    kind: str
+    search: str
+
+    def is_like(self, *texts: str) -> bool:
+        return self.search.casefold() in " ".join(texts).casefold()
+
+    def __call__(self, kind: str, *texts: str) -> bool:
+        return self.kind.casefold() in ("", kind.casefold()) and self.is_like(*texts)
+
+
+def _say_none(wanted: _Wanted, kinds: Iterable[str]) -> None:
+    """Say that nothing is listed, and of which kinds it would be without `--kind`.
+
+    Args:
+        wanted: Which tasks are.
+        kinds: Those of all that have the text.
+    """
+    from collections import Counter
+
+    text = f" with {wanted.search!r} in its name" if wanted.search else ""
+    of_kind = f" of kind {wanted.kind}" if wanted.kind else ""
+    counts = Counter(kinds).most_common()
+    others = ", ".join(f"{kind} ({count})" for kind, count in counts)
+    click.echo(printable(f"no task{of_kind}{text}" + (f"; kinds are {others}" if others else "")))
+
+
+def _list_cards(form: str, wanted: _Wanted) -> None:
     """List the cards of tasks and groups.
 
     Args:
         form: `table` or `json`.
-        is_wanted: Says so of a kind, a name and a title.
+        wanted: Which.
     """
     import json
 
@@ -93,8 +120,9 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
                 cards.append((name, load_task_card(str(path))))
         except CardError as error:
             broken.append(str(error))
-    cards = [(name, card) for name, card in cards if is_wanted(card.kind, name, card.title)]
-    groups = [(name, members) for name, members in groups if is_wanted("group", name)]
+    alike = [card.kind for name, card in cards if wanted.is_like(name, card.title)]
+    cards = [(name, card) for name, card in cards if wanted(card.kind, name, card.title)]
+    groups = [(name, members) for name, members in groups if wanted("group", name)]
     if form == "json":
         listed = {
             "tasks": [_listed(name, card) for name, card in cards],
@@ -103,22 +131,25 @@ def _list_cards(form: str, is_wanted: Callable[..., bool]) -> None:
         click.echo(json.dumps(listed, indent=2))
     else:
         header = ("task", "title", "kind", "split", "samples", "judge", "headline")
-        grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
+        if cards:
+            grid(console(), header, [_row(*pair) for pair in cards], right=("samples",))
+        if not cards and not groups:
+            _say_none(wanted, alike)
         if groups:
-            click.echo()
+            click.echo("\n" if cards else "", nl=False)
             shown = [(name, ", ".join(members)) for name, members in groups]
             grid(console(), ("group", "tasks"), shown)
     warn(broken)
 
 
-def _list_harness(source: str, complete: bool, form: str, is_wanted: Callable[..., bool]) -> None:
+def _list_harness(source: str, complete: bool, form: str, wanted: _Wanted) -> None:
     """List the benchmarks of another harness.
 
     Args:
         source: Its kind of task.
         complete: Whether it is asked for the names that its code computes.
         form: `table` or `json`.
-        is_wanted: Says so of a kind and a name.
+        wanted: Which.
     """
     import json
     from collections import Counter
@@ -126,34 +157,47 @@ def _list_harness(source: str, complete: bool, form: str, is_wanted: Callable[..
     from adem_bench.results.console import console, grid
     from adem_bench.tasks.harnesses.catalogue import catalogue, is_on_disk
     from adem_bench.tasks.harnesses.process import HARNESSES
+    from adem_bench.tasks.harnesses.sizes import sizes
 
     harness = HARNESSES[source]
     found = catalogue(harness, complete)
-    wanted = [one for one in found.values() if is_wanted(one.kind, one.name)]
-    on_disk = {one.name: is_on_disk(harness, one) for one in wanted}
+    chosen = [one for one in found.values() if wanted(one.kind, one.name)]
+    on_disk = {one.name: is_on_disk(harness, one) for one in chosen}
+    samples = sizes(harness, chosen)
     if form == "json":
         listed = [
             {
                 "name": f"{source}:{one.name}",
                 "kind": one.kind,
                 "modality": one.modality,
+                "samples": samples.get(one.name),
                 "judge": one.judge,
                 "on_disk": on_disk[one.name],
                 "refused": one.refused or None,
             }
-            for one in wanted
+            for one in chosen
         ]
         click.echo(json.dumps({"tasks": listed}, indent=2))
         return
     words = {True: "yes", False: "no", None: "?"}
     rows = [
-        (f"{source}:{one.name}", one.kind, one.judge, words[on_disk[one.name]], one.refused)
-        for one in wanted
+        (
+            *(f"{source}:{one.name}", one.kind, str(samples.get(one.name, "?")), one.judge),
+            *(words[on_disk[one.name]], one.refused),
+        )
+        for one in chosen
     ]
-    grid(console(), ("task", "kind", "judge", "on disk", "refused, because"), rows)
-    reasons = Counter(one.refused for one in wanted if one.refused)
-    runnable = len(wanted) - reasons.total()
-    click.echo(f"{len(wanted)} of {len(found)} names are listed; {runnable} can be run")
+    header = ("task", "kind", "samples", "judge", "on disk", "refused, because")
+    if rows:
+        grid(console(), header, rows, right=("samples",))
+    reasons = Counter(one.refused for one in chosen if one.refused)
+    runnable = len(chosen) - reasons.total()
+    if not chosen:
+        _say_none(wanted, (one.kind for one in found.values() if wanted.is_like(one.name)))
+        return
+    click.echo(f"{len(chosen)} of {len(found)} names are listed; {runnable} can be run")
+    if "?" in (row[2] for row in rows):
+        click.echo("samples is ? where neither data on disk nor a card says how many there are")
     for reason, count in reasons.most_common():
         click.echo(f"{count} are refused: {reason}")
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from adem_bench.errors import ResultsError
@@ -113,17 +112,6 @@ class JudgeLog:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-    def __enter__(self) -> JudgeLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class KeptJudge:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,10 +42,14 @@ class ScoredRun:
 
 
 class RunJudge(Judge, Protocol):
-    """A judge of one run, which knows what the run's manifest is to say of it."""
+    """A judge of one run, to be closed, which knows what the manifest is to say of it."""
 
     def describe(self) -> dict[str, Json]:
         """Return what the manifest says: its card, questions, tokens, cost."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still to be kept."""
         ...
 
 
@@ -55,7 +59,7 @@ class NewJudge:
 
     name: str
     """Its name and fingerprint."""
-    of_run: Callable[[Path], AbstractContextManager[RunJudge]]
+    of_run: Callable[[Path], RunJudge]
     """Gives the judge of a run whose folder is named."""
 
 
@@ -89,7 +93,7 @@ def score_run(
     # What was said of answers that another judge read, or none.
     said = [text for text in said if not repeats.is_of_scoring(text)]
     said = [text for text in said if text not in getattr(task, "unjudged", ())]
-    with judge.of_run(place) as asks:
+    with closing(judge.of_run(place)) as asks:
         return _score(place, manifest, task, said, asks)
 
 

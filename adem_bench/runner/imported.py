@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def keep_as_run(
     ordered = _in_order(task, records)
     with RunFolder(path) as folder:
         folder.gather(fresh)
-        with judge.of_run(path, results, fresh) if judge else nullcontext() as asks:
+        with closing(judge.of_run(path, results, fresh)) if judge else nullcontext() as asks:
             scored, result = repeats.score(task, ordered, path, asks)
             about_judge = {"judge": asks.describe()} if asks else {}
         kept = [json.dumps(record.to_json()) for record in folder.records().values()]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from adem_bench.cards import as_mapping
@@ -212,17 +211,6 @@ class RunJudge:
         self._log.close()
         if self._answers:
             self._answers.close()
-
-    def __enter__(self) -> RunJudge:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _judgement(response: Response) -> Response:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -487,7 +487,7 @@ class TaskRun:
         if judge is None:
             return *self.score(records), {}
         shared = self._results if self.options.reuse else None
-        with judge.of_run(self.folder.path, shared, self.options.fresh) as asks:
+        with closing(judge.of_run(self.folder.path, shared, self.options.fresh)) as asks:
             return *self.score(records, asks), {"judge": asks.describe()}
 
     def score(

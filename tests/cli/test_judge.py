@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -213,12 +214,12 @@ def test_a_torn_log_is_read_to_its_last_whole_line(tmp_path):
     from adem_bench.tasks.base import Question
 
     first, second = (Question(name, Request(f"question {name}")) for name in "ab")
-    with JudgeLog(tmp_path, "judge 1") as log:
+    with closing(JudgeLog(tmp_path, "judge 1")) as log:
         log.append(first, Response("yes", tokens=(5, 1)), reused=False)
         log.append(second, Response("no", tokens=(5, 1)), reused=False)
     file = tmp_path / "judge.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
-    with JudgeLog(tmp_path, "judge 1") as log:
+    with closing(JudgeLog(tmp_path, "judge 1")) as log:
         assert log.find(first).text == "yes"
         assert log.find(second) is None
         log.append(second, Response("", error="HTTP 500"), reused=False)

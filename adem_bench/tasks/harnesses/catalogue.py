@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,13 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
 from adem_bench.errors import CardError, ResultsError, nearest_hint
-from adem_bench.files import exists, expand_home, read_text, write_json
-from adem_bench.tasks.base import Judging
+from adem_bench.files import exists, expand_home, read_json, write_json
 from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
 from adem_bench.tasks.harnesses.process import (
     HARNESSES,
@@ -29,11 +27,14 @@ from adem_bench.tasks.harnesses.process import (
     run_job,
 )
 
+if TYPE_CHECKING:  # at run time it would bring every schema, and the list is to be there at once
+    from adem_bench.tasks.base import Judging
+
 READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, str]]]] = {
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 7
+FORMAT = 8
 """Of the cached catalogue; raised when what is read changes."""
 PATTERN = re.compile(r"[*?[\]]")
 PATIENCE = 600.0
@@ -80,6 +81,12 @@ class Entry:
     """Of what the URL leads to."""
     parts: str = ""
     """Names of the data sets that it joins, with spaces between."""
+    config: str = ""
+    """Part of a data set of the hub, where every row of a split of it is asked."""
+    split: str = ""
+    """That split."""
+    samples: str = ""
+    """How many rows its published file has, in digits: what cards of our own say of that MD5."""
 
     @property
     def refused(self) -> str:
@@ -108,20 +115,55 @@ def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
     """
     installed = find(harness)
     file = _cache_file(harness, installed)
-    kept: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        kept = json.loads(read_text(file))
-    if not kept or (complete and not kept["complete"]):
+    names = _kept_names(file, complete)
+    if names is None:
         computed = _computed(harness) if complete else {}
         names = READERS[harness.kind](installed.folder, computed)
-        kept = {"complete": complete, "names": names}
+        published = _published_sizes() if harness is VLMEVALKIT else {}
+        for one in names.values():
+            one["samples"] = published.get(one.get("md5", ""), "")
         with suppress(ResultsError):  # it is read again next time
-            write_json(file, kept)
-    found = kept["names"]
+            write_json(file, {"complete": complete, "names": names})
     return {
         name: Entry(name=name, **{part: one[part] for part in ENTRY_FIELDS if part in one})
-        for name, one in sorted(found.items())
+        for name, one in sorted(names.items())
     }
+
+
+def _kept_names(file: Path, complete: bool) -> dict[str, dict[str, str]] | None:
+    """Return the names that are kept; None if there are none, or a file that is damaged.
+
+    Args:
+        file: Of the cache.
+        complete: Whether those that code computes must be among them.
+    """
+    try:
+        kept = read_json(file)
+        names: dict[str, dict[str, str]] = kept["names"]
+        if complete and not kept["complete"]:
+            return None
+        texts = [value for one in names.values() for value in one.values()]
+        is_whole = all({"kind", "modality", "judge"} <= one.keys() for one in names.values())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return names if is_whole and all(isinstance(text, str) for text in texts) else None
+
+
+def _published_sizes() -> dict[str, str]:
+    """Return the rows of published files by their MD5, as the cards of our own tasks state them."""
+    from adem_bench.cards import list_cards, load_task_card
+
+    found: dict[str, str] = {}
+    for path in list_cards("tasks").values():
+        try:
+            card = load_task_card(str(path))
+        except CardError:
+            continue  # a group, or one that `tasks list` names
+        for file in card.data.files if "rows" not in card.options else ():  # else it asks some
+            split = file.splits[0] if file.splits else card.split
+            if file.md5 and split in card.expected:
+                found[file.md5] = str(card.expected[split])
+    return found
 
 
 def _computed(harness: Harness) -> dict[str, str]:
@@ -236,10 +278,20 @@ def is_on_disk(harness: Harness, entry: Entry) -> bool | None:
         return all(exists(data_folder() / f"{name}.tsv") for name in names)
     if "/" not in entry.data:
         return None
+    return exists(_hub_folder(entry))
+
+
+def hub_snapshots(entry: Entry) -> list[Path]:
+    """Return the folders of a data set's snapshots in the hub's cache."""
+    folder = _hub_folder(entry) / "snapshots"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _hub_folder(entry: Entry) -> Path:
     hub = os.environ.get("HF_HUB_CACHE") or os.path.join(  # noqa: PTH118
         os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser(), "hub"
     )
-    return exists(Path(hub) / f"datasets--{entry.data.replace('/', '--')}")
+    return Path(hub) / f"datasets--{entry.data.replace('/', '--')}"
 
 
 def harness_of(kind: str) -> Harness:

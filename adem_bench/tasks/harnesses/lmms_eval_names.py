@@ -119,7 +119,15 @@ def _about(path: Path, task: Mapping[str, Any]) -> dict[str, str]:
         "modality": _modality(path, task),
         "judge": max((_judge(path, one) for one in scoring), key=JUDGING.index, default="no"),
         "data": str(task.get("dataset_path") or ""),
+        **_rows_asked(task),
     }
+
+
+def _rows_asked(task: Mapping[str, Any]) -> dict[str, str]:
+    """Return the part and the split of a data set that is asked, where all of it is."""
+    if task.get("process_docs") or not task.get("test_split"):
+        return {}
+    return {"config": str(task.get("dataset_name") or "default"), "split": str(task["test_split"])}
 
 
 def _modality(path: Path, task: Mapping[str, Any]) -> str:

@@ -18,13 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adem_bench.data.paths import cache_root
 from adem_bench.errors import AdemBenchError, CardError, DataError
 from adem_bench.files import expand_home
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
-from adem_bench.tasks.harnesses.judging import JudgeServer
+
+if TYPE_CHECKING:  # at run time it would bring every schema, and a list needs none
+    from adem_bench.tasks.harnesses.judging import JudgeServer
 
 BARE = "import sys; sys.path[:] = [place for place in sys.path if place]\n"
 """Before all else: no package is taken from the current folder, as Python's `-c` would."""

@@ -21,7 +21,7 @@ from pydantic import Field
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
 from adem_bench.errors import DataError
-from adem_bench.files import file_name, read_text, write_atomically, write_json
+from adem_bench.files import file_name, read_json, write_atomically, write_json
 from adem_bench.metrics.grouped import MEAN_SCORE, grouped_metrics, scores_of, widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric, with_intervals
 from adem_bench.prompts import INSTRUCTION, TEMPLATE
@@ -56,6 +56,7 @@ from adem_bench.tasks.harnesses.process import (
     find,
     run_job,
 )
+from adem_bench.tasks.harnesses.sizes import is_unchanged
 
 FORMAT = 2
 """Of what is kept of samples; raised when a worker writes them otherwise."""
@@ -133,9 +134,9 @@ class HarnessTask(Benchmark):
         key = digest([*about, self.asked, str(Path.cwd())])
         kept = self._cache / f"built-{key}.json"
         found = _kept(kept, key)
-        if found is None or not _is_unchanged(found):
+        if found is None or not is_unchanged(found):
             job = {"do": "build", "folder": str(self._cache)}
-            found = {"key": key, **self._job(job, "reading")}
+            found = {"key": key, "data": str(data_folder()), **self._job(job, "reading")}
             write_json(kept, found)
         return found
 
@@ -173,9 +174,19 @@ class HarnessTask(Benchmark):
         self._job({"do": "build", "folder": str(self._cache), "network": True}, "fetching")
 
     def rows(self) -> Iterator[Any]:
-        """Yield the samples as the harness's process wrote them."""
-        with Path(self.built["samples"]).open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+        """Yield the samples as the harness's process wrote them.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = Path(self.built["samples"])
+        with path.open(encoding="utf-8") as lines:
+            try:
+                yield from map(json.loads, lines)
+            except ValueError as error:
+                raise DataError(
+                    f"{path} is damaged: {error}; remove it, it is made anew"
+                ) from error
 
     def sample(self, row: Any) -> Sample:
         """Return what a row asks."""
@@ -457,24 +468,14 @@ def _mean(place: int, width: int) -> Formula:
     return lambda sums: ratio(sums[..., place], sums[..., place + width])
 
 
-def _is_unchanged(built: Mapping[str, Any]) -> bool:
-    """Return whether samples are still those of the data: no file that was read has changed."""
-    try:
-        states = ((Path(path).stat(), size, time) for path, size, time in built["reads"])
-        same = all((now.st_size, now.st_mtime_ns) == (size, time) for now, size, time in states)
-    except OSError:
-        return False
-    return same and Path(built["samples"]).is_file()
-
-
 def _kept(path: Path, key: str) -> Mapping[str, Any] | None:
-    """Return what is kept under a key."""
+    """Return what is kept under a key; None if that is nothing, or a file that is damaged."""
     try:
-        kept = json.loads(read_text(path))
+        kept = read_json(path)
     except (OSError, ValueError):
         return None
-    found: Mapping[str, Any] | None = kept if kept.get("key") == key else None
-    return found
+    is_asked = isinstance(kept, dict) and kept.get("key") == key
+    return kept if is_asked else None
 
 
 class VlmEvalKitTask(HarnessTask):

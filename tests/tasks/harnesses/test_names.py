@@ -11,12 +11,15 @@ from adem_bench.cards import expand_tasks
 from adem_bench.cli import main
 from adem_bench.errors import CardError
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE, process
-from adem_bench.tasks.harnesses.catalogue import catalogue, entry_of
+from adem_bench.tasks.harnesses.catalogue import Entry, catalogue, entry_of
 from adem_bench.tasks.harnesses.lmms_eval_names import names_in
 from adem_bench.tasks.harnesses.process import LMMS_EVAL, VLMEVALKIT
+from adem_bench.tasks.harnesses.sizes import sizes
 
 
-def test_kinds_judges_and_reasons_are_read_from_the_text(stand_ins):
+def test_kinds_judges_and_reasons_are_read_from_the_text(stand_ins, monkeypatch, tmp_path):
+    # Names that code computes are not there yet, whatever other tests have asked for.
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
     found = catalogue(VLMEVALKIT)
     assert "vlmeval" not in sys.modules
     about = {name: (one.kind, one.modality, one.judge) for name, one in found.items()}
@@ -78,13 +81,64 @@ def listed(capsys, *arguments: str) -> str:
 def test_the_list_is_filtered(stand_ins, capsys):
     shown = listed(capsys, "--source", "vlmevalkit", "--kind", "yes_no", "--search", "m")
     assert [line.split()[0] for line in shown.splitlines()] == ["task", "vlmevalkit:MME", "1"]
-    assert "yes_no  optional  yes" in shown
+    assert "yes_no        6  optional  yes" in shown
     found = json.loads(listed(capsys, "--source", "lmms_eval", "--format", "json"))["tasks"]
     assert {"name": "lmms_eval:mini_yes_no", "judge": "no", "refused": None}.items() <= next(
         one for one in found if one["name"].endswith("mini_yes_no")
     ).items()
+    shown = listed(capsys, "--source", "vlmevalkit", "--kind", "caption", "--search", "mme")
+    assert shown == "no task of kind caption with 'mme' in its name; kinds are yes_no (1)\n"
     ours = listed(capsys, "--kind", "mme", "--search", "MINI")
     assert [line.split()[0] for line in ours.splitlines()] == ["task", "mini_mme"]
+
+
+@pytest.mark.parametrize("text", ['{"complete": true', "[]", '{"names": {"MME": {}}}', "[" * 9999])
+def test_a_damaged_list_of_names_is_read_anew(stand_ins, monkeypatch, tmp_path, text):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
+    names = catalogue(VLMEVALKIT)
+    [kept] = tmp_path.rglob("names-*.json")
+    kept.write_text(text)
+    assert catalogue(VLMEVALKIT) == names
+
+
+def test_sizes_are_those_of_the_data_on_disk_and_else_of_our_cards(
+    stand_ins, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "LMUData"
+    data.mkdir()
+    monkeypatch.setenv("LMUData", str(data))
+    names = {"one": Entry("one", "vqa", "image", "no", samples="7"),
+             "both": Entry("both", "vqa", "image", "no", parts="one two"),
+             "none": Entry("none", "vqa", "image", "no")}  # fmt: skip
+    assert sizes(VLMEVALKIT, list(names.values())) == {"one": 7}
+    (data / "one.tsv").write_text('index\tquestion\n1\t"two\nlines"\n2\tone "word\n\n')
+    (data / "two.tsv").write_text("index\tquestion\n1\tWhy?")
+    assert sizes(VLMEVALKIT, list(names.values())) == {"one": 2, "both": 3}
+    monkeypatch.setattr("adem_bench.tasks.harnesses.sizes.MOST_BYTES", 0)
+    assert sizes(VLMEVALKIT, list(names.values())) == {"one": 2, "both": 3}
+    (data / "two.tsv").write_text("index\tquestion\n1\tWhy?\n2\tWho?\n")
+    assert sizes(VLMEVALKIT, list(names.values())) == {"one": 2}
+    [kept] = (tmp_path / "cache").rglob("rows.json")
+    kept.write_text("{")
+    monkeypatch.undo()
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LMUData", str(data))
+    assert sizes(VLMEVALKIT, list(names.values())) == {"one": 2, "both": 4}
+
+
+def test_sizes_of_the_hub_are_those_that_a_snapshot_states(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    card = tmp_path / "datasets--own--rows" / "snapshots" / "0" / "README.md"
+    card.parent.mkdir(parents=True)
+    splits = [{"name": "test", "num_examples": 12}, {"name": "val", "num_examples": 3}]
+    about = [{"config_name": "a", "splits": splits}, {"config_name": "b", "splits": []}]
+    card.write_text(f"---\ndataset_info: {json.dumps(about)}\n---\n# Own rows\n")
+    asked = {"name": "x", "kind": "generate", "modality": "image", "judge": "no"}
+    where = {"data": "own/rows", "config": "a", "split": "test"}
+    entries = [Entry(**asked, **where), Entry(**{**asked, "name": "y"}, data="own/rows")]
+    assert sizes(LMMS_EVAL, entries) == {"x": 12}
 
 
 def test_what_is_not_installed_or_too_old_names_the_remedy(stand_ins, monkeypatch):

@@ -146,6 +146,16 @@ def test_images_between_texts_stay_there(stand_ins, tmp_path):
     assert instruction.request(sample).parts == ()
 
 
+def test_damaged_samples_in_the_cache_are_made_anew(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
+    before = list(build_task("vlmevalkit:own", None).samples())
+    [samples], [built] = tmp_path.rglob("samples.jsonl"), tmp_path.rglob("built-*.json")
+    samples.write_bytes(samples.read_bytes()[:-9])
+    assert list(build_task("vlmevalkit:own", None).samples()) == before
+    built.write_text('["spoiled"]')
+    assert list(build_task("vlmevalkit:own", None).samples()) == before
+
+
 @pytest.mark.slow
 def test_the_fingerprint_follows_the_data(stand_ins, tmp_path, monkeypatch):
     before = build_task("vlmevalkit:own", None).fingerprint()

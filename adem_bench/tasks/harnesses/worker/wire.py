@@ -222,7 +222,7 @@ def write_rows(folder: str, version: str, rows: Sequence[Mapping[str, Any]]) -> 
         rows: With `images` as `[path, digest of the content]`.
 
     Returns:
-        The file, the digest and the number of rows.
+        The file and its size in bytes, the digest and the number of rows.
     """
     import hashlib
 
@@ -238,8 +238,10 @@ def write_rows(folder: str, version: str, rows: Sequence[Mapping[str, Any]]) -> 
     handle, temporary = tempfile.mkstemp(dir=place, suffix=".part")
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.writelines(lines)
+    size = os.path.getsize(temporary)  # noqa: PTH202
     os.replace(temporary, place / "samples.jsonl")  # noqa: PTH105
-    return {"samples": str(place / "samples.jsonl"), "digest": name, "count": len(rows)}
+    file = str(place / "samples.jsonl")
+    return {"samples": file, "bytes": size, "digest": name, "count": len(rows)}
 
 
 def file_digest(path: str) -> str:
