@@ -8,7 +8,7 @@
 # that this installs (about 1.5 GB, a quarter of an hour), and compare their scores with ours.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test test-all test-bridges lint docs methods
+.PHONY: demo test quick-tests test-all test-bridges lint style types docs methods
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -29,15 +29,23 @@ demo: .venv/.installed
 # Side by side, as many processes as there are cores; models this small are fastest on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-test: lint
+# mypy runs beside the tests; what ruff finds is told before they begin.
+test: style
+	@$(MAKE) -j 2 types quick-tests
+
+quick-tests: .venv/.installed-test
 	$(PYTEST) -m "not slow"
 
 test-all: test .venv/.installed-docs
 	$(PYTEST) -m slow
 
-lint: .venv/.installed-test
+lint: style types
+
+style: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check adem_bench tests tools benchmarks docs/conf.py
+
+types: .venv/.installed-test
 	$(BIN)/mypy
 
 # They see .venv's packages, PyTorch among them, and have what clashes with these for themselves.
