@@ -80,7 +80,7 @@ def _done(worker: Any, order: dict[str, Any]) -> dict[str, Any]:
         os.close(reading)
         _do(worker, order, writing)
     os.close(writing)
-    said = _read(reading, time.monotonic() + order["time_limit"])
+    said = read_until(reading, time.monotonic() + order["time_limit"])
     os.close(reading)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
@@ -104,7 +104,8 @@ def _do(worker: Any, order: dict[str, Any], answers: int) -> None:
     worker.main()
 
 
-def _read(source: int, end: float) -> bytes:
+def read_until(source: int, end: float) -> bytes:
+    """Return what a pipe brings before it is closed; nothing if that is not by a time."""
     said = b""
     while (left := end - time.monotonic()) > 0 and select.select([source], [], [], left)[0]:
         part = os.read(source, 1 << 16)

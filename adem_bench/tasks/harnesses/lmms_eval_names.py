@@ -74,6 +74,7 @@ def names_in(folder: Path) -> dict[str, dict[str, str]]:
             found[name]["groups"] = " ".join([*found[name].get("groups", "").split(), group])
     _functions.cache_clear()
     _made.cache_clear()
+    _hands_on.cache_clear()
     return found
 
 
@@ -187,8 +188,21 @@ def _is_judge(module: Path, text: str, value: str) -> bool:
 
 
 def _module(path: Path, value: Any) -> Path:
+    """Return the file of a function; where that only hands on another's, the one above it."""
     name = str(value).removeprefix(FUNCTION).rpartition(".")[0]
-    return path.parent / f"{name.replace('.', '/')}.py"
+    file = path.parent / f"{name.replace('.', '/')}.py"
+    above = file.parent.parent / file.name
+    return above if _hands_on(file) and above.is_file() else file
+
+
+@cache
+def _hands_on(module: Path) -> bool:
+    """Return whether a module has all that it has from one of its own name."""
+    try:
+        text = module.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(rf"^from {module.stem} import \*", text, re.MULTILINE) is not None
 
 
 def _source(path: Path, value: Any) -> str:

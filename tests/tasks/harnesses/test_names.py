@@ -178,3 +178,12 @@ def test_a_judge_that_a_module_makes_is_found(tmp_path):
     assert found == {
         "server": "needed", "beside": "needed", "helped": "optional", "alone": "no"
     }  # fmt: skip
+
+
+def test_functions_that_a_module_only_hands_on_are_read_where_they_are(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "utils.py").write_text("def shown(doc):\n    return cut(doc['video_id'])\n")
+    (tmp_path / "part" / "utils.py").write_text("from utils import *  # noqa\n")
+    task = "task: film\ndoc_to_visual: !function utils.shown\n"
+    (tmp_path / "part" / "film.yaml").write_text(task)
+    assert names_in(tmp_path)["film"]["modality"] == "video"
