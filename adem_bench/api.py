@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Never
@@ -84,13 +84,13 @@ def train(  # noqa: PLR0913 - one for each option of the command
         data_root=_path(data_root),
         output=_path(output),
         results=expand_home(results),
-        tasks=_names(tasks),
+        tasks=_names("tasks", tasks),
         device=device,
         overrides=_overrides(settings),
         quantization=quantization,
         overwrite=overwrite,
         name=name,
-        loggers=_names(loggers),
+        loggers=_names("loggers", loggers),
     )
     return train_adapter(job, callback or watcher)
 
@@ -172,7 +172,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
     _check_values(given)
     evaluation = Evaluation(
         model=str(model),
-        tasks=_names(tasks),
+        tasks=_names("tasks", tasks),
         data_root=_path(data_root),
         results=expand_home(results),
         device=device,
@@ -245,7 +245,7 @@ def _check_keywords(function: Callable[..., Any], unknown: Mapping[str, Any]) ->
 
 
 def _check_values(given: Mapping[str, Any]) -> None:
-    if not _names(given["tasks"]):
+    if not _names("tasks", given["tasks"]):
         raise ValueError("tasks is empty; name one, or several in a list")
     for name in SWITCHES:
         if not isinstance(given[name], bool):
@@ -267,9 +267,18 @@ def _overrides(settings: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value)}" for name, value in (settings or {}).items())
 
 
-def _names(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    """Return names; a text is one."""
-    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))
+def _names(keyword: str, given: object) -> tuple[str, ...]:
+    """Return the names that a keyword was given; a text is one.
+
+    Raises:
+        TypeError: it was given something else.
+    """
+    names = (given,) if isinstance(given, str | Path) else given
+    if isinstance(names, Iterable) and not isinstance(names, bytes):
+        found = tuple(names)
+        if all(isinstance(name, str | Path) for name in found):
+            return tuple(map(str, found))
+    raise TypeError(f"{keyword} must be a name or several, not {given!r}")
 
 
 def _text(given: str | Path | None) -> str | None:

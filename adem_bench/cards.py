@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.entry_points import entry_points
-from adem_bench.errors import CardError, in_shell, nearest_hint
+from adem_bench.errors import CardError, in_shell, nearest_hint, why_unread
 from adem_bench.files import exists, expand_home, is_file, read_text
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
@@ -455,7 +455,7 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
         place = f"{path}, line {error.line}" if error.line else f"{path}"
         raise CardError(f"{place}: not YAML: {error.reason}") from error
     except (OSError, UnicodeError) as error:
-        raise CardError(f"{path}: cannot be read: {error}") from error
+        raise CardError(f"{path}: cannot be read: {why_unread(error)}") from error
     if not isinstance(data, dict):
         raise CardError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
     return data

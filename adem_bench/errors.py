@@ -150,6 +150,12 @@ def explain_system(error: BaseException) -> str:
     return ""
 
 
+def why_unread(error: Exception) -> str:
+    """Return why a file cannot be read, for a message that names the file."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror.lower() if strerror else str(error)
+
+
 def _explain_name(error: ValueError) -> str:
     """Return why no file can have a name; empty if the error is about something else."""
     if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):

@@ -66,6 +66,8 @@ def test_a_metric_that_there_is_not_names_the_nearest(results):
         ({"top_p": 2}, ValueError, r"top_p=2: expected a share above 0, at most 1"),
         ({"blind": "no"}, ValueError, r"blind='no': expected True or False"),
         ({"tasks": []}, ValueError, r"tasks is empty; name one"),
+        ({"tasks": None}, TypeError, r"tasks must be a name or several, not None"),
+        ({"tasks": ["mini_mme", 3]}, TypeError, r"tasks must be a name or several, not \['mini"),
         (
             {"limit": 4, "options": adem_bench.RunOptions(limit=3)},
             TypeError,
@@ -109,6 +111,8 @@ def test_a_run_file_is_run_as_the_command_runs_it(tmp_path):
     suite.write_text(text.replace("limit", "limt"))
     with pytest.raises(adem_bench.AdemBenchError, match=r"unknown key 'limt'; did you mean: limit"):
         adem_bench.run_file(suite)
+    with pytest.raises(adem_bench.AdemBenchError, match=r"none.yaml: cannot be read: no such file"):
+        adem_bench.run_file(tmp_path / "none.yaml")
     suite.write_text("models: echo\n")
     with pytest.raises(adem_bench.AdemBenchError, match=r"suite.yaml: name something .*--tasks in"):
         adem_bench.run_file(suite)

@@ -1,7 +1,8 @@
-"""How often 95% intervals of few units hold the true figure: the table in docs/statistics.md.
+"""How often 95% intervals of few units hold the true figure: the tables in docs/statistics.md.
 
 Populations of units are drawn whose figure is known; of each, many samples of n units, and the
-interval of each sample as `adem_bench.metrics.intervals` makes it.
+interval of each sample as `adem_bench.metrics.intervals` makes it; of differences, of pairs of runs
+that differ on few units, or on all alike, as `adem_bench.metrics.paired` makes it.
 
     python tools/interval_coverage.py
 """
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from adem_bench.metrics.intervals import percentiles, ratio, resampled_sums, wilson
+from adem_bench.metrics.intervals import Statistics, percentiles, ratio, resampled_sums, wilson
+from adem_bench.metrics.paired import paired_differences
 
 SIZES = (2, 3, 5, 10, 15, 20, 30, 50, 100)
+LOST, PAIRED_SIZES = (0.005, 0.03, 0.1, 0.97), (20, 50, 100, 300)
+"""Shares of images that lose a question; images that are paired."""
 SAMPLES, RESAMPLES, POPULATION = 1000, 1000, 200_000
 Generator = np.random.Generator
 Array = Any
@@ -80,8 +84,47 @@ def covered_by_wilson(share: float, size: int) -> float:
     )
 
 
+def covered_difference(lost: float, size: int) -> tuple[float, float]:
+    """Return how often a difference's interval holds the true one, and redrawn units' alone does.
+
+    Both runs have images with two questions; the second loses one question of some of them.
+
+    Args:
+        lost: The share of images that lose a question.
+        size: Images of a sample.
+    """
+    generator = np.random.default_rng(size)
+    hits = plain = 0
+    for seed in range(SAMPLES):
+        right = generator.integers(1, 3, size)
+        less = right - (generator.random(size) < lost)
+        first, second = (
+            Statistics(
+                "images",
+                tuple(map(str, range(size))),
+                ("",) * size,
+                np.stack([one, np.full(size, 2)], axis=1).astype(float),
+                {"acc": mean},
+            )
+            for one in (right, less)
+        )
+        (found,) = paired_differences(first, second, ["acc"])
+        hits += found.low <= -lost / 2 <= found.high
+        drawn = resampled_sums(second.rows - first.rows, resamples=RESAMPLES, seed=seed)
+        low, high = percentiles(drawn[:, 0] / (2 * size))
+        plain += low <= -lost / 2 <= high
+    return hits / SAMPLES, plain / SAMPLES
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
+    print("| images | " + " | ".join(f"{100 * lost:g}% lose a question" for lost in LOST) + " |")
+    print("|---" * (len(LOST) + 1) + "|")
+    for size in PAIRED_SIZES:
+        found = (covered_difference(lost, size) for lost in LOST)
+        cells = (f"{covered:.1%} ({plain:.1%})" for covered, plain in found)
+        print(f"| {size} |", " | ".join(cells), "|", flush=True)
+    print()
     columns: dict[str, Callable[[int], float]] = {
         "share of 60%, Wilson": lambda size: covered_by_wilson(0.6, size),
         "share of 85%, Wilson": lambda size: covered_by_wilson(0.85, size),

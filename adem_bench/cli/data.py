@@ -88,8 +88,11 @@ def _show_files(found: Iterable[DataStatus]) -> None:
     from adem_bench.results.console import console, grid
 
     for status in found:
-        click.echo(f"\n{printable(status.card.name)}, {printable(status.card.split)}:")
+        facts = status.card.data
         troubles = {"missing": "not there", "unusable": "cannot be used"}
+        if not (status.files or facts.url or facts.hub or status.state in troubles):
+            continue
+        click.echo(f"\n{printable(status.card.name)}, {printable(status.card.split)}:")
         if status.state in troubles:
             click.echo(printable(f"{troubles[status.state]}: {status.reason}"))
         rows = []
@@ -105,7 +108,6 @@ def _show_files(found: Iterable[DataStatus]) -> None:
         if rows:
             header = ("file", "on disk", "published", "checked by", "from")
             grid(console(), header, rows, right=("on disk", "published"))
-        facts = status.card.data
         for name, value in (("source", facts.url), ("on the hub", facts.hub)):
             if value:
                 click.echo(printable(f"{name}: {value}"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, nearest_hint, why_unread
 from adem_bench.files import read_settings
 
 Given = dict[str, Any]
@@ -77,7 +77,7 @@ def _load(path: Path) -> Any:
         place = f"{path}, line {error.line}" if error.line else f"{path}"
         raise CardError(f"{place}: not YAML: {error.reason}") from error
     except (OSError, ValueError) as error:
-        raise CardError(f"{path}: cannot be read: {error}") from error
+        raise CardError(f"{path}: cannot be read: {why_unread(error)}") from error
 
 
 def _mapping(path: Path, value: Any, place: str) -> dict[str, Any]:

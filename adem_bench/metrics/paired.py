@@ -39,8 +39,8 @@ class Difference:
     first: float
     second: float
     low: float
-    """Bounds of the 95% interval of `second - first`, from redrawing the shared units; not a number
-    of fewer than `MIN_UNITS` of them."""
+    """Bounds of the 95% interval of `second - first`, from redrawing the shared units, or from
+    `wide_enough` where these show no spread; not a number of fewer than `MIN_UNITS` of them."""
     high: float
     p_value: float
     """Of no difference, two-sided."""
@@ -132,6 +132,9 @@ def paired_differences(
             rose=int((effects > NOISE * abs(values[1])).sum()),
             swing=1 / count if found[-1].won is not None else _swing(first, second, of_second),
         )
+        if _without_spread(found[-1]):
+            low, high = wide_enough(found[-1])
+            found[-1] = replace(found[-1], low=low, high=high)
     return found
 
 
@@ -167,6 +170,35 @@ def unseen(difference: Difference) -> float:
     at most; each may move the metric as far as one unit can.
     """
     return difference.units * wilson(0, difference.units)[1] * difference.swing
+
+
+def wide_enough(difference: Difference) -> tuple[float, float]:
+    """Return an interval that allows for changes that no unit shows; of shares, Tango's.
+
+    That of redrawn units is too narrow where few differ, and of no width where none do. So where no
+    unit went one way, or all went it alike, some that were not drawn are taken to have done so, or
+    not (`unseen`). Not a number where the units are all alike, who say nothing of others.
+
+    Args:
+        difference: With bounds from redrawing.
+    """
+    if difference.won is not None and difference.lost is not None:
+        return tango(difference.won, difference.lost, difference.units)
+    reach = unseen(difference)
+    if not reach:
+        return math.nan, math.nan
+    alike = _without_spread(difference)
+    low, high, value = difference.low, difference.high, difference.value
+    low = low if difference.fell and not alike else min(low, value - reach)
+    high = high if difference.rose and not alike else max(high, value + reach)
+    most = difference.units * difference.swing
+    return min(max(low, -most), value), max(min(high, most), value)
+
+
+def _without_spread(difference: Difference) -> bool:
+    """Return whether the difference is the same of all redrawn units."""
+    scale = max(abs(difference.first), abs(difference.second))
+    return difference.high - difference.low <= NOISE * scale
 
 
 def units_enough(difference: Difference, size: float) -> int:

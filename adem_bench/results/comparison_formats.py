@@ -130,7 +130,7 @@ def comparison_json(
         "split": runs[0].result.split,
         "runs": [
             {"name": name, "model": label, "folder": str(run.folder)}
-            for name, label, run in zip(names, labels(runs), runs, strict=True)
+            for name, label, run in zip(names, labels([run.run for run in runs]), runs, strict=True)
         ],
         "headline": comparison.headline,
         "samples": comparison.samples,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from adem_bench.metrics.paired import Difference, tango, units_enough, units_needed, unseen
+from adem_bench.metrics.paired import Difference, units_enough, units_needed, wide_enough
 from adem_bench.records import Metric
 from adem_bench.results.comparison import Pair, is_significant
 from adem_bench.results.comparison_sides import MAX_NAMED, place_name
@@ -142,7 +142,7 @@ def _by_margin(
     difference: Difference, unit: Unit, margin: float, power: float, noun: str
 ) -> tuple[Outcome, str]:
     name, allowed = difference.metric, _shown(margin, unit)
-    low, high = _interval(difference)
+    low, high = wide_enough(difference)
     worst, best = (-high, -low) if difference.lower_is_better else (low, high)
     if not math.isfinite(worst):
         why = "" if difference.swing else f": all {noun} are alike, and show no spread"
@@ -162,23 +162,6 @@ def _by_margin(
     elif needed is not None and needed > difference.units:
         reason += f"; if the two do not differ, about {needed:,} {noun} would show it"
     return "inconclusive", reason
-
-
-def _interval(difference: Difference) -> tuple[float, float]:
-    """Return the interval by which a margin is judged.
-
-    That of redrawn units is too narrow where few differ: a gate would open on luck. Shares have one
-    that is not. Others are widened where no unit went one way, as if some that were not drawn had.
-    """
-    if difference.won is not None and difference.lost is not None:
-        return tango(difference.won, difference.lost, difference.units)
-    reach = unseen(difference)
-    if not reach:  # units that are all alike say nothing of others
-        return math.nan, math.nan
-    low, high = difference.low, difference.high
-    low = low if difference.fell else min(low, difference.value - reach)
-    high = high if difference.rose else max(high, difference.value + reach)
-    return low, high
 
 
 def _obstacles(task: TaskComparison, pair: Pair) -> Iterator[str]:

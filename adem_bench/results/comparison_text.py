@@ -24,7 +24,8 @@ RIGHT = ("first", "second", "difference", "95% interval", "p", "Holm p", "n", NE
 FOOTNOTE = (
     "p: of no difference, two-sided; Holm p: adjusted for all differences of its table. "
     "The interval is from redrawn units, not from the test, and not adjusted: the two can disagree "
-    f"at the margin. No interval is shown of fewer than {MIN_UNITS} independent units. "
+    f"at the margin. No interval is shown of fewer than {MIN_UNITS} independent units, or of units "
+    "that are all alike in both runs. "
     "A difference counts as shown where Holm p < 0.05."
 )
 
@@ -48,7 +49,8 @@ class Findings:
         suite = self.suite
         if suite.is_single:
             runs = suite.tasks[0].runs
-            names = list(zip(labels(runs), (str(run.folder) for run in runs), strict=True))
+            called = labels([run.run for run in runs])
+            names = list(zip(called, (str(run.folder) for run in runs), strict=True))
         else:
             names = [(side.label, side.given) for side in suite.sides]
         return [(letter, *found) for letter, found in zip(self.letters, names, strict=True)]

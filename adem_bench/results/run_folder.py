@@ -19,7 +19,7 @@ from typing import Any
 import filelock
 import jsonlines
 
-from adem_bench.errors import ResultsError
+from adem_bench.errors import ResultsError, why_unread
 from adem_bench.files import (
     disk_error,
     file_name,
@@ -243,7 +243,7 @@ def read_run_file(path: Path) -> Any:
     try:
         return read_json(path)
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} cannot be read: {error}") from error
+        raise ResultsError(f"{path} cannot be read: {why_unread(error)}") from error
 
 
 def _lines(records: Iterable[Record]) -> str:

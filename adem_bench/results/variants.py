@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from adem_bench.results.run_settings import KnownCards, RunSettings, run_settings
-from adem_bench.results.runs import FinishedRun, OpenedRun
+from adem_bench.results.runs import FinishedRun
 
 Place = tuple[str, str]
 """A task and its split."""
@@ -219,15 +219,15 @@ def run_labels(runs: Sequence[FinishedRun]) -> dict[Path, str]:
     }
 
 
-def labels(runs: Sequence[OpenedRun]) -> list[str]:
+def labels(runs: Sequence[FinishedRun]) -> list[str]:
     """Return the runs' labels, in order: those of leaderboards, told apart where they agree.
 
     Two runs of a task in one row are told apart by their limits, or else by their folders.
     """
-    by_folder = run_labels([run.run for run in runs])
+    by_folder = run_labels(runs)
     names = [by_folder[run.folder] for run in runs]
     places = [(name, run.result.task) for name, run in zip(names, runs, strict=True)]
-    limits = [run.run.options.get("limit") for run in runs]
+    limits = [run.options.get("limit") for run in runs]
     found = []
     for name, run, limit in zip(names, runs, limits, strict=True):
         same = [n for n, place in enumerate(places) if place == (name, run.result.task)]
@@ -236,6 +236,31 @@ def labels(runs: Sequence[OpenedRun]) -> list[str]:
         facts += [run.folder.name] if len(alike) > 1 else []
         found.append(_with_tags(name, facts))
     return found
+
+
+def shown_places(labels: Sequence[str], runs: Sequence[FinishedRun]) -> list[int]:
+    """Return the place of each run among the rows of pages, from 0; a label has one on all tasks.
+
+    Models stand as they were given, each first as its card says, then in other ways; what was run
+    on subsets alone comes last.
+
+    Args:
+        labels: Of the runs; the second run of a task with one label has a place of its own.
+        runs: In the order in which they were given.
+    """
+    again: Counter[tuple[str, Place]] = Counter()
+    keys: list[tuple[str, int]] = []
+    for label, run in zip(labels, runs, strict=True):
+        of_task = (label, (run.result.task, run.result.split))
+        keys.append((label, again[of_task]))
+        again[of_task] += 1
+    whole = {key for key, run in zip(keys, runs, strict=True) if run.result.complete}
+    models = {key: run.model for key, run in zip(keys, runs, strict=True)}
+    first = list(dict.fromkeys(models.values()))
+    order = sorted(
+        models, key=lambda key: (key not in whole, first.index(models[key]), key[0] != models[key])
+    )
+    return [order.index(key) for key in keys]
 
 
 def _with_tags(label: str, tags: Sequence[str]) -> str:

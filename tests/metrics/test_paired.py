@@ -104,7 +104,36 @@ def test_a_share_for_one_run_alone_is_no_share():
 
 def test_equal_runs_do_not_differ():
     found = difference([1.0, 2.0, 3.0, 4.0] * 5, [1.0, 2.0, 3.0, 4.0] * 5)
-    assert (found.low, found.high, found.p_value) == (0.0, 0.0, 1.0)
+    assert (found.value, found.p_value) == (0.0, 1.0)
+    assert found.low < 0 < found.high
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 0), (0, 1)])
+def test_shares_that_are_all_alike_have_tangos_interval(first, second):
+    found = difference([first] * 300, [second] * 300, is_share=True)
+    won, lost = 300 * (second > first), 300 * (first > second)
+    assert (found.low, found.high) == tango(won, lost, 300)
+    assert found.high - found.low > 0.01
+
+
+def test_runs_that_agree_on_all_may_differ_on_units_that_were_not_drawn():
+    values = [0.0, 0.5, 1.0] * 40
+    found = difference(values, values)
+    assert found.high == -found.low == pytest.approx(unseen(found))
+    assert 3 / 120 < found.high < 4 / 120
+
+
+def test_runs_that_differ_on_all_alike_may_differ_less_but_not_more_than_a_unit_can():
+    found = difference([1.0] * 160, [0.5] * 160)
+    assert found.value == found.low == -0.5  # none was seen to lose more
+    assert found.high == pytest.approx(-0.5 + unseen(found))
+    found = difference([0.0, 1.0] * 80, [-0.5, 0.5] * 80)
+    assert (found.low, found.high) == pytest.approx((-0.5 - unseen(found), -0.5 + unseen(found)))
+
+
+def test_units_that_are_all_alike_have_no_interval():
+    found = difference([0.5] * 300, [0.5] * 300)
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_what_is_undefined_for_one_is_left_out_and_other_units_are_refused():
@@ -204,7 +233,7 @@ def test_units_that_do_not_differ_say_nothing_of_how_many_are_needed():
 def test_what_no_unit_shows_may_be_as_much_as_a_few_units_can_move():
     halves = [0.0, 0.5, 1.0] * 40
     found = difference(halves, halves)
-    assert (found.low, found.high, found.fell, found.rose) == (0.0, 0.0, 0, 0)
+    assert (found.fell, found.rose) == (0, 0)
     # 3.7 of 120, each from 1 to 0.
     assert found.swing == pytest.approx(1 / 120)
     assert unseen(found) == pytest.approx(1.96**2 / (120 + 1.96**2), rel=1e-4)

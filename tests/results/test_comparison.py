@@ -194,12 +194,12 @@ def test_a_disagreement_is_on_what_was_compared(opened):
 def test_a_subset_and_other_options_have_their_own_labels(opened):
     plain = opened("a", answers([0]))
     logits = opened("b", answers([1]), task_options={"answer_rule": "logits"})
-    assert labels([plain]) == ["m"]
-    first, second = labels([plain, logits])
+    assert labels([plain.run]) == ["m"]
+    first, second = labels([plain.run, logits.run])
     assert second == "m [answer_rule=logits]"
     assert first != second
     again = opened("c", answers([2]))
-    assert labels([plain, again]) == ["m [a]", "m [c]"]
+    assert labels([plain.run, again.run]) == ["m [a]", "m [c]"]
 
 
 def test_files_that_no_task_wrote_are_named(opened, tmp_path):

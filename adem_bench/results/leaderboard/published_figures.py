@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adem_bench.cards import packaged_folder
-from adem_bench.errors import ResultsError
+from adem_bench.errors import ResultsError, why_unread
 from adem_bench.files import text_encoding
 
 COLUMNS = (
@@ -58,7 +58,7 @@ def published_rows(path: Path | None = None) -> list[PublishedRow]:
                 raise ResultsError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
             return [_row(path, reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path} cannot be read: {error}") from error
+        raise ResultsError(f"{path} cannot be read: {why_unread(error)}") from error
 
 
 def _row(path: Path, line: int, fields: dict[str, str]) -> PublishedRow:

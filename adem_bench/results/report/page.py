@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.run_folder import is_imported
 from adem_bench.results.runs import OpenedRun, own_statistics
-from adem_bench.results.variants import labels, letters
+from adem_bench.results.variants import labels, letters, shown_places
 from adem_bench.tasks.base import Task, task_of
 from adem_bench.tasks.recorded import recorded_card
 
@@ -101,30 +100,16 @@ def report_parts(
 
 
 def _members(runs: Sequence[OpenedRun]) -> list[Member]:
-    """Return the runs in the order in which every task shows them.
-
-    Models stand as they were given, each first as its card says, then in other ways; subsets come
-    last. A label keeps its letter and its colour on all tasks.
-    """
-    found: list[tuple[tuple[str, int], OpenedRun]] = []
-    again: Counter[tuple[str, str, str]] = Counter()
-    for label, run in zip(labels(runs), runs, strict=True):
-        place = (label, run.result.task, run.result.split)
-        found.append(((label, again[place]), run))
-        again[place] += 1
-    whole = {key for key, run in found if run.result.complete}
-    models = {key: run.model for key, run in found}
-    first = list(dict.fromkeys(models.values()))
-    keys = sorted(
-        models,
-        key=lambda key: (key not in whole, first.index(models[key]), key[0] != models[key]),
-    )
-    places = {key: place for place, key in enumerate(keys)}
-    names = letters(keys)
-    return [
-        Member(names[places[key]], key[0], places[key], run)
-        for key, run in sorted(found, key=lambda one: places[one[0]])
+    """Return the runs in the order in which every task shows them; a label keeps its letter."""
+    finished = [run.run for run in runs]
+    called = labels(finished)
+    places = shown_places(called, finished)
+    names = letters(range(len(runs)))
+    members = [
+        Member(names[place], label, place, run)
+        for label, place, run in zip(called, places, runs, strict=True)
     ]
+    return sorted(members, key=lambda member: member.place)
 
 
 def _part(

@@ -25,7 +25,7 @@ from adem_bench.results.leaderboard.published_figures import published_rows
 from adem_bench.results.report.page import report_parts, report_pieces
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.runs import FinishedRun
-from adem_bench.results.variants import run_labels
+from adem_bench.results.variants import labels, shown_places
 from adem_bench.results.view.following import GrowingRun, ResultsFolder, Seen
 
 HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
@@ -33,6 +33,8 @@ MAX_PAGES = 8
 """Pages that are kept as long as their runs do not change."""
 MAX_GROWING = 1000
 """Samples that the page of a run without figures shows: the last ones."""
+_Row = tuple[str, str, FinishedRun]
+"""A run's folder below the root, its label, and the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,12 @@ class Site:
         return kept[1]
 
     def _overview(self, seen: Seen, live: Live) -> str:
-        by_task: dict[str, list[tuple[str, FinishedRun]]] = {}
-        for name, run in seen.finished.items():
-            by_task.setdefault(_place(run), []).append((name, run))
+        runs = list(seen.finished.values())
+        called = labels(runs)
+        rows = zip(shown_places(called, runs), seen.finished, called, runs, strict=True)
+        by_task: dict[str, list[_Row]] = {_place(run): [] for run in runs}
+        for _, name, label, run in sorted(rows, key=lambda row: row[0]):
+            by_task[_place(run)].append((name, label, run))
         pieces = page_pieces(
             "view.html",
             style="report.css",
@@ -141,7 +146,6 @@ class Site:
             left_out=seen.left_out,
             link=_link,
             clock=_clock,
-            labels=run_labels(list(seen.finished.values())),
         )
         return "".join(pieces)
 

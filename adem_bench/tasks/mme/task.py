@@ -11,7 +11,7 @@ from pydantic import Field
 
 from adem_bench.data.hub.layout import Layout
 from adem_bench.data.reading import SkippedRow
-from adem_bench.errors import DataError, PredictionsError
+from adem_bench.errors import DataError, PredictionsError, why_unread
 from adem_bench.files import read_text, write_atomically
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.metrics.yes_no import (
@@ -202,7 +202,7 @@ class Mme(Benchmark):
         try:
             lines = read_text(file).split("\n")
         except (OSError, ValueError) as error:
-            raise PredictionsError(f"{file} cannot be read: {error}") from error
+            raise PredictionsError(f"{file} cannot be read: {why_unread(error)}") from error
         seen: Counter[str] = Counter()
         for number, line in enumerate(lines, 1):
             if not line.strip():
