@@ -42,7 +42,8 @@ FINE, INTERRUPTED = (0, 1, 2), 3
 FRAME = re.compile(r'File "[^"]*?(adem_bench/[^"]+)", line (\d+), in (\S+)')
 """What of a traceback tells one fault from another."""
 SHORT_OF_MEMORY = "not enough memory"
-PAGES = ("/", "/leaderboard", "/report?below=", "/task?name=mini_mme/test", "/version")
+PAGES = ("/", "/leaderboard", "/version")
+"""That `view` is asked for where a reading names none."""
 NAMED: tuple[Callable[[str], list[str]], ...] = (
     lambda text: ["tasks", "show", text],
     lambda text: ["models", "show", text],
@@ -184,7 +185,7 @@ def call(arguments: Sequence[str]) -> tuple[object, str]:
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             if arguments[0] == "view" and is_dir(Path(arguments[1])):
-                return _viewed(Path(arguments[1])), said.getvalue()
+                return _viewed(Path(arguments[1]), arguments[2:] or PAGES), said.getvalue()
             main(["--debug", *arguments])
     except SystemExit as end:
         return end.code or 0, said.getvalue()
@@ -194,13 +195,13 @@ def call(arguments: Sequence[str]) -> tuple[object, str]:
         return type(error).__name__, said.getvalue() + traceback.format_exc()
 
 
-def _viewed(results: Path) -> int:
-    """Ask for the pages that `view` serves, which goes on until it is interrupted."""
+def _viewed(results: Path, pages: Sequence[str]) -> int:
+    """Ask for pages that `view` serves, which goes on until it is interrupted."""
     from adem_bench.results.view.following import ResultsFolder
     from adem_bench.results.view.site import Site
 
     site = Site(ResultsFolder(results))
-    for page in PAGES:
+    for page in pages:
         site.answer(page)
     return 0
 

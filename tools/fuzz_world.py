@@ -7,6 +7,7 @@ transformers whole and in shards, an adapter of peft, and archives of PyTorch.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import shutil
@@ -161,11 +162,14 @@ def _runs(world: World) -> None:
             world.made(*asked.split())
         runs = sorted(str(file.parent) for file in Path("runs").rglob(f"{task}/*/manifest.json"))
         for run, other in zip(runs, reversed(runs), strict=True):
+            # One page a file: most of a page's time is its drawings.
+            views = itertools.cycle(("/ /version", f"/task?name={task}/test", "/leaderboard"))
             for file in ("manifest.json", "metrics.json", "samples.jsonl", "run.log"):
+                view = f"view runs {next(views)}"
                 world.add(
                     f"{run}/{file}",
                     *("leaderboard runs", "leaderboard runs --all-metrics --format json"),
-                    *(f"compare {other} {run} --force", f"validate {run} {data}", "view runs"),
+                    *(f"compare {other} {run} --force", f"validate {run} {data}", view),
                     *(f"report {run} --output new/page.html", f"score {run} {data}"),
                     f"rerun {run} {data} --results new/again",
                 )

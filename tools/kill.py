@@ -232,7 +232,9 @@ def kill_runs(campaign: Campaign, number: int, draw: random.Random) -> None:
         chosen = draw.random()
         if chosen < ANEW:
             shutil.rmtree(killed, ignore_errors=True)
-        found = command.killed(draw, *(("--fresh",) if chosen > 1 - FRESH else ()))
+        options = ("--fresh",) if chosen > 1 - FRESH else ()
+        options = ("--fresh",) if chosen > 1 - FRESH else ()
+        found: str | int | None = command.killed(draw, *options)
         if isinstance(found, str):
             campaign.counts["run kills"] += 1
             campaign.counts[f"run kills: {found}"] += 1
@@ -282,7 +284,7 @@ def kill_trainings(campaign: Campaign, number: int, draw: random.Random) -> None
     wanted = sha256(adapter)
     shutil.rmtree(output)
     while campaign.counts["train kills"] < number:
-        found = command.killed(draw)
+        found: str | int | None = command.killed(draw)
         if isinstance(found, str):
             campaign.counts["train kills"] += 1
             campaign.counts[f"train kills: {found}"] += 1

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def breakable(text: str) -> Markup:
     return Markup("<wbr>").join(part for part in parts if part)
 
 
+@cache  # with its compiled templates, which take longer than most pages
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

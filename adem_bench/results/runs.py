@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -262,12 +262,22 @@ def own_statistics(
     Raises:
         ResultsError: the manifest or the records are not what the task wrote.
     """
-    try:
+    with of_kept_records(run.folder):
         card = TaskCard.model_validate(run.manifest["task"]["card"])
         return statistics_of(card, records, repeats)
+
+
+@contextlib.contextmanager
+def of_kept_records(folder: Path) -> Iterator[None]:
+    """Say that a run's records are at fault if a task's code cannot read them: they were edited.
+
+    Raises:
+        ResultsError: it cannot.
+    """
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        # Records that a stranger edited reach the code of their task.
-        raise unusable(run.folder, f"{type(error).__name__}: {error}") from error
+        raise unusable(folder, f"{type(error).__name__}: {error}") from error
 
 
 def unusable(folder: Path, reason: str) -> ResultsError:

@@ -23,7 +23,7 @@ from adem_bench.results.run_folder import (
     read_run_file,
     run_place,
 )
-from adem_bench.results.runs import unfinished
+from adem_bench.results.runs import of_kept_records, unfinished
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Judge, Task, judging_of, task_of
@@ -144,7 +144,8 @@ def _score(
         records = list(run.records().values())
         if not records:
             raise ResultsError(f"{folder / SAMPLES} holds no record; run it again")
-        records, result = repeats.score(task, records, folder, judge)
+        with of_kept_records(folder):
+            records, result = repeats.score(task, records, folder, judge)
         if judge is not None and not isinstance(judge, KeptJudge):
             manifest = {**manifest, "judge": judge.describe()}
         stay = [text for text in said if text not in result.warnings]
@@ -154,7 +155,8 @@ def _score(
         try:
             if task.fingerprint() != manifest["task"]["data_fingerprint"]:
                 raise ResultsError("the data here is not what the run answered")
-            repeats.export(task, records, folder)
+            with of_kept_records(folder):
+                repeats.export(task, records, folder)
         except AdemBenchError as error:
             warnings = [f"{folder}: files in the benchmark's own format are not written: {error}"]
     return ScoredRun(folder, str(manifest["model"]["name"]), result, tuple(warnings))

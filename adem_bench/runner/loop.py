@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
@@ -29,6 +30,7 @@ from adem_bench.records import (
 from adem_bench.results.progress import OnProgress, ProgressLines, Standing
 from adem_bench.results.run_folder import NOT_SCORED, RunFolder
 from adem_bench.results.run_log import RunLog
+from adem_bench.results.runs import of_kept_records
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError, reaching_the_others
@@ -128,7 +130,9 @@ def run_task(
         asked = answered - reused - sum(map(_is_failed, records))
         # A run that has figures, and no new answer, keeps them.
         to_score = not options.predict_only or (answered == 0 and folder.is_scored())
-        records, result, about_judge = run.scored(records, judge, to_score)
+        # What was answered now is its task's own; what was kept may have been edited.
+        with of_kept_records(path) if resumed else contextlib.nullcontext():
+            records, result, about_judge = run.scored(records, judge, to_score)
         known = folder.manifest() if answered == 0 else None
         if not known:
             _log_result(log, result)
@@ -157,7 +161,8 @@ def run_task(
         if not to_score:
             manifest[NOT_SCORED] = {"warnings": list(result.warnings)}
         folder.finish(records, result if to_score else None, manifest)
-        repeats.export(task, records, path)
+        with of_kept_records(path) if resumed else contextlib.nullcontext():
+            repeats.export(task, records, path)
         shared.leave()
     return Outcome(path, result, resumed, reused)
 

@@ -49,6 +49,16 @@ def test_no_edited_record_is_our_bug(adem_bench, runs, change):
     assert adem_bench("validate", "bad").code == 1
 
 
+def test_a_record_that_was_edited_is_neither_scored_nor_gone_on_from(adem_bench, tmp_path):
+    run = ("run", "--model", "constant:A", "--tasks", "mini_sqa", "--limit", "4", "--results", "r")
+    assert adem_bench(*run).code == 0
+    (samples,) = tmp_path.rglob("samples.jsonl")
+    edit(samples.parent, reference={"a": []})
+    for verb in (run, ("score", samples.parent)):
+        done = adem_bench(*verb)
+        assert (done.code, "`adem-bench validate" in done.err) == (2, True), done.err
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json"])
 @pytest.mark.parametrize("text", ["[" * 3000, "null", "{}", "\ud800"])
 def test_no_edited_file_of_a_run_is_our_bug(adem_bench, runs, name, text):
