@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MISTAKE = 2
 MAX_PROMPT = 4000
 """Characters of a prompt that are shown; JSON has all of it."""
+COST_UNKNOWN = "cost not known: its card has no prices, or no run here was judged by it before"
 
 
 def show_dry_run(evaluations: Sequence[Evaluation], skip_missing: bool, form: str) -> int:
@@ -71,6 +72,10 @@ def _show_task(task: TaskPreview, chats: bool) -> None:
     click.echo(f"  time: {_time(task.seconds)}")
     if task.cost:
         click.echo(f"  cost: {task.cost.value:,.2f} ({printable(task.cost.basis)})")
+    if task.judge:
+        known = task.judge_cost
+        cost = f"cost {known.value:,.2f} ({known.basis})" if known else COST_UNKNOWN
+        click.echo(f"  judge: {printable(f'{task.judge}, {cost}')}")
     for image in task.images:
         click.echo(f"  image: {printable(image)}")
     within = " (the model's chat template goes around it)" if chats else ""
@@ -86,12 +91,15 @@ def _show_sum(found: Sequence[Preview]) -> None:
     samples = sum(task.samples for task in tasks)
     times = [task.seconds.value for task in tasks if task.seconds]
     costs = [task.cost.value for task in tasks if task.cost]
+    judging = [task.judge_cost.value for task in tasks if task.judge_cost]
     told = [f"{len(tasks):,} runs, {samples:,} samples"]
     if times:
         of_all = "" if len(times) == len(tasks) else f" for {len(times)} of them"
         told.append(f"about {_duration(sum(times))}{of_all}")
     if costs:
         told.append(f"cost {sum(costs):,.2f}")
+    if judging:
+        told.append(f"{'the judge' if costs else 'cost of the judge'} {sum(judging):,.2f}")
     click.echo("; ".join(told))
 
 

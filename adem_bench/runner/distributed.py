@@ -152,6 +152,27 @@ class SharedRun:
         with reaching_the_others():
             return int(self._store.add(f"{self._name}/sum/{name}", count))
 
+    def agree(self, name: str, value: str) -> None:
+        """See to it that all processes have the same value; who comes first says which.
+
+        Args:
+            name: What it is, for messages.
+            value: This process's.
+
+        Raises:
+            SharedRunError: another process has another.
+        """
+        if self._store is None or self._living is None:
+            return
+        with reaching_the_others():
+            said = self._store.compare_set(f"{self._name}/{name}", "", value).decode()
+        if said != value:
+            raise SharedRunError(
+                f"process {self._living.rank} of {self._living.world_size} has another {name} "
+                f"({value}) than one that came before ({said}); code, data and settings must be "
+                "the same for all"
+            )
+
     def barrier(self, name: str) -> None:
         """Wait until every process that lives has come to the barrier of this name.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -14,16 +14,19 @@ from typing import Any
 from adem_bench.data.paths import made_in
 from adem_bench.errors import AdemBenchError
 from adem_bench.models.base import resolve_decoding
-from adem_bench.records import Decoding, Request
+from adem_bench.records import Decoding, Record, Request, Response
 from adem_bench.registry import MODEL_KINDS
 from adem_bench.results.run_folder import MANIFEST, read_run_file
 from adem_bench.results.runs import FinishedRun, finished_runs
 from adem_bench.runner.evaluate import Prepared
-from adem_bench.tasks.base import Task
+from adem_bench.schemas import ModelCard
+from adem_bench.tasks.base import Judged, Question, Task, judging_of
 
 SAMPLED = 50
 """Samples whose prompts are measured where no earlier run has counted tokens."""
 CHARACTERS_PER_TOKEN = 4
+ANY_WORD = "any "
+"""Of which answers are made that are not there yet: a token each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,10 @@ class TaskPreview:
     """None without an earlier run."""
     cost: Estimate | None
     """In the currency of the card's prices; None without prices."""
+    judge: str
+    """Who reads the answers; empty if nobody does."""
+    judge_cost: Estimate | None
+    """None without prices, or where it is not known before a run what a judge is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ def _preview(prepared: Prepared, runs: Sequence[FinishedRun]) -> Preview:
         chats=bool(getattr(MODEL_KINDS.load(card.kind), "chats", False)),
         settings=tuple(_settings(prepared)),
         files=tuple(files),
-        tasks=tuple(_task(prepared, task, earlier) for task in prepared.tasks.values()),
+        tasks=tuple(_task(prepared, task, earlier, runs) for task in prepared.tasks.values()),
     )
 
 
@@ -133,10 +140,24 @@ def _settings(prepared: Prepared) -> Iterator[str]:
     yield from given.overrides
 
 
-def _task(prepared: Prepared, task: Task, earlier: Sequence[FinishedRun]) -> TaskPreview:
+def _task(
+    prepared: Prepared,
+    task: Task,
+    earlier: Sequence[FinishedRun],
+    runs: Sequence[FinishedRun],
+) -> TaskPreview:
+    """Return what one task of a run would be.
+
+    Args:
+        prepared: The run.
+        task: The task.
+        earlier: Runs of the model.
+        runs: Of any model.
+    """
     options = prepared.evaluation.options
     samples = min(task.num_expected, options.limit or task.num_expected) * options.repeats
-    requests = [_request(prepared, task, sample) for sample in islice(task.samples(), SAMPLED)]
+    first_ones = list(islice(task.samples(), SAMPLED))
+    requests = [_request(prepared, task, sample) for sample in first_ones]
     if not requests:
         raise AdemBenchError(f"task {task.card.name}: no sample in split {task.card.split}")
     before = max(
@@ -145,6 +166,11 @@ def _task(prepared: Prepared, task: Task, earlier: Sequence[FinishedRun]) -> Tas
     rate = before.samples_per_second if before else None
     first = requests[0]
     chosen = asdict(first.decoding)
+    judge = prepared.judge if judging_of(task) != "no" and not options.predict_only else None
+    answered = [
+        Record(sample.id, "", ANY_WORD * request.max_new_tokens, None, None, None)
+        for sample, request in zip(first_ones, requests, strict=True)
+    ]
     return TaskPreview(
         task=task.card.name,
         split=task.card.split,
@@ -156,6 +182,8 @@ def _task(prepared: Prepared, task: Task, earlier: Sequence[FinishedRun]) -> Tas
         decoding={name: value for name, value in chosen.items() if value is not None},
         seconds=Estimate(samples / rate, str(before.folder)) if before and rate else None,
         cost=_cost(prepared, requests, samples, before),
+        judge=judge.name if judge else "",
+        judge_cost=_judge_cost(judge, task, answered, samples, runs) if judge else None,
     )
 
 
@@ -173,6 +201,56 @@ def _request(prepared: Prepared, task: Task, sample: Any) -> Request:
         asked = asked.over(request.decoding)
     request = replace(request, decoding=resolve_decoding(prepared.card, honoured, asked))
     return request.without_images() if options.blind else request
+
+
+@dataclass(slots=True)
+class _Measuring:
+    """A judge that says nothing, and notes what it would have been asked."""
+
+    name: str = ""
+    at_once: int = SAMPLED
+    asked: list[Request] = field(default_factory=list)
+
+    def ask(self, questions: Sequence[Question]) -> list[Response]:
+        self.asked += [question.request for question in questions]
+        return [Response("", error="not asked") for _ in questions]
+
+
+def _judge_cost(
+    card: ModelCard,
+    task: Task,
+    answered: Sequence[Record],
+    samples: int,
+    runs: Sequence[FinishedRun],
+) -> Estimate | None:
+    """Return what the judge will cost: as in an earlier run, or at most, by its prompts' length.
+
+    Args:
+        card: The judge's.
+        task: Whose answers it reads.
+        answered: Records of some samples, as long as they can be.
+        samples: How many there will be.
+        runs: Earlier ones, of any model.
+    """
+    price = getattr(MODEL_KINDS.load(card.kind), "price", None)
+    if price is None:
+        return None
+    for run in sorted(runs, key=lambda run: run.finished, reverse=True):
+        used = read_run_file(run.folder / MANIFEST).get("judge", {}) if _is_alike(run, task) else {}
+        counted = run.result.scored + run.result.failed
+        tokens = [used.get(name) for name in ("prompt_tokens", "answer_tokens")]
+        if used.get("name") == card.name and counted and all(type(n) is int for n in tokens):
+            value = price(card, *(round(number * samples / counted) for number in tokens))
+            return None if value is None else Estimate(value, f"tokens as in {run.folder}")
+    if not isinstance(task, Judged):
+        return None  # another harness's code knows what it asks
+    judge = _Measuring()
+    task.judged(answered, judge)
+    share = samples / len(answered)
+    characters = sum(len(request.prompt) for request in judge.asked)
+    longest = sum(request.max_new_tokens for request in judge.asked)
+    value = price(card, round(characters / CHARACTERS_PER_TOKEN * share), round(longest * share))
+    return None if value is None else Estimate(value, "at most, by the length of its prompts")
 
 
 def _cost(

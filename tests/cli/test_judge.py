@@ -209,6 +209,35 @@ def test_a_judge_of_nothing_is_refused_before_anything_is_asked(adem_bench, argu
     assert not Path("results").exists()
 
 
+def test_the_cost_of_judging_is_estimated_before_a_run_and_by_an_earlier_one(run, server, tmp_path):
+    card = tmp_path / "priced.yaml"
+    prices = "input_price: 1000, output_price: 5000"
+    card.write_text(f"kind: openai\noptions: {{source: 'm@{server.url}', {prices}}}\n")
+    dry = ("--judge", card, "--dry-run", "--format", "json")
+
+    def estimate(limit=4):
+        told = run(*dry, "--limit", limit, judge=False)
+        assert told.code == 0, told.err
+        [[task]] = [model["tasks"] for model in json.loads(told.out)["models"]]
+        assert task["judge"] == "priced"
+        return task["judge_cost"]
+
+    first = estimate()
+    assert first["basis"] == "at most, by the length of its prompts"
+    # Four answers of 128 tokens, each read in another of as many, with a prompt of examples.
+    least, most = (4 * (prompt * 1000 + 128 * 5000) / 1e6 for prompt in (300, 2000))
+    assert least < first["value"] < most
+    assert not server.asked
+    assert run("--judge", card, judge=False).code == 0
+    [folder] = folders()
+    as_before = {"value": (40 * 1000 + 8 * 5000) / 1e6, "basis": f"tokens as in {folder}"}
+    assert estimate() == as_before
+    assert estimate(2)["value"] == as_before["value"] / 2
+    shown = run("--judge", card, "--dry-run", "--limit", 4, judge=False).out
+    assert f"  judge: priced, cost 0.08 (tokens as in {folder})" in shown
+    assert shown.endswith("1 runs, 4 samples; about 1 s; cost of the judge 0.08\n")
+
+
 def test_a_torn_log_is_read_to_its_last_whole_line(tmp_path):
     from adem_bench.records import Request, Response
     from adem_bench.tasks.base import Question

@@ -29,6 +29,15 @@ def _first_of_two(monkeypatch):
 
 
 @pytest.mark.usefixtures("_first_of_two")
+def test_processes_that_would_answer_another_run_are_told_so():
+    run = Processes().new_run()
+    run.agree("run folder", "test-1")
+    run.agree("run folder", "test-1")
+    with pytest.raises(SharedRunError, match=r"process 0 of 2 has another run folder \(test-2\)"):
+        run.agree("run folder", "test-2")
+
+
+@pytest.mark.usefixtures("_first_of_two")
 def test_a_barrier_does_not_wait_for_ever():
     run = Processes(timedelta(milliseconds=100)).new_run()
     with pytest.raises(SharedRunError) as told:

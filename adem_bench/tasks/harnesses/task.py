@@ -10,12 +10,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal
 
+from filelock import FileLock
 from pydantic import Field
 
 from adem_bench.data.paths import cache_root
@@ -62,6 +64,7 @@ FORMAT = 2
 """Of what is kept of samples; raised when a worker writes them otherwise."""
 SPLIT = "theirs"
 """The split of every such task: which rows are asked is the harness's."""
+LOCK = ".lock"
 SCORES, ANSWERS, LOG, FILES = "scores.json", "answers.jsonl", "log.txt", "files"
 """In the folder of a run's scoring; `FILES` has what the harness wrote."""
 NO_MEAN = "no mean over samples: no interval"
@@ -133,12 +136,34 @@ class HarnessTask(Benchmark):
         about = [FORMAT, str(installed.folder), installed.version, str(data_folder())]
         key = digest([*about, self.asked, str(Path.cwd())])
         kept = self._cache / f"built-{key}.json"
-        found = _kept(kept, key)
-        if found is None or not is_unchanged(found):
-            job = {"do": "build", "folder": str(self._cache)}
-            found = {"key": key, "data": str(data_folder()), **self._job(job, "reading")}
-            write_json(kept, found)
+        with self._alone():  # of several processes one reads, and the others see the same
+            found = _kept(kept, key)
+            if found is None or not is_unchanged(found):
+                job = {"do": "build", "folder": str(self._cache)}
+                found = {"key": key, "data": str(data_folder()), **self._job(job, "reading")}
+                write_json(kept, found)
         return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process write to this benchmark's part of the cache.
+
+        Raises:
+            DataError: the cache cannot be written.
+        """
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._cache / LOCK)
+            lock.acquire()
+        except OSError as error:
+            raise DataError(
+                f"{self._cache} cannot be written ({error.strerror}); set ADEM_BENCH_CACHE to a "
+                "folder that can be written"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def asked(self) -> Mapping[str, Json]:
@@ -171,7 +196,8 @@ class HarnessTask(Benchmark):
         Raises:
             DataError: it cannot; its words are in the message.
         """
-        self._job({"do": "build", "folder": str(self._cache), "network": True}, "fetching")
+        with self._alone():
+            self._job({"do": "build", "folder": str(self._cache), "network": True}, "fetching")
 
     def rows(self) -> Iterator[Any]:
         """Yield the samples as the harness's process wrote them.

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import adem_bench
 from adem_bench.cli import main
@@ -25,6 +27,8 @@ from adem_bench.results.validation.validate import validate_run
 from adem_bench.tasks.base import build_task
 from adem_bench.tasks.harnesses import task as module
 from adem_bench.tasks.predictions import read_predictions
+from support.chat_server import serving
+from support.killed_runs import killed_and_resumed
 
 
 def command(*arguments: object) -> None:
@@ -154,6 +158,103 @@ def test_damaged_samples_in_the_cache_are_made_anew(stand_ins, tmp_path, monkeyp
     assert list(build_task("vlmevalkit:own", None).samples()) == before
     built.write_text('["spoiled"]')
     assert list(build_task("vlmevalkit:own", None).samples()) == before
+
+
+def test_an_image_that_a_kill_has_torn_is_unpacked_again(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("MINI_TEARS", "3")
+    with pytest.raises(DataError, match="reading own: it ended with code -9"):
+        build_task("vlmevalkit:own", None).digest()
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+    monkeypatch.delenv("MINI_TEARS")
+    samples = list(build_task("vlmevalkit:own", None).samples())
+    assert [Image.open(sample.images[0]).convert("RGB").size for sample in samples] == [(4, 4)] * 6
+    assert len(list(tmp_path.rglob("*.png"))) == 6
+
+
+def test_of_two_that_want_the_same_samples_one_reads_them(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADEM_BENCH_CACHE", str(tmp_path))
+    jobs = []
+
+    def read(harness, job, *rest):
+        jobs.append(job["do"])
+        time.sleep(0.2)  # long enough for the other to come
+        samples = tmp_path / "samples.jsonl"
+        samples.write_text("")
+        return {"samples": str(samples), "bytes": 0, "digest": "d", "count": 0, "reads": []}
+
+    monkeypatch.setattr(module, "run_job", read)
+    tasks = [build_task("vlmevalkit:own", None) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda task: task.digest(), tasks)) == ["d", "d"]
+    assert jobs == ["build"]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving() as script:
+        yield script
+
+
+def environment_of_processes() -> dict[str, str]:
+    places = [str(Path(adem_bench.__file__).parents[1]), os.environ["PYTHONPATH"]]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def lines_below(folder: Path, name: str) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.rglob(name))
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_while_they_ask_go_on_together(stand_ins, tmp_path, server):
+    def answer(text):
+        return "No" if "{blue}" in text else "Yes"
+
+    results = tmp_path / "results"
+    given = ["run", "--model", f"openai:m@{server.url}", "--tasks", "vlmevalkit:MME", "-q"]
+    given += ["--results", results, "--set", "model.options.concurrency=1"]
+    done = killed_and_resumed(
+        *(2, ["-m", "adem_bench", *given], server, answer),
+        *(lambda: lines_below(results, "samples*.jsonl"), tmp_path / "of"),
+        environment_of_processes(),
+    )
+    assert [one.returncode for one in done] == [0, 0], done
+    [manifest] = results.rglob("manifest.json")
+    run = manifest.parent
+    assert [record["score"] for record in records(run)] == [0, 0, 1, 0, 1, 1]
+    assert json.loads(manifest.read_text())["run"]["processes"] == 2
+    assert json.loads(manifest.read_text())["timing"]["resumed"] == 3
+    assert not validate_run(run).issues
+    other = run_of(tmp_path / "b", "constant:Yes", "vlmevalkit:MME")
+    compared = compare_runs([open_run(other), open_run(run)]).pairs[0].headline
+    assert compared.second - compared.first == pytest.approx(-100 / 6)
+    command("report", run, other, "--output", tmp_path / "report.html")
+    assert "split=none|of cold" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_judging_that_is_killed_goes_on_and_pays_for_no_answer_twice(stand_ins, tmp_path, server):
+    results, card = tmp_path / "results", tmp_path / "judge.yaml"
+    prices = "concurrency: 1, input_price: 1000, output_price: 5000"
+    card.write_text(
+        f"title: Judge\nkind: openai\noptions: {{source: 'm@{server.url}', {prices}}}\n"
+    )
+    given = ["run", "--model", "constant:Perhaps", "--tasks", "vlmevalkit:MME", "-q", "--results"]
+    [done] = killed_and_resumed(
+        *(1, ["-m", "adem_bench", *given, results, "--judge", card], server),
+        lambda text: "No" if "{blue}" in text else "Yes",
+        *(lambda: lines_below(results, "judge.jsonl"), tmp_path / "of"),
+        environment_of_processes(),
+    )
+    assert not done.returncode, done
+    [manifest] = results.rglob("manifest.json")
+    run = manifest.parent
+    assert [record["score"] for record in records(run)] == [0, 0, 1, 0, 1, 1]
+    about = json.loads(manifest.read_text())["judge"]
+    assert (about["questions"], about["failed"], about["prompt_tokens"]) == (6, 0, 60)
+    assert about["cost"] == pytest.approx((60 * 1000 + 12 * 5000) / 1e6)
+    assert not validate_run(run).issues
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -107,7 +108,12 @@ def build(job: Job) -> dict[str, Any]:
     reads = note_reads(job["folder"])
     built = _dataset(job)
     rows = []
-    images = _unpack_below(job["folder"], built)
+    images = _images_below(job["folder"], built)
+    # All are there or none: VLMEvalKit would take a file that was torn by a kill for an image.
+    new = images.with_name(f".{images.name}")
+    shutil.rmtree(new, ignore_errors=True)
+    unpacked = images if images.is_dir() else new
+    _unpack_into(unpacked, built)
     digests: dict[str, str] = {}
     columns = [name for name in built.data.columns if name not in ("image", "image_path")]
     counts = {name: built.data[name].astype(str).nunique() for name in columns}
@@ -123,7 +129,7 @@ def build(job: Job) -> dict[str, Any]:
                 f"row {line.get('index', place)}: {type(error).__name__}: {error}"
             ) from error
         parts = [
-            {"image": _kept(part["value"], images)}
+            {"image": _kept(part["value"], unpacked)}
             if part["type"] == "image"
             else {"text": str(part["value"])}
             for part in prompt
@@ -131,35 +137,48 @@ def build(job: Job) -> dict[str, Any]:
         ]
         paths = [part["image"] for part in parts if "image" in part]
         for path in paths:
-            digests.setdefault(path, file_digest(path))
+            if path not in digests:
+                digests[path] = file_digest(path)
+        for part in parts:
+            if "image" in part:
+                part["image"] = _moved(part["image"], unpacked, images)
         answer = line.get("answer")
         rows.append(
             {
                 "id": str(line["index"]),
                 "parts": parts,
-                "images": [[path, digests[path]] for path in paths],
+                "images": [[_moved(path, unpacked, images), digests[path]] for path in paths],
                 "reference": None if answer is None or answer != answer else str(answer),
                 "labels": {name: str(line[name]) for name in labels if line[name] == line[name]},
             }
         )
+    if new.is_dir():
+        new.rename(images)
     found = write_rows(job["folder"], version(), rows)
     return {**found, "version": version(), "type": str(built.TYPE), "reads": reads()}
 
 
-def _unpack_below(folder: str, built: Any) -> Path:
-    """Make a data set keep the images that its rows hold below a folder; return it."""
-    images = Path(folder) / f"images-{_digest_of(built.data)}"
+def _images_below(folder: str, built: Any) -> Path:
+    """Return the folder for a data set's images below another one."""
+    return Path(folder) / f"unpacked-{_digest_of(built.data)}"
+
+
+def _unpack_into(images: Path, built: Any) -> None:
+    """Make a data set keep the images that its rows hold in a folder."""
     if "image" in built.data and getattr(built, "img_root", None):
         built.img_root = str(images)
-    return images
+
+
+def _moved(path: str, old: Path, new: Path) -> str:
+    """Return the path of a file once a folder has another name."""
+    beginning = f"{old}{os.sep}"
+    return f"{new}{os.sep}{path[len(beginning) :]}" if path.startswith(beginning) else path
 
 
 def _kept(path: Any, images: Path) -> str:
-    """Return where an image stays: those in a folder for temporary files are copied."""
+    """Return where an image stays: those in a folder for temporary files are moved."""
     if os.path.dirname(os.path.realpath(path)) != os.path.realpath(SHARED):  # noqa: PTH120
         return str(path)
-    import shutil
-
     images.mkdir(parents=True, exist_ok=True)
     place = images / f"{file_digest(path)}{Path(path).suffix}"
     shutil.move(path, place)
@@ -179,7 +198,7 @@ def _digest_of(table: Any) -> str:
 def score(job: Job) -> dict[str, Any]:
     """Score answers as VLMEvalKit's own run does, from a file of predictions in its format."""
     built = _dataset(job)
-    _unpack_below(job["cache"], built)
+    _unpack_into(_images_below(job["cache"], built), built)
     from vlmeval.smp import dump
     from vlmeval.smp.status_report import flatten_summary_metrics
 
