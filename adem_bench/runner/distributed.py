@@ -89,9 +89,18 @@ class Processes:
             return f"cuda:{self.local_rank % torch.cuda.device_count()}"
         return device
 
-    def new_run(self) -> SharedRun:
-        """Return the counter and the barriers of the next run; all processes call it alike."""
-        return SharedRun(self.store, self._living, f"run{next(self._runs)}", self._patience)
+    def new_run(self, folder: str = "") -> SharedRun:
+        """Return the counter and the barriers of the next run; all processes call it alike.
+
+        Args:
+            folder: The run's: else each would answer a part of a run of its own.
+
+        Raises:
+            SharedRunError: another process has another folder.
+        """
+        run = SharedRun(self.store, self._living, f"run{next(self._runs)}", self._patience)
+        run.agree("run folder", folder)
+        return run
 
 
 class SharedRun:

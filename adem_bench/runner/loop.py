@@ -89,8 +89,7 @@ def run_task(
     judge = _judge_for(task, judge, options)
     identity = run_identity(model, task, options, judge.name if judge else None)
     path = run_folder_path(results, model, identity)
-    shared = processes.new_run()
-    shared.agree("run folder", path.name)  # else each would answer a part of a run of its own
+    shared = processes.new_run(path.name)
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(path, processes.rank))
         run = TaskRun(model, task, options, folder, shared, results)

@@ -30,8 +30,7 @@ def _first_of_two(monkeypatch):
 
 @pytest.mark.usefixtures("_first_of_two")
 def test_processes_that_would_answer_another_run_are_told_so():
-    run = Processes().new_run()
-    run.agree("run folder", "test-1")
+    run = Processes().new_run("test-1")
     run.agree("run folder", "test-1")
     with pytest.raises(SharedRunError, match=r"process 0 of 2 has another run folder \(test-2\)"):
         run.agree("run folder", "test-2")
