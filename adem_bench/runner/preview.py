@@ -238,8 +238,9 @@ def _judge_cost(
     for run in sorted(runs, key=lambda run: run.finished, reverse=True):
         used = read_run_file(run.folder / MANIFEST).get("judge", {}) if _is_alike(run, task) else {}
         counted = run.result.scored + run.result.failed
-        tokens = [used.get(name) for name in ("prompt_tokens", "answer_tokens")]
-        if used.get("name") == card.name and counted and all(type(n) is int for n in tokens):
+        stated = (used.get(name) for name in ("prompt_tokens", "answer_tokens"))
+        tokens = [number for number in stated if type(number) is int]
+        if used.get("name") == card.name and counted and len(tokens) == 2:
             value = price(card, *(round(number * samples / counted) for number in tokens))
             return None if value is None else Estimate(value, f"tokens as in {run.folder}")
     if not isinstance(task, Judged):
