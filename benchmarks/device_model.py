@@ -111,12 +111,12 @@ class MadeParts(FrozenParts):
         self.tokenizer = Numbers(TOKENIZER)
         self._packs = False
         torch.manual_seed(seed)
-        self.llama = random_llama(shape.config, self.dtype, self.device)
-        self.signature = language_model_signature(self.llama)
+        llama = random_llama(shape.config, self.dtype, self.device)
+        signature = language_model_signature(llama)
         visual = random_tower(shape, self.dtype, self.device)
-        self._llama_parameters, self._visual_parameters = map(
-            count_parameters, (self.llama, visual)
-        )
+        self._visual_parameters = count_parameters(visual)
+        # What loading would have put there.
+        self.__dict__["_language_model"] = (llama, signature, count_parameters(llama))
         self.__dict__["_visual"] = (visual, vision_signature(visual))
 
 

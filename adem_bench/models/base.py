@@ -63,7 +63,7 @@ class Model(ABC):
     request_fields: ClassVar[frozenset[str]] = frozenset({"choices"})
     """Which of a request's `choices` and `parts` it honours."""
     loading_s: float | None = None
-    """Seconds that `build_model` took to load it."""
+    """Seconds that `build_model` and `load_weights` took to load it."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Keep the card.
@@ -187,6 +187,18 @@ class Model(ABC):
 
         Raises:
             CheckpointError: they are missing or do not fit.
+        """
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it could answer at once; if not, `load` or the first question loads weights."""
+        return True
+
+    def load(self) -> None:  # noqa: B027 - may be nothing
+        """Load what `is_loaded` says is not; the fingerprint is known before.
+
+        Raises:
+            CheckpointError: it cannot be read, or does not fit.
         """
 
     def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
@@ -329,7 +341,7 @@ def resolve_decoding(card: ModelCard, honoured: Collection[str], asked: Decoding
 
 
 def build_model(card: ModelCard, options: ModelOptions) -> Model:
-    """Return the model that a card describes, its frozen weights loaded.
+    """Return the model that a card describes; it may load its weights later.
 
     Raises:
         CardError: unknown kind.
@@ -340,6 +352,18 @@ def build_model(card: ModelCard, options: ModelOptions) -> Model:
     if isinstance(model, Model):  # a plug-in's may be anything with the same methods
         model.loading_s = time.perf_counter() - began
     return model
+
+
+def load_weights(model: Model) -> None:
+    """Load the weights that a model has put off, if any.
+
+    Raises:
+        CheckpointError: they cannot be read, or do not fit.
+    """
+    if isinstance(model, Model) and not model.is_loaded:
+        began = time.perf_counter()
+        model.load()
+        model.loading_s = (model.loading_s or 0.0) + time.perf_counter() - began
 
 
 def check_model(card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:

@@ -73,6 +73,11 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
+def is_finished(path: Path) -> bool:
+    """Return whether a folder has the manifest of a run, which is written last."""
+    return (path / MANIFEST).exists()
+
+
 def is_imported(manifest: Mapping[str, Any]) -> bool:
     """Return whether a run's answers were made by other code, which asked in a way of its own."""
     card = manifest.get("model", {}).get("card") or {}
@@ -182,7 +187,7 @@ class RunFolder:
 
     def is_scored(self) -> bool:
         """Return whether there are metrics of a finished run."""
-        return (self.path / METRICS).exists() and (self.path / MANIFEST).exists()
+        return (self.path / METRICS).exists() and is_finished(self.path)
 
     def finish(
         self, records: Iterable[Record], result: Result | None, manifest: Mapping[str, Any]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import AdemBenchError, CardError, DataError, OutOfMemoryError
-from adem_bench.models.base import Budget, Model
+from adem_bench.models.base import Budget, Model, load_weights
 from adem_bench.records import (
     Decoding,
     Json,
@@ -28,7 +28,7 @@ from adem_bench.records import (
     record_key,
 )
 from adem_bench.results.progress import OnProgress, ProgressLines, Standing
-from adem_bench.results.run_folder import NOT_SCORED, RunFolder
+from adem_bench.results.run_folder import NOT_SCORED, RunFolder, is_finished
 from adem_bench.results.run_log import RunLog
 from adem_bench.results.runs import of_kept_records
 from adem_bench.runner.answers import Answers, keeps_answers
@@ -88,7 +88,7 @@ def run_task(
     """
     judge = _judge_for(task, judge, options)
     identity = run_identity(model, task, options, judge.name if judge else None)
-    path = run_folder_path(results, model, identity)
+    path = _prepared_place(results, model, identity, options)
     shared = processes.new_run(path.name)
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(path, processes.rank))
@@ -178,6 +178,26 @@ def _judge_for(task: Task, judge: JudgeModel | None, options: RunOptions) -> Jud
     return None if judging_of(task) == "no" else judge
 
 
+def _prepared_place(
+    results: Path, model: Model, identity: Mapping[str, Json], options: RunOptions
+) -> Path:
+    """Return a run's folder; a model that is going to be asked has loaded its weights.
+
+    Args:
+        results: Folder below which runs are kept.
+        model: With the task's weights in use.
+        identity: Of the run.
+        options: Whether it begins anew.
+
+    Raises:
+        CheckpointError: the weights cannot be read: that shows before anything is written.
+    """
+    path = run_folder_path(results, model, identity)
+    if options.fresh or not is_finished(path):
+        load_weights(model)
+    return path
+
+
 def _is_failed(record: Record) -> bool:
     """Return whether a sample was asked, and has no answer."""
     return bool(record.error and record.request_digest and not record.is_unjudged)
@@ -186,7 +206,8 @@ def _is_failed(record: Record) -> bool:
 def _loading(model: Model) -> dict[str, float]:
     """Return how long a model took to load, where that is known: not that of every plug-in."""
     seconds = getattr(model, "loading_s", None)
-    return {} if seconds is None else {"loading_seconds": round(seconds, 3)}
+    is_loaded = getattr(model, "is_loaded", True)
+    return {} if seconds is None or not is_loaded else {"loading_seconds": round(seconds, 3)}
 
 
 def _log(path: Path, model: Model, task: Task, processes: Processes) -> RunLog:

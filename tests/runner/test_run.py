@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from adem_bench.errors import AdemBenchError, CardError, DataError
+from adem_bench.errors import AdemBenchError, CardError, CheckpointError, DataError
 from adem_bench.records import Response
 from adem_bench.runner import loop
 from adem_bench.runner.distributed import Processes
@@ -64,6 +64,20 @@ def test_a_second_run_answers_nothing_and_fresh_answers_all(run, tmp_path):
     assert run()[0].resumed == 24
     assert read_manifest(tmp_path / "results")["timing"] == timing
     assert run(options={"fresh": True})[0].resumed == 0
+
+
+def test_a_finished_run_loads_no_weights(run, monkeypatch):
+    def fail(self):
+        raise CheckpointError("the weights are read")
+
+    ((first,), monkey) = run(), "adem_bench.models.fused.backbone.FrozenParts._load_language_model"
+    monkeypatch.setattr(monkey, fail)
+    (again,) = run()
+    assert (again.folder, again.resumed, again.result) == (first.folder, 24, first.result)
+    for changed in ({"options": {"fresh": True}}, {"options": {"limit": 20}}):
+        with pytest.raises(CheckpointError, match="the weights are read"):
+            run(**changed)
+    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
 
 @pytest.mark.parametrize(

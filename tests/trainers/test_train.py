@@ -341,7 +341,7 @@ def test_a_cards_own_fusion_settings_do_not_reach_the_evaluation(
 
     def record(model, *more):
         for outcome in evaluate(model, *more):
-            used.append(model.weights.settings.values["alpha"])
+            used.append(model.tuning.settings.values["alpha"])
             yield outcome
 
     monkeypatch.setattr(module, "evaluate_model", record)

@@ -58,10 +58,10 @@ class Identity:
 
 
 class FrozenParts:
-    """Tokenizer, language model and vision tower; the tower only once it is asked for."""
+    """Tokenizer, language model and vision tower; weights are loaded once they are asked for."""
 
     def __init__(self, card: FusedCard, options: ModelOptions, trainable: bool = False) -> None:
-        """Load the tokenizer and the language model.
+        """Find the parts, and load the tokenizer.
 
         Args:
             card: Names them.
@@ -69,7 +69,8 @@ class FrozenParts:
             trainable: Whether gradients must pass through, which packed layers cannot do.
 
         Raises:
-            CheckpointError: they are missing, cannot be read, or are of another architecture.
+            CheckpointError: the tokenizer or the language model is missing or cannot be read, or
+                they do not go together.
         """
         self.card = card
         self.device = pick_device(options.device)
@@ -85,13 +86,40 @@ class FrozenParts:
             source, self._found.tokenizer, card.language_model
         )
         check_vocabulary(self.tokenizer, config.vocab_size, source)
-        self.llama: Any
-        self.llama, self.signature = self._load_language_model()
         self._visual_parameters = 0
         self._packs = not (trainable or card.shard) and can_pack(self.device, self.dtype)
-        self._llama_parameters = count_parameters(self.llama)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the language model's weights are."""
+        return "_language_model" in self.__dict__
+
+    @property
+    def llama(self) -> Any:
+        """The language model.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        return self._language_model[0]
+
+    @property
+    def signature(self) -> tuple[float, ...]:
+        """A few numbers of the language model, as `language_model_signature` makes them.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        return self._language_model[1]
+
+    @cached_property
+    def _language_model(self) -> tuple[Any, tuple[float, ...], int]:
+        """Return the language model, its signature and the number of its weights."""
+        llama, signature = self._load_language_model()
+        parameters = count_parameters(llama)
         if self._packs:
-            pack_llama(self.llama)
+            pack_llama(llama)
+        return llama, signature, parameters
 
     def _load_language_model(self) -> tuple[Any, tuple[float, ...]]:
         """Return the language model, quantized as the card says, and its signature."""
@@ -200,7 +228,7 @@ class FrozenParts:
     @property
     def parameters(self) -> int:
         """Number of frozen weights that are loaded."""
-        return self._llama_parameters + self._visual_parameters
+        return self._language_model[2] + self._visual_parameters
 
     @property
     def fingerprint(self) -> str:

@@ -66,18 +66,35 @@ def check_adapter(card: FusedCard, source: AdapterSource, data_root: Path | None
     path = weights_path(source.path, card, data_root)
     if path is None:
         raise CheckpointError(card.missing(source.path, data_root))
-    adapter = read_adapter(path)
+    fitted_method(card, read_adapter(path), data_root)
+
+
+def fitted_method(card: FusedCard, adapter: AdapterFile, data_root: Path | None) -> Method | None:
+    """Return the method with an adapter's weights, as it will be next to the frozen parts.
+
+    Args:
+        card: Of the model that is to use it.
+        adapter: As read.
+        data_root: Folder below which `weights/` is looked for.
+
+    Returns:
+        None where the tower's name does not say its sizes.
+
+    Raises:
+        CheckpointError: the adapter is of another method, or does not fit the frozen parts, or
+            these are missing.
+    """
     check_kind(card, adapter)
-    files = FrozenFiles(card, data_root, torch.float32)
-    sizes, identities = _frozen(card, files)
+    sizes, identities = _frozen(card, FrozenFiles(card, data_root, torch.float32))
     check_base(card, adapter, identities)
     if sizes is None:
-        return
+        return None
     method = _made(adapter.method, resolve_settings(card.fusion, adapter.settings), sizes)
     try:
-        method.load_adapter(adapter.tensors, str(path))
+        method.load_adapter(adapter.tensors, str(adapter.path))
     except CheckpointError as error:
         raise _other_base(card, adapter, identities, str(error)) from error
+    return method
 
 
 def check_base(card: FusedCard, adapter: AdapterFile, identities: Sequence[Identity]) -> None:

@@ -20,7 +20,13 @@ from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.card import FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
-from adem_bench.models.fused.fit import check_adapter, check_base, check_kind, inspect_adapter
+from adem_bench.models.fused.fit import (
+    check_adapter,
+    check_base,
+    check_kind,
+    fitted_method,
+    inspect_adapter,
+)
 from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
 from adem_bench.models.fused.image_cache import ImageCache, ImageKey, ImageReader
 from adem_bench.models.fused.method import (
@@ -59,11 +65,22 @@ DEPENDS_ON_BATCH = (
 
 
 @dataclass(frozen=True)
-class TunedWeights:
-    """One adapter in use: the decoder it makes with the frozen parts, and what hangs on it."""
+class Tuning:
+    """What is known of the adapter in use without the frozen parts' weights."""
 
     path: Path | None
     """None for the language model as it is."""
+    settings: AdapterSettings
+    """What the adapter says of itself, settings resolved."""
+    depends_on_batch: bool
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TunedWeights:
+    """One adapter in use: the decoder it makes with the frozen parts, and what hangs on it."""
+
     method: Method
     decoder: FusedDecoder
     sequences: SequenceBuilder
@@ -71,15 +88,15 @@ class TunedWeights:
     """Memory of rows without image."""
     images: ImageCache | None
     """Memories of images; None where the model cannot see."""
-    settings: AdapterSettings
-    """What the adapter says of itself, settings resolved."""
     trainable_parameters: int
-    fingerprint: str
-    warnings: tuple[str, ...] = ()
 
 
 class FusedModel(Model):
-    """Frozen parts, loaded once, with the adapter that the card names for a task."""
+    """Frozen parts, loaded once, with the adapter that the card names for a task.
+
+    Their weights are loaded when something is asked, or by `load`: a run that is finished already
+    is found by its fingerprint alone.
+    """
 
     card: FusedCard
     decoding_fields = frozenset({"temperature", "top_p", "top_k", "seed"})
@@ -88,7 +105,7 @@ class FusedModel(Model):
     def __init__(
         self, card: ModelCard, options: ModelOptions, frozen: FrozenParts | None = None
     ) -> None:
-        """Load the frozen parts, or share those that are loaded already.
+        """Find the frozen parts, or share those that are loaded already.
 
         Args:
             card: A `FusedCard`.
@@ -96,12 +113,14 @@ class FusedModel(Model):
             frozen: Those that are loaded already.
 
         Raises:
-            CheckpointError: they are missing or cannot be read.
+            CheckpointError: they are missing, or the tokenizer cannot be read.
         """
         assert isinstance(card, FusedCard)
         super().__init__(card, options)
         self._options = options
         self._frozen = frozen or FrozenParts(card, options)
+        self._tuning: Tuning | None = None
+        self._adapter: AdapterFile | None = None
         self._tuned: TunedWeights | None = None
         self._released = False
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
@@ -154,36 +173,79 @@ class FusedModel(Model):
             CheckpointError: the card names none, it is missing, it does not fit the frozen parts,
                 or it is of another method than the card's.
         """
-        source = self.card.source_for(task, task_kind)
-        self._released = source.is_released
-        if source.path == NO_ADAPTER:
-            self._tuned = _untuned(self._frozen)
-        else:
+        source, path = self.card.source_for(task, task_kind), None
+        if source.path != NO_ADAPTER:
             data_root = self._options.data_root
             path = weights_path(source.path, self.card, data_root)
             if path is None:
                 raise CheckpointError(self.card.missing(source.path, data_root))
-            if self._tuned is None or self._tuned.path != path:
-                self._tuned = _tuned(self._frozen, read_adapter(path))
+        self._released = source.is_released
+        if self._tuning is None or self._tuning.path != path:
+            self._adapter = self._tuned = None
+            if path is None:
+                self._tuning = _no_tuning(self.card)
+            else:
+                self._adapter = read_adapter(path)
+                self._tuning = self._tuning_of(self._adapter)
         self._row.cache_clear()
 
+    def _tuning_of(self, adapter: AdapterFile) -> Tuning:
+        """Return what is known of an adapter, if possible without loading the frozen parts."""
+        method = None
+        if not self._frozen.is_loaded:
+            method = fitted_method(self.card, adapter, self._options.data_root)
+        if method is None:
+            self._tuned = _tuned(self._frozen, adapter)
+            method = self._tuned.method
+        return _tuning(self._frozen, adapter, method)
+
     @property
-    def weights(self) -> TunedWeights:
-        """The tuned weights in use.
+    def tuning(self) -> Tuning:
+        """What is known of the adapter in use.
 
         Raises:
             CheckpointError: `load_adapter_for` was not called yet.
         """
-        if self._tuned is None:
+        if self._tuning is None:
             raise CheckpointError(
                 f"model {self.card.name} has no adapter yet; call load_adapter_for first"
             )
+        return self._tuning
+
+    @property
+    def weights(self) -> TunedWeights:
+        """The tuned weights in use, loaded with the frozen parts if they were not.
+
+        Raises:
+            CheckpointError: they cannot be read, or do not fit the frozen parts;
+                `load_adapter_for` was not called yet.
+        """
+        if self._tuned is None:
+            frozen, is_untuned = self._frozen, self.tuning.path is None
+            if is_untuned or self._adapter is None:
+                self._tuned = _untuned(frozen)
+            else:
+                self._tuned = _tuned(frozen, self._adapter)
+            self._adapter = None  # its tensors are the network's now
         return self._tuned
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are."""
+        return self._tuned is not None
+
+    def load(self) -> None:
+        """Load the frozen parts, and the weights in use.
+
+        Raises:
+            CheckpointError: as for `weights`.
+        """
+        assert self.weights
 
     def training_prompts(self, task_kind: str) -> Mapping[str, Json]:
         """Return the prompts the adapter was tuned on: by its file, else the card or the method."""
-        stated = self.weights.settings.prompts.get(task_kind, {})
-        known = self.weights.method.released_prompts.get(task_kind, {}) if self._released else {}
+        stated = self.tuning.settings.prompts.get(task_kind, {})
+        known = self._method.released_prompts.get(task_kind, {}) if self._released else {}
         # A file that says one setting may be silent about another.
         return {**self.card.prompts.get(task_kind, known), **stated}
 
@@ -204,7 +266,7 @@ class FusedModel(Model):
     def budget(self) -> Budget:
         """Return the card's limit, or what suits the device."""
         suits = BATCH_TOKENS.get(self._frozen.device.type, 8192)
-        in_order = self.weights.method.depends_on_batch
+        in_order = self.tuning.depends_on_batch
         rows = MAX_ROWS.get(self._frozen.device.type, 64)
         return Budget(self.card.prompt_batch_tokens or suits, rows, in_order=in_order)
 
@@ -221,7 +283,7 @@ class FusedModel(Model):
         rows without image share one memory entry and never touch CLIP. A method whose answers
         depend on the batch has images and none together.
         """
-        together = self.weights.method.depends_on_batch
+        together = self.tuning.depends_on_batch
         parts: dict[tuple[Any, ...], list[int]] = {}
         requests = [replace(r, decoding=self.decoding(r.decoding)) for r in requests]
         responses: dict[int, Response] = {}
@@ -354,8 +416,8 @@ class FusedModel(Model):
         """
         seen: dict[str, Any] = {
             "frozen": self._frozen.fingerprint,
-            "tuned": self.weights.fingerprint,
-            "settings": stated_facts(self.weights.settings),
+            "tuned": self.tuning.fingerprint,
+            "settings": stated_facts(self.tuning.settings),
             "overflow": self.card.overflow,
             "max_sequence_length": self.card.max_sequence_length,
             "image_normalization": self.card.image_normalization,
@@ -370,21 +432,21 @@ class FusedModel(Model):
 
     def warnings(self) -> Sequence[str]:
         """Return what a reader of the results must know about the weights in use."""
-        found = self.weights.warnings
-        return (*found, DEPENDS_ON_BATCH) if self.weights.method.depends_on_batch else found
+        found = self.tuning.warnings
+        return (*found, DEPENDS_ON_BATCH) if self.tuning.depends_on_batch else found
 
     def describe(self) -> Mapping[str, Any]:
         """Return names, sizes, settings and precision for a manifest."""
-        weights = self.weights
+        weights, tuning = self.weights, self.tuning
         return {
             "name": self.card.name,
             "fingerprint": self.fingerprint(),
             "language_model": self.card.base_name,
-            "adapter": str(weights.path.name) if weights.path else NO_ADAPTER,
+            "adapter": str(tuning.path.name) if tuning.path else NO_ADAPTER,
             "trainable_parameters": weights.trainable_parameters,
             "total_parameters": self._frozen.parameters + weights.trainable_parameters,
-            "method": weights.settings.method,
-            "fusion": stated_facts(weights.settings),
+            "method": tuning.settings.method,
+            "fusion": stated_facts(tuning.settings),
             "dtype": str(self._frozen.dtype).removeprefix("torch."),
             **stated_quantization(self.card),
             "device": self._frozen.device_name,
@@ -420,7 +482,7 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
     Raises:
         CheckpointError: it does not fit the frozen parts or the card's method.
     """
-    card, stated = frozen.card, adapter.settings
+    card = frozen.card
     check_kind(card, adapter)
     check_base(card, adapter, frozen.identities)
     eager = card.attention == "eager"
@@ -428,18 +490,13 @@ def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
     if card.shard:
         gather_in_turn(network.decoder)
     method = network.method
-    weights_file = adapter.path / WEIGHTS_NAME if adapter.path.is_dir() else adapter.path
     return TunedWeights(
-        path=adapter.path,
         method=method,
         decoder=network.decoder,
         sequences=_sequences(frozen, method),
         no_image_memory=network.no_image_memory(),
         images=ImageCache(network, ImageReader(network.vision.image_size, card.image_reading)),
-        settings=replace(stated, values=method.chosen.values()),
         trainable_parameters=sum(p.numel() for p in method.adapter_tensors().values()),
-        fingerprint=file_digest(weights_file),
-        warnings=(*_conflicts(card.fusion.values(), stated.values), *frozen.warnings()),
     )
 
 
@@ -451,16 +508,37 @@ def _untuned(frozen: FrozenParts) -> TunedWeights:
     if frozen.card.shard:
         gather_in_turn(decoder)
     return TunedWeights(
-        path=None,
         method=method,
         decoder=decoder,
         sequences=_sequences(frozen, method),
         no_image_memory=VisualMemory(),
         images=None,
-        settings=AdapterSettings(method=frozen.card.fusion.kind),
         trainable_parameters=0,
-        fingerprint="none",
     )
+
+
+def _tuning(frozen: FrozenParts, adapter: AdapterFile, method: Method) -> Tuning:
+    """Return what is known of an adapter.
+
+    Args:
+        frozen: The parts that it is used with.
+        adapter: As read.
+        method: As it chose its settings for these parts.
+    """
+    card, stated = frozen.card, adapter.settings
+    weights_file = adapter.path / WEIGHTS_NAME if adapter.path.is_dir() else adapter.path
+    return Tuning(
+        path=adapter.path,
+        settings=replace(stated, values=method.chosen.values()),
+        depends_on_batch=method.depends_on_batch,
+        fingerprint=file_digest(weights_file),
+        warnings=(*_conflicts(card.fusion.values(), stated.values), *frozen.warnings()),
+    )
+
+
+def _no_tuning(card: FusedCard) -> Tuning:
+    """Return what is known of the language model as it is."""
+    return Tuning(None, AdapterSettings(method=card.fusion.kind), False, "none")
 
 
 def _sequences(frozen: FrozenParts, method: Method) -> SequenceBuilder:

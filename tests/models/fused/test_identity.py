@@ -95,6 +95,7 @@ def adapter(card, tmp_path):
 def loaded(card):
     model = build_model(card, ModelOptions("cpu"))
     model.load_adapter_for("any", "any")
+    model.load()
     return model
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError, OutOfMemoryError
 from adem_bench.models.base import ModelOptions
+from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.methods.adem import AdemVl
 from adem_bench.models.fused.model import FusedModel
@@ -46,6 +47,20 @@ def test_any_batch_gives_the_answers_of_single_requests(model, requests):
     for size in (2, 4, 9):
         batches = [requests[i : i + size] for i in range(0, len(requests), size)]
         assert [r for batch in batches for r in model.generate(batch)] == single
+
+
+@pytest.mark.parametrize("name", ["adem-tiny", "memvp-tiny", "lavin-tiny", "llava-tiny"])
+def test_what_is_known_before_loading_is_what_loading_finds(name):
+    card, options = load_model_card(name), ModelOptions("cpu")
+    loaded = FrozenParts(card, options)
+    assert loaded.llama
+    early, late = FusedModel(card, options), FusedModel(card, options, loaded)
+    for model in (early, late):
+        model.load_adapter_for("mini_sqa", "scienceqa")
+    assert (early.is_loaded, late.is_loaded) == (False, True)
+    assert early.tuning == late.tuning
+    assert early.fingerprint() == late.fingerprint()
+    assert (early.warnings(), early.budget()) == (late.warnings(), late.budget())
 
 
 def test_packed_weights_answer_like_plain_ones(parity_card, model, requests, monkeypatch):

@@ -52,6 +52,7 @@ def kind(request) -> str:
 def load(card, *overrides) -> FusedModel:
     model = FusedModel(load_model_card(str(card), overrides), ModelOptions("cpu"))
     model.load_adapter_for("sqa", "scienceqa")
+    model.load()
     return model
 
 
