@@ -20,6 +20,8 @@ from adem_bench.models.device import is_memory_error
 T = TypeVar("T")
 CONFIG_NAME = "config.json"
 INDEX_END, WHOLE = ".index.json", "model.safetensors"
+MIN_KNOWN = 0.9
+"""Share of a language model's rows that its own tokenizer fills at least."""
 SIZES = ("hidden_size", "intermediate_size", "vocab_size", "n_embd", "d_model", "dim", "ffn_dim")
 LAYERS, MOST_LAYERS = "num_hidden_layers", 1024
 REPEATED, MOST_REPEATED = re.compile("layers|depth|blocks|experts|n_layer$"), 4096
@@ -322,3 +324,19 @@ def unwrapped(tensors: Mapping[str, T], path: Path) -> dict[str, T]:
             )
         found[own] = tensor
     return found
+
+
+def vocabulary_fault(tokens: int, with_added: int, rows: int) -> str | None:
+    """Return why a tokenizer of transformers is of another model than the weights; None if it fits.
+
+    Vocabularies are padded to round numbers, by some hundredths, and added tokens (`[PAD]`) may lie
+    beyond the rows of the weights as long as nothing asks for them.
+
+    Args:
+        tokens: Of the tokenizer, without those that were added.
+        with_added: All of its tokens.
+        rows: Tokens that the language model has embeddings of.
+    """
+    if tokens <= rows and with_added >= MIN_KNOWN * rows:
+        return None
+    return f"its tokenizer has {with_added:,} tokens, and its language model {rows:,}"

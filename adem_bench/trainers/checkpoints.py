@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -25,6 +26,7 @@ from adem_bench.files import disk_error, read_json, write_atomically, write_json
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Json
+from adem_bench.results.validation.schema import problems
 from adem_bench.trainers.batch_sampler import Position
 
 FOLDER, OPTIMIZER_NAME, STATE_NAME = "checkpoints", "optimizer.safetensors", "state.json"
@@ -56,6 +58,20 @@ class TrainingState:
     counts: Counts = Counts()
     evaluations: tuple[Mapping[str, Json], ...] = ()
     """Figures of the evaluations so far."""
+
+
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class StateFile(BaseModel):
+    """`state.json`, as it is read: with a value of another kind training would end much later."""
+
+    model_config = ConfigDict(strict=True)
+
+    position: dict[str, Natural]
+    scaler: dict[str, FiniteFloat]
+    counts: dict[str, Natural]
+    evaluations: list[dict[str, FiniteFloat | None]]
 
 
 class Checkpoints:
@@ -165,6 +181,10 @@ def _read(folder: Path) -> TrainingState:
             raise CheckpointError(
                 f"{folder} has schema {data['schema']}, this version reads {SCHEMA}"
             )
+        if wrong := next(problems(StateFile, data), None):
+            raise ValueError(wrong)
+        if any(figures.get("epoch") is None for figures in data["evaluations"]):
+            raise ValueError("an evaluation lacks its epoch")
         return TrainingState(
             position=Position(**data["position"]),
             adapter=read_adapter(folder).tensors,

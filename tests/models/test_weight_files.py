@@ -14,6 +14,7 @@ from adem_bench.cards import load_model_card, packaged_folder
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused.backbone import FrozenParts
+from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
 from adem_bench.models.fused.weights.llama import load_language_model
@@ -278,3 +279,11 @@ def test_a_tokenizer_of_another_model_is_refused_before_its_weights_are_loaded(t
     )
     with pytest.raises(CheckpointError, match=r"has \d+ tokens, and the language model 5000; name"):
         FrozenParts(card, ModelOptions())
+
+
+def test_a_tokenizer_whose_pieces_are_no_text_is_damaged(tmp_path):
+    whole = packaged_folder("models") / "adem-tiny" / "language" / "tokenizer.model"
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(whole.read_bytes().replace(b"Context", b"Con\xffext", 1))
+    with pytest.raises(CheckpointError, match="is not a SentencePiece model"):
+        SentencePieceTokenizer(file)

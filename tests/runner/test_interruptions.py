@@ -202,7 +202,7 @@ def test_records_of_a_killed_torchrun_are_taken_up_by_one(
         wait_for_lines(tmp_path / "two", 20, lambda: process.poll() is not None)
         children = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
-        # They outlive it, and must be gone before another run may write.
+        # They would end by themselves, after a second or more.
         for child in children:
             os.kill(child, signal.SIGKILL)
     assert len(children) >= 2
@@ -219,6 +219,54 @@ def children_of(parent: int) -> list[int]:
         if int(fields[1]) == parent:
             found.append(int(stat.parent.name))
     return found
+
+
+SLEEPING = """
+import os, pathlib, time
+from adem_bench.models.base import Model
+from adem_bench.registry import MODEL_KINDS
+
+@MODEL_KINDS.register("sleeping")
+class Sleeping(Model):
+    def generate(self, requests):
+        pathlib.Path(__file__).with_name(f"{os.getpid()}.asked").touch()
+        time.sleep(3600)
+
+    def fingerprint(self):
+        return "0" * 16
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_launcher(environment, tmp_path, number):
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    named = ["--model", "sleeping:x", "--tasks", "mini_mme", "--results", str(tmp_path / "results")]
+    program = [*TORCHRUN, "-m", "adem_bench", "run", "--include", str(tmp_path), *named]
+    with subprocess.Popen(
+        [sys.executable, *program],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as launcher:  # fmt: skip
+        children = until(lambda: [int(file.stem) for file in tmp_path.glob("*.asked")], 2)
+        launcher.send_signal(number)
+    until(lambda: [child for child in children if is_running(child)], 0)
+
+
+def until(found: Callable[[], list[int]], count: int) -> list[int]:
+    """Wait until so many are found, and return them."""
+    deadline = time.monotonic() + DEADLINE_S
+    while len(found()) != count:
+        assert time.monotonic() < deadline, f"{found()} after {DEADLINE_S} s, expected {count}"
+        time.sleep(0.05)
+    return found()
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process is there, and is more than what its parent has not collected."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 TWICE = """

@@ -94,6 +94,21 @@ def test_a_broken_checkpoint_is_named_with_what_to_do(tmp_path, name):
         checkpoints.latest()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"position": {"epoch": 0.5, "step": 1}}, {"position": {"epoch": 0, "step": 10**400}},
+     {"position": []}, {"scaler": "/dev/zero"}, {"counts": {"skipped_steps": -1}},
+     {"counts": {"other": 1}}, {"evaluations": [7]}, {"evaluations": [{"step": 1}]},
+     {"evaluations": [{"epoch": 1, "mini_mme acc": {}}]}, {"schema": None}],
+)  # fmt: skip
+def test_an_edited_checkpoint_is_a_broken_one(tmp_path, change):
+    checkpoints = Checkpoints(tmp_path, SETTINGS, keep=2)
+    file = checkpoints.save(state(1), 1) / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(CheckpointError, match="step-00000001"):
+        checkpoints.latest()
+
+
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path, SETTINGS, keep=2)
     folder = checkpoints.save(state(1), 1)

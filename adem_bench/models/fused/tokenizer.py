@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor
 from adem_bench.errors import CheckpointError
 from adem_bench.files import read_json
 from adem_bench.models.fused.card import LanguageModelSource
-from adem_bench.models.weight_files import check_file, foreign_reader
+from adem_bench.models.weight_files import check_file, foreign_reader, vocabulary_fault
 from adem_bench.prompts import whole
 
 TOKENIZER_NAME = "tokenizer.model"
@@ -77,7 +77,9 @@ class SentencePieceTokenizer:
         try:
             check_file(path)
             self._processor = SentencePieceProcessor(model_proto=path.read_bytes())
-        except (OSError, RuntimeError) as error:
+            # Pieces of a damaged file need not be text, which would end the first answer with one.
+            self._processor.id_to_piece(list(range(self._processor.vocab_size())))
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from error
         self.bos_id = int(self._processor.bos_id())
         self.eos_id = int(self._processor.eos_id())
@@ -122,6 +124,7 @@ class HubTokenizer:
         self.unlearned_id: int | None = UNK_ID if is_unk else None
         # Without tokens that were added: a `[PAD]` beyond the model's rows is never asked for.
         self.vocab_size = int(tokenizer.vocab_size)
+        self.with_added = len(tokenizer)
         self.begin_ids: tuple[int, ...] = (self.bos_id,)
         self.after_prompt = ""
         self.end_ids: tuple[int, ...] = (self.eos_id,)
@@ -219,18 +222,20 @@ def load_tokenizer(
 def check_vocabulary(tokenizer: Tokenizer, rows: int, where: object) -> None:
     """Refuse a tokenizer of another model: one of its tokens, or of the model's, would have no use.
 
-    Vocabularies may have rows to spare, which transformers' tokenizers pass over.
-
     Args:
         tokenizer: Of a language model.
         rows: Tokens that the language model knows.
         where: The language model, for the message.
 
     Raises:
-        CheckpointError: it has more tokens than the model, or, as a `tokenizer.model`, fewer.
+        CheckpointError: it has more tokens than the model, or fewer than padding explains; of a
+            `tokenizer.model`, any fewer.
     """
-    is_whole = isinstance(tokenizer, SentencePieceTokenizer)
-    if tokenizer.vocab_size > rows or (is_whole and tokenizer.vocab_size < rows):
+    if isinstance(tokenizer, HubTokenizer):
+        fits = vocabulary_fault(tokenizer.vocab_size, tokenizer.with_added, rows) is None
+    else:
+        fits = tokenizer.vocab_size == rows
+    if not fits:
         raise CheckpointError(
             f"the tokenizer of {where} has {tokenizer.vocab_size} tokens, and the language model "
             f"{rows}; name its own in language_model.tokenizer"

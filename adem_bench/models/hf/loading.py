@@ -37,7 +37,13 @@ from adem_bench.models.quantization import (
     check_quantization,
     quantize_linear_layers,
 )
-from adem_bench.models.weight_files import check_files, check_weights, foreign_reader, lacking
+from adem_bench.models.weight_files import (
+    check_files,
+    check_weights,
+    foreign_reader,
+    lacking,
+    vocabulary_fault,
+)
 from adem_bench.schemas import NOT_QUANTIZED
 
 DEFAULT_ATTENTION = "sdpa"
@@ -109,6 +115,7 @@ def load(
             "model of transformers with the files of its processor"
         )
     _check_arguments(card, processor, options)
+    _check_vocabulary(card, config, processor.tokenizer)
     empty = _empty(card, config, auto, options)
     check_weights(empty, files.folder)
     with _quietly(), without_progress_bars():
@@ -206,6 +213,15 @@ def _check_arguments(card: HfCard, processor: Any, options: HfOptions) -> None:
         raise CardError(
             f"model {card.name}: options.processor: {unknown[0]!r} has no effect on a "
             f"{type(processor).__name__}; leave it out"
+        )
+
+
+def _check_vocabulary(card: HfCard, config: Any, tokenizer: Any) -> None:
+    """Refuse the tokenizer of another model, whose ids would be nonsense or none at all."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows and (fault := vocabulary_fault(tokenizer.vocab_size, len(tokenizer), rows)):
+        raise CheckpointError(
+            f"model {card.name} cannot be loaded: {fault}; put the files of its own tokenizer there"
         )
 
 

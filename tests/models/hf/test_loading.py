@@ -58,6 +58,21 @@ def test_a_torn_file_of_weights_is_one_line(copied, load):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("kept", "more"), [(150, 0), (1000, 9)])
+def test_the_tokenizer_of_another_model_is_refused(copied, load, kept, more):
+    file = copied / "tokenizer.json"
+    data = json.loads(file.read_text())
+    vocabulary = data["model"]["vocab"]
+    rows = len(vocabulary)
+    vocabulary |= {f"word{place}": rows + place for place in range(more)}
+    data["model"]["vocab"] = {word: place for word, place in vocabulary.items() if place < kept}
+    file.write_text(json.dumps(data))
+    with pytest.raises(
+        CheckpointError, match=f"its language model {rows}; put the files of its own"
+    ):
+        load(copied)
+
+
 def test_a_folder_without_a_model_says_what_is_expected(tmp_path, load):
     with pytest.raises(CheckpointError, match=r"has no config.json; expected a folder that"):
         load(tmp_path)
