@@ -23,6 +23,7 @@ IMPORTED = {
         *("vlmeval.dataset", "vlmeval.smp.status_report", "openpyxl", "sklearn.metrics"),
         "vlmeval.dataset.utils.multiple_choice",
     ),
+    "lmms_eval": ("lmms_eval.tasks", "lmms_eval.api.instance", "lmms_eval.api.reasoning"),
 }
 """What each job would import for itself otherwise."""
 

@@ -78,6 +78,8 @@ def columns_of(config, functions):
     for function in functions:
         source = source_of(function)
         names += READ.findall(source)
+        if re.search(rf"ascii_uppercase.* in {ROW}", source):
+            names += "ABCD"
         for start, variable in NUMBERED.findall(source):
             ends = re.findall(rf"for {variable} in range\((?:(\d+), *)?(\d+)", source)
             if re.search(rf"for {variable} in .*(ABC|upper|letter)", source):

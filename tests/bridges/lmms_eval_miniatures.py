@@ -37,6 +37,7 @@ from types import SimpleNamespace
 
 from harness_server import read_until
 from lmms_eval_columns import columns_of, functions_of, source_of, values_of
+from lmms_eval_given import GIVEN, PATH, PICTURE
 
 ROWS, SLOW, LIMIT = 4, 3.0, 300
 SURE = 3
@@ -202,6 +203,8 @@ KINDS = (
     (re.compile(r"(^|_)(id|idx|index|qid|uid|pid|key)$|Id$|^id|_id_", re.I), PLACES),
     (re.compile(r"image|img|picture|visual|photo|mask|figure|screenshot|frame", re.I), IMAGES),
 )  # fmt: skip
+CAPTIONS = re.compile(r"COCOEvalCap|Cider\(|Bleu\(|PTBTokenizer")
+"""Code that scores captions."""
 LETTER = re.compile(r"(\d|_[a-jA-J]|[a-z][A-J])$")
 """The end of the name of one option."""
 JUDGED = (
@@ -219,13 +222,13 @@ JUDGED = (
 )
 
 
-def first_values(column, known, captions):
+def first_values(column, known, source):
     """Return what may be in a column, the likeliest first.
 
     Args:
         column: Its name.
         known: What the task's code compares it with.
-        captions: Whether captions are scored.
+        source: Of the task's functions.
     """
     if column == JUDGE:
         return [same(text) for text in JUDGED]
@@ -240,7 +243,9 @@ def first_values(column, known, captions):
             others = IMAGES if makers is not IMAGES else ()
             if makers is IMAGES and re.search(r"path|name|file|url|type|id$", column):
                 makers = (stored, *PLACES[2:], *IMAGES)
-            if makers[:1] == KEPT[:1] and captions:
+            if makers is PLACES and "extract_subset_name" in source:
+                makers = (PLACES[2], *PLACES)
+            if makers[:1] == KEPT[:1] and CAPTIONS.search(source):
                 makers = (KEPT[8], *makers)
             return [*compared, *makers, *TEXTS, *others]
     return [*compared, *TEXTS, *KEPT, *LISTS, *PLACES, *BOXES, *SIZES, *IMAGES]
@@ -249,6 +254,20 @@ def first_values(column, known, captions):
 def sign_of(maker):
     """Return what tells a maker from others, also those of another task."""
     return re.sub(r"<PIL[^>]*>|/[^'\"]*/", "", repr([maker(0), maker(1)]))[:200]
+
+
+def filled(value, row):
+    """Return a given value with a picture, or the path of one, in its place."""
+    if isinstance(value, dict):
+        return {name: filled(one, row) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, row) for one in value]
+    return stored(row) if value == PATH else picture(row) if value == PICTURE else value
+
+
+def given(values):
+    """Return what makes a row's value of those given for its column."""
+    return lambda row: filled(values[row % len(values)], row)
 
 
 class Miniature:
@@ -267,9 +286,9 @@ class Miniature:
         self.config = utils.load_yaml_config(job["file"], mode="full")
         functions = functions_of(self.config)
         self.known = values_of(self.config, functions)
-        source = "\n".join(map(source_of, functions))
-        self.captions = bool(re.search(r"COCOEvalCap|Cider\(|Bleu\(|PTBTokenizer", source))
-        names = [*columns_of(self.config, functions), *begin]
+        self.source = "\n".join(map(source_of, functions))
+        self.given = GIVEN.get(Path(job["file"]).parent.name, {})
+        names = [*self.given, *columns_of(self.config, functions), *begin]
         if job.get("judge", "no") != "no":
             names.append(JUDGE)
         self.columns = dict.fromkeys(names, 0)
@@ -277,6 +296,8 @@ class Miniature:
         for column, (place, sign) in begin.items():
             self.maker(column)
             signs = [sign_of(maker) for maker in self.makers[column]]
+            if column in self.given:
+                continue
             if sign in signs:
                 self.columns[column] = signs.index(sign)
             elif place < len(signs):
@@ -284,7 +305,9 @@ class Miniature:
 
     def maker(self, column):
         if column not in self.makers:
-            self.makers[column] = first_values(column, self.known.get(column, ()), self.captions)
+            others = first_values(column, self.known.get(column, ()), self.source)
+            told = [given(self.given[column])] if column in self.given else []
+            self.makers[column] = [*told, *others]
         return self.makers[column][self.columns[column]]
 
     def taken(self):
@@ -501,10 +524,14 @@ def outcome(job, folder, worker, begin):
     place = Path(folder, job["name"])
     (place / "files" / "tmp").mkdir(parents=True, exist_ok=True)
     os.chdir(place)
-    os.environ.setdefault("OPENAI_API_KEY", "none")  # as when the workers build
+    worker.let_clients_be_made()  # as when it builds
     tempfile.tempdir = str(place / "files" / "tmp")
     huggingface_hub.snapshot_download = lambda *given, **named: str(place)
     huggingface_hub.hf_hub_download = lambda *given, **named: stored(0)
+    # Before the task's modules are read, which take it by its name.
+    datasets.load_dataset = datasets.load_from_disk = lambda *given, **named: made.load(
+        *given, **named
+    )
     try:
         made = Miniature(job, begin)
         server = None
@@ -513,10 +540,8 @@ def outcome(job, folder, worker, begin):
             server = judging(made)
             common["judge"] = "judge"
             worker.hand_over(common, [str(row) for row in range(ROWS)])
-        datasets.load_dataset = made.load
         marks = map("{:016x}".format, itertools.count())
         datasets.arrow_dataset.generate_fingerprint = lambda made: next(marks)
-        datasets.load_from_disk = made.load
         error = made.find(worker)
         if error is not None:
             frame = (traceback.extract_tb(error.__traceback__) or [None])[-1]
@@ -532,7 +557,7 @@ def outcome(job, folder, worker, begin):
         if server:
             common["judge"] = str(place / "judge")
             server.asked = 0
-        found = worker.score({**common, **more})
+        found = worker.score({**common, **more, "judging": job["judge"]})
     except BaseException as error:  # noqa: BLE001 - of their code
         return {"error": f"{type(error).__name__}: {str(error)[:160]}"}
     return {

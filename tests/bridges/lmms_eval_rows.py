@@ -116,6 +116,31 @@ def box(row: Row) -> list[float]:
     return [4.0 + place, 6.0, 20.0, 10.0 + place]
 
 
+MATHEMATICS = {
+    "image": None,
+    "decoded_image": "image",
+    "pid": number,
+    "question": "question",
+    "query": lambda row: f"Question: {row['question']}\nSolution:",
+    "choices": "options",
+    "answer": lambda row: row["options"][row["right"]],
+    "question_type": always("multi_choice"),
+    "answer_type": always("text"),
+    "precision": always(0.0),
+    "unit": always(""),
+    "caption": always(""),
+    "ocr": always(""),
+    "metadata": lambda row: {
+        "split": "testmini",
+        "language": "english",
+        "source": among("IconQA", "FigureQA")(row),
+        "category": among("math-targeted-vqa", "general-vqa")(row),
+        "task": "figure question answering",
+        "context": "synthetic scene",
+        "grade": "elementary school",
+        "skills": ["arithmetic reasoning", "statistical reasoning"][: 1 + row["number"] % 2],
+    },
+}
 MMMU = {
     "question": lambda row: f"Look at <image 1> and <image 2>. {row['question']}",
     "image": None,
@@ -379,6 +404,15 @@ TASKS: Mapping[str, tuple[DataSet, ...]] = {
             ),
         ),
     ),
+    "mathvista_testmini_format": (
+        DataSet(
+            "AI4Math/MathVista",
+            "default",
+            "testmini",
+            columns(choices, **MATHEMATICS),
+            images=("decoded_image",),
+        ),
+    ),
     "coco2017_cap_val": (
         DataSet(
             "lmms-lab-encoder/COCO-Caption2017",
@@ -409,7 +443,9 @@ TASKS: Mapping[str, tuple[DataSet, ...]] = {
         ),
     ),
 }
-"""Tasks of every kind that needs no judge model, and the data that they read."""
+"""Tasks of every kind, and the data that they read."""
+JUDGED = ("mathvista_testmini_format",)
+"""Scored by a judge."""
 CHAT = ("mmmu_val", "blink_counting")
 """Asked as lmms-eval asks models that chat."""
 ANSWERS = {

@@ -16,6 +16,8 @@ import traceback
 from argparse import Namespace
 from pathlib import Path
 
+from judge_stub import serve
+
 THOUGHTS = '[["<think>", "</think>"], ["<analysis>", "</analysis>"]]'
 
 
@@ -116,6 +118,7 @@ def main():
         place = Path(job["folder"], f"{name}.json")
         child = os.fork()
         if child == 0:
+            os.environ |= {"OPENAI_API_URL": serve(), "OPENAI_API_KEY": "judge"}
             try:
                 file, chat = job["files"][name], name in job.get("chat", ())
                 found = own_run(name, file, answers, chat, job["folder"])

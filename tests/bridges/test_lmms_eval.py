@@ -13,11 +13,20 @@ from typing import Any
 import pytest
 
 from adem_bench.cli import main
+from adem_bench.errors import CardError
+from adem_bench.records import Response
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.tasks.base import build_task
+from adem_bench.tasks.harnesses import task as harness_task
 from adem_bench.tasks.harnesses.catalogue import catalogue
 from adem_bench.tasks.harnesses.process import LMMS_EVAL, find
-from bridges import lmms_eval_rows
+from bridges import judge_stub, lmms_eval_rows
+from bridges.harness_jobs import Server
+
+try:
+    find(LMMS_EVAL)
+except CardError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 HERE = Path(__file__).parent
 EXPLODED = {"refcoco_bbox_rec_val": 60}
@@ -34,7 +43,26 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", str(folder / "kept"))
         patch.setenv("ADEM_BENCH_CACHE", str(folder / "cache"))
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            patch.setenv(name, "1")
         yield folder
+
+
+@pytest.fixture(scope="module")
+def server(hub: Path) -> Any:
+    """A process that has imported lmms-eval, for the jobs of all tasks."""
+    found = Server(LMMS_EVAL)
+    yield found
+    found.close()
+
+
+class Judge:
+    """The judge that lmms-eval's own run asks, too."""
+
+    name, at_once = "stub", 4
+
+    def ask(self, questions):
+        return [Response(judge_stub.answer_to(one.request.prompt)) for one in questions]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +85,10 @@ def answers_to(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", lmms_eval_rows.TASKS)
-def test_questions_and_scores_are_those_of_its_own_run(name, own_runs, tmp_path):
+def test_questions_and_scores_are_those_of_its_own_run(
+    name, own_runs, server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(harness_task, "run_job", server.run_job)
     own = json.loads((own_runs / f"{name}.json").read_text())
     overrides = ["options.messages=true"] if name in lmms_eval_rows.CHAT else []
     task = build_task(f"lmms_eval:{name}", None, overrides=overrides)
@@ -82,7 +113,9 @@ def test_questions_and_scores_are_those_of_its_own_run(name, own_runs, tmp_path)
         for sample, text in zip(samples, answers_to(name), strict=True)
     ]
     file.write_text("".join(lines))
-    found = task.score_set(task.import_predictions(file), tmp_path / "scoring")
+    judge = Judge() if name in lmms_eval_rows.JUDGED else None
+    found = task.score_set(task.import_predictions(file), tmp_path / "scoring", judge)
+    assert not found.unjudged
     figures = {metric.name: metric.value for metric in found.metrics}
     numbers = {key: value for key, value in own["figures"].items() if isinstance(value, float)}
     assert figures == numbers

@@ -377,6 +377,7 @@ class HarnessTask(Benchmark):
                 "cache": str(self._cache),
                 "answers": str((folder / ANSWERS).absolute()),
                 "model": "model",
+                "judging": self.judging,
             }
             try:
                 found: Mapping[str, Any] = self._job(job, "scoring", folder / LOG, judge)

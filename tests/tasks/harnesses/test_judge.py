@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from adem_bench.cli import main
+from adem_bench.errors import DataError
 from adem_bench.results.validation.validate import validate_run
+from adem_bench.tasks.base import build_task
+from adem_bench.tasks.harnesses.task import LmmsEvalTask
 from support.chat_server import Step, said, serving
 
 
@@ -124,3 +127,13 @@ def test_code_that_asks_in_another_way_leaves_a_sample_without_a_score(stand_ins
     found = records(run_of(tmp_path / "a"))
     assert [record["score"] for record in found] == [1, 1, 1, None, 1, 1]
     assert "another way than by chat completions" in found[3]["error"]
+
+
+def test_a_judge_that_nothing_tells_of_ends_the_scoring(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setattr(LmmsEvalTask, "judging", "no")
+    task = build_task("lmms_eval:mini_judged", None)
+    file = tmp_path / "predictions.jsonl"
+    rows = ({"id": sample.id, "response": "Yes"} for sample in task.samples())
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="its code asks a judge model"):
+        task.score_set(task.import_predictions(file), tmp_path / "scoring")

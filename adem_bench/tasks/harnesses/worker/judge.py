@@ -18,8 +18,8 @@ from typing import Any
 
 from .wire import ON_REFUSED_CONNECTION, Job
 
-KEYS = {"OPENAI_API_KEY": "judge", "API_TYPE": "openai"}
-"""Without a key, code asks nobody."""
+KEYS = {"OPENAI_API_KEY": "judge", "API_TYPE": "openai", "Deepseek_API": "judge"}
+"""Without a key, code asks nobody, or its client cannot be made."""
 FEW = 8
 """Values of a list or tuple that are looked at for a row."""
 FAILED = 400
@@ -55,6 +55,20 @@ def hand_over(job: Job, ids: Collection[str]) -> None:
         _take_from_httpx(name)
     # Code that asks in another way would take silence for an answer.
     ON_REFUSED_CONNECTION.append(lambda: _reply(None, _sample()))
+
+
+def let_clients_be_made() -> None:
+    """Set the keys without which modules that make a judge's client cannot be imported."""
+    for name, value in KEYS.items():
+        os.environ.setdefault(name, value)
+
+
+def ask_nobody() -> None:
+    """From now on end the job where its code asks a judge: it is not known to have one."""
+    let_clients_be_made()
+    _take_from_requests()
+    for name in ("httpx", "httpx2"):
+        _take_from_httpx(name)
 
 
 def now_scoring(sample: str | None) -> None:
@@ -130,7 +144,13 @@ def _asked(raw: Any) -> Any:
 
 
 def _reply(body: Any, sample: str | None) -> tuple[int, bytes]:
-    """Return the status and the body of the reply to a chat completion."""
+    """Return the status and the body of the reply to a chat completion.
+
+    Raises:
+        SystemExit: nobody is asked; code that takes errors for answers lets this through.
+    """
+    if not _About.address:
+        raise SystemExit("its code asks a judge model, which nothing in its text has told")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(_About.address)
         connection.sendall(json.dumps({"body": body, "sample": sample}).encode() + b"\n")

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .judge import hand_over, now_scoring
+from .judge import ask_nobody, hand_over, let_clients_be_made, now_scoring
 from .wire import (
     Job,
     file_digest,
@@ -87,8 +87,7 @@ def build(job: Job) -> dict[str, Any]:
     """
     import lmms_eval.tasks  # noqa: F401 - whose own files are no data
 
-    # Tasks make the client of their judge when they are imported; none is asked here.
-    os.environ.setdefault("OPENAI_API_KEY", "none")
+    let_clients_be_made()  # none is asked here
     reads = note_reads(job["folder"])
     task = _task(job)
     for path in _local_files(task.config):
@@ -212,6 +211,8 @@ def score(job: Job) -> dict[str, Any]:
 
     answers = read_answers(job["answers"])
     hand_over(job, answers)  # before the task's modules are imported: some make their client then
+    if job.get("judging") == "no":
+        ask_nobody()
     task = _task(job)
     folder = job["folder"]
     docs = task.eval_docs_no_media
