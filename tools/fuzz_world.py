@@ -342,6 +342,7 @@ def _with_an_object(raw: bytes, draw: random.Random) -> bytes:
 def _with_a_cell(raw: bytes, draw: random.Random) -> bytes:
     """Return a spreadsheet with something else in a cell."""
     from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import IllegalCharacterError
 
     book = load_workbook(io.BytesIO(raw))
     page = book.active
@@ -351,7 +352,7 @@ def _with_a_cell(raw: bytes, draw: random.Random) -> bytes:
         page.cell(row, draw.randint(1, page.max_column)).value = value
         made = io.BytesIO()
         book.save(made)
-    except (ValueError, OverflowError):  # of what no cell holds
+    except (ValueError, OverflowError, IllegalCharacterError):  # of what no cell holds
         return raw
     return made.getvalue()
 
