@@ -36,20 +36,40 @@ def run(parity_card, mini, tmp_path):
     return call
 
 
+@pytest.fixture(scope="module")
+def first(once, parity_card, mini):
+    """Results of the run that `run` makes without arguments, to be read."""
+
+    def make(folder):
+        asked = {"options": RunOptions(limit=24), "data_root": mini, "results": folder}
+        list(evaluate(Evaluation(str(parity_card), ("mini_mme",), **asked)))
+
+    return once("first-run", make)
+
+
+@pytest.fixture
+def ran(first, tmp_path):
+    """The folder of that run in `tmp_path/results`, to be gone on with."""
+    shutil.copytree(first, tmp_path / "results")
+    (manifest,) = (tmp_path / "results").rglob("manifest.json")
+    return manifest.parent
+
+
 @pytest.mark.parametrize("task", ["mini_sqa", "mini_mme", "mini_caption"])
 def test_every_batch_size_gives_the_same_records(run, tmp_path, task, monkeypatch):
     monkeypatch.setattr(java.shutil, "which", lambda name: None)  # scores of captions cost seconds
     found = []
     for size in (None, 1, 5):
         results = tmp_path / str(size)
-        run(task, {"batch_size": size, "limit": 12}, results=results)
+        run(task, {"batch_size": size, "limit": 8}, results=results)
         found.append(read_records(results))
     assert found[1:] == [found[0]] * 2
-    assert len(found[0]) == 12
+    assert len(found[0]) == 8
 
 
-def test_records_are_in_the_samples_order_with_what_is_needed_to_score_them(run, tmp_path):
+def test_records_are_in_the_samples_order_with_what_is_needed_to_score_them(run, ran, tmp_path):
     (outcome,) = run()
+    assert outcome.folder == ran
     lines = read_records(tmp_path / "results")
     assert [line["sample_id"] for line in lines] == sorted(line["sample_id"] for line in lines)
     assert {line["reference"] for line in lines} == {"Yes", "No"}
@@ -58,8 +78,7 @@ def test_records_are_in_the_samples_order_with_what_is_needed_to_score_them(run,
     assert json.loads((outcome.folder / "metrics.json").read_text())["complete"] is False
 
 
-def test_a_second_run_answers_nothing_and_fresh_answers_all(run, tmp_path):
-    assert run()[0].resumed == 0
+def test_a_second_run_answers_nothing_and_fresh_answers_all(run, ran, tmp_path):
     timing = read_manifest(tmp_path / "results")["timing"]
     assert run()[0].resumed == 24
     assert read_manifest(tmp_path / "results")["timing"] == timing
@@ -91,11 +110,10 @@ def test_a_finished_run_loads_no_weights(run, monkeypatch):
         {"overrides": ("options.answer_rule=lmms_eval",)},
     ],
 )
-def test_another_model_prompt_or_option_never_reuses_records(run, change):
-    first = run()[0]
-    second = run(**change)[0]
+def test_another_model_prompt_or_option_never_reuses_records(run, ran, change):
+    (second,) = run(**change)
     assert second.resumed == 0
-    assert second.folder != first.folder
+    assert second.folder != ran
 
 
 def test_changed_data_never_reuses_records(run, mini, tmp_path):
@@ -109,20 +127,18 @@ def test_changed_data_never_reuses_records(run, mini, tmp_path):
     assert second.folder != first.folder
 
 
-def test_a_record_of_another_request_is_answered_again(run, tmp_path):
-    (outcome,) = run()
-    samples = outcome.folder / "samples.jsonl"
+def test_a_record_of_another_request_is_answered_again(run, ran):
+    samples = ran / "samples.jsonl"
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     lines[3]["request_digest"] = "of an older prompt"
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run()[0].resumed == 23
 
 
-def test_blind_withholds_every_image(run, tmp_path):
+def test_blind_withholds_every_image(run, first, tmp_path):
     run(options={"blind": True})
     blind = read_records(tmp_path / "results")
-    run(results=tmp_path / "seeing")
-    seeing = read_records(tmp_path / "seeing")
+    seeing = read_records(first)
     assert [b["response"] for b in blind] != [s["response"] for s in seeing]
     assert read_manifest(tmp_path / "results")["options"]["blind"] is True
 
@@ -209,9 +225,8 @@ def test_the_rate_is_of_samples_that_were_answered(mini, tmp_path, monkeypatch):
         assert read_manifest(tmp_path)["timing"]["samples_per_second"] == expected
 
 
-def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):
-    run()
-    manifest = read_manifest(tmp_path / "results")
+def test_the_manifest_says_what_the_run_was_made_of(first):
+    manifest = read_manifest(first)
     assert manifest["model"]["card_digest"]
     assert manifest["task"]["card_digest"]
     assert manifest["model"]["trainable_parameters"] == 102_784
@@ -221,7 +236,7 @@ def test_the_manifest_says_what_the_run_was_made_of(run, tmp_path):
     assert manifest["timing"]["samples_per_second"] > 0
     seconds = manifest["timing"]["loading_seconds"]
     assert seconds > 0
-    (log,) = (tmp_path / "results").rglob("run.log")
+    (log,) = first.rglob("run.log")
     assert f"the model was loaded in {seconds} s" in log.read_text()
     assert manifest["memory"]["host"] > 1 << 20
     assert manifest["run"]["finished"] >= manifest["run"]["started"]

@@ -35,6 +35,12 @@ def _on_one_thread(one_thread: None) -> None:
     """All tests here run tiny models."""
 
 
+@pytest.fixture(autouse=True)
+def _without_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw the curve takes a fifth of such a training; those of module fixtures have theirs."""
+    monkeypatch.setattr("adem_bench.trainers.train.draw_loss_curve", lambda *given: None)
+
+
 @dataclass
 class Pairs:
     """Training data given as a list."""
@@ -149,11 +155,11 @@ def recipe_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for method, settings in SMALL.items():
         fields = {
             "data": [
-                {"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 16},
-                {"task": "mini_instruction", "split": "all", "limit": 16},
+                {"task": "mini_sqa", "prompt_format": "CQM-A", "limit": 8},
+                {"task": "mini_instruction", "split": "all", "limit": 8},
             ],
             "method": settings,
-            "epochs": 2, "warmup_epochs": 0.5, "effective_batch": 8, "batch_size": 2, "workers": 0,
+            "epochs": 2, "warmup_epochs": 0.5, "effective_batch": 4, "batch_size": 2, "workers": 0,
             "base_learning_rate": 0.3,
         }  # fmt: skip
         found[method] = tmp_path_factory.mktemp(method) / "small.yaml"

@@ -94,7 +94,7 @@ def test_the_log_the_curve_and_the_manifest_tell_of_every_step(undisturbed):
     told = [line.split(" ", 2)[1:] for line in (out / "run.log").read_text().splitlines()]
     assert [level for level, _ in told] == ["INFO"] * 4
     assert told[1][1].startswith("recipe ")
-    assert told[2][1].startswith("begins: 32 samples, 2 epochs of 4 steps, ")
+    assert told[2][1].startswith("begins: 16 samples, 2 epochs of 4 steps, ")
     assert told[3][1].startswith(f"step 8 of 8 (100%), loss {log[-1]['loss']:.4f}, ")
     with Image.open(out / "loss.png") as curve:
         assert curve.width > 400
@@ -107,7 +107,7 @@ def test_the_log_the_curve_and_the_manifest_tell_of_every_step(undisturbed):
     assert prompts["training"]["prompt_format"] == "CQM-A"
     assert prompts["evaluation"]["prompt_format"] == "QCM-A"
     assert manifest["prompts"]["1 mini_instruction all"]["evaluation"] is None
-    assert manifest["data"]["samples"] == 32
+    assert manifest["data"]["samples"] == 16
     assert any((out / "tensorboard").iterdir())
 
 
@@ -285,7 +285,7 @@ def test_an_adapter_is_refused_on_another_language_model_of_its_shape(
 def test_mistakes_are_told_before_anything_is_written(train, tmp_path):
     cases = [
         ({"settings": {"epcohs": 3}}, CardError, "did you mean: epochs"),
-        ({"settings": {"batch_size": 3}}, CardError, "effective_batch 8 is not a multiple"),
+        ({"settings": {"batch_size": 3}}, CardError, "effective_batch 4 is not a multiple"),
         ({"settings": {"shard_frozen_weights": True}}, CardError, "start with torchrun"),
         ({"settings": {"effective_batch": 64}}, CardError, "make no optimizer step of 64"),
         ({"settings": {"data.0.task": "mini_mme"}}, CardError, "no training data"),
