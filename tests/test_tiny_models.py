@@ -25,6 +25,7 @@ def test_the_adapter_fits_in_the_package_and_its_card(name):
     assert count == card.trainable_parameters
 
 
+@pytest.mark.slow  # of adem-tiny it is a test of every day: test_adem_tiny.py
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", TINY)
 def test_it_answers_from_the_image(tmp_path, name):

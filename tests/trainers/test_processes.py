@@ -28,7 +28,9 @@ def command(recipe_files, parity_card, small_mini, tmp_path):
         options = {"--recipe": recipe_files[method], "--model": parity_card}
         options |= {"--data-root": small_mini, "--output": tmp_path / output}
         given = [str(part) for pair in options.items() for part in pair]
-        given += [part for setting in settings for part in ("--set", setting)]
+        # Enough for two processes that accumulate two micro-batches each.
+        more = ("data.0.limit=16", "data.1.limit=16", "effective_batch=8")
+        given += [part for setting in (*more, *settings) for part in ("--set", setting)]
         return ["-m", "adem_bench", "train", *given]
 
     return make

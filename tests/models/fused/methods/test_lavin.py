@@ -295,17 +295,26 @@ def card(parity_card):
     return load
 
 
-def answers(card, requests):
+def loaded(card):
     model = build_model(card, ModelOptions("cpu"))
     model.load_adapter_for("any", "any")
-    return model.generate(requests)
+    return model
+
+
+def answers(card, requests):
+    return loaded(card).generate(requests)
+
+
+def answers_singly(card, requests):
+    model = loaded(card)
+    return [model.generate([request])[0] for request in requests]
 
 
 def test_the_registered_model_answers_by_image_and_nothing_of_the_batch(card, pictures):
     images = [(), *((picture,) for picture in pictures)]
     requests = [Request(f"Question {n}?\nResponse:", images[n % 4], 6) for n in range(6)]
     together = answers(card(), requests)
-    assert together == [answers(card(), [request])[0] for request in requests]
+    assert together == answers_singly(card(), requests)
     assert answers(card("fusion.temperature=0.5"), requests) != together
 
 
@@ -323,11 +332,12 @@ def test_a_sampled_answer_depends_on_its_seed_and_on_no_other_sample(card, pictu
     requests = [Request(f"Question {n}?\nResponse:", images[n % 4], 6) for n in range(6)]
     together = answers(sampled, requests)
     assert together[::-1] == answers(sampled, requests[::-1])
-    assert together == [answers(sampled, [request])[0] for request in requests]
+    assert together == answers_singly(sampled, requests)
+    model = loaded(sampled)
     seeded = [replace(request, decoding=Decoding(seed=2)) for request in requests]
-    assert answers(sampled, seeded) != together
+    assert model.generate(seeded) != together
     greedy = [replace(request, decoding=Decoding(temperature=0.0)) for request in requests]
-    assert answers(sampled, greedy) == answers(card(), requests) != together
+    assert model.generate(greedy) == answers(card(), requests) != together
 
 
 def test_an_answer_ends_with_what_it_is_to_stop_at(card):
@@ -342,8 +352,7 @@ def test_an_answer_ends_with_what_it_is_to_stop_at(card):
 
 @pytest.mark.parametrize("setting", ["fusion.batch_routing=first", "fusion.new_positions=shortest"])
 def test_published_batches_are_an_option_of_the_card_and_are_told(card, pictures, setting):
-    model = build_model(card(setting), ModelOptions("cpu"))
-    model.load_adapter_for("any", "any")
+    model = loaded(card(setting))
     assert model.budget().in_order
     assert any("share a batch" in warning for warning in model.warnings())
     text = "Question?\nResponse:"

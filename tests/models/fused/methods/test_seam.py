@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 import adem_bench
 from adem_bench.cards import load_model_card, load_recipe_card
 from adem_bench.errors import CardError, CheckpointError
-from adem_bench.mini import write_mini
 from adem_bench.models.base import ModelOptions, build_model
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.records import Request
@@ -23,37 +22,45 @@ METHODS = {"patch_prefix": {"gain": 0.5}, "gated_tower": {"rank": 3, "strength":
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
 
-@pytest.fixture(autouse=True)
-def include(monkeypatch):
-    monkeypatch.setenv("ADEM_BENCH_INCLUDE", str(Path(__file__).parent / "third_party"))
+@pytest.fixture(scope="module", autouse=True)
+def include():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADEM_BENCH_INCLUDE", str(Path(__file__).parent / "third_party"))
+        yield
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mini")
-    write_mini(folder, splits=("train", "test"), train_size=8)
-    return folder
-
-
-@pytest.fixture
-def train(tmp_path, parity_card, data):
+def train(tmp_path_factory, parity_card, small_mini):
     def call(method, output, **more):
-        recipe = tmp_path / f"{method}.yaml"
+        recipe = tmp_path_factory.mktemp("recipe") / f"{method}.yaml"
         fields = {
             "data": [
-                {"task": "mini_sqa", "limit": 8},
-                {"task": "mini_instruction", "split": "all", "limit": 8},
+                {"task": "mini_sqa", "limit": 4},
+                {"task": "mini_instruction", "split": "all", "limit": 4},
             ],
             "method": {"kind": method, **METHODS[method]},
-            "epochs": 1, "effective_batch": 4, "batch_size": 2, "workers": 0,
+            "epochs": 1, "effective_batch": 2, "batch_size": 2, "workers": 0,
             "base_learning_rate": 0.3, "checkpoint_steps": 2,
         }  # fmt: skip
         recipe.write_text(yaml.safe_dump(fields))
         return adem_bench.train(
-            recipe, model=parity_card, data_root=data, output=tmp_path / output, **more
+            recipe, model=parity_card, data_root=small_mini, output=output, **more
         )
 
     return call
+
+
+@pytest.fixture(scope="module")
+def trained(once, train):
+    """What a training of a method makes when nothing comes between, to be read."""
+
+    def make(method):
+        def fill(folder):
+            assert train(method, folder).steps == 4
+
+        return once(f"seam-{method}", fill)
+
+    return make
 
 
 class StopError(Exception):
@@ -76,13 +83,12 @@ def evaluate(model, data, tmp_path, **more):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_in_one_file_is_trained_saved_loaded_evaluated_and_resumed(
-    train, data, tmp_path, method
+    train, trained, mini, tmp_path, method
 ):
-    assert train(method, "whole").steps == 4
+    whole, out = trained(method), tmp_path / "out"
     with pytest.raises(StopError):
-        train(method, "out", callback=StopsAtThree())
-    assert train(method, "out").resumed_from == 2
-    whole, out = tmp_path / "whole", tmp_path / "out"
+        train(method, out, callback=StopsAtThree())
+    assert train(method, out).resumed_from == 2
     first, second = (load_file(f / "adapter" / "adapter.safetensors") for f in (whole, out))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -92,24 +98,23 @@ def test_a_method_in_one_file_is_trained_saved_loaded_evaluated_and_resumed(
     assert read_adapter(out / "adapter").settings.method == method
     assert load_model_card(str(out)).fusion.kind == method
 
-    outcome = evaluate(out, data, tmp_path)
+    outcome = evaluate(out, mini, tmp_path)
     assert (outcome.result.scored, outcome.resumed) == (6, 0)
     samples = outcome.folder / "samples.jsonl"
     answers = samples.read_text()
     (outcome.folder / "metrics.json").unlink()
     samples.write_text("".join(answers.splitlines(keepends=True)[:2]))
-    assert evaluate(out, data, tmp_path).resumed == 2
+    assert evaluate(out, mini, tmp_path).resumed == 2
     assert samples.read_text() == answers
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_its_answers_depend_on_the_image_and_not_on_the_batch(train, tmp_path, pictures, method):
-    train(method, "out")
-    trained = read_adapter(tmp_path / "out" / "adapter")
+def test_its_answers_depend_on_the_image_and_not_on_the_batch(trained, tmp_path, pictures, method):
+    learned = read_adapter(trained(method) / "adapter")
     torch.manual_seed(0)
-    noise = {name: 3 * torch.randn_like(tensor) for name, tensor in trained.tensors.items()}
-    write_adapter(tmp_path / "noise", noise, trained.settings)
-    card = load_model_card(str(tmp_path / "out"), [f"adapter={tmp_path / 'noise'}"])
+    noise = {name: 3 * torch.randn_like(tensor) for name, tensor in learned.tensors.items()}
+    write_adapter(tmp_path / "noise", noise, learned.settings)
+    card = load_model_card(str(trained(method)), [f"adapter={tmp_path / 'noise'}"])
     model = build_model(card, ModelOptions("cpu"))
     model.load_adapter_for("any", "any")
     images = [(), *((picture,) for picture in pictures)]
@@ -121,19 +126,18 @@ def test_its_answers_depend_on_the_image_and_not_on_the_batch(train, tmp_path, p
     assert model.generate(long) == [model.generate([request])[0] for request in long]
 
 
-def test_tensors_without_gradient_stay_as_they_are(train, tmp_path):
-    train("gated_tower", "out")
-    tensors = load_file(tmp_path / "out" / "adapter" / "adapter.safetensors")
+def test_tensors_without_gradient_stay_as_they_are(trained):
+    tensors = load_file(trained("gated_tower") / "adapter" / "adapter.safetensors")
     assert tensors["spare"].tolist() == [1, 1, 1]  # not decayed either
     assert (tensors["gates"] != 1).all()
     assert tensors["down.weight"].shape[0] == 3
 
 
-def test_an_adapter_of_another_method_is_refused_with_both_names(train, tmp_path, parity_card):
-    train("gated_tower", "out")
+def test_an_adapter_of_another_method_is_refused_with_both_names(trained, parity_card):
+    out = trained("gated_tower")
     for card, adapter, found, wanted in (
-        (parity_card, tmp_path / "out" / "adapter", "gated_tower", "adem"),
-        (tmp_path / "out", Path("tests/fixtures/parity/checkpoint-19.pth"), "adem", "gated_tower"),
+        (parity_card, out / "adapter", "gated_tower", "adem"),
+        (out, Path("tests/fixtures/parity/checkpoint-19.pth"), "adem", "gated_tower"),
     ):
         chosen = load_model_card(str(card), [f"adapter={adapter.resolve()}"])
         model = build_model(chosen, ModelOptions("cpu"))
@@ -143,8 +147,8 @@ def test_an_adapter_of_another_method_is_refused_with_both_names(train, tmp_path
         assert f"uses {wanted!r}" in str(caught.value)
 
 
-def test_the_method_enters_the_fingerprint_unless_it_is_the_first(train, tmp_path, parity_card):
-    train("patch_prefix", "out")
+def test_the_method_enters_the_fingerprint_unless_it_is_the_first(trained, parity_card):
+    out = trained("patch_prefix")
 
     def fingerprint(card, *settings):
         model = build_model(load_model_card(str(card), settings), ModelOptions("cpu"))
@@ -154,9 +158,9 @@ def test_the_method_enters_the_fingerprint_unless_it_is_the_first(train, tmp_pat
     plain = fingerprint(parity_card, "adapter=none")
     assert fingerprint(parity_card, "adapter=none", "fusion.kind=adem") == plain
     assert fingerprint(parity_card, "adapter=none", "fusion.kind=patch_prefix") != plain
-    trained = fingerprint(tmp_path / "out")
-    assert fingerprint(tmp_path / "out", "fusion.gain=0.75") != trained
-    assert fingerprint(tmp_path / "out", "fusion.gain=0.5") == trained
+    trained = fingerprint(out)
+    assert fingerprint(out, "fusion.gain=0.75") != trained
+    assert fingerprint(out, "fusion.gain=0.5") == trained
 
 
 def model(setting):
