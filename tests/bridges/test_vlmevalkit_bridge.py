@@ -108,6 +108,20 @@ def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
     assert not validate_run(outcome.folder).issues
 
 
+def test_the_sum_of_ocrbench_is_that_of_its_rows(ours):
+    outcome = ours("OCRBench")
+    assert sum(record.score for record in outcome.records) == outcome.metric("Final Score").value
+
+
+def test_captions_have_what_they_add_to_figures_that_are_means(ours):
+    outcome = ours("COCO_VAL")
+    for name in ("CIDEr", "ROUGE_L"):
+        metric = outcome.metric(name)
+        assert metric.low is not None
+        parts = [record.scores[name] for record in outcome.records]
+        assert sum(parts) / len(parts) == pytest.approx(metric.value, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["ChartQA_TEST", "CountBenchQA"])
 def test_rows_whose_scores_are_not_written_have_them(name, ours):
     outcome = ours(name)

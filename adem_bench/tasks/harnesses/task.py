@@ -404,7 +404,7 @@ class HarnessTask(Benchmark):
             for sample_id, value in part.items():
                 by_sample.setdefault(sample_id, {})[name] = value
         unit: Literal["fraction", "points"] = "fraction"
-        if any(not 0 <= value <= 1 for value in figures.values()):
+        if found.get("unit") == "points" or any(not 0 <= value <= 1 for value in figures.values()):
             unit = "points"
         package = f"{self.harness.package} {found['version']}"
         unjudged = self.judging != "no" and not judge

@@ -39,6 +39,9 @@ TO_SERVERS = (
 UNSCORED: Mapping[str, Any] = {"figures": {}, "headline": "", "vectors": {}}
 IN_ORDER = ("ImageVQADataset", "VizWiz")
 """Classes that score rows in the order of the file."""
+OCRBENCH_ROWS = 1000
+FORMULAS = "Handwritten Mathematical Expression Recognition"
+"""A category of OCRBench."""
 MOST_LABELS = 200
 """Different values up to which a column names groups."""
 TABLES = (".xlsx", ".csv", ".tsv", ".json", ".jsonl")
@@ -218,6 +221,7 @@ def score(job: Job) -> dict[str, Any]:
     if job["name"].startswith(TO_SERVERS) or "answer" not in table or table["answer"].isna().all():
         return {**UNSCORED, "version": version(), "submission": _submission(job, file)}
     hits = _note_hits(built, len(table))
+    captions = _note_captions(built)
     named = EXACT
     given: dict[str, Any] = {"nproc": 1, "verbose": False, "retry": 3, "timeout": 600}
     if job.get("judge"):
@@ -229,15 +233,35 @@ def score(job: Job) -> dict[str, Any]:
     primary = built.report_primary_metric(figures)
     found = {str(name): number(value) for name, value in {**primary, **figures}.items()}
     vectors = _vectors(job["folder"], file, set(table.columns), set(answers))
-    for hit in (*hits, _hits(built, table)):
+    indices = [str(index) for index in table["index"]]
+    for name, numbers in captions.items():
+        if len(numbers) == len(indices):
+            vectors[name] = dict(zip(indices, numbers))  # noqa: B905 - older Python
+    for hit in (*hits, _hits(built, table, found)):
         if hit and "hit" not in vectors:
-            vectors["hit"] = dict(zip(map(str, table["index"]), hit))  # noqa: B905 - older Python
+            vectors["hit"] = dict(zip(indices, hit))  # noqa: B905 - older Python
     return {
         "version": version(),
         "figures": {name: value for name, value in found.items() if value is not None},
         "headline": next(map(str, primary), ""),
         "vectors": vectors,
+        **_about_figures(built, len(table)),
     }
+
+
+def _about_figures(built: Any, count: int) -> dict[str, Any]:
+    """Return what figures do not say of themselves: their unit, and which are means of what.
+
+    Args:
+        built: The data set.
+        count: Of rows.
+    """
+    kind = type(built).__name__
+    if kind != "OCRBench":
+        return {"unit": "points"} if kind == "ImageCaptionDataset" else {}
+    # Its figures are counts; the last one is a tenth of all, and a share of 1,000 questions.
+    of = {"Final Score Norm": ["hit"]} if count == OCRBENCH_ROWS else {}
+    return {"unit": "points", "of": of}
 
 
 def _submission(job: Job, file: str) -> str:
@@ -278,8 +302,38 @@ def _note_hits(built: Any, count: int) -> list[list[float]]:
     return noted
 
 
-def _hits(built: Any, table: Any) -> list[float]:
-    """Return the score of each row, where VLMEvalKit counts right ones and notes none."""
+def _note_captions(built: Any) -> dict[str, list[float]]:
+    """From now on note what each caption adds to the figures that are means over captions.
+
+    Returns:
+        Filled while captions are scored: numbers in the order of the rows, by the figure's name.
+    """
+    noted: dict[str, list[float]] = {}
+    if type(built).__name__ != "ImageCaptionDataset":
+        return noted
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    for kind, name in ((Cider, "CIDEr"), (Rouge, "ROUGE_L")):
+        theirs = kind.compute_score
+
+        def compute_score(self: Any, *given: Any, theirs: Any = theirs, name: str = name) -> Any:
+            mean, each = theirs(self, *given)
+            noted[name] = [float(one) for one in each]
+            return mean, each
+
+        kind.compute_score = compute_score
+    return noted
+
+
+def _hits(built: Any, table: Any, figures: Mapping[str, Any]) -> list[float]:
+    """Return the score of each row, where VLMEvalKit counts right ones and notes none.
+
+    Args:
+        built: The data set.
+        table: Its rows with predictions.
+        figures: What VLMEvalKit counted.
+    """
     pairs = [(str(row["answer"]), str(row["prediction"])) for _, row in table.iterrows()]
     kind = type(built).__name__
     if kind == "CountBenchQA":
@@ -288,7 +342,28 @@ def _hits(built: Any, table: Any) -> list[float]:
         from vlmeval.dataset.utils.tallyqa import extract_count_from_prediction as count
 
         return [float(count(text) == float(answer)) for answer, text in pairs]
+    if kind == "OCRBench":
+        lines = zip(pairs, table["category"])  # noqa: B905 - older Python
+        hits = [_reads_text(answer, text, category) for (answer, text), category in lines]
+        return hits if sum(hits) == figures.get("Final Score") else []
     return []
+
+
+def _reads_text(answers: str, text: str, category: str) -> float:
+    """Return whether a prediction has one of the right texts in it, by OCRBench's rule.
+
+    Args:
+        answers: A Python list of them.
+        text: The prediction.
+        category: In handwritten formulas blanks do not count, elsewhere case.
+    """
+    import ast
+
+    def bare(one: str) -> str:
+        one = one.strip().replace("\n", " ")
+        return one.replace(" ", "") if category == FORMULAS else one.lower()
+
+    return float(any(bare(str(answer)) in bare(text) for answer in ast.literal_eval(answers)))
 
 
 def _own_temporary_files() -> None:
