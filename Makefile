@@ -49,7 +49,7 @@ types: .venv/.installed-test
 	$(BIN)/mypy
 
 # They see .venv's packages, PyTorch among them, and have what clashes with these for themselves.
-HARNESSES := vlmevalkit=build/vlmevalkit/bin/python:lmms_eval=build/lmms_eval/bin/python
+HARNESSES := vlmevalkit=$(CURDIR)/build/vlmevalkit/bin/python:lmms_eval=$(CURDIR)/build/lmms_eval/bin/python
 
 test-bridges: build/vlmevalkit/.installed build/lmms_eval/.installed
 	ADEM_BENCH_HARNESS_PYTHON=$(HARNESSES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bridges

@@ -6,7 +6,7 @@ other runs below the same results folder (`answers.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -188,10 +188,12 @@ class RunJudge:
         judged = _judgement(found) if found else None
         return judged if judged and judged.error is None else None
 
-    def _answered(self, items: Sequence[Item]) -> list[tuple[Item, Response]]:
+    def _answered(self, items: Sequence[Item]) -> Iterator[tuple[Item, Response]]:
+        """Yield answers one by one: each is kept before the next one is waited for."""
         budget = self._model.budget()
         units = ahead(plan(items, budget), self._model.prefetch, budget.ahead)
-        return [pair for unit in units for pair in self._backoff.answer(unit.items)]
+        for unit in units:
+            yield from self._backoff.answer(unit.items)
 
     def describe(self) -> dict[str, Json]:
         """Return what a manifest says of the judge: its card, questions, tokens and cost."""

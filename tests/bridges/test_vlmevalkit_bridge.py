@@ -10,10 +10,13 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import adem_bench
+from adem_bench.cli import main
 from adem_bench.errors import CardError
 from adem_bench.results.comparison import compare_runs
 from adem_bench.results.runs import open_run
@@ -23,6 +26,8 @@ from adem_bench.tasks.harnesses.catalogue import catalogue
 from adem_bench.tasks.harnesses.process import VLMEVALKIT, find, run_job
 from bridges.harness_jobs import Server
 from bridges.vlmevalkit_rows import miniature
+from support.chat_server import serving
+from support.killed_runs import killed_and_resumed
 
 try:
     find(VLMEVALKIT)
@@ -40,6 +45,12 @@ SETS = {
     "places": ("ScreenSpot_Mobile", "OSWorld_G"),
     "mathematics": ("MM-Math", "PuzzleVQA"),
 }
+JUDGED = "MMVet"
+TO_SERVERS = {
+    "DocVQA_TEST": "model_DocVQA_TEST.xlsx",
+    "MMMU_TEST": "model_MMMU_TEST.json",
+}
+"""Data sets whose right answers a server has, and what it takes."""
 NAMES = [name for names in SETS.values() for name in names]
 
 
@@ -49,8 +60,13 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("LMUData")
     os.environ["LMUData"] = str(folder)  # noqa: SIM112 - theirs
     known = catalogue(VLMEVALKIT, complete=True)
-    for name in NAMES:
+    for name in (*NAMES, *TO_SERVERS, JUDGED):
         miniature(known[name], known).write(folder)
+    table = folder / "MMMU_TEST.tsv"  # which alone has ids of its own
+    rows = pd.read_csv(table, sep="\t")
+    rows.assign(id=[f"test_{index}" for index in rows["index"]]).to_csv(
+        table, sep="\t", index=False
+    )
     return folder
 
 
@@ -91,8 +107,6 @@ def ours(data, tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_and_every_score_are_those_of_vlmevalkit(name, theirs, ours):
-    import pandas as pd
-
     outcome = ours(name)
     [file] = {path.resolve() for path in theirs.rglob(f"{MODEL}_{name}.xlsx")}
     table = pd.read_excel(file, keep_default_na=False)
@@ -140,3 +154,82 @@ def test_a_run_in_processes_of_its_own_is_the_same_and_is_compared(ours, tmp_pat
     compared = compare_runs([open_run(alone.folder), open_run(together.folder)])
     headline = compared.pairs[0].headline
     assert headline.second == headline.first
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving() as script:
+        yield script
+
+
+def environment_of_processes() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(adem_bench.__file__).parents[1])}
+
+
+def lines_below(folder: Path, name: str) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.rglob(name))
+
+
+def test_two_processes_that_are_killed_while_they_ask_go_on_together(data, ours, server, tmp_path):
+    results = tmp_path / "results"
+    given = ["run", "--model", f"openai:m@{server.url}", "--tasks", "vlmevalkit:MMStar", "-q"]
+    given += ["--results", results, "--set", "model.options.concurrency=1"]
+    done = killed_and_resumed(
+        *(2, ["-m", "adem_bench", *given], server, lambda text: "A" if len(text) % 2 else "B"),
+        *(lambda: lines_below(results, "samples*.jsonl"), tmp_path / "of"),
+        environment_of_processes(),
+    )
+    assert [one.returncode for one in done] == [0, 0], done
+    [manifest] = results.rglob("manifest.json")
+    assert json.loads(manifest.read_text())["timing"]["resumed"] == 3
+    assert not validate_run(manifest.parent).issues
+    run, other = open_run(manifest.parent), open_run(ours("MMStar").folder)
+    compared = compare_runs([other, run])
+    means = [sum(record.score for record in one.records.values()) / 12 for one in (other, run)]
+    headline = compared.pairs[0].headline
+    assert headline.second - headline.first == pytest.approx(means[1] - means[0])
+    page = tmp_path / "report.html"
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(run.folder), str(other.folder), "--output", str(page)])
+    assert not stop.value.code
+    assert "vlmevalkit:MMStar" in page.read_text()
+
+
+def test_a_judge_on_a_server_is_killed_and_goes_on(data, server, tmp_path):
+    results, card = tmp_path / "results", tmp_path / "judge.yaml"
+    options = f"{{source: 'm@{server.url}', concurrency: 1, input_price: 1, output_price: 2}}"
+    card.write_text(f"title: Judge\nkind: openai\noptions: {options}\n")
+    given = ["run", "--model", "constant:Two", "--tasks", f"vlmevalkit:{JUDGED}", "-q"]
+    [done] = killed_and_resumed(
+        *(1, ["-m", "adem_bench", *given, "--results", results, "--judge", card], server),
+        lambda text: "0.5" if len(text) % 2 else "1.0",
+        *(lambda: lines_below(results, "judge.jsonl"), tmp_path / "of"),
+        environment_of_processes(),
+    )
+    assert not done.returncode, done
+    [manifest] = results.rglob("manifest.json")
+    about = json.loads(manifest.read_text())["judge"]
+    run = open_run(manifest.parent)
+    assert (about["questions"], about["failed"]) == (len(run.records), 0)
+    lines = (manifest.parent / "judge.jsonl").read_text().splitlines()
+    said_of = {line["sample_id"]: float(line["answer"]) for line in map(json.loads, lines)}
+    assert {record.sample_id: record.score for record in run.records.values()} == said_of
+    [overall] = (metric for metric in run.result.metrics if metric.name == run.result.headline)
+    assert overall.value == pytest.approx(100 * sum(said_of.values()) / len(said_of))
+    assert not validate_run(manifest.parent).issues
+
+
+@pytest.mark.parametrize("name", TO_SERVERS)
+def test_answers_for_a_server_are_written_to_the_file_that_it_takes(name, ours):
+    outcome = ours(name)
+    assert [metric.value for metric in outcome.result.metrics] == [None]
+    [file] = (outcome.folder / "scoring").rglob(TO_SERVERS[name])
+    assert f"{file.relative_to(outcome.folder)}" in " ".join(outcome.result.warnings)
+    assert len(answers_in(file)) == len(outcome.records)
+
+
+def answers_in(file: Path) -> Any:
+    if file.suffix == ".json":
+        return json.loads(file.read_text())
+    return pd.read_excel(file, keep_default_na=False)["prediction"]

@@ -238,6 +238,21 @@ def test_the_cost_of_judging_is_estimated_before_a_run_and_by_an_earlier_one(run
     assert shown.endswith("1 runs, 4 samples; about 1 s; cost of the judge 0.08\n")
 
 
+def test_what_was_answered_before_the_judge_refuses_is_kept(run, server, tmp_path):
+    card = tmp_path / "one.yaml"
+    card.write_text(f"kind: openai\noptions: {{source: 'm@{server.url}', concurrency: 1}}\n")
+    server.last = lambda asked: (
+        Step(said(_found(asked))) if len(server.asked) <= 2 else Step(b"no", 401)
+    )
+    assert run("--judge", card, judge=False).code == 2
+    [kept] = Path("results").rglob("judge.jsonl")
+    assert kept.read_bytes().count(b"\n") == 2
+    server.last = lambda asked: Step(said(_found(asked)))
+    before = len(server.asked)
+    assert run("--judge", card, judge=False).code == 0
+    assert len(server.asked) == before + 2
+
+
 def test_a_torn_log_is_read_to_its_last_whole_line(tmp_path):
     from adem_bench.records import Request, Response
     from adem_bench.tasks.base import Question

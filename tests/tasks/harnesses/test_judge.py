@@ -137,3 +137,25 @@ def test_a_judge_that_nothing_tells_of_ends_the_scoring(stand_ins, tmp_path, mon
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="its code asks a judge model"):
         task.score_set(task.import_predictions(file), tmp_path / "scoring")
+
+
+@pytest.mark.slow
+def test_a_judge_with_weights_reads_the_answers(stand_ins, tmp_path, capsys):
+    from support.tiny_hf import llava
+
+    llava(tmp_path / "tiny")
+    given = ("run", "--model", "constant:A", "--tasks", "vlmevalkit:MME", "--results")
+    given = (*given, tmp_path / "a", "-q", "--judge", f"hf:{tmp_path / 'tiny'}", "--device", "cpu")
+    assert command(*given) == 0, capsys.readouterr().err
+    run = run_of(tmp_path / "a")
+    kept = (run / "judge.jsonl").read_text()
+    said_of = {line["sample_id"]: line["answer"] for line in map(json.loads, kept.splitlines())}
+    assert sorted(said_of) == list("012345")  # some twice: it says neither yes nor no
+    assert all(said_of.values())
+    about = json.loads((run / "manifest.json").read_text())["judge"]
+    assert (about["card"]["kind"], about["questions"], about["failed"]) == ("hf", 12, 0)
+    # What it says is a prediction, as any judge's words: 12 of them are neither Yes nor No.
+    assert [record["score"] for record in records(run)] == [1, 0, 0, 1, 0, 0]
+    assert not validate_run(run).issues
+    assert command(*given) == 0
+    assert (run / "judge.jsonl").read_text() == kept

@@ -136,6 +136,27 @@ def test_answers_for_a_server_are_written_and_not_scored(stand_ins, tmp_path):
     assert list((tmp_path / "scoring").rglob("answers.json"))
 
 
+def test_answers_to_questions_without_right_ones_are_a_file_and_no_figure(
+    stand_ins, tmp_path, monkeypatch
+):
+    data = tmp_path / "LMUData"
+    data.mkdir()
+    table = pd.read_csv(stand_ins / "LMUData" / "own.tsv", sep="\t")
+    table.drop(columns="answer").to_csv(data / "unanswered.tsv", sep="\t", index=False)
+    monkeypatch.setenv("LMUData", str(data))
+    run = run_of(tmp_path / "results", "constant:Yes", "vlmevalkit:unanswered")
+    assert [metric["value"] for metric in metrics(run).values()] == [None]
+    told = json.loads((run / "metrics.json").read_text())
+    file = "scoring/files/model/run/model_unanswered.xlsx"
+    assert f"what it takes is {file} in the run's folder" in told["warnings"][0]
+    answers = pd.read_excel(run / file)
+    assert list(answers["prediction"]) == ["Yes"] * 6
+    assert "image" not in answers
+    assert [record["score"] for record in records(run)] == [None] * 6
+    assert not validate_run(run).issues
+    command("leaderboard", tmp_path / "results")
+
+
 def test_images_between_texts_stay_there(stand_ins, tmp_path):
     task = build_task("vlmevalkit:Between", None)
     sample = next(task.samples())
