@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 import adem_bench
+from adem_bench.errors import ResultsError
 from adem_bench.results.dataframe import COLUMNS, RECORD_COLUMNS
 from support.run_writer import choice, write_run
 
@@ -182,3 +185,17 @@ def test_all_that_there_is_is_listed():
         dir(adem_bench)
     )
     assert all(hasattr(adem_bench, name) for name in dir(adem_bench))
+
+
+@pytest.mark.parametrize("room", [100, 1_000, 8_000])
+def test_a_disk_that_takes_no_more_is_our_error_with_the_path(tmp_path, mini, room):
+    asked = {"tasks": "mini_mme", "results": tmp_path, "limit": 40, "data_root": mini}
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, unlimited[1]))
+    try:
+        with pytest.raises(ResultsError, match=f"cannot write {tmp_path}/.*File too large"):
+            adem_bench.evaluate("constant:Yes", **asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    (outcome,) = adem_bench.evaluate("constant:Yes", **asked)
+    assert outcome.result.scored == 40

@@ -6,6 +6,7 @@ says is kept as it is, and read by the task alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
@@ -110,7 +111,8 @@ class JudgeLog:
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # which the line that was not written has told
+                self._stream.close()
             self._stream = None
 
 

@@ -91,6 +91,11 @@ class _LogFile(logging.FileHandler):
         with contextlib.suppress(OSError):
             super().emit(record)
 
+    def close(self) -> None:
+        """Close the file; what the disk did not take is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Do nothing: a log that cannot be written ends no run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,8 @@ class TrainingLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        with contextlib.suppress(OSError):  # which the line that was not written has told
+            self._stream.close()
 
 
 class LoggedCallback:
