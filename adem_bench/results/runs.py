@@ -143,7 +143,9 @@ def expected_samples(task: str, folder: str) -> int | None:
 
 def _read(folder: Path) -> FinishedRun:
     manifest = read_run_file(folder / MANIFEST)
-    result = RESULT.validate_json(json.dumps(read_run_file(folder / METRICS)), strict=True)
+    text = json.dumps(read_run_file(folder / METRICS), ensure_ascii=False)
+    # pydantic takes no half characters, which a warning may have from a name that is not UTF-8.
+    result = RESULT.validate_json(text.encode(errors="replace"), strict=True)
     shown = tuple(metric.without_false_interval() for metric in result.metrics)
     result = replace(result, metrics=shown)
     _check_belongs(folder, manifest, result)

@@ -67,6 +67,27 @@ def test_every_verb_takes_a_folder_of_any_name(adem_bench, questions, monkeypatc
         assert (done.code, done.err) == (0, ""), command
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "\ud83d"])
+def test_every_verb_takes_a_model_whose_name_is_not_utf8(adem_bench, questions, name):
+    folder = questions("here")
+    data = ("--data-root", folder)
+    run = ("run", "--tasks", folder / "yn.yaml", *data, "--results", folder / "results", "--model")
+    assert adem_bench(*run, f"constant:{name}").code == 0
+    assert adem_bench(*run, "constant:Yes").code == 0
+    one, other = sorted(path.parent for path in folder.rglob("metrics.json"))
+    for command in (
+        ("leaderboard", folder / "results"),
+        ("validate", one, other, *data),
+        ("compare", one, other),
+        ("report", folder / "results", "--output", folder / "page.html", *data),
+        ("score", one, *data),
+        ("score", other, *data),
+        ("rerun", one, "--results", folder / "again", *data),
+    ):
+        done = adem_bench(*command)
+        assert (done.code, "left out" in done.err) == (0, False), (command, done.err)
+
+
 def test_without_a_home_folder_what_needs_none_works(adem_bench, questions, homeless):
     folder = questions("here")
     tasks = ("--tasks", folder / "yn.yaml", "--data-root", folder)
