@@ -113,7 +113,8 @@ def values_of(config, functions):
                     ("values", _listed(one))
                 )
             value = value.func
-    readers = [_Reader(function, tree, given) for function, tree in trees]
+    metrics = [str(one.get("metric")) for one in config.get("metric_list") or ()]
+    readers = [_Reader(function, tree, given, metrics) for function, tree in trees]
     for _ in range(2):  # what the first pass learns of parameters is used by the second
         for reader in readers:
             reader.visit(reader.tree)
@@ -137,8 +138,9 @@ def _listed(value):
 class _Reader(ast.NodeVisitor):
     """Comparisons with columns in one function."""
 
-    def __init__(self, function, tree, given):
+    def __init__(self, function, tree, given, metrics):
         self.function, self.tree, self.given = function, tree, given
+        self.metrics = metrics
         self.found, self.columns = {}, {}
         self.scope = dict(function.__globals__)
         with suppress(ValueError):
@@ -209,6 +211,25 @@ class _Reader(ast.NodeVisitor):
             looked = self.scope.get(node.value.id)
             if isinstance(looked, dict):
                 self.note(node.slice, _listed(looked))
+        self.generic_visit(node)
+
+    def visit_JoinedStr(self, node):
+        """Take what makes a metric's name of a text with a column in it."""
+        holes = [part for part in node.values if isinstance(part, ast.FormattedValue)]
+        if len(holes) == 1:
+            texts = (
+                re.escape(part.value) if isinstance(part, ast.Constant) else "(.+)"
+                for part in node.values
+            )
+            pattern = re.compile("".join(texts))
+            found = (pattern.fullmatch(name) for name in self.metrics)
+            self.note(holes[0].value, [match[1] for match in found if match and match[1]])
+        self.generic_visit(node)
+
+    def visit_Dict(self, node):
+        for key in node.keys:
+            if isinstance(key, (ast.Name, ast.Subscript)):
+                self.note(key, self.metrics)
         self.generic_visit(node)
 
     def visit_Call(self, node):

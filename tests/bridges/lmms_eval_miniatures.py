@@ -368,6 +368,8 @@ class Miniature:
             answer = ANSWERS[place % len(ANSWERS)]
             for name, value in task.process_results(doc, [answer]).items():
                 items.setdefault(name, []).append(value)
+        if not items.keys() & task.aggregation().keys():
+            raise LookupError("no figure is made of these rows")
         self.stage = 4
         task.args = SimpleNamespace(output_path=os.getcwd(), log_samples=False)  # noqa: PTH109
         for name, values in items.items():

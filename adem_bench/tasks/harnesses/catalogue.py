@@ -34,7 +34,7 @@ READERS: Mapping[str, Callable[[Path, Mapping[str, str]], dict[str, dict[str, st
     VLMEVALKIT.kind: vlmevalkit_names.read_names,
     LMMS_EVAL.kind: lmms_eval_names.read_names,
 }
-FORMAT = 8
+FORMAT = 9
 """Of the cached catalogue; raised when what is read changes."""
 PATTERN = re.compile(r"[*?[\]]")
 PATIENCE = 600.0

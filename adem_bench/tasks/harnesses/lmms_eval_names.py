@@ -30,6 +30,7 @@ MEDIA = {
     "video": re.compile(r"video|\.mp4", re.IGNORECASE),
     "audio": re.compile(r"audio|\.wav", re.IGNORECASE),
 }
+SHOWS_NOTHING = re.compile(r"def [^\n]*:\n\s*return (\[\]|None)\s*")
 FUNCTION = "!function "
 
 
@@ -133,12 +134,13 @@ def _rows_asked(task: Mapping[str, Any]) -> dict[str, str]:
 
 def _modality(path: Path, task: Mapping[str, Any]) -> str:
     shown = task.get("doc_to_visual")
-    if shown is None:
+    source = _source(path, shown)
+    if shown is None or SHOWS_NOTHING.fullmatch(source):
         return "messages" if task.get("doc_to_messages") else "text"
     data = task.get("dataset_kwargs")
     if isinstance(data, dict) and data.get("video"):
         return "video"
-    text = f"{shown}\n{_source(path, shown)}"
+    text = f"{shown}\n{source}"
     return next((name for name, words in MEDIA.items() if words.search(text)), "image")
 
 

@@ -187,3 +187,9 @@ def test_functions_that_a_module_only_hands_on_are_read_where_they_are(tmp_path)
     task = "task: film\ndoc_to_visual: !function utils.shown\n"
     (tmp_path / "part" / "film.yaml").write_text(task)
     assert names_in(tmp_path)["film"]["modality"] == "video"
+
+
+def test_a_function_that_returns_no_image_shows_none(tmp_path):
+    (tmp_path / "utils.py").write_text("def shown(doc, settings=None):\n    return []\n")
+    (tmp_path / "drawn.yaml").write_text("task: drawn\ndoc_to_visual: !function utils.shown\n")
+    assert names_in(tmp_path)["drawn"]["modality"] == "text"
