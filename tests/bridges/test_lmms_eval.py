@@ -125,21 +125,27 @@ def test_questions_and_scores_are_those_of_its_own_run(
         assert sum(parts) / len(parts) == pytest.approx(numbers[figure], rel=1e-12)
 
 
-def test_a_run_is_resumed_compared_and_validated(hub, tmp_path):
+def test_a_run_is_resumed_compared_and_validated(hub, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness_task, "run_job", server.run_job)
     runs = []
     for model in ("constant:yes", "constant:no"):
-        command = ["run", "--model", model, "--tasks", "lmms_eval:pope", "--results", tmp_path]
-        for limit in (["--limit", "5"], []):
+        command = ["run", "--model", model, "--tasks", "lmms_eval:pope", "--results"]
+        command += [str(tmp_path / model[-2:])]
+        for _ in range(2):
             with pytest.raises(SystemExit) as stop:
-                main([*map(str, command), *limit])
+                main(command)
             assert not stop.value.code
-        [run] = [
-            path.parent
-            for path in tmp_path.rglob("manifest.json")
-            if json.loads(path.read_text())["model"]["name"] == model
-        ]
+            [run] = (path.parent for path in (tmp_path / model[-2:]).rglob("manifest.json"))
+            lines = (run / "samples.jsonl").read_text().splitlines(keepends=True)
+            assert len(lines) == lmms_eval_rows.ROWS
+            if run in runs:
+                assert json.loads((run / "manifest.json").read_text())["timing"]["resumed"] == 5
+                continue
+            # As if it had been killed after five answers.
+            (run / "samples.jsonl").write_text("".join(lines[:5]))
+            (run / "manifest.json").unlink()
+            runs.append(run)
         assert not validate_run(run).issues
-        runs.append(run)
     with pytest.raises(SystemExit) as stop:
         main(["compare", *map(str, runs)])
     assert not stop.value.code
