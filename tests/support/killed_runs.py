@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -59,10 +58,10 @@ def killed_and_resumed(
         time.sleep(0.01)
     for process in killed:
         process.kill()
-    before = Counter(map(prompt, server.asked[:ANSWERED]))
     assert written() == ANSWERED
     at = len(server.asked)
     server.last = lambda asked: Step(said(answer(prompt(asked))))
     done = [process.wait() for process in several(count, command, output, environment)]
-    assert not before & Counter(map(prompt, server.asked[at:])), "an answer was asked for again"
+    # Prompts of several samples may be alike: they are counted, not compared.
+    assert len(server.asked) - at == written() - ANSWERED, "an answer was asked for again"
     return done
