@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -63,12 +64,16 @@ def data(tmp_path_factory):
     known = catalogue(VLMEVALKIT, complete=True)
     for name in (*NAMES, *TO_SERVERS, JUDGED):
         miniature(known[name], known).write(folder)
-    table = folder / "MMMU_TEST.tsv"  # which alone has ids of its own
-    rows = pd.read_csv(table, sep="\t")
-    rows.assign(id=[f"test_{index}" for index in rows["index"]]).to_csv(
-        table, sep="\t", index=False
-    )
+    # Columns that these two have alone; MMVet divides by the number of each ability's questions.
+    _with_column(folder / "MMMU_TEST.tsv", "id", lambda number: f"test_{number}")
+    abilities = ("rec,ocr,know", "gen,spat,math")
+    _with_column(folder / f"{JUDGED}.tsv", "category", lambda number: abilities[number % 2])
     return folder
+
+
+def _with_column(table: Path, name: str, value: Callable[[int], str]) -> None:
+    rows = pd.read_csv(table, sep="\t")
+    rows.assign(**{name: list(map(value, range(len(rows))))}).to_csv(table, sep="\t", index=False)
 
 
 @pytest.fixture(scope="module")
