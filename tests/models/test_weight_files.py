@@ -150,6 +150,28 @@ def test_an_adapter_of_a_compiled_model_is_the_same(tmp_path):
     assert found[0].keys() == found[1].keys() == tensors.keys()
 
 
+@pytest.mark.parametrize(
+    ("kind", "tensor"),
+    [
+        ("sparse", torch.zeros(2, 3).to_sparse()),
+        ("sparse", torch.zeros(2, 3).to_sparse_csr()),
+        ("quantized", torch.quantize_per_tensor(torch.zeros(2, 3), 0.1, 0, torch.qint8)),
+        ("empty", torch.zeros(2, 3, device="meta")),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: {"model": model}])
+def test_tensors_that_are_not_dense_are_refused(tmp_path, kind, tensor, wrap):
+    from adem_bench.models.fused.weights.published import load_plain_data
+
+    held: dict[str, object] = {"adapter_emb1": torch.zeros(2), "adapter_emb2": tensor}
+    held["self"] = held  # a pickle may hold itself
+    torch.save(wrap(held), tmp_path / "own.pth")
+    with pytest.raises(
+        CheckpointError, match=rf"adapter_emb2 is a {kind} tensor; expected a dense"
+    ):
+        load_plain_data(tmp_path / "own.pth")
+
+
 def test_weights_under_wrapped_names_are_never_made_up(tmp_path):
     llava(tmp_path / "hf")
     file = tmp_path / "hf" / "model.safetensors"

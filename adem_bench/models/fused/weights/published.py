@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,13 @@ def load_plain_data(path: Path, mmap: bool = False, instead: str = "") -> Any:
         instead: What may be given besides a torch file, for messages.
 
     Raises:
-        CheckpointError: not a torch file, not a whole one, or one that would run code to load.
+        CheckpointError: not a torch file, not a whole one, or one that would run code to load; a
+            tensor is not dense.
     """
     check_file(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(
+            data = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=mmap and is_utf8(path)
             )
     except pickle.UnpicklingError as error:
@@ -59,6 +60,20 @@ def load_plain_data(path: Path, mmap: bool = False, instead: str = "") -> Any:
         # Of what is no file of its own, that says nothing ("pop from empty list").
         said = f": {error}" if _is_archive(path) else ""
         raise CheckpointError(f"{path} is not a readable torch file{said}{instead}") from error
+    for name, tensor in _tensors(data):
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantized" if tensor.is_quantized else "sparse"
+            kind = "empty" if tensor.is_meta else kind
+            raise CheckpointError(f"{path}: {name} is a {kind} tensor; expected a dense one")
+    return data
+
+
+def _tensors(data: Any) -> Iterator[tuple[object, Tensor]]:
+    """Yield the tensors of a dictionary, and of those directly in it, with their names."""
+    parts = [data, *data.values()] if isinstance(data, dict) else []
+    for part in parts:
+        if isinstance(part, dict):
+            yield from ((name, value) for name, value in part.items() if isinstance(value, Tensor))
 
 
 def _is_archive(path: Path) -> bool:
