@@ -214,7 +214,8 @@ def model_card_of(fields: Mapping[str, Any]) -> ModelCard:
 
 def model_card_fields(kind: Any) -> Collection[str]:
     """Return the fields that a card of this kind may have; of an unknown kind, those of all."""
-    schema: type[ModelCard] = MODEL_CARDS.load(kind) if kind in MODEL_CARDS.table() else ModelCard
+    is_known = isinstance(kind, str) and kind in MODEL_CARDS.table()
+    schema: type[ModelCard] = MODEL_CARDS.load(kind) if is_known else ModelCard
     return schema.model_fields
 
 

@@ -150,6 +150,10 @@ def _read(folder: Path) -> FinishedRun:
     result = replace(result, metrics=shown)
     _check_belongs(folder, manifest, result)
     model = manifest["model"]
+    task_card = dict(manifest["task"].get("card") or {})
+    kind, options = task_card.get("kind", ""), task_card.get("options") or {}
+    if not isinstance(kind, str) or not isinstance(options, Mapping):
+        raise ResultsError(f"{MANIFEST}: task.card is no task's card")
     return FinishedRun(
         folder=folder,
         model=str(model["name"]),
@@ -162,7 +166,7 @@ def _read(folder: Path) -> FinishedRun:
         finished=str(manifest.get("run", {}).get("finished") or ""),
         result=result,
         samples_per_second=_rate(manifest.get("timing", {})),
-        task_card=dict(manifest["task"].get("card") or {}),
+        task_card=task_card,
         decoding=dict(manifest.get("decoding") or {}),
         card_name=str(model.get("card_name") or ""),
     )

@@ -86,6 +86,8 @@ def _shown(value: Any) -> str:
 def _images(who: Mapping[Any, Sequence[str]]) -> str:
     shown = [name for blind, names in who.items() if not blind for name in names]
     withheld = [name for blind, names in who.items() if blind for name in names]
+    if not shown or not withheld:  # a file that was edited says the same in two ways
+        return f"blind is {' and '.join(map(str, who))}"
     return f"images were shown to {_listed(shown)} and withheld from {_listed(withheld)}"
 
 

@@ -68,6 +68,29 @@ def test_no_edited_file_of_a_run_is_our_bug(adem_bench, runs, name, text):
         assert done.code in (0, 2), (verb, done.err)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model", "card", "kind"), []),
+        (("task", "card", "kind"), []),
+        (("task", "card", "kind"), {}),
+        (("task", "card", "options"), [1]),
+        (("task", "card", "options"), "x"),
+        (("identity", "blind"), None),
+    ],
+)
+def test_no_edited_value_of_a_manifest_is_our_bug(adem_bench, runs, place, value):
+    manifest = json.loads((runs / "manifest.json").read_text())
+    part = manifest
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (runs / "manifest.json").write_text(json.dumps(manifest))
+    for verb in (["report", "."], ["compare", "bad", "good"], ["leaderboard", "."]):
+        done = adem_bench(*verb)
+        assert done.code in (0, 2), (verb, done.err)
+
+
 def test_figures_that_belong_to_other_records_are_not_shown(adem_bench, runs):
     samples = runs / "samples.jsonl"
     samples.write_text("".join(samples.read_text().splitlines(keepends=True)[:2]))
