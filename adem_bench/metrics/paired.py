@@ -155,11 +155,13 @@ def _swing(first: Statistics, second: Statistics, formula: Formula) -> float:
     for stratum in dict.fromkeys(second.strata):
         seen = strata == stratum
         kinds = np.unique(np.concatenate([first.rows[seen], second.rows[seen]]), axis=0)
-        without, more = formula(whole - kinds), formula(whole + kinds)
-        if np.isfinite(without).any() and np.isfinite(more).any():
-            best, worst = kinds[np.nanargmin(without)], kinds[np.nanargmin(more)]
-            less = value - float(formula(whole - best + worst))
-            most = max(most, less) if math.isfinite(less) else most
+        # Sums without a unit that the second run does not have may be of no figure.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            without, more = formula(whole - kinds), formula(whole + kinds)
+            if np.isfinite(without).any() and np.isfinite(more).any():
+                best, worst = kinds[np.nanargmin(without)], kinds[np.nanargmin(more)]
+                less = value - float(formula(whole - best + worst))
+                most = max(most, less) if math.isfinite(less) else most
     return most
 
 

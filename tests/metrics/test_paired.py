@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -244,3 +246,13 @@ def test_what_no_unit_shows_may_be_as_much_as_a_few_units_can_move():
     assert (better.fell, better.rose) == (0, 1)
     assert difference([1.0] * 120, [1.0] * 120).swing == 0.0
     assert difference([1.0, 0.0] * 60, [1.0] * 120).swing == pytest.approx(1 / 120)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_sums_of_no_figure_are_left_out_of_what_a_unit_can_change_without_a_warning():
+    first, second = (
+        replace(scores([value] * 20), formulas={"root": lambda sums: np.sqrt(sums[..., 0])})
+        for value in (4.0, 0.1)
+    )
+    (found,) = paired_differences(first, second, ["root"])
+    assert 0 <= found.swing < np.inf
