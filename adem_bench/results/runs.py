@@ -153,7 +153,7 @@ def _read(folder: Path) -> FinishedRun:
     task_card = dict(manifest["task"].get("card") or {})
     kind, options = task_card.get("kind", ""), task_card.get("options") or {}
     if not isinstance(kind, str) or not isinstance(options, Mapping):
-        raise ResultsError(f"{MANIFEST}: task.card is no task's card")
+        raise ResultsError(f"{MANIFEST}: task.card is not a task's card")
     return FinishedRun(
         folder=folder,
         model=str(model["name"]),
