@@ -118,16 +118,15 @@ class Campaign:
             most_s: Seconds after which no further input is begun.
         """
         deadline = time.monotonic() + most_s
-        signal.signal(signal.SIGPROF, _too_long)
         with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), _alone():
             world = make_world(Path(name), call)
-            _limit_memory()
-            while self.done < number and time.monotonic() < deadline:
-                if not self._feed(world, random.Random(f"{self.seed}/{self.done}")):
-                    break
-                self.done += 1
-                if self.done % SAVED_EVERY == 0:
-                    self.save()
+            with _limited():
+                while self.done < number and time.monotonic() < deadline:
+                    if not self._feed(world, random.Random(f"{self.seed}/{self.done}")):
+                        break
+                    self.done += 1
+                    if self.done % SAVED_EVERY == 0:
+                        self.save()
         self.save()
 
     def _feed(self, world: World, draw: random.Random) -> bool:
@@ -212,19 +211,30 @@ def _alone() -> Iterator[None]:
     kept = os.environ.copy()
     os.environ.pop("ADEM_BENCH_DATA", None)
     os.environ |= {"HF_HUB_OFFLINE": "1"}
-    sys.modules.setdefault("gradio", MagicMock())
+    stand_in = MagicMock()
+    sys.modules.setdefault("gradio", stand_in)
     try:
         yield
     finally:
         os.environ.clear()
         os.environ |= kept
+        if sys.modules["gradio"] is stand_in:
+            del sys.modules["gradio"]
 
 
-def _limit_memory() -> None:
-    """Let no input take much more memory than this process has now."""
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Let no input take much more memory than this process has now, or end it by SIGPROF."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MOST_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    kept = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, kept[1]))
+    handler = signal.signal(signal.SIGPROF, _too_long)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPROF, handler)
+        resource.setrlimit(resource.RLIMIT_AS, kept)
 
 
 def _too_long(*_: object) -> None:

@@ -152,7 +152,8 @@ def forked(
     process = os.fork()
     if process:
         return process
-    signal.setitimer(signal.ITIMER_PROF, after)  # SIGPROF ends a process as SIGKILL does
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends a process as SIGKILL does
+    signal.setitimer(signal.ITIMER_PROF, after)
 
     def watch(_: object, event: str, called: Any) -> None:
         if event == "c_call" and called.__name__ in CALLS:
