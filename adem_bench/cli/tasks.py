@@ -199,7 +199,7 @@ def _list_harness(source: str, complete: bool, form: str, wanted: _Wanted) -> No
     if "?" in (row[2] for row in rows):
         click.echo("samples is ? where neither data on disk nor a card says how many there are")
     for reason, count in reasons.most_common():
-        click.echo(f"{count} are refused: {reason}")
+        click.echo(f"{count} {'is' if count == 1 else 'are'} refused: {reason}")
 
 
 def _row(name: str, card: TaskCard) -> tuple[str, ...]:

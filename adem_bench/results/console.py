@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import IO
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from adem_bench.errors import printable
 from adem_bench.records import MIN_UNITS, Metric, Result
+from adem_bench.results.aligned import cells_of, lines_of, widths_within
 
 PIPE_WIDTH = 10_000
 """Wide enough that nothing is cut or folded where a program reads the output."""
@@ -43,14 +42,32 @@ def grid(
         rows: As many cells each.
         right: Names of the columns that hold figures.
     """
-    table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
-    for name in header:
-        justify = "right" if name in right else "left"
-        lines = "\n".join(map(printable, name.split("\n")))
-        table.add_column(Text(lines), justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    out.print(table)
+    names = [[printable(line) for line in name.split("\n")] for name in header]
+    texts = [[[printable(cell)] for cell in row] for row in rows]
+    to_right = [name in right for name in header]
+    natural = [
+        max(cells_of(line) for cell in column for line in cell)
+        for column in zip(names, *texts, strict=True)
+    ]
+    widths, margin, gap = natural, "", "  "
+    if out.is_terminal:
+        margin, gap = " ", "   "
+        left = out.width - 2 * len(margin) - len(gap) * (len(names) - 1)
+        widths = natural if sum(natural) <= left else widths_within(natural, left)
+        out.print()
+    _print(out, margin, lines_of(names, widths, to_right, gap, at_foot=True), "bold")
+    if out.is_terminal:
+        length = sum(widths) + len(gap) * (len(widths) - 1)
+        _print(out, margin, [("-" if out.options.ascii_only else "─") * length])
+    _print(out, margin, (line for row in texts for line in lines_of(row, widths, to_right, gap)))
+    if out.is_terminal:
+        out.print()
+
+
+def _print(out: Console, margin: str, lines: Iterable[str], style: str = "") -> None:
+    text = "\n".join((margin + line).rstrip() for line in lines)
+    if text:
+        out.print(Text(text, style=style), soft_wrap=True)
 
 
 def show_result(result: Result, out: Console, heading: str = "") -> None:

@@ -4,9 +4,10 @@ import io
 from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
 
 from adem_bench.records import Metric, Result
-from adem_bench.results.console import PIPE_WIDTH, console, show_result, show_results
+from adem_bench.results.console import PIPE_WIDTH, console, grid, show_result, show_results
 
 
 class Terminal(io.StringIO):
@@ -142,3 +143,54 @@ def test_a_metric_of_too_few_units_has_no_interval_and_is_named():
     assert (
         "no 95% interval for perception: it needs at least 20 independent units, here 10" in lines
     )
+
+
+def table(rows, width=None, header=("task", "a\nlong name", "n"), right=("n",)):
+    out = console(io.StringIO() if width is None else Terminal())
+    if width is not None:
+        out.width = width
+    grid(out, header, rows, right=right)
+    return out.file.getvalue().splitlines()
+
+
+def test_a_pipe_gets_aligned_columns_however_wide_they_are():
+    wide = "x" * (PIPE_WIDTH + 1)
+    assert table([("日本", "b c", "12"), (wide, "", "3")], header=("task", "a", "n")) == [
+        f"task{' ' * (len(wide) - 4)}  a     n",
+        f"日本{' ' * (len(wide) - 4)}  b c  12",
+        f"{wide}        3",
+    ]
+    assert table([]) == ["      a", "task  long name  n"]
+
+
+def test_a_terminal_gets_a_frame():
+    lines = table([("b", "c", "12"), ("日本", "", "3")], 80)
+    assert lines[:1] + lines[-1:] == ["", ""]
+    plain = [line.removeprefix("\x1b[1m").removesuffix("\x1b[0m") for line in lines]
+    assert plain[1:-1] == [
+        "        a",
+        " task   long name    n",
+        " ─────────────────────",
+        " b      c           12",
+        " 日本                3",
+    ]
+
+
+@pytest.mark.parametrize("width", [18, 24, 40])
+def test_a_narrow_terminal_folds_the_widest_columns_between_words(width):
+    text = "many words of 日本語 that fill several lines, and a" + "very" * 12 + "longword"
+    lines = table([("name", text, "1")], width, header=("task", "text", "n"))
+    shown = [line for line in lines if "\x1b" not in line]
+    assert max(map(cell_len, shown)) <= width
+    assert shown[2].startswith(" name   many")
+    assert shown[2].endswith("1")
+    cells = [line[8:-4] if index == 0 else line[8:] for index, line in enumerate(shown[2:-1])]
+    assert "".join(cells).replace(" ", "") == text.replace(" ", "")
+    whole = {word for cell in cells for word in cell.split()}
+    assert {"words", "fill", "several"} <= whole or width < 24
+
+
+def test_a_terminal_that_is_too_narrow_for_any_column_still_gets_all_text():
+    lines = table([("日本", "bc", "12")], 3, header=("t", "a", "n"))
+    assert lines[3].split() == ["日", "b", "1"]
+    assert lines[4].split() == ["本", "c", "2"]
