@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Literal
 
 Vector = Mapping[str, float]
 """A number for each sample, by id."""
@@ -88,6 +89,23 @@ def _group(name: str, labels: Mapping[str, Mapping[str, str]]) -> frozenset[str]
 def _likelihood(column: str) -> tuple[int, str]:
     last = column.rpartition("|")[2]
     return (LIKELY.index(last) if last in LIKELY else len(LIKELY), column)
+
+
+def unit_of(
+    figures: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]
+) -> Literal["fraction", "points"]:
+    """Return in which unit figures are: one that is not known is none, and they stand as they are.
+
+    Figures from 0 to 1 are shares where one of them is more than 0, unless samples add more than 1
+    to one: 0.5 is then a half of a hundredth.
+
+    Args:
+        figures: By name, all that scoring gave.
+        parts: From `parts_of_figures`.
+    """
+    numbers = [*figures.values(), *(one for part in parts.values() for one in part.values())]
+    is_share = all(0 <= number <= 1 for number in numbers) and any(numbers)
+    return "fraction" if is_share else "points"
 
 
 def own_scores(

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from filelock import FileLock
 from pydantic import Field
@@ -48,7 +48,7 @@ from adem_bench.tasks.harnesses.catalogue import (
     judging_of_source,
     names_like,
 )
-from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
+from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures, unit_of
 from adem_bench.tasks.harnesses.judging import JudgeServer
 from adem_bench.tasks.harnesses.process import (
     LMMS_EVAL,
@@ -403,9 +403,7 @@ class HarnessTask(Benchmark):
         for name, part in parts.items():
             for sample_id, value in part.items():
                 by_sample.setdefault(sample_id, {})[name] = value
-        unit: Literal["fraction", "points"] = "fraction"
-        if found.get("unit") == "points" or any(not 0 <= value <= 1 for value in figures.values()):
-            unit = "points"
+        unit = "points" if found.get("unit") == "points" else unit_of(figures, parts)
         package = f"{self.harness.package} {found['version']}"
         unjudged = self.judging != "no" and not judge
         source = f"{package}, {EXACT}" if unjudged else package

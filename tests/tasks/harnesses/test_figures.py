@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures
+from adem_bench.tasks.harnesses.figures import own_scores, parts_of_figures, unit_of
 
 WRITTEN = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "harnesses" / "vlmevalkit.json").read_text()
@@ -50,3 +50,18 @@ def test_scores_are_from_0_to_1_whatever_the_figures_unit():
     assert own_scores("x", {}, {"hit": {"a": 1.0}, "other": {"a": 0.5}}) == {"a": 1.0}
     assert own_scores("x", {}, {"other": {"a": 0.5}}) == {}
     assert own_scores("x", {}, {"score": {"a": -1.0}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("figures", "parts", "unit"),
+    [
+        ({"acc": 0.5, "f1": 0.0}, {}, "fraction"),
+        ({"acc": 1.0}, {"acc": {"a": 1.0, "b": 1.0}}, "fraction"),
+        ({"acc": 62.5, "f1": 0.5}, {}, "points"),
+        ({"total": 0.0, "ocr": 0.0}, {}, "points"),
+        ({"acc": 0.5, "f1": 0.4}, {"acc": {"a": 100.0} | dict.fromkeys(range(199), 0.0)}, "points"),
+        ({"gain": -0.1}, {}, "points"),
+    ],
+)
+def test_figures_are_per_cent_only_where_that_is_known(figures, parts, unit):
+    assert unit_of(figures, parts) == unit
