@@ -99,6 +99,7 @@ def measure(
         # A new model each round: nothing that was remembered may help the next one.
         model = FusedModel(load_model_card(str(card)), ModelOptions("cpu"))
         model.load_adapter_for("task", "kind")
+        model.load()
         started = time.perf_counter()
         theirs = published.answer(requests, batch_size)
         between = time.perf_counter()

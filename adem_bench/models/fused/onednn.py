@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+QUICK_GELU_SCALE = 1.702
+"""Of QuickGELU, x * sigmoid(1.702 * x)."""
 
 
 class PackedLinear(nn.Module):
@@ -45,6 +50,26 @@ class PackedAttention(nn.Module):
         self.out_proj = PackedLinear(attention.out_proj.weight, attention.out_proj.bias)
 
 
+class PackedQuickGELU(nn.Module):
+    """Two linear layers with QuickGELU between them.
+
+    It is SiLU of a scaled input, scaled back, and both scales go into the weights: one pass over
+    the hidden states instead of three, a tenth of a tower's time.
+    """
+
+    def __init__(self, first: Any, second: Any) -> None:
+        """Scale and pack them."""
+        super().__init__()
+        bias = None if first.bias is None else first.bias * QUICK_GELU_SCALE
+        self.first = PackedLinear(first.weight * QUICK_GELU_SCALE, bias)
+        self.second = PackedLinear(second.weight / QUICK_GELU_SCALE, second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (…, outputs) of (…, inputs)."""
+        out: Tensor = self.second(F.silu(self.first(x), inplace=True))
+        return out
+
+
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether packing is possible and worth it."""
     if device.type != "cpu" or dtype != torch.float32 or not _has_onednn():
@@ -70,10 +95,13 @@ def pack_llama(llama: Any) -> None:
 
 
 def pack_linear_layers(module: nn.Module) -> None:
-    """Replace all linear layers and attention projections below a frozen module."""
+    """Replace linear layers, attention projections and MLPs with QuickGELU in a frozen module."""
     for name, child in module.named_children():
         if isinstance(child, nn.MultiheadAttention):
             setattr(module, name, PackedAttention(child))
+        elif [type(part) for part in child.children()] == [nn.Linear, QuickGELU, nn.Linear]:
+            first, _, second = child.children()
+            setattr(module, name, PackedQuickGELU(first, second))
         elif type(child) is nn.Linear:  # quantized layers are of classes of their own
             setattr(module, name, PackedLinear(child.weight, child.bias))
         else:

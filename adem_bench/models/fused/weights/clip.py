@@ -254,18 +254,19 @@ def _from_file(source: VisionSource, file: Path, dtype: torch.dtype) -> nn.Modul
     sizes = _sizes_of(file, tensors)
     width, patch = sizes["width"], sizes["patch"]
     with foreign_reader(lambda reason: _not_clip(file, reason)):
-        visual: nn.Module = VisionTransformer(
-            image_size=patch * math.isqrt(sizes["patches"]),
-            patch_size=patch,
-            width=width,
-            layers=sizes["layers"],
-            heads=max(1, width // HEAD_WIDTH),
-            mlp_ratio=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0] / width,
-            output_dim=tensors["proj"].shape[1],
-            act_layer=QuickGELU,
-            norm_layer=LayerNorm if dtype == torch.float32 else LayerNormFp32,
-        )
-        visual.load_state_dict(tensors)
+        with torch.device("meta"):  # values that are drawn only to be replaced take seconds
+            visual: nn.Module = VisionTransformer(
+                image_size=patch * math.isqrt(sizes["patches"]),
+                patch_size=patch,
+                width=width,
+                layers=sizes["layers"],
+                heads=max(1, width // HEAD_WIDTH),
+                mlp_ratio=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0] / width,
+                output_dim=tensors["proj"].shape[1],
+                act_layer=QuickGELU,
+                norm_layer=LayerNorm if dtype == torch.float32 else LayerNormFp32,
+            )
+        visual.to_empty(device="cpu").load_state_dict(tensors)
     return visual
 
 
