@@ -13,14 +13,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
+
+SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def digest(data: Any) -> str:
     """Return 16 hexadecimal digits over JSON data, whatever the order of an object's keys."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(SORTED.encode(data).encode()).hexdigest()[:16]
 
 
 def stable_fields(value: Any) -> Any:
@@ -31,12 +33,11 @@ def stable_fields(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | int | float):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        defaults = _defaults(type(value))
-        values = {name: getattr(value, name) for name in defaults}
+    if (fields := _fields(value.__class__)) is not None:
         return {
-            name: stable_fields(values[name])
-            for name in stable_names(values, defaults, getattr(value, "FIRST_FIELDS", ()))
+            name: stable_fields(inner)
+            for name, default, is_first in fields
+            if (inner := getattr(value, name)) != default or is_first
         }
     if isinstance(value, Mapping):
         return {key: stable_fields(inner) for key, inner in value.items()}
@@ -45,15 +46,25 @@ def stable_fields(value: Any) -> Any:
     return list(map(stable_fields, value)) if isinstance(value, list) else value
 
 
-@cache  # every request of a run has a digest
-def _defaults(kind: type[Any]) -> Mapping[str, Any]:
-    """Return the defaults of a dataclass's fields."""
-    return {
-        field.name: field.default_factory()
-        if field.default_factory is not dataclasses.MISSING
-        else field.default
+@cache  # every request and record of a run is asked for
+def _fields(kind: type[Any]) -> Sequence[tuple[str, Any, bool]] | None:
+    """Return a dataclass's fields: name, default, and whether the first version had it.
+
+    None of any other class.
+    """
+    if not dataclasses.is_dataclass(kind):
+        return None
+    first = getattr(kind, "FIRST_FIELDS", ())
+    return [
+        (
+            field.name,
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory(),
+            field.name in first,
+        )
         for field in dataclasses.fields(kind)
-    }
+    ]
 
 
 def stable_names(

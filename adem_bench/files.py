@@ -174,11 +174,17 @@ def read_json(path: Path) -> Any:
 
 def is_deep(value: Any, most: int = MAX_NESTED) -> bool:
     """Return whether lists and objects lie more than `most` levels deep in one another."""
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return most == 0 or any(is_deep(inner, most - 1) for inner in value)
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        if not level:
+            return False
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
 
 
 def expand_home(path: str | Path) -> Path:

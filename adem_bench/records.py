@@ -274,7 +274,7 @@ class Record:
             and (
                 self.tokens is None or (len(self.tokens) == 2 and all(map(_is_count, self.tokens)))
             )
-            and self.finish_reason in get_args(FinishReason)
+            and self.finish_reason in FINISH_REASONS
             and _is_count(self.repeat)
             and self.repeat < MOST_REPEATS
         )
@@ -285,6 +285,7 @@ class Record:
 UNJUDGED = "the judge failed: "
 """How the error of a sample begins that was answered, and whose answer could not be judged."""
 MOST_REPEATS, MOST = 1000, 1 << 63
+FINISH_REASONS = get_args(FinishReason)
 LISTS = ("groups", "notes", "choice_logprobs", "tokens")
 """Fields of a record that are lists in a file."""
 

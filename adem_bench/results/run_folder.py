@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import filelock
-import jsonlines
 
 from adem_bench.errors import ResultsError, why_unread
 from adem_bench.files import (
@@ -165,7 +163,7 @@ class RunFolder:
         Raises:
             ResultsError: no space is left, or the folder cannot be written.
         """
-        lines = _lines(records)
+        lines = "".join(_lines(records))
         try:
             if self._stream is None:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -251,11 +249,9 @@ def read_run_file(path: Path) -> Any:
         raise ResultsError(f"{path} cannot be read: {why_unread(error)}") from error
 
 
-def _lines(records: Iterable[Record]) -> str:
-    text = io.StringIO()
+def _lines(records: Iterable[Record]) -> Iterator[str]:
     # ASCII only: a torn line is then torn between characters, and half a surrogate survives.
-    jsonlines.Writer(text, dumps=json.dumps).write_all(record.to_json() for record in records)
-    return text.getvalue()
+    return (f"{json.dumps(record.to_json())}\n" for record in records)
 
 
 def _read(file: Path) -> Iterable[Record]:

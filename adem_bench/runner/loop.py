@@ -295,6 +295,7 @@ class TaskRun:
         self.shared = shared
         self._results = results
         self._kept: list[str] = []
+        self._order: list[str] = []  # keys of all records, as the samples come
         self._decoding = decoding_of(model, options)
         self._together = bool(getattr(model, "answers_together", False))
         # Processes that answer together must ask the same, whatever others have found by then.
@@ -326,7 +327,7 @@ class TaskRun:
         if self.options.repeats > 1 and not (decoding.samples or self.model.answers_vary):
             raise CardError(self._answers_alike())
         request = request.without_images() if self.options.blind else request
-        return replace(request, decoding=decoding)
+        return request if request.decoding == decoding else replace(request, decoding=decoding)
 
     def _answers_alike(self) -> str:
         draws = "temperature" in self.model.decoding_fields
@@ -470,11 +471,14 @@ class TaskRun:
             earlier: By their keys.
             kept: The keys of those that count are added to it.
         """
+        self._order.clear()
         for sample in self.samples():
             asked = self.request(sample)
             for repeat in range(self.options.repeats):
-                request = replace(asked, repeat=repeat)
-                record = earlier.get(record_key(sample.id, repeat))
+                request = replace(asked, repeat=repeat) if repeat else asked
+                key = record_key(sample.id, repeat)
+                self._order.append(key)
+                record = earlier.get(key)
                 is_answered = record is not None and (record.error is None or record.is_unjudged)
                 if record and is_answered and record.request_digest == request.digest():
                     kept.append(record.key)
@@ -484,12 +488,7 @@ class TaskRun:
     def ordered(self) -> list[Record]:
         """Return the samples' records in the samples' order, then the malformed rows."""
         found = self.folder.records()
-        keys = (
-            record_key(sample.id, repeat)
-            for sample in self.samples()
-            for repeat in range(self.options.repeats)
-        )
-        records = [found[key] for key in keys if key in found]
+        records = [found[key] for key in self._order if key in found]
         taken = {record.sample_id for record in records}
         malformed = {row.id: row for row in self.task.skipped_rows()}
         return records + [

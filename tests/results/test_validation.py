@@ -110,6 +110,8 @@ def test_the_schema_has_the_fields_that_are_written():
         ({"request_digest": "0" * 16}, "request_digest is '0000000000000000', expected"),
         ({"error": "no image"}, "prediction must be null where there is an error"),
         ({"sample_id": "existence/9999/0"}, "sample 'existence/9999/0' is not one of the run's"),
+        ({"repeat": 5000}, "field 'repeat': expected less than 1000, found 5000"),
+        ({"tokens": [1 << 70, 1]}, "a field's value is not of its type"),
         ({"scroe": 1}, "unknown field 'scroe'; did you mean: score"),
     ],
     ids=str,

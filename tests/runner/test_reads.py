@@ -99,7 +99,7 @@ def test_a_run_and_its_validation_read_the_questions_no_more_often_than_they_use
     assert not validate_run(outcome.folder, questions).issues
     file = str(questions / "vsr" / "test.jsonl")
     # Each reading looks at the encoding first; the digest of the data has the file's bytes too.
-    assert run[file] == 2 * len(("digest", "images", "questions", "order")) + 1
+    assert run[file] == 2 * len(("digest", "images", "questions")) + 1
     assert counts[file] == 2 * len(("digest", "questions")) + 1
 
 

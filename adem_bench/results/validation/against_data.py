@@ -68,8 +68,8 @@ def check_samples(
                 )
                 issues.add(SAMPLES, text, line)
             last = max(last, line)
-            request = None if imported else replace(asked, repeat=repeat)
-            for text in _faults(task, sample, request, record, reading):
+            request = replace(asked, repeat=repeat) if repeat else asked
+            for text in _faults(task, sample, None if imported else request, record, reading):
                 issues.add(SAMPLES, text, line)
     _check_malformed(task, found, imported, issues)
     if len(found) == len(records) > 0:
@@ -102,7 +102,7 @@ def _asked(task: Task, sample: Sample, decoding: Decoding, blind: bool) -> Reque
         blind: Whether it withheld images.
     """
     request = task.request(sample)
-    if request.decoding == Decoding():  # else the task's own goes before
+    if decoding != request.decoding == Decoding():  # else the task's own goes before
         request = replace(request, decoding=decoding)
     return request.without_images() if blind else request
 

@@ -28,11 +28,7 @@ def parse(raw: bytes, finite: bool = True) -> Any:
         BadJsonError: not UTF-8, not JSON, a key that appears twice, or nested too deeply.
     """
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_refuse if finite else None,
-        )
+        value = (FINITE if finite else ANY).decode(raw.decode("utf-8"))
         if is_deep(value):
             raise RecursionError
     except UnicodeDecodeError as error:
@@ -65,6 +61,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> NoReturn:
     raise BadJsonError(f"not JSON: {name} is not a number")
+
+
+FINITE = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+ANY = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_document(path: Path) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from adem_bench.errors import nearest_hint
+from adem_bench.records import MOST_REPEATS
 
 SCHEMA = 1
 """The only version there is, of metrics.json and manifest.json."""
@@ -45,8 +46,8 @@ class RecordLine(_Closed):
     finish_reason: Literal["", "stop", "length", "filter", "error"] = ""
     answer: str | None = None
     reasoning: str = ""
-    repeat: Count = 0
-    scores: dict[str, FiniteFloat] = {}
+    repeat: Annotated[int, Field(ge=0, lt=MOST_REPEATS)] = 0
+    scores: dict[str, FiniteFloat] = Field(default_factory=dict)  # {} would be copied every time
 
 
 class MetricEntry(_Closed):

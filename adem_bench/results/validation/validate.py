@@ -264,7 +264,10 @@ def _read_line(raw: bytes | None) -> tuple[list[str], Record | None]:
     faults = list(problems(RecordLine, value))
     if faults:
         return faults, None
-    record = Record.from_json(value)
+    try:
+        record = Record.from_json(value)
+    except TypeError as error:  # a number that is larger than any of ours
+        return [str(error)], None
     faults = record_faults(record)
     if not raw.endswith(b"\n"):
         faults.append("no line feed at its end: the file was cut or edited")
