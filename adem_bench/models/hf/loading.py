@@ -49,6 +49,8 @@ from adem_bench.schemas import NOT_QUANTIZED
 DEFAULT_ATTENTION = "sdpa"
 HALF = torch.float16
 """What 4-bit layers compute in on a GPU where neither card nor checkpoint says it."""
+KEPT = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+"""Where networks of transformers name parts whose precision does not follow the others'."""
 PLAIN = {
     "do_sample": False,
     "num_beams": 1,
@@ -64,11 +66,37 @@ PLAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model ready to be asked."""
+class Unloaded:
+    """All of a model but the values of its weights."""
 
+    config: Any
     processor: Any
-    network: Any
+    auto: Any
+    """The automatic class that makes the network."""
+    empty: Any
+    """The network without memory for its weights."""
+
+    def dtype(self, card: HfCard, options: HfOptions, device: torch.device) -> torch.dtype | None:
+        """Return the precision that the network is going to have; None where loading shows it.
+
+        Args:
+            card: Says which.
+            options: The card's.
+            device: Where the model goes.
+        """
+        dtype = _dtype(card, device)
+        text = self.config.get_text_config()
+        parts = (self.config, text)
+        is_plain = (
+            card.quantization == NOT_QUANTIZED
+            and not any(getattr(part, "quantization_config", None) for part in parts)
+            and not (options.trust_remote_code or options.device_map)
+        )
+        if isinstance(dtype, str) or not is_plain:
+            return None
+        # Some networks keep some of their weights in float32.
+        kept = any(getattr(self.empty, name, None) for name in KEPT)
+        return None if kept and dtype != torch.float32 else dtype
 
 
 def check_quantizes(card: HfCard, device: torch.device) -> None:
@@ -78,21 +106,13 @@ def check_quantizes(card: HfCard, device: torch.device) -> None:
     check_quantization(card, device, HALF if isinstance(dtype, str) else dtype, packages)
 
 
-def load(
-    card: HfCard,
-    files: HfFiles,
-    options: HfOptions,
-    device: torch.device,
-    adapter: Adapter | None = None,
-) -> LoadedModel:
-    """Load processor and model, the model in evaluation mode on its device.
+def prepare(card: HfCard, files: HfFiles, options: HfOptions) -> Unloaded:
+    """Load the processor, and check that the files are such a model; weights are not read.
 
     Args:
-        card: Precision and attention, and the name for messages.
+        card: With the name for messages.
         files: Where the files are.
         options: The card's.
-        device: Where the model goes.
-        adapter: What was tuned on it, if anything.
 
     Raises:
         CheckpointError: files are missing or of another kind, weights are missing or do not fit,
@@ -118,8 +138,32 @@ def load(
     _check_vocabulary(card, config, processor.tokenizer)
     empty = _empty(card, config, auto, options)
     check_weights(empty, files.folder)
+    return Unloaded(config, processor, auto, empty)
+
+
+def load(
+    unloaded: Unloaded,
+    card: HfCard,
+    files: HfFiles,
+    options: HfOptions,
+    device: torch.device,
+    adapter: Adapter | None = None,
+) -> Any:
+    """Return the network, in evaluation mode on its device.
+
+    Args:
+        unloaded: What there is without weights.
+        card: Precision and attention, and the name for messages.
+        files: Where the files are.
+        options: The card's.
+        device: Where the model goes.
+        adapter: What was tuned on it, if anything.
+
+    Raises:
+        CheckpointError: weights cannot be read, are missing or do not fit.
+    """
     with _quietly(), without_progress_bars():
-        quantized = _quantized(card, config, empty, device)
+        quantized = _quantized(card, unloaded.config, unloaded.empty, device)
         if options.device_map:
             quantized |= {
                 "device_map": options.device_map,
@@ -128,10 +172,10 @@ def load(
         network, report = _tried(
             card,
             lambda: _read(
-                auto,
+                unloaded.auto,
                 card.attention,
-                folder,
-                trust_remote_code=trusted,
+                str(files.folder),
+                trust_remote_code=options.trust_remote_code,
                 dtype=_dtype(card, device),
                 # Pickles can run code as they are read.
                 use_safetensors=True,
@@ -143,7 +187,7 @@ def load(
     if missing:
         reason = lacking(missing, report["unexpected_keys"], network)
         raise CheckpointError(f"model {card.name}: {reason}")
-    _decode_plainly(network, processor.tokenizer)
+    _decode_plainly(network, unloaded.processor.tokenizer)
     if card.quantization == INT8_CPU:
         quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
     if adapter is not None:
@@ -155,7 +199,7 @@ def load(
                 f"model {card.name} does not fit into the memory of all devices; use a smaller "
                 "--dtype (bfloat16), --quantization or a larger options.max_memory"
             )
-        return LoadedModel(processor, network)
+        return network
     try:
         network.to(device)
     except torch.OutOfMemoryError as error:
@@ -163,7 +207,7 @@ def load(
             f"model {card.name} does not fit on {device}; use a smaller --dtype (bfloat16), "
             "--quantization or another --device"
         ) from error
-    return LoadedModel(processor, network)
+    return network
 
 
 def check_places(card: HfCard, options: HfOptions, device: str) -> None:

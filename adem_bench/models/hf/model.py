@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from adem_bench.digests import digest
 from adem_bench.errors import AdemBenchError, CardError, CheckpointError
 from adem_bench.images import open_rgb
@@ -28,7 +30,7 @@ from adem_bench.models.hf.adapter import Adapter, find_adapter
 from adem_bench.models.hf.architectures import DROPPED_AT_END, describe_network
 from adem_bench.models.hf.chat import PROBE_SIDES, Prompts
 from adem_bench.models.hf.decoding import Decoder, GeneratedRows, Limits
-from adem_bench.models.hf.loading import check_places, check_quantizes, load
+from adem_bench.models.hf.loading import Unloaded, check_places, check_quantizes, load, prepare
 from adem_bench.models.hf.settings import (
     HfCard,
     find_adapter_folder,
@@ -116,7 +118,10 @@ class HfModel(Model):
         return folder is None or has_chat_template(folder)
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
-        """Find the files, fetching them if need be, and load them.
+        """Find the files, fetching them if need be, and check them.
+
+        Weights are loaded later where everything else is known without them: a finished run needs
+        none.
 
         Args:
             card: An `HfCard`.
@@ -134,20 +139,43 @@ class HfModel(Model):
         check_quantizes(card, self._device)
         self._files = find_files(card, self._settings, options.data_root)
         self._adapter = self._find_adapter(options.data_root)
-        loaded = load(card, self._files, self._settings, self._device, self._adapter)
-        self._network, self._tokenizer = loaded.network, loaded.processor.tokenizer
-        model_type = self._network.config.model_type
-        self._prompts = Prompts(loaded.processor, self._settings.system, model_type)
+        unloaded = prepare(card, self._files, self._settings)
+        self._tokenizer = unloaded.processor.tokenizer
+        model_type = unloaded.config.model_type
+        self._prompts = Prompts(unloaded.processor, self._settings.system, model_type)
         if self._settings.system and not self._prompts.has_template:
             raise CardError(
                 f"model {card.name}: options.system has no effect, for the model has no chat "
                 "template; leave it out"
             )
-        lengths = tuple(map(self._prompts.measured, range(3)))
-        self._architecture = describe_network(self._network, lengths)
-        self._decoder = Decoder(self._network, DROPPED_AT_END.get(model_type, 0))
         self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
+        self._unloaded: Unloaded | None = unloaded
+        dtype = unloaded.dtype(card, self._settings, self._device)
+        if dtype is None or self._adapter is not None:
+            self.load()
+        self._dtype = str(self._network.dtype if dtype is None else dtype)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are."""
+        return self._unloaded is None
+
+    def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: they cannot be read, or do not fit.
+        """
+        if self._unloaded is None:
+            return
+        given = (self.card, self._files, self._settings, self._device, self._adapter)
+        self._network = load(self._unloaded, *given)
+        lengths = tuple(map(self._prompts.measured, range(3)))
+        self._architecture = describe_network(self._network, lengths)
+        dropped = DROPPED_AT_END.get(self._network.config.model_type, 0)
+        self._decoder = Decoder(self._network, dropped)
+        self._unloaded = None
 
     @property
     def reasoning_tags(self) -> Sequence[str]:
@@ -183,7 +211,9 @@ class HfModel(Model):
 
     def budget(self) -> Budget:
         """Return the card's limit, or what fits into the memory that is free."""
-        suits = batch_budget(self._network.config, self._device, self._network.dtype.itemsize)
+        config = self._unloaded.config if self._unloaded else self._network.config
+        itemsize = getattr(torch, self._dtype.removeprefix("torch.")).itemsize
+        suits = batch_budget(config, self._device, itemsize)
         return Budget(self.card.prompt_batch_tokens or suits.tokens, suits.rows)
 
     def prefetch(self, requests: Sequence[Request]) -> None:
@@ -192,6 +222,7 @@ class HfModel(Model):
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer a batch; requests that cannot share a pass of the network, apart."""
+        self.load()
         images = self._images.read(path for request in requests for path in request.images)
         responses: dict[int, Response] = {}
         parts: dict[object, list[int]] = {}
@@ -365,7 +396,7 @@ class HfModel(Model):
         settings = self._settings
         seen = {
             "files": self._files_digest,
-            "dtype": str(self._network.dtype),
+            "dtype": self._dtype,
             "attention": self.card.attention,
             "processor": settings.processor,
             "system": settings.system,
@@ -392,6 +423,7 @@ class HfModel(Model):
 
     def describe(self) -> Mapping[str, Any]:
         """Return names, sizes and precision for a manifest."""
+        self.load()
         # Where a folder is on this machine is private.
         source = self._settings.source if self._files.revision else self._files.folder.name
         used = str(getattr(self._network.config, "_attn_implementation", self.card.attention))
@@ -404,7 +436,7 @@ class HfModel(Model):
             "revision": self._files.revision,
             "architecture": type(self._network).__name__,
             "total_parameters": count_parameters(self._network),
-            "dtype": str(self._network.dtype).removeprefix("torch."),
+            "dtype": self._dtype.removeprefix("torch."),
             **stated_quantization(self.card),
             **attention,
             **adapter,

@@ -30,7 +30,9 @@ def load():
     """Loads a folder on the CPU."""
 
     def make(folder, *settings):
-        return HfModel(load_model_card(f"hf:{folder}", settings), ModelOptions("cpu"))
+        model = HfModel(load_model_card(f"hf:{folder}", settings), ModelOptions("cpu"))
+        model.load()
+        return model
 
     return make
 

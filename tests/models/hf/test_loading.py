@@ -10,8 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from adem_bench.cards import load_model_card
 from adem_bench.errors import CheckpointError
+from adem_bench.models.base import ModelOptions
+from adem_bench.models.hf.loading import load as load_network
+from adem_bench.models.hf.model import HfModel
 from adem_bench.records import Request
+from adem_bench.runner.evaluate import Evaluation, evaluate
+from adem_bench.runner.manifest import RunOptions
 
 WEIGHTS = "model.safetensors"
 
@@ -32,6 +38,51 @@ def test_the_fingerprint_is_of_the_files_and_not_of_their_place(copied, load, ll
     assert changed != llava.fingerprint()
     (copied / "chat_template.jinja").write_text("{{ messages[0]['content'][-1]['text'] }}")
     assert load(copied).fingerprint() != changed
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "float16"])
+def test_the_fingerprint_is_known_before_the_weights_are_read(folder, dtype):
+    model = HfModel(load_model_card(f"hf:{folder}", [f"dtype={dtype}"]), ModelOptions("cpu"))
+    was_loaded, early = model.is_loaded, model.fingerprint()
+    model.load()
+    network = model.describe()
+    assert (was_loaded, model.is_loaded) == (False, True)
+    assert (early, network["dtype"]) == (
+        model.fingerprint(),
+        "float32" if dtype == "auto" else dtype,
+    )
+
+
+def test_a_finished_run_reads_no_weights(folders, mini, tmp_path, monkeypatch):
+    reads = []
+
+    def noted(*given):
+        reads.append(given)
+        return load_network(*given)
+
+    monkeypatch.setattr("adem_bench.models.hf.model.load", noted)
+
+    def run(limit):
+        evaluation = Evaluation(
+            f"hf:{folders['llava']}",
+            ("mini_mme",),
+            data_root=mini,
+            results=tmp_path,
+            device="cpu",
+            # What fails is asked again, and all that a random model says is cut.
+            overrides=("model.options.cut_answers=scored", "options.max_new_tokens=4"),
+            options=RunOptions(limit=limit, reuse=False),
+        )
+        (outcome,) = evaluate(evaluation)
+        return outcome
+
+    first = run(2)
+    assert len(reads) == 1
+    again = run(2)
+    assert len(reads) == 1
+    assert (again.folder, again.resumed, again.result) == (first.folder, 2, first.result)
+    assert run(3).resumed == 0
+    assert len(reads) == 2
 
 
 def test_missing_weights_are_never_made_up(copied, load):

@@ -38,7 +38,7 @@ def test_decoder_layers_alone_are_quantized_and_answers_are_close(
 
     monkeypatch.setattr("adem_bench.models.hf.model.load", keep)
     quantized = load(folder, f"quantization={kind}")
-    modules = made[0].network.named_modules()
+    modules = made[0].named_modules()
     names = [name for name, module in modules if is_quantized(module)]
     assert len(names) == 2 * 7
     assert all(".layers." in name and "vision" not in name for name in names)
