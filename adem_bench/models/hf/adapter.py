@@ -11,7 +11,7 @@ from typing import Any
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_digest, read_json
-from adem_bench.models.weight_files import load_tensors
+from adem_bench.models.weight_files import foreign_reader, load_tensors
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 SHOWN = 3
@@ -101,13 +101,24 @@ def attach(network: Any, adapter: Adapter) -> None:
 
     tensors = load_tensors(adapter.folder / WEIGHTS_NAME)
     dtype, before = network.dtype, set(map(id, network.parameters()))
-    try:
+
+    def misfit(reason: str) -> CheckpointError:
+        return CheckpointError(f"adapter {adapter.folder} does not fit the model: {reason}")
+
+    def further(said: str) -> str:
+        # The first line of PyTorch's says only that there are errors.
+        return "".join(f" {line.strip()}" for line in said.strip().splitlines()[1:2])
+
+    with foreign_reader(misfit, further):
         config = PeftConfig.from_pretrained(str(adapter.folder))
         if config.is_prompt_learning:
             raise CheckpointError(
                 f"adapter {adapter.folder} is of kind {config.peft_type.value}, which puts tokens "
                 "before prompts; only those that add to layers, such as LoRA, can be used here"
             )
+        if getattr(config, "megatron_config", None):
+            # peft would import whatever module its `megatron_core` names.
+            raise CheckpointError(f"adapter {adapter.folder} is for Megatron, not for transformers")
         config.inference_mode = True
         wrapped = PeftModel(network, config, autocast_adapter_dtype=False)
         expected = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
@@ -120,11 +131,6 @@ def attach(network: Any, adapter: Adapter) -> None:
                 "it may be of another model, or of another version of transformers"
             )
         set_peft_model_state_dict(wrapped, tensors)
-    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"adapter {adapter.folder} does not fit the model: {reason}"
-        ) from error
     for weight in network.parameters():
         if id(weight) not in before:
             weight.data = weight.data.to(dtype)

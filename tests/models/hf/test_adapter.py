@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,24 @@ def test_an_adapter_that_does_not_fit_is_refused(tuned, copied):
     )
     with pytest.raises(CheckpointError, match="does not fit the model: "):
         tuned(copied)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"exclude_modules": "*"}, "does not fit the model: nothing to repeat"),
+        ({"bias": "some"}, "does not fit the model: "),
+        ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "is for Megatron"),
+    ],
+)
+def test_settings_that_peft_stumbles_over_or_would_import_are_refused(
+    tuned, copied, settings, reason
+):
+    known = json.loads((copied / CONFIG).read_text())
+    (copied / CONFIG).write_text(json.dumps({**known, **settings}))
+    with pytest.raises(CheckpointError, match=reason):
+        tuned(copied)
+    assert "antigravity" not in sys.modules
 
 
 def test_pickled_adapters_and_other_folders_are_not_read(tuned, copied, tmp_path_factory):
