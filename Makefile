@@ -55,7 +55,8 @@ test-bridges: build/vlmevalkit/.installed build/lmms_eval/.installed
 	ADEM_BENCH_HARNESS_PYTHON=$(HARNESSES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bridges
 
 build/vlmevalkit/.installed: REQUIRED = 'ms-vlmeval>=0.0.20'
-build/lmms_eval/.installed: REQUIRED = 'lmms-eval>=0.7.3' 'filelock<4'
+# MathVista's code in lmms-eval imports Levenshtein, which lmms-eval does not bring.
+build/lmms_eval/.installed: REQUIRED = 'lmms-eval>=0.7.3' 'filelock<4' Levenshtein
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 build/%/.installed: .venv/.installed-test
 	@echo "Installing $(REQUIRED) into $(@D), which takes minutes."
