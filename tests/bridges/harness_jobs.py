@@ -41,6 +41,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # a process's own, as jobs have it
         )
         self._ask("")
 

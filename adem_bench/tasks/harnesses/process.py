@@ -244,6 +244,8 @@ def environment(job: Mapping[str, Any]) -> dict[str, str]:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         chosen.pop(name, None)  # it is one process, whatever this one belongs to
     chosen["CUDA_VISIBLE_DEVICES"] = ""
+    # VLMEvalKit lists the splits of a table as a set gives them, and its headline is of the first.
+    chosen["PYTHONHASHSEED"] = "0"
     chosen["LMUData"] = str(data_folder())
     if not job.get("network"):
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
