@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MISTAKE = 2
 MAX_PROMPT = 4000
 """Characters of a prompt that are shown; JSON has all of it."""
-COST_UNKNOWN = "cost not known: its card has no prices, or no run here was judged by it before"
 
 
 def show_dry_run(evaluations: Sequence[Evaluation], skip_missing: bool, form: str) -> int:
@@ -74,8 +73,8 @@ def _show_task(task: TaskPreview, chats: bool) -> None:
         click.echo(f"  cost: {task.cost.value:,.2f} ({printable(task.cost.basis)})")
     if task.judge:
         known = task.judge_cost
-        cost = f"cost {known.value:,.2f} ({known.basis})" if known else COST_UNKNOWN
-        click.echo(f"  judge: {printable(f'{task.judge}, {cost}')}")
+        cost = f"cost {known.value:,.2f} ({known.basis})" if known else "cost not known: "
+        click.echo(f"  judge: {printable(f'{task.judge}, {cost}{task.judge_unknown}')}")
     for image in task.images:
         click.echo(f"  image: {printable(image)}")
     within = " (the model's chat template goes around it)" if chats else ""

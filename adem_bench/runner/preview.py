@@ -27,6 +27,10 @@ SAMPLED = 50
 CHARACTERS_PER_TOKEN = 4
 ANY_WORD = "any "
 """Of which answers are made that are not there yet: a token each."""
+ANY_VERDICT = "1"
+"""What is said in a judge's place to code whose next question may hang on it."""
+NO_PRICES = "its card has no prices"
+UNMEASURED = "scoring made-up answers to see what it is asked failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,9 @@ class TaskPreview:
     judge: str
     """Who reads the answers; empty if nobody does."""
     judge_cost: Estimate | None
-    """None without prices, or where it is not known before a run what a judge is asked."""
+    """None without prices, or where what a judge is asked is not known before a run."""
+    judge_unknown: str
+    """Why there is no such cost; empty where there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,7 @@ def _task(
         Record(sample.id, "", ANY_WORD * request.max_new_tokens, None, None, None)
         for sample, request in zip(first_ones, requests, strict=True)
     ]
+    judging = _judge_cost(judge, task, answered, samples, runs) if judge else ""
     return TaskPreview(
         task=task.card.name,
         split=task.card.split,
@@ -183,7 +190,8 @@ def _task(
         seconds=Estimate(samples / rate, str(before.folder)) if before and rate else None,
         cost=_cost(prepared, requests, samples, before),
         judge=judge.name if judge else "",
-        judge_cost=_judge_cost(judge, task, answered, samples, runs) if judge else None,
+        judge_cost=judging if isinstance(judging, Estimate) else None,
+        judge_unknown=judging if isinstance(judging, str) else "",
     )
 
 
@@ -205,15 +213,18 @@ def _request(prepared: Prepared, task: Task, sample: Any) -> Request:
 
 @dataclass(slots=True)
 class _Measuring:
-    """A judge that says nothing, and notes what it would have been asked."""
+    """A judge that says the same to everything, and notes what it was asked."""
 
-    name: str = ""
-    at_once: int = SAMPLED
-    asked: list[Request] = field(default_factory=list)
+    response: Response
+    name: str = "measuring"
+    at_once: int = 8
+    asked: dict[str, Request] = field(default_factory=dict)
+    """By digest: code that cannot read the answer asks the same again."""
 
     def ask(self, questions: Sequence[Question]) -> list[Response]:
-        self.asked += [question.request for question in questions]
-        return [Response("", error="not asked") for _ in questions]
+        requests = [replace(question.request, repeat=0) for question in questions]
+        self.asked |= {request.digest(): request for request in requests}
+        return [self.response] * len(questions)
 
 
 def _judge_cost(
@@ -222,8 +233,8 @@ def _judge_cost(
     answered: Sequence[Record],
     samples: int,
     runs: Sequence[FinishedRun],
-) -> Estimate | None:
-    """Return what the judge will cost: as in an earlier run, or at most, by its prompts' length.
+) -> Estimate | str:
+    """Return what the judge will cost, as in an earlier run or by its prompts' length, or why not.
 
     Args:
         card: The judge's.
@@ -233,8 +244,8 @@ def _judge_cost(
         runs: Earlier ones, of any model.
     """
     price = getattr(MODEL_KINDS.load(card.kind), "price", None)
-    if price is None:
-        return None
+    if price is None or price(card, 1, 1) is None:
+        return NO_PRICES
     for run in sorted(runs, key=lambda run: run.finished, reverse=True):
         used = read_run_file(run.folder / MANIFEST).get("judge", {}) if _is_alike(run, task) else {}
         counted = run.result.scored + run.result.failed
@@ -242,16 +253,29 @@ def _judge_cost(
         tokens = [number for number in stated if type(number) is int]
         if used.get("name") == card.name and counted and len(tokens) == 2:
             value = price(card, *(round(number * samples / counted) for number in tokens))
-            return None if value is None else Estimate(value, f"tokens as in {run.folder}")
-    if not isinstance(task, Judged):
-        return None  # another harness's code knows what it asks
-    judge = _Measuring()
-    task.judged(answered, judge)
+            return Estimate(value, f"tokens as in {run.folder}")
+    if isinstance(task, Judged):
+        judge = _Measuring(Response("", error="not asked"))
+        task.judged(answered, judge)
+        basis = "at most, by the length of its prompts"
+    else:
+        judge = _Measuring(Response(ANY_VERDICT))
+        try:
+            with tempfile.TemporaryDirectory(prefix="adem-bench-") as folder:
+                read = [replace(record, prediction=record.response) for record in answered]
+                task.score_set(read, Path(folder), judge)  # type: ignore[attr-defined]
+        except AdemBenchError as error:
+            return f"{UNMEASURED}: {error}"
+        basis = (
+            f"about, by what its code asks of {len(answered)} made-up answers; those of model and "
+            "judge as long as they can be, tokens of images not counted"
+        )
+    asked = judge.asked.values()
     share = samples / len(answered)
-    characters = sum(len(request.prompt) for request in judge.asked)
-    longest = sum(request.max_new_tokens for request in judge.asked)
+    characters = sum(len(request.prompt) for request in asked)
+    longest = sum(request.max_new_tokens for request in asked)
     value = price(card, round(characters / CHARACTERS_PER_TOKEN * share), round(longest * share))
-    return None if value is None else Estimate(value, "at most, by the length of its prompts")
+    return Estimate(value, basis)
 
 
 def _cost(

@@ -11,7 +11,7 @@ from adem_bench.cli import main
 from adem_bench.errors import DataError
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.tasks.base import build_task
-from adem_bench.tasks.harnesses.task import LmmsEvalTask
+from adem_bench.tasks.harnesses.task import LmmsEvalTask, VlmEvalKitTask
 from support.chat_server import Step, said, serving
 
 
@@ -90,6 +90,43 @@ def test_lmms_evals_questions_go_to_our_judge_with_their_images(stand_ins, serve
     assert [record["score"] for record in records(folder)] == [0.5, 0.5, 0.5, 1, 0.5, 0.5]
     assert server.asked[0]["messages"][0] == {"role": "system", "content": "Be fair."}
     assert server.asked[0]["messages"][1]["content"][1]["type"] == "image_url"
+
+
+def test_what_their_code_will_ask_is_measured_before_a_run(
+    stand_ins, server, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    prices = "input_price: 1000, output_price: 5000"
+    Path("priced.yaml").write_text(
+        f"kind: openai\noptions: {{source: 'm@{server.url}', {prices}}}\n"
+    )
+    given = ("run", "--model", "constant:Perhaps", "--judge", "priced.yaml", "--dry-run")
+
+    def task(name: str) -> dict:
+        assert command(*given, "--tasks", name, "--format", "json") == 0
+        [[found]] = [model["tasks"] for model in json.loads(capsys.readouterr().out)["models"]]
+        return found
+
+    found = task("vlmevalkit:MME")
+    assert found["judge_cost"]["basis"].startswith(
+        "about, by what its code asks of 6 made-up answers"
+    )
+    # Six questions that show an answer of 128 words, each answered in 7 tokens.
+    least, most = (6 * (tokens * 1000 + 7 * 5000) / 1e6 for tokens in (128, 200))
+    assert least < found["judge_cost"]["value"] < most
+    assert found["judge_unknown"] == ""
+
+    def fails(*given):
+        raise DataError("no such column")
+
+    monkeypatch.setattr(VlmEvalKitTask, "score_set", fails)
+    found = task("vlmevalkit:MME")
+    assert found["judge_cost"] is None
+    assert found["judge_unknown"].endswith(
+        "made-up answers to see what it is asked failed: no such column"
+    )
+    assert not server.asked
+    assert not Path("results").exists()
 
 
 @pytest.mark.slow
