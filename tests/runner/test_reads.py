@@ -1,13 +1,15 @@
-"""How often a run reads its data: as often for many batches as for one."""
+"""What a run does once and not again: it reads its data, and walks over what there is."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from functools import cache
 
 import pytest
 
+from adem_bench.models.baselines import Constant
 from adem_bench.registry import INCLUDE_VARIABLE
 from adem_bench.results.validation.validate import validate_run
 from adem_bench.runner.evaluate import Evaluation, evaluate
@@ -116,3 +118,17 @@ def test_a_task_that_counts_by_reading_is_asked_as_often_for_many_batches(
     (tmp_path / "tasks" / "counted.yaml").write_text(CARD)
     monkeypatch.setenv(INCLUDE_VARIABLE, str(tmp_path))
     check(reads, "counted", mini, samples=6)
+
+
+def test_the_garbage_collector_passes_over_libraries_while_a_run_lasts(reads, mini, monkeypatch):
+    kept, generate = [], Constant.generate
+
+    def noted(model, requests):
+        kept.append(gc.get_freeze_count())
+        return generate(model, requests)
+
+    monkeypatch.setattr(Constant, "generate", noted)
+    before = gc.get_freeze_count()
+    reads("mini_mme", mini, None)
+    assert min(kept) > 100_000
+    assert gc.get_freeze_count() <= before
