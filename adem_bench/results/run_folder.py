@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedWriter
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import filelock
+import jsonlines
 
 from adem_bench.errors import ResultsError, why_unread
 from adem_bench.files import (
@@ -33,6 +36,7 @@ from adem_bench.records import Json, Record, Result
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
 JUDGEMENTS = "judge.jsonl"
+LINES_AT_ONCE = 500
 """What a judge was asked and said (`judgements.py`)."""
 IMPORTED = "predictions"
 """Kind of model of a run whose answers other code had made (`adem-bench score --as-run`)."""
@@ -250,8 +254,13 @@ def read_run_file(path: Path) -> Any:
 
 
 def _lines(records: Iterable[Record]) -> Iterator[str]:
-    # ASCII only: a torn line is then torn between characters, and half a surrogate survives.
-    return (f"{json.dumps(record.to_json())}\n" for record in records)
+    """Yield the lines of records, some hundreds at once."""
+    left = iter(records)
+    while some := list(islice(left, LINES_AT_ONCE)):
+        text = io.StringIO()
+        # ASCII only: a torn line is then torn between characters, and half a surrogate survives.
+        jsonlines.Writer(text, dumps=json.dumps).write_all(record.to_json() for record in some)
+        yield text.getvalue()
 
 
 def _read(file: Path) -> Iterable[Record]:
