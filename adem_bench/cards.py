@@ -534,10 +534,12 @@ def _child(target: Any, name: str, override: str) -> Any:
 
 def _index(target: list[Any], text: str, override: str) -> int:
     """Return the place in a list that one part of a dotted key names."""
-    if not text.isdecimal() or int(text) >= len(target):
-        known = ", ".join(str(index) for index in range(len(target)))
-        raise CardError(f"--set {override}: {text!r} is not a place in the list; known: {known}")
-    return int(text)
+    place = text.lstrip("0") or "0"
+    known = [str(index) for index in range(len(target))]
+    if place not in known or not text:
+        listed = ", ".join(known)
+        raise CardError(f"--set {override}: {text!r} is not a place in the list; known: {listed}")
+    return int(place)
 
 
 def _explain(

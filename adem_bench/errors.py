@@ -25,6 +25,7 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_MEMORY = (
     "cannot allocate memory", "can't allocate memory", "failed to map segment", "std::bad_alloc",
     "can't start new thread", "not enough memory", "out of memory", "libgomp: thread creation",
+    "error return without exception set", "without setting an exception",
 )  # fmt: skip
 """What loaders of libraries, allocators and threads say where memory is at its end."""
 NO_HOME = "Could not determine home directory"
@@ -175,7 +176,8 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     said = str(error).lower()
-    kinds = (ImportError, RuntimeError, OSError)
+    # SystemError: an extension has failed without saying why, which it does for want of memory.
+    kinds = (ImportError, RuntimeError, OSError, SystemError)
     return isinstance(error, kinds) and any(words in said for words in NO_MEMORY)
 
 
@@ -188,7 +190,7 @@ def system_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+    except (OSError, MemoryError, RuntimeError, ImportError, SystemError) as error:
         explained = explain_system(error)
         if not explained:
             raise

@@ -32,6 +32,9 @@ MAX_NAME_BYTES, KEPT_BYTES = 255, 200
 MAX_SETTINGS_BYTES, MAX_NESTED = 64 << 20, 32
 """Of JSON that is no data set: size, and levels of lists and objects, one inside the other."""
 TOO_DEEP = f"lists or objects are nested more than {MAX_NESTED} levels deep"
+PYTHONS_LIMIT = "set_int_max_str_digits"
+"""What Python proposes to a programmer where a number is longer than it reads."""
+TOO_LONG_A_NUMBER = "a number in it has more than 4300 digits"
 TEMPORARY = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
 """Names of files that are being written, or were when their process was killed, and of what."""
 NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
@@ -167,6 +170,10 @@ def read_json(path: Path) -> Any:
         value = json.loads(read_text(path))
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
+    except ValueError as error:
+        if PYTHONS_LIMIT not in str(error):
+            raise
+        raise ValueError(TOO_LONG_A_NUMBER) from error
     if is_deep(value):
         raise ValueError(TOO_DEEP)
     return value

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +26,28 @@ settings.register_profile(
 settings.load_profile("no deadline")
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPROF", "SIGALRM")]
+
+
+@pytest.fixture(autouse=True)
+def _left_as_found() -> Iterator[None]:
+    """Put back what a test leaves changed in its process, and say so: others run there, too."""
+    folder, limit = Path.cwd(), resource.getrlimit(resource.RLIMIT_AS)
+    handlers = {one: signal.getsignal(one) for one in SIGNALS}
+    yield
+    left = []
+    for one, handler in handlers.items():
+        if signal.getsignal(one) != handler:
+            signal.signal(one, handler)
+            left.append(one.name)
+    if resource.getrlimit(resource.RLIMIT_AS) != limit:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+        left.append("RLIMIT_AS")
+    if Path.cwd() != folder:
+        os.chdir(folder)
+        left.append("the current folder")
+    if left:
+        warnings.warn(f"a test left changed: {', '.join(left)}", stacklevel=1)
 
 
 @pytest.fixture(scope="session")

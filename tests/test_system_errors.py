@@ -18,6 +18,7 @@ from adem_bench.errors import ResultsError, explain_system, system_errors
         (ImportError("x.so: failed to map segment from shared object"), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: …"), "not enough memory"),
         (RuntimeError("can't start new thread"), "not enough memory"),
+        (SystemError("error return without exception set"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left", "/r/x"), "no space left on the disk at /r/x"),
         (OSError(errno.EDQUOT, "Quota", "/r/x"), "no space left on the disk at /r/x"),
         (OSError(errno.EMFILE, "Too many", "/r/x"), "too many files are open at /r/x"),

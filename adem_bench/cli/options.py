@@ -14,6 +14,8 @@ from adem_bench.errors import nearest_hint, printable
 from adem_bench.registry import INCLUDE_VARIABLE
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
+MOST_DIGITS = 18
+"""Of a number that counts something."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -245,10 +247,11 @@ class NumberOr(click.ParamType[int | None]):
         """
         if value == self._word or value is None:
             return None
-        if not str(value).isdecimal() or int(value) < self._least:
+        number = _whole(str(value))
+        if number is None or number < self._least:
             what = "a positive number" if self._least else "a number"
             self.fail(f"{value!r} is neither {what} nor {self._word}", param, ctx)
-        return int(value)
+        return number
 
 
 class Part(click.ParamType[tuple[int, int]]):
@@ -266,12 +269,17 @@ class Part(click.ParamType[tuple[int, int]]):
             param: The option, for errors.
             ctx: The command, for errors.
         """
-        number, slash, parts = str(value).partition("/")
-        if not (slash and number.isdecimal() and parts.isdecimal()):
+        number, parts = map(_whole, str(value).partition("/")[::2])
+        if number is None or parts is None:
             self.fail(f"{value!r} is not K/N, for example 1/4", param, ctx)
-        if not 1 <= int(number) <= int(parts):
+        if not 1 <= number <= parts:
             self.fail(f"{value!r}: parts are counted from 1 to {parts}", param, ctx)
-        return int(number), int(parts)
+        return number, parts
+
+
+def _whole(text: str) -> int | None:
+    """Return the whole number that a text is; None if it is none, or longer than Python reads."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def split_names(text: str | None) -> tuple[str, ...]:

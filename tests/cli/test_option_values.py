@@ -1,0 +1,29 @@
+"""Numbers of options that no Python reads: each a mistake of one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from adem_bench.cli import main
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--model", "majority", "--tasks", "mini_mme", "--part", f"1/{LONG}"),
+        ("run", "--model", "majority", "--tasks", "mini_mme", "--batch-size", LONG),
+        ("run", "--model", "majority", "--tasks", "mini_mme", "--limit", LONG),
+        ("data", "verify", "mini_mme", "--images", LONG),
+        ("recipes", "show", "mini", "--set", f"data.{LONG}.limit=1"),
+        ("recipes", "show", "mini", "--set", f"epochs={LONG}"),
+    ],
+)
+def test_a_number_longer_than_python_reads_is_a_mistake(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
