@@ -69,11 +69,21 @@ def _include(context: click.Context, parameter: click.Parameter, folders: tuple[
     _while_it_runs(context, INCLUDE_VARIABLE, folders)
 
 
-def _while_it_runs(context: click.Context, variable: str, values: tuple[str, ...]) -> None:
-    """Put values before those of a variable, until the command ends."""
+def _while_it_runs(
+    context: click.Context, variable: str, values: tuple[str, ...], in_place: bool = False
+) -> None:
+    """Put values before those of a variable, until the command ends.
+
+    Args:
+        context: Of the command.
+        variable: Its name.
+        values: Without any, nothing is done.
+        in_place: Whether they replace the variable's.
+    """
     before = os.environ.get(variable)
     if values:
-        os.environ[variable] = os.pathsep.join([*values, *([before] if before else [])])
+        kept = [before] if before and not in_place else []
+        os.environ[variable] = os.pathsep.join([*values, *kept])
         if not context.resilient_parsing:  # else a shell asks what to propose, once it is closed
             context.call_on_close(lambda: _restore(variable, before))
 
@@ -101,7 +111,9 @@ def harness_python_option(command: F) -> F:
 def _harness_python(
     context: click.Context, parameter: click.Parameter, named: tuple[str, ...]
 ) -> None:
-    _while_it_runs(context, PYTHON_VARIABLE, named)
+    # One for both leaves nothing of what the variable names for each.
+    for_both = any("=" not in one for one in named)
+    _while_it_runs(context, PYTHON_VARIABLE, named, in_place=for_both)
 
 
 def complete(

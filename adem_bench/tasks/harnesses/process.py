@@ -82,13 +82,9 @@ def python_of(harness: Harness) -> str:
     Raises:
         CardError: the one named does not exist.
     """
-    chosen = ""
-    for part in filter(None, os.environ.get(PYTHON_VARIABLE, "").split(os.pathsep)):
-        kind, equals, path = part.partition("=")
-        if not equals:
-            chosen = chosen or part
-        elif kind == harness.kind:
-            chosen = path
+    parts = [part for part in os.environ.get(PYTHON_VARIABLE, "").split(os.pathsep) if part]
+    own = (part.partition("=")[2] for part in parts if part.startswith(f"{harness.kind}="))
+    chosen = next(own, "") or next((part for part in parts if "=" not in part), "")
     if not chosen:
         return sys.executable
     # Not resolved: the link to an interpreter is what tells its environment.

@@ -158,6 +158,18 @@ def test_each_harness_may_have_an_interpreter_of_its_own(stand_ins, monkeypatch,
         process.find(newer)
 
 
+@pytest.mark.parametrize("named", ["{new}", "vlmevalkit={new}"])
+def test_an_interpreter_on_the_command_line_goes_before_the_variables(
+    stand_ins, monkeypatch, tmp_path, capsys, named
+):
+    monkeypatch.setenv(PYTHON_VARIABLE, f"vlmevalkit={sys.executable}:{sys.executable}")
+    given = named.format(new=tmp_path / "python")
+    with pytest.raises(SystemExit) as stop:
+        main(["tasks", "list", "--source", "vlmevalkit", "--harness-python", given])
+    assert stop.value.code == 2
+    assert f"--harness-python {tmp_path}/python: there is no such file" in capsys.readouterr().err
+
+
 def _fields(harness: process.Harness) -> dict:
     return {name: getattr(harness, name) for name in harness.__slots__}
 

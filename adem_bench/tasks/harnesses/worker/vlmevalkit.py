@@ -441,4 +441,5 @@ def names(job: Job) -> dict[str, Any]:
 
 def main() -> None:
     """Do one job."""
-    serve({"build": build, "score": score, "names": names})
+    remedy = "`adem-bench data fetch vlmevalkit:{name}` asks for it"
+    serve({"build": build, "score": score, "names": names}, remedy)

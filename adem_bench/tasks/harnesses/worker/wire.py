@@ -39,13 +39,17 @@ SHARED = "/tmp"  # noqa: S108 - VLMEvalKit names it
 Job = Mapping[str, Any]
 ON_REFUSED_CONNECTION: list[Callable[[], Any]] = []
 """Are called before a connection is refused: the code that tried it may say nothing of it."""
+NO_DOWNLOAD = "nothing is downloaded without being asked for"
+_REFUSED: list[str] = []
+"""Events of connections that were refused."""
 
 
-def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
+def serve(job_kinds: Mapping[str, Callable[[Job], Any]], remedy: str = "") -> None:
     """Do the job on standard input; what the code of others prints goes to standard error.
 
     Args:
         job_kinds: What `do` of a job may be.
+        remedy: What to do about data that would be downloaded, with `{name}` of the benchmark.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -57,7 +61,12 @@ def serve(job_kinds: Mapping[str, Callable[[Job], Any]]) -> None:
         answer = {"result": job_kinds[job["do"]](job)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - code of hundreds of benchmarks
         traceback.print_exc()
-        answer = {"error": f"{type(error).__name__}: {error}".strip(": "), "at": _place(error)}
+        told = f"{type(error).__name__}: {error}".strip(": ")
+        if _REFUSED and job["do"] == "build" and NO_DOWNLOAD not in told:
+            told += f"; {NO_DOWNLOAD}"
+        if _REFUSED and job["do"] == "build" and remedy:
+            told += f": {remedy.format(**job)}"
+        answer = {"error": told, "at": _place(error)}
     answers.write(json.dumps(answer, ensure_ascii=True) + "\n")
     answers.flush()
     os._exit(0)  # threads and pools that they left behind are no reason to wait
@@ -91,9 +100,8 @@ def _without_network() -> None:
         if event in ("socket.connect", "socket.getaddrinfo"):
             for tell in ON_REFUSED_CONNECTION:
                 tell()
-            raise ConnectionError(
-                "it is not on this machine, and nothing is downloaded without being asked for"
-            )
+            _REFUSED.append(event)
+            raise ConnectionError(f"it is not on this machine, and {NO_DOWNLOAD}")
 
     sys.addaudithook(hook)
 
