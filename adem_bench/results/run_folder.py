@@ -36,8 +36,8 @@ from adem_bench.records import Json, Record, Result
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
 JUDGEMENTS = "judge.jsonl"
-LINES_AT_ONCE = 500
 """What a judge was asked and said (`judgements.py`)."""
+LINES_AT_ONCE = 500
 IMPORTED = "predictions"
 """Kind of model of a run whose answers other code had made (`adem-bench score --as-run`)."""
 NOT_SCORED = "not_scored"
