@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -15,6 +16,7 @@ from adem_bench.records import Record, Response
 from adem_bench.tasks.base import build_task
 
 datasets = pytest.importorskip("datasets")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 ANNOTATIONS = {
     "mini_sqa": ("problems.json", "pid_splits.json", "captions.json"),
@@ -345,6 +347,28 @@ def test_columns_of_another_data_set_are_named(hub, official):
     message = "has no column 'question_id'; expected question_id, image, .*, found image, prompt"
     with pytest.raises(DataError, match=message):
         task_from(hub(rows), "mini_mme", None)
+
+
+def test_a_file_of_no_rows_says_so(hub, official):
+    folder = hub(list(mme_rows(official))[:2])
+    (file,) = folder.rglob("*.parquet")
+    table = parquet.read_table(file)
+    parquet.write_table(table.slice(0, 0), file)
+    with pytest.raises(DataError, match="one of its parquet files has no rows"):
+        task_from(folder, "mini_mme", None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_whose_footer_lies_is_no_bug_of_ours(hub, official, seed):
+    folder = hub(list(mme_rows(official))[:2])
+    (file,) = folder.rglob("*.parquet")
+    raw, draw = bytearray(file.read_bytes()), random.Random(seed)
+    footer = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    for _ in range(3):
+        raw[draw.randrange(footer, len(raw))] = draw.randrange(256)
+    file.write_bytes(raw)
+    with contextlib.suppress(DataError):  # and nothing else
+        list(task_from(folder, "mini_mme", None).samples())
 
 
 def test_a_folder_without_data_and_a_split_that_is_not_there(hub, official, tmp_path):

@@ -17,6 +17,8 @@ from adem_bench.files import expand_home, file_digest
 from adem_bench.schemas import TaskCard
 
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")
+NO_ROWS = "BatchSize must be greater than 0"
+"""What pyarrow says of a file of no rows, which datasets reads in batches of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class HubRows:
 
     def _unreadable(self, error: Exception) -> DataError:
         reason = " ".join(str(error).split())[:300] or "no reason given"
+        if NO_ROWS in reason:
+            return DataError(f"{self.name}: one of its parquet files has no rows")
         remedy = (
             "expected a folder of parquet files, or one that `save_to_disk` wrote"
             if self.place.is_local
