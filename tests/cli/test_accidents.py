@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import subprocess
@@ -173,3 +174,42 @@ def test_a_locale_without_utf8_fails_only_what_it_cannot_name(questions):
     failed = run("named.yaml")
     assert failed.returncode == 2
     assert b"set PYTHONUTF8=1, or a locale in UTF-8" in failed.stderr
+
+
+ENDS = """
+import glob, json, os, sys
+from adem_bench.cli import main
+for command in json.load(sys.stdin):
+    made = glob.glob("results/majority/*/*/manifest.json")
+    try:
+        main([os.path.dirname(made[0]) if word == "RUN" else word for word in command])
+    except SystemExit as end:
+        print(end.code or 0, *command, file=sys.stderr)
+"""
+"""Runs command lines in one process, which has a locale of its own."""
+
+
+@pytest.mark.slow
+def test_every_verb_in_a_locale_without_utf8_in_a_folder_that_is_not(questions):
+    folder = questions(os.fsdecode(b"caf\xe9"))
+    run = ["run", "--tasks", "yn.yaml", "--data-root", str(folder), "--model"]
+    made = [[*run, "constant:Yes"], [*run, "majority"], [*run, "majority", "--dry-run"]]
+    commands = [
+        ["leaderboard"], ["leaderboard", "--format", "html", "--output", str(folder / "b.html")],
+        ["compare", "majority", "constant:Yes"], ["report", "results", "--output", "page.html"],
+        ["validate", "results", "--data-root", str(folder)],
+        ["score", "RUN", "--data-root", "."],
+        ["rerun", "RUN", "--data-root", ".", "--results", str(folder / "again")],
+        ["ask", "--model", "constant:Yes", "--image", str(folder / "a.png"), "so?"],
+        ["tasks", "show", str(folder / "yn.yaml")], ["tasks"], ["models"], ["recipes"],
+        ["recipes", "show", "mini"], ["models", "show", "adem-tiny"],
+        ["data", "status", "yn.yaml", "--data-root", str(folder)],
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS],
+        input=json.dumps([*made, *commands]).encode(), cwd=folder, capture_output=True, check=False,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    ends = [line for line in done.stderr.decode().splitlines() if line[:1].isdigit()]
+    assert len(ends) == len(made) + len(commands), done.stderr
+    assert not [line for line in ends if not line.startswith("0 ")], done.stderr
