@@ -178,7 +178,7 @@ def test_weights_under_wrapped_names_are_never_made_up(tmp_path):
     tensors = {f"_orig_mod.{name}": tensor for name, tensor in load_raw(file).items()}
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack \d+ tensors.*what training wraps around"):
-        HfModel(load_model_card(f"hf:{tmp_path / 'hf'}"), ModelOptions("cpu"))
+        HfModel(load_model_card(f"hf:{tmp_path / 'hf'}"), ModelOptions("cpu")).load()
 
 
 def load_raw(file):
