@@ -20,6 +20,7 @@ import click
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
 from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, printable
+from adem_bench.memory_limit import tried_under_limit
 from adem_bench.signals import interrupting
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        with interrupting():
+        with interrupting(), tried_under_limit():
             code = group.main(arguments, prog_name="adem-bench", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
