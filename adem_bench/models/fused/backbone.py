@@ -326,8 +326,7 @@ def is_same_model(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Return whether two signatures are of the same weights, rounding aside."""
     if len(first) != len(second):
         return False
-    squares = [(a - b) ** 2 for a, b in zip(first, second, strict=True)]
-    return math.sqrt(sum(squares) / len(squares)) <= TOLERANCE
+    return math.dist(first, second) <= TOLERANCE * math.sqrt(len(first))
 
 
 WEIGHT_FILES = ("*.pth", "*.safetensors", "*.json", "tokenizer.model")

@@ -26,3 +26,5 @@ def test_fine_tuned_weights_are_another_model(llama):
         weight.add_(torch.randn_like(weight) * weight.std() * 0.02)
     assert not is_same_model(first, language_model_signature(llama))
     assert not is_same_model(first, first[:-1])
+    for edited in (1e200, float("inf"), float("nan")):  # in an adapter's file
+        assert not is_same_model(first, (edited, *first[1:]))
