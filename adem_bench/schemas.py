@@ -47,6 +47,8 @@ NOT_QUANTIZED: Literal["none"] = "none"
 Quantization = Literal["none", "bnb-4bit", "bnb-8bit", "int8-cpu"]
 """How the frozen weights of the decoder layers are kept (docs/models.md)."""
 
+MOST_WORKERS = 256
+"""Of one training process: a slip of the keyboard must not fill the machine with processes."""
 MOST_SEED = (1 << 63) - 1
 """Of generators that take 64 bits."""
 
@@ -456,5 +458,5 @@ class RecipeCard(Card, Explained):
     """Optimizer steps between checkpoints; one is written at each epoch's end too."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the latest checkpoints stay on disk."""
-    workers: int | None = Field(default=None, ge=0)
+    workers: int | None = Field(default=None, ge=0, le=MOST_WORKERS)
     """Processes that read images for one training process; by the machine if empty."""

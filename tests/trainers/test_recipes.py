@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from adem_bench.cards import load_model_card, load_recipe_card
+from adem_bench.errors import CardError
 from adem_bench.trainers.batch_sampler import accumulation
 from adem_bench.trainers.optimizer import peak_learning_rate
 
@@ -57,3 +58,8 @@ def test_the_methods_are_tuned_on_the_mini_world_alike():
         for source, first in zip(recipe.data, known[0].data, strict=True):
             length = {"max_sequence_length"}
             assert source.model_dump(exclude=length) == first.model_dump(exclude=length)
+
+
+def test_a_slip_does_not_fill_the_machine_with_processes():
+    with pytest.raises(CardError, match="less than or equal to 256, found 9999"):
+        load_recipe_card("sqa", ["workers=9999"])
