@@ -10,7 +10,6 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from adem_bench.errors import lacks_memory
@@ -55,15 +54,13 @@ def tried_under_limit() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-class _TriesLibraries(MetaPathFinder):
+class _TriesLibraries:
     """Finds no module; tries a library when it is looked for, with those before it."""
 
     def __init__(self) -> None:
         """Remember the memory that is in use without any."""
-        self._held, self._tried = (
-            bytes_in_use(),
-            [name for name in LIBRARIES if name in sys.modules],
-        )
+        self._held = bytes_in_use()
+        self._tried = [name for name in LIBRARIES if name in sys.modules]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Return nothing, so that others look."""
