@@ -63,6 +63,8 @@ PLAIN = {
     "guidance_scale": None,
 }
 """Plain greedy decoding: penalties on repetition would count the prompt and its padding."""
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Settings of generation that name tokens; transformers takes anything for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ def load(
     if missing:
         reason = lacking(missing, report["unexpected_keys"], network)
         raise CheckpointError(f"model {card.name}: {reason}")
-    _decode_plainly(network, unloaded.processor.tokenizer)
+    _decode_plainly(card, network, unloaded.processor.tokenizer)
     if card.quantization == INT8_CPU:
         quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
     if adapter is not None:
@@ -402,19 +404,42 @@ def _dtype(card: HfCard, device: torch.device) -> torch.dtype | str:
     return dtype
 
 
-def _decode_plainly(network: Any, tokenizer: Any) -> None:
-    """Take what a checkpoint prefers in decoding out of its settings, and pad on the left."""
+def _decode_plainly(card: HfCard, network: Any, tokenizer: Any) -> None:
+    """Take what a checkpoint prefers in decoding out of its settings, and pad on the left.
+
+    Args:
+        card: For messages.
+        network: Whose settings.
+        tokenizer: Is told how to pad.
+
+    Raises:
+        CheckpointError: a token that the settings name is none.
+    """
     for module in network.modules():
         # Some networks leave generation to their language model, which has settings of its own.
-        if getattr(module, "generation_config", None) is not None:
+        settings = getattr(module, "generation_config", None)
+        if settings is not None:
             for name, value in PLAIN.items():
-                setattr(module.generation_config, name, value)
+                setattr(settings, name, value)
+            for name in TOKENS:
+                if not _is_token(value := getattr(settings, name)):
+                    raise CheckpointError(
+                        f"model {card.name} cannot be loaded: {name} is {value!r:.60} in its "
+                        "generation_config.json or config.json, which is not the id of a token; "
+                        "put the model's own file there"
+                    )
     ends = network.generation_config.eos_token_id
     first_end = ends[0] if isinstance(ends, list) else ends
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id if first_end is None else first_end
     network.generation_config.pad_token_id = tokenizer.pad_token_id
     tokenizer.padding_side = "left"
+
+
+def _is_token(value: object) -> bool:
+    """Return whether a setting is the id of a token, several of them, or nothing."""
+    several = value if isinstance(value, list) and value else [value]
+    return value is None or all(type(one) is int for one in several)
 
 
 def _tried(card: HfCard, make: Callable[[], Any]) -> Any:

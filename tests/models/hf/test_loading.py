@@ -199,6 +199,15 @@ def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, 
     assert load(copied).generate(requests) == llava.generate(requests)
 
 
+@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "pad_token_id"])
+@pytest.mark.parametrize("value", [[[]], [], "2", {"id": 2}, 2.5, True])
+def test_a_setting_that_names_no_token_is_one_line(copied, load, requests, name, value):
+    settings = json.loads((copied / "generation_config.json").read_text())
+    (copied / "generation_config.json").write_text(json.dumps(settings | {name: value}))
+    with pytest.raises(CheckpointError, match=r"^[^\n]*cannot be loaded:[^\n]*$"):
+        load(copied).generate(requests)
+
+
 CODE = """
 from pathlib import Path
 from transformers import LlavaConfig, LlavaForConditionalGeneration
