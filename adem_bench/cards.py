@@ -61,25 +61,22 @@ def packaged_folder(kind: CardKind) -> Path:
 def list_cards(kind: CardKind) -> dict[str, Path]:
     """Return every card's name (the file's stem) and path; an included one hides a packaged one.
 
-    Names that stand for two cards are left out; `doubled_cards` says which those are.
+    Names that stand for two cards are left out; `known_cards` says which those are.
 
     Raises:
         CardError: an included folder does not exist, or a plug-in names none.
     """
-    return dict(sorted(_known_cards(kind)[0].items()))
+    return known_cards(kind)[0]
 
 
-def doubled_cards(kind: CardKind) -> dict[str, str]:
-    """Return the names that two included cards have, or two packaged ones, and what to do of each.
+def known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return what `list_cards` does, and what to do of names that stand for two cards.
+
+    Those are names that two included cards have, or two packaged ones.
 
     Raises:
         CardError: as for `list_cards`.
     """
-    return _known_cards(kind)[1]
-
-
-def _known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the path of every name, and what is wrong with the names of several cards."""
     included = [path for folder in included_folders() for path in _included_cards(folder, kind)]
     packaged = [
         path
@@ -101,7 +98,7 @@ def _known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
                 doubled[name] = (
                     f"{NOUNS[kind]} {name!r} is claimed by both {same[0]} and {same[1]}; rename one"
                 )
-    return found, doubled
+    return dict(sorted(found.items())), doubled
 
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
@@ -159,7 +156,7 @@ def find_card(kind: CardKind, name: str) -> Path:
         return path
     if kind == "models" and is_file(path / MODEL_CARD_NAME):
         return path / MODEL_CARD_NAME
-    known, doubled = _known_cards(kind)
+    known, doubled = known_cards(kind)
     if name in known:
         return known[name]
     if name in doubled:
@@ -289,6 +286,14 @@ def load_task_card(name: str, overrides: Sequence[str] = ()) -> TaskCard:
     return _checked(fields, None, TaskCard, overrides)
 
 
+def load_task_or_group(path: Path) -> TaskCard | GroupCard:
+    """Return the card of a task or of a group in a file; errors as `load_model_card`."""
+    fields = _fields_of(path, "tasks")
+    if "tasks" in fields:
+        return _checked(fields, path, GroupCard, ())
+    return _checked(fields, path, TaskCard, ())
+
+
 def _named_task(name: str) -> dict[str, Any] | None:
     """Return the fields of a task that is named `KIND:SOURCE`; None for the name of a card.
 
@@ -408,9 +413,10 @@ def _matching(kind: CardKind, pattern: str) -> list[str]:
     Raises:
         CardError: one of them stands for two cards.
     """
-    for name in fnmatch.filter(doubled := doubled_cards(kind), pattern):
+    known, doubled = known_cards(kind)
+    for name in fnmatch.filter(doubled, pattern):
         raise CardError(doubled[name])
-    return fnmatch.filter(list_cards(kind), pattern)
+    return fnmatch.filter(known, pattern)
 
 
 def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], list[str]]:

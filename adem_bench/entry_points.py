@@ -34,7 +34,9 @@ def _places() -> tuple[Place, ...]:
     found = []
     for name in sys.path:
         try:
-            found.append((name or os.curdir, Path(name).stat().st_mtime_ns))
+            # Asked at every look-up of a name: `Path.stat` would take several times as long.
+            changed = os.stat(name or os.curdir).st_mtime_ns  # noqa: PTH116
+            found.append((name or os.curdir, changed))
         except OSError:
             continue
     return tuple(found)

@@ -234,6 +234,10 @@ TASK_KINDS = Registry(
     "adem-bench tasks",
 )
 
+JUDGED = {"tsv_mathvista": "optional", "vlmevalkit": "?", "lmms_eval": "?"}
+"""What `judging` is of the packaged kinds where it is not `no`, so that a list imports none; of a
+harness's benchmarks its catalogue knows."""
+
 MODEL_KINDS = Registry(
     "model kind",
     "adem_bench.models",

@@ -44,6 +44,8 @@ FORMER: Mapping[str, Any] = {
 
 
 NOT_QUANTIZED: Literal["none"] = "none"
+Reading = Literal["shown", "published"]
+"""`shown` is the rule of docs/images.md, `published` is Pillow's `convert("RGB")` alone (Q33)."""
 Quantization = Literal["none", "bnb-4bit", "bnb-8bit", "int8-cpu"]
 """How the frozen weights of the decoder layers are kept (docs/models.md)."""
 
@@ -56,7 +58,8 @@ MOST_SEED = (1 << 63) - 1
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
-    # Built when first used: a list of cards needs few of these classes.
+    # Built when first used: a list of cards needs few of these classes. A default that is itself
+    # one of them comes from a factory, or it would be built with the class that has it.
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), defer_build=True
     )
@@ -195,7 +198,7 @@ class TaskCard(Card):
     metrics: tuple[str, ...] = ()
     """Metrics of plug-ins, besides the kind's own."""
     prompt_format: str | None = None
-    data: DataSource = DataSource()
+    data: DataSource = Field(default_factory=DataSource)
     options: dict[str, Any] = {}
     """Settings of the kind; each kind checks its own."""
 
@@ -313,7 +316,7 @@ class DecodingDefaults(Strict):
 class TorchModelCard(ModelCard):
     """A model that is loaded into this process."""
 
-    decoding: DecodingDefaults = DecodingDefaults()
+    decoding: DecodingDefaults = Field(default_factory=DecodingDefaults)
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto` is float32 on the CPU; on a GPU float16 for fused models, as published, and the
@@ -327,13 +330,7 @@ class TorchModelCard(ModelCard):
     """Most prompt and answer tokens in one batch, before memory back-off; by device if empty."""
 
 
-class Explained(Strict):
-    """A model whose fields keep the text below them, for listings."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class TrainingSource(Explained):
+class TrainingSource(Strict):
     """Data to train on: a task's own, asked in its training prompts."""
 
     FIRST_FIELDS = frozenset(
@@ -359,7 +356,7 @@ class TrainingSource(Explained):
     """Use so many samples only, spread evenly over the split."""
 
 
-class MethodSettings(Explained):
+class MethodSettings(Strict):
     """Hyper-parameters of a method; each method has fields of its own, and defaults."""
 
     FIRST_FIELDS = frozenset({"kind"})
@@ -386,7 +383,7 @@ class MethodSettings(Explained):
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class RecipeCard(Card, Explained):
+class RecipeCard(Card):
     """How an adapter is trained; defaults are what the published recipes share."""
 
     FIRST_FIELDS = Card.FIRST_FIELDS | frozenset(
@@ -404,7 +401,7 @@ class RecipeCard(Card, Explained):
     """Model card whose frozen parts are used, unless `--model` names another."""
     data: tuple[TrainingSource, ...] = Field(min_length=1)
     """What is trained on; several sources are shuffled together."""
-    method: MethodSettings = MethodSettings()
+    method: MethodSettings = Field(default_factory=MethodSettings)
     """The adapter's sizes and strengths."""
     epochs: int = Field(ge=1)
     """Passes over the data."""

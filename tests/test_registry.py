@@ -6,7 +6,7 @@ import pytest
 
 import adem_bench.registry as registry_module
 from adem_bench.errors import CardError
-from adem_bench.registry import MODEL_KINDS, TASK_KINDS, Registry
+from adem_bench.registry import JUDGED, MODEL_KINDS, TASK_KINDS, Registry
 
 
 @pytest.fixture
@@ -70,3 +70,10 @@ def test_an_unknown_name_proposes_the_nearest(plugins):
 )
 def test_every_builtin_name_leads_to_a_class(registry, name):
     assert isinstance(registry.load(name), type)
+
+
+def test_the_table_of_judged_kinds_says_what_the_classes_say():
+    said = {kind: getattr(TASK_KINDS.load(kind), "judging", "no") for kind in TASK_KINDS.table()}
+    # A harness's class asks for its benchmark.
+    stated = {kind: one if isinstance(one, str) else "?" for kind, one in said.items()}
+    assert {kind: one for kind, one in stated.items() if one != "no"} == JUDGED

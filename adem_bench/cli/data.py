@@ -262,8 +262,9 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
     Raises:
         CardError: a named one cannot be read.
     """
-    from adem_bench.cards import doubled_cards, expand_tasks, list_cards, load_task_card
+    from adem_bench.cards import expand_tasks, known_cards, load_task_card, load_task_or_group
     from adem_bench.errors import CardError
+    from adem_bench.schemas import TaskCard
 
     settings = [override.removeprefix("task.") for override in given["overrides"]]
     settings += [f"split={given['split']}"] if given["split"] else []
@@ -272,11 +273,13 @@ def _cards(names: tuple[str, ...], given: dict[str, Any], broken: list[str]) -> 
             load_task_card(name, settings) for name in expand_tasks(names, for_training=True)
         )
         return
-    broken += doubled_cards("tasks").values()
-    for path in list_cards("tasks").values():
+    known, doubled = known_cards("tasks")
+    broken += doubled.values()
+    for path in known.values():
         try:
-            if expand_tasks([str(path)]) == [str(path)]:  # no group
-                yield load_task_card(str(path), settings)
+            card = load_task_or_group(path)
+            if isinstance(card, TaskCard):
+                yield load_task_card(str(path), settings) if settings else card
         except CardError as error:
             broken.append(str(error))
 

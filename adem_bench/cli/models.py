@@ -35,13 +35,14 @@ def list_command(form: str) -> None:
     """List every model card; one that cannot be read is listed with the reason."""
     import json
 
-    from adem_bench.cards import doubled_cards, list_cards, load_model_card
+    from adem_bench.cards import known_cards, load_model_card
     from adem_bench.errors import CardError
     from adem_bench.registry import MODEL_KINDS
     from adem_bench.results.console import console, grid
 
-    cards, broken = [], [*doubled_cards("models").values()]
-    for name, path in list_cards("models").items():
+    known, doubled = known_cards("models")
+    cards, broken = [], [*doubled.values()]
+    for name, path in known.items():
         try:
             cards.append((name, load_model_card(str(path))))
         except CardError as error:

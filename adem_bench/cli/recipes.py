@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import BaseModel
 
 from adem_bench.cli.options import HintingGroup, complete, format_option, recipe_set_option, warn
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from adem_bench.schemas import RecipeCard
 
 
@@ -27,12 +28,13 @@ def recipes(context: click.Context) -> None:
 @format_option("table", "json")
 def list_command(form: str) -> None:
     """List every recipe card; one that cannot be read is named with the reason."""
-    from adem_bench.cards import doubled_cards, list_cards, outline_recipe
+    from adem_bench.cards import known_cards, outline_recipe
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
 
-    cards, broken = [], [*doubled_cards("trainers").values()]
-    for name, path in list_cards("trainers").items():
+    known, doubled = known_cards("trainers")
+    cards, broken = [], [*doubled.values()]
+    for name, path in known.items():
         try:
             cards.append((name, outline_recipe(path)))
         except CardError as error:
@@ -79,6 +81,9 @@ def show_command(name: str, overrides: tuple[str, ...]) -> None:
 
 def _explained(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
     """Yield dotted name, value and explanation of every field, nested ones included."""
+    from pydantic import BaseModel
+
+    texts = _texts_below_fields(type(model))
     for name, field in type(model).model_fields.items():
         value: Any = getattr(model, name)
         if name == "path":
@@ -87,10 +92,38 @@ def _explained(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
         nested = [(key, part) for key, part in parts if isinstance(part, BaseModel)]
         if not nested:
             shown = "" if value is None else _shown(value)
-            yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
+            text = field.description or texts.get(name, "")
+            yield f"{prefix}{name}", shown, " ".join(text.split())
         for key, part in nested:
             place = f"{prefix}{name}." if key == "" else f"{prefix}{name}.{key}."
             yield from _explained(part, place)
+
+
+def _texts_below_fields(schema: type[BaseModel]) -> dict[str, str]:
+    """Return the text that stands below each field in the source of a class and of its bases."""
+    import ast
+    import inspect
+    import textwrap
+    from itertools import pairwise
+
+    from pydantic import BaseModel
+
+    found: dict[str, str] = {}
+    for base in reversed(schema.__mro__):
+        if not issubclass(base, BaseModel):
+            continue
+        try:
+            lines, _ = inspect.getsourcelines(base)
+        except (OSError, TypeError):  # made by a function, or of a plug-in without sources
+            continue
+        (node,) = ast.parse(textwrap.dedent("".join(lines))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, below in pairwise(node.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                text = below.value
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    found[ast.unparse(field.target)] = text.value
+    return found
 
 
 def _shown(value: Any) -> str:

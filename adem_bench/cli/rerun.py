@@ -19,8 +19,7 @@ from adem_bench.cli.options import (
 from adem_bench.cli.watching import chosen_progress, watching_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from adem_bench.results.console import Console
     from adem_bench.results.rerun_diff import Change, Differences, RecordChange
 
 DIFFERENT = 1

@@ -53,7 +53,7 @@ class _TextOutput:
         self._done: list[tuple[str, Outcome]] = []
 
     def add(self, evaluation: Evaluation, outcome: Outcome) -> None:
-        from adem_bench.results.console import show_result
+        from adem_bench.results.result_tables import show_result
 
         label = _label(evaluation, outcome)
         if outcome.result.metrics:
@@ -68,7 +68,7 @@ class _TextOutput:
         self._done.append((label, outcome))
 
     def end(self) -> None:
-        from adem_bench.results.console import show_results
+        from adem_bench.results.result_tables import show_results
 
         with_figures = [(label, done.result) for label, done in self._done if done.result.metrics]
         if len(with_figures) > 1:

@@ -114,7 +114,8 @@ def _judge(
 
 
 def _score_runs(runs: tuple[Path, ...], data_root: Path | None, judge: JudgeModel | None) -> None:
-    from adem_bench.results.console import console, show_result
+    from adem_bench.results.console import console
+    from adem_bench.results.result_tables import show_result
     from adem_bench.results.score_run import NewJudge, score_run
 
     named = NewJudge(judge.name, judge.of_finished_run) if judge else None
@@ -127,7 +128,8 @@ def _score_runs(runs: tuple[Path, ...], data_root: Path | None, judge: JudgeMode
 
 def _score_predictions(data_root: Path | None, results: Path, given: dict[str, Any]) -> None:
     from adem_bench.files import write_json
-    from adem_bench.results.console import console, show_result
+    from adem_bench.results.console import console
+    from adem_bench.results.result_tables import show_result
     from adem_bench.tasks import repeats
     from adem_bench.tasks.predictions import read_predictions
 

@@ -104,20 +104,22 @@ def _list_cards(form: str, wanted: _Wanted) -> None:
     """
     import json
 
-    from adem_bench.cards import doubled_cards, expand_tasks, list_cards, load_task_card
+    from adem_bench.cards import expand_tasks, known_cards, load_task_or_group
     from adem_bench.errors import CardError
     from adem_bench.results.console import console, grid
+    from adem_bench.schemas import TaskCard
 
     cards: list[tuple[str, TaskCard]] = []
     groups: list[tuple[str, list[str]]] = []
-    broken = [*doubled_cards("tasks").values()]
-    for name, path in list_cards("tasks").items():
+    known, doubled = known_cards("tasks")
+    broken = [*doubled.values()]
+    for name, path in known.items():
         try:
-            members = expand_tasks([str(path)])
-            if members != [str(path)]:
-                groups.append((name, members))
+            card = load_task_or_group(path)
+            if isinstance(card, TaskCard):
+                cards.append((name, card))
             else:
-                cards.append((name, load_task_card(str(path))))
+                groups.append((name, expand_tasks([str(path)])))
         except CardError as error:
             broken.append(str(error))
     alike = [card.kind for name, card in cards if wanted.is_like(name, card.title)]
@@ -212,13 +214,15 @@ def _row(name: str, card: TaskCard) -> tuple[str, ...]:
 def _judge(card: TaskCard) -> str:
     """Return whether a judge reads the answers: `no`, `optional`, `needed`; `?` if unknown."""
     from adem_bench.errors import AdemBenchError
-    from adem_bench.registry import TASK_KINDS
+    from adem_bench.registry import JUDGED, TASK_KINDS
 
+    if TASK_KINDS.is_builtin(card.kind):
+        return JUDGED.get(card.kind, "no")
     try:
         found = getattr(TASK_KINDS.load(card.kind), "judging", "no")
     except AdemBenchError:
         return "?"
-    return found if isinstance(found, str) else "?"  # of a harness's, its catalogue knows
+    return found if isinstance(found, str) else "?"
 
 
 def _listed(name: str, card: TaskCard) -> dict[str, Any]:

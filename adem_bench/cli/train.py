@@ -238,7 +238,8 @@ def train(quiet: bool, **given: Any) -> int:
 
     Several processes: torchrun --nproc-per-node 8 -m adem_bench train --recipe sqa …
     """
-    from adem_bench.results.console import console, show_result
+    from adem_bench.results.console import console
+    from adem_bench.results.result_tables import show_result
 
     tasks = split_names(given.pop("tasks"))
     with TrainingProgress(quiet) as callback:

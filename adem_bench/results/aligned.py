@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from rich.cells import cell_len, chop_cells
-
 
 def widths_within(natural: Sequence[int], width: int) -> list[int]:
     """Return the widths of columns that share a width: the widest are narrowed to be alike.
@@ -75,12 +73,22 @@ def wrapped(text: str, width: int) -> list[str]:
         if cells_of(longer) <= width:
             line = longer
             continue
-        *whole, last = filter(None, chop_cells(word, width))
+        *whole, last = [word] if cells_of(word) <= width else _pieces(word, width)
         lines += [*([line] if line else []), *whole]
         line = last
     return [*lines, line]
 
 
+def _pieces(word: str, width: int) -> Iterator[str]:
+    from rich.cells import chop_cells
+
+    return filter(None, chop_cells(word, width))
+
+
 def cells_of(text: str) -> int:
     """Return how many cells of a terminal a text takes; some characters take two, or none."""
-    return len(text) if text.isascii() else cell_len(text)
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

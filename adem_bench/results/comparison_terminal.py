@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.text import Text
-
-from adem_bench.errors import printable
 from adem_bench.records import Record
 from adem_bench.results.comparison import Pair
 from adem_bench.results.comparison_gate import Gate
 from adem_bench.results.comparison_suite import TaskComparison
 from adem_bench.results.comparison_text import HEADER, HEADER_END, RIGHT, Findings, counted
-from adem_bench.results.console import grid
+from adem_bench.results.console import Console, grid
 
 MAX_LENGTH = 60
 
@@ -27,25 +23,25 @@ def show_comparison(findings: Findings, out: Console, most: int | None = None) -
     suite = findings.suite
     if most is None:
         most = 5 if suite.is_single else 0
-    _line(out, findings.title)
+    out.line(findings.title)
     grid(out, ("run", "model", "folder" if suite.is_single else "given"), findings.sides)
     for remark in findings.remarks():
-        _line(out, f"note: {remark}")
+        out.line(f"note: {remark}")
     grid(out, findings.header(), findings.rows(), right=RIGHT)
     if suite.is_single and (groups := findings.group_rows(suite.tasks[0])):
-        out.print()
+        out.line()
         grid(out, (*HEADER, *HEADER_END), groups, right=RIGHT)
     for line in findings.footnotes():
-        _line(out, line)
+        out.line(line)
     if most:
         for task in suite.tasks:
             _differ(findings, task, out, most)
     if not suite.is_single:
-        out.print()
+        out.line()
         for line in findings.summary():
-            _line(out, line)
+            out.line(line)
     if findings.gate:
-        out.print()
+        out.line()
         show_gate(findings.gate, out)
 
 
@@ -53,19 +49,15 @@ def show_gate(gate: Gate, out: Console) -> None:
     """Print what a gate says of each task, and in sum."""
     rows = [(v.task, v.outcome, v.reason) for v in gate.verdicts]
     grid(out, ("gate", "outcome", "why"), rows)
-    _line(out, gate.sentence())
+    out.line(gate.sentence())
 
 
 def _differ(findings: Findings, task: TaskComparison, out: Console, most: int) -> None:
     for pair in task.comparison.pairs:
-        out.print()
+        out.line()
         if not findings.suite.is_single:
-            _line(out, task.name)
+            out.line(task.name)
         _disagreements(out, pair, findings.who(task, pair), most, task.comparison.noun)
-
-
-def _line(out: Console, text: str) -> None:
-    out.print(Text(printable(text)))
 
 
 def _disagreements(out: Console, pair: Pair, names: tuple[str, str], most: int, noun: str) -> None:
@@ -79,7 +71,7 @@ def _disagreements(out: Console, pair: Pair, names: tuple[str, str], most: int, 
     )
     if count > most:
         heading += f"; here {most} of them (--disagreements shows more, --format json all)"
-    _line(out, heading)
+    out.line(heading)
     rows = []
     for disagreement in pair.disagreements[:most]:
         for one, other in disagreement.records:

@@ -1,31 +1,66 @@
-"""The terminal: results and tables, framed and coloured there.
+"""The terminal: lines that are folded between words, and framed tables.
 
-In a pipe or a file tables are plain aligned columns.
+In a pipe or a file lines are never folded, and tables are plain aligned columns. rich would do the
+same, and takes longer to import than most listings take.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import IO
-
-from rich.console import Console
-from rich.text import Text
+from dataclasses import dataclass
+from typing import TextIO
 
 from adem_bench.errors import printable
-from adem_bench.records import MIN_UNITS, Metric, Result
-from adem_bench.results.aligned import cells_of, lines_of, widths_within
+from adem_bench.results.aligned import cells_of, lines_of, widths_within, wrapped
 
-PIPE_WIDTH = 10_000
-"""Wide enough that nothing is cut or folded where a program reads the output."""
+BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
-def console(stream: IO[str] | None = None) -> Console:
-    """Return a console for `stream` (None: standard output) that never reads markup in data."""
+@dataclass
+class Console:
+    """Where text for a reader goes."""
+
+    stream: TextIO
+    width: int | None
+    """Cells of a line; None: lines are never folded."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it as it comes."""
+        return self.width is not None
+
+    def line(self, text: str = "") -> None:
+        """Print a text, folded where it is too long; no escape sequence in it can act."""
+        line = printable(text)
+        self.lines([line] if self.width is None else wrapped(line, self.width))
+
+    def lines(self, lines: Iterable[str], bold: bool = False) -> None:
+        """Print lines as they are, without spaces at their ends.
+
+        Args:
+            lines: Of text that `printable` has seen.
+            bold: Whether a terminal shows them so.
+        """
+        text = "\n".join(line.rstrip() for line in lines)
+        if bold and self.width is not None and os.environ.get("TERM") != "dumb":
+            text = f"{BOLD}{text}{PLAIN}"
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether the stream has no characters for frames."""
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        return not encoding.lower().startswith("utf")
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Return a console for `stream` (None: standard output)."""
     stream = stream or sys.stdout
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    return Console(stream, shutil.get_terminal_size().columns if stream.isatty() else None)
 
 
 def grid(
@@ -50,126 +85,18 @@ def grid(
         for column in zip(names, *texts, strict=True)
     ]
     widths, margin, gap = natural, "", "  "
-    if out.is_terminal:
+    if out.width is not None:
         margin, gap = " ", "   "
         left = out.width - 2 * len(margin) - len(gap) * (len(names) - 1)
         widths = natural if sum(natural) <= left else widths_within(natural, left)
-        out.print()
-    _print(out, margin, lines_of(names, widths, to_right, gap, at_foot=True), "bold")
+        out.line()
+    head = lines_of(names, widths, to_right, gap, at_foot=True)
+    out.lines((margin + line for line in head), bold=True)
     if out.is_terminal:
         length = sum(widths) + len(gap) * (len(widths) - 1)
-        _print(out, margin, [("-" if out.options.ascii_only else "─") * length])
-    _print(out, margin, (line for row in texts for line in lines_of(row, widths, to_right, gap)))
+        out.lines([margin + ("-" if out.ascii_only else "─") * length])
+    if texts:
+        body = (line for row in texts for line in lines_of(row, widths, to_right, gap))
+        out.lines(margin + line for line in body)
     if out.is_terminal:
-        out.print()
-
-
-def _print(out: Console, margin: str, lines: Iterable[str], style: str = "") -> None:
-    text = "\n".join((margin + line).rstrip() for line in lines)
-    if text:
-        out.print(Text(text, style=style), soft_wrap=True)
-
-
-def show_result(result: Result, out: Console, heading: str = "") -> None:
-    """Print one result: its metrics with what they count, its coverage, failures and warnings.
-
-    Args:
-        result: The result.
-        out: Where to.
-        heading: What was evaluated, for example the model's name.
-    """
-    title = f"{heading + ': ' if heading else ''}{result.task}, split {result.split}"
-    scored = f"{_scored(result)} (version {result.task_version} of the task)"
-    out.print(Text(printable(f"{title}, {scored}")))
-    headline = [metric for metric in result.metrics if metric.name == result.headline]
-    others = [metric for metric in result.metrics if metric.name != result.headline]
-    # What no sample was asked for (a subset) is named in one line, not in a row each.
-    shown = headline + [metric for metric in others if metric.count]
-    rows = [_metric_row(metric, metric.name == result.headline) for metric in shown]
-    header = ("metric", "value", "95% interval", "unit", "n", "note")
-    grid(out, header, rows, right=("value", "95% interval", "n"))
-    for line in _remarks(result):
-        out.print(Text(printable(line)))
-
-
-def show_results(results: Sequence[tuple[str, Result]], out: Console) -> None:
-    """Print the headline figures of several results, one line each.
-
-    Args:
-        results: What was evaluated (the model's name, say) and its result.
-        out: Where to.
-    """
-    rows = []
-    for name, result in results:
-        metric = next((m for m in result.metrics if m.name == result.headline), None)
-        shown, interval = (_figure(metric), metric.format_interval()) if metric else ("n/a", "")
-        place = f"{result.task}/{result.split}"
-        counts = (result.coverage(), str(result.failed))
-        rows.append((name, place, result.headline, shown, interval, *counts))
-    header = ("model", "task", "metric", "value", "95% interval", "n", "failed")
-    grid(out, header, rows, right=("value", "95% interval", "failed"))
-
-
-def _scored(result: Result) -> str:
-    """Return `all 4,241 samples`, or `100 of 4,241 samples`."""
-    noun = "sample" if result.expected == 1 else "samples"
-    if result.scored == result.expected:
-        return f"all {result.expected:,} {noun}"
-    return f"{result.scored:,} of {result.expected:,} {noun}"
-
-
-def _metric_row(metric: Metric, headline: bool) -> tuple[str, ...]:
-    name = f"{metric.name} *" if headline else metric.name
-    unit = {"fraction": "%", "points": "points", "count": ""}[metric.unit]
-    return (
-        name,
-        metric.format(),
-        metric.format_interval(),
-        unit if metric.value is not None else "",
-        str(metric.count),
-        (metric.note),
-    )
-
-
-def _figure(metric: Metric) -> str:
-    return (
-        f"{metric.format()}%"
-        if metric.unit == "fraction" and metric.value is not None
-        else (metric.format())
-    )
-
-
-def _remarks(result: Result) -> list[str]:
-    """Return what a reader must know before quoting a figure of the result."""
-    lines = []
-    if not result.complete:
-        lines.append(
-            f"SUBSET: {result.scored} of {result.expected} expected samples were scored; "
-            "not comparable with published figures"
-        )
-    failed = result.failed - result.unusable
-    if result.unusable:
-        who = "1 row of the data is" if result.unusable == 1 else f"{result.unusable} rows are"
-        lines.append(f"not asked: {who} not usable; samples.jsonl says why")
-    if failed:
-        who = "1 sample has" if failed == 1 else f"{failed} samples have"
-        lines.append(f"failed: {who} no answer; samples.jsonl says why")
-        headline = next((m for m in result.metrics if m.name == result.headline), None)
-        if headline and headline.if_wrong is not None:
-            worst = replace(headline, value=headline.if_wrong)
-            lines.append(f"if they were wrong, {headline.name} would be {_figure(worst)}")
-    few = [metric for metric in result.metrics if metric.has_too_few_units]
-    if few:
-        counts = [m.count if m.units is None else m.units for m in few]
-        here = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-        names = f"{', '.join(m.name for m in few[:6])}{', …' if len(few) > 6 else ''}"
-        lines.append(
-            f"no 95% interval for {names}: it needs at least {MIN_UNITS} independent units, "
-            f"here {here}"
-        )
-    unasked = [metric.name for metric in result.metrics if not metric.count]
-    if unasked:
-        shown = f"{', '.join(unasked[:6])}{', …' if len(unasked) > 6 else ''}"
-        noun = "metric" if len(unasked) == 1 else "metrics"
-        lines.append(f"no samples for {len(unasked)} {noun}: {shown}")
-    return [*lines, *(f"warning: {warning}" for warning in result.warnings)]
+        out.line()

@@ -15,10 +15,7 @@ from io import BufferedWriter
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import filelock
-import jsonlines
+from typing import TYPE_CHECKING, Any
 
 from adem_bench.errors import ResultsError, why_unread
 from adem_bench.files import (
@@ -32,6 +29,9 @@ from adem_bench.files import (
     write_json,
 )
 from adem_bench.records import Json, Record, Result
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 SAMPLES, METRICS, MANIFEST, LOCK = "samples.jsonl", "metrics.json", "manifest.json", ".lock"
 SHARD = "samples.rank{rank}.jsonl"
@@ -98,7 +98,7 @@ class RunFolder:
         self.path = path
         self._file = path / (SAMPLES if rank == 0 else SHARD.format(rank=rank))
         self._stream: BufferedWriter | None = None
-        self._lock = filelock.FileLock(path / LOCK)
+        self._lock: BaseFileLock | None = None
 
     def gather(self, fresh: bool) -> None:
         """Lock the folder and join all records in `samples.jsonl`; for the first process.
@@ -111,11 +111,8 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise ResultsError(
-                f"another run is writing to {self.path}; wait for it or stop it"
-            ) from error
+            if not self._locks(0):
+                raise ResultsError(f"another run is writing to {self.path}; wait for it or stop it")
         except OSError as error:
             raise disk_error(self.path, error) from error
         try:
@@ -141,10 +138,20 @@ class RunFolder:
         Raises:
             ResultsError: another run is writing here.
         """
+        if not self._locks(TAKE_OVER_S):
+            raise ResultsError(f"another run is writing to {self.path}")
+
+    def _locks(self, patience: float) -> bool:
+        """Lock the folder and return whether that was possible within so many seconds."""
+        # Imported by who writes: verbs that only read runs start sooner.
+        from filelock import FileLock, Timeout
+
+        self._lock = self._lock or FileLock(self.path / LOCK)
         try:
-            self._lock.acquire(timeout=TAKE_OVER_S)
-        except filelock.Timeout as error:
-            raise ResultsError(f"another run is writing to {self.path}") from error
+            self._lock.acquire(timeout=patience)
+        except Timeout:
+            return False
+        return True
 
     def _shards(self) -> list[Path]:
         return sorted(self.path.glob(SHARD.format(rank="*")))
@@ -238,7 +245,8 @@ class RunFolder:
         # What could not be written has been said by `append`; closing would try it again.
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self._close_stream()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def read_run_file(path: Path) -> Any:
@@ -255,6 +263,8 @@ def read_run_file(path: Path) -> Any:
 
 def _lines(records: Iterable[Record]) -> Iterator[str]:
     """Yield the lines of records, some hundreds at once."""
+    import jsonlines
+
     left = iter(records)
     while some := list(islice(left, LINES_AT_ONCE)):
         text = io.StringIO()

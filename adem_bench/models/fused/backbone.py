@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adem_bench.errors import CardError, CheckpointError
 from adem_bench.files import file_digest
-from adem_bench.models.base import ModelOptions, weights_path
+from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.fused.decoder import check_architecture
@@ -34,6 +34,7 @@ from adem_bench.models.fused.weights.clip import (
     reading_of_file,
 )
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
+from adem_bench.models.places import weights_path
 from adem_bench.models.quantization import (
     BNB_4BIT,
     BNB_8BIT,

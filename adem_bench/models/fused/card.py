@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from adem_bench.errors import CheckpointError, DownloadError, in_shell
-from adem_bench.images import Reading
-from adem_bench.models.base import (
+from adem_bench.models.places import (
     NO_ADAPTER,
     candidate_paths,
     weights_folder,
     weights_path,
 )
-from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Strict, TorchModelCard
+from adem_bench.schemas import DEFAULT_METHOD, DownloadProgress, Reading, Strict, TorchModelCard
 
 if TYPE_CHECKING:
     from adem_bench.data.downloading import Download
@@ -114,8 +113,8 @@ class FusedCard(TorchModelCard):
     """A frozen language model and a frozen vision tower, joined by a method."""
 
     language_model: LanguageModelSource
-    vision: VisionSource = VisionSource()
-    fusion: FusionSettings = FusionSettings()
+    vision: VisionSource = Field(default_factory=VisionSource)
+    fusion: FusionSettings = Field(default_factory=FusionSettings)
     adapters: dict[str, AdapterSource] = Field(default={})
     """Task name to the adapter tuned for it; `default` serves every other task."""
     adapter: str = ""

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from adem_bench.errors import CheckpointError
-from adem_bench.models.base import NO_ADAPTER, weights_path
 from adem_bench.models.fused.backbone import (
     FrozenFiles,
     Identity,
@@ -28,6 +27,7 @@ from adem_bench.models.fused.weights.adapter import (
 )
 from adem_bench.models.fused.weights.clip import visual_sizes
 from adem_bench.models.fused.weights.llama import language_config
+from adem_bench.models.places import NO_ADAPTER, weights_path
 from adem_bench.registry import METHODS
 from adem_bench.schemas import MethodSettings
 

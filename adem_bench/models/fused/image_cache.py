@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from adem_bench.images import Reading, Square, UnreadableImageError, load_square
+from adem_bench.images import Square, UnreadableImageError, load_square
 from adem_bench.models.fused.method import VisualMemory
 from adem_bench.models.settling import NOT_FINITE
 from adem_bench.records import ImageNormalization
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adem_bench.models.fused.network import FusedNetwork
+    from adem_bench.schemas import Reading
 
 ENCODED_TOGETHER = {"cpu": 4, "cuda": 32}
 """Images that go through the vision tower at once: on a CPU, as many as its caches hold."""

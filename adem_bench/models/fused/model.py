@@ -15,7 +15,7 @@ from torch import Tensor
 from adem_bench.digests import digest
 from adem_bench.errors import CheckpointError, Noted
 from adem_bench.files import file_digest
-from adem_bench.models.base import NO_ADAPTER, Budget, Model, ModelOptions, weights_path
+from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
 from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.card import FusedCard, FusionSettings
@@ -45,6 +45,7 @@ from adem_bench.models.fused.weights.adapter import (
     resolve_settings,
     stated_facts,
 )
+from adem_bench.models.places import NO_ADAPTER, weights_path
 from adem_bench.models.quantization import stated_quantization
 from adem_bench.models.sampling import RowSampler
 from adem_bench.models.settling import NOT_FINITE

@@ -14,7 +14,7 @@ from adem_bench.cards import check_options
 from adem_bench.errors import CardError, CheckpointError
 from adem_bench.files import exists, expand_home, file_digest
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
-from adem_bench.models.base import NO_ADAPTER, candidate_paths, weights_path
+from adem_bench.models.places import NO_ADAPTER, candidate_paths, weights_path
 from adem_bench.schemas import DecodingDefaults, DownloadProgress, ModelCard, Strict, TorchModelCard
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
@@ -68,7 +68,7 @@ class HfCard(TorchModelCard):
     # The field is younger than digests of this kind.
     FIRST_FIELDS = TorchModelCard.FIRST_FIELDS - {"adapter"}
 
-    decoding: HfDecoding = HfDecoding()
+    decoding: HfDecoding = Field(default_factory=HfDecoding)
     adapter: str = ""
     """A folder that peft saved; empty or `none`: the model as it is."""
     attention: Attention = "sdpa"  # type: ignore[assignment]  # more than other kinds know

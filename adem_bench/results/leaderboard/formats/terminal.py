@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.text import Text
-
 from adem_bench.errors import printable
-from adem_bench.results.console import console, grid
+from adem_bench.results.console import Console, console, grid
 from adem_bench.results.leaderboard.board import Leaderboard
 from adem_bench.results.leaderboard.formats.wording import (
     FIXED,
@@ -57,8 +54,8 @@ def show_leaderboard(board: Leaderboard, intervals: bool, out: Console) -> None:
     """
     columns = _columns(board, intervals, out.is_terminal)
     left_out: list[str] = []
-    for name in _dispensable(board) if out.is_terminal else ():
-        if sum(column.width() for column in columns) <= out.width:
+    for name in _dispensable(board):
+        if out.width is None or sum(column.width() for column in columns) <= out.width:
             break
         columns = [column for column in columns if column.name != name]
         left_out.append(name)
@@ -69,11 +66,11 @@ def show_leaderboard(board: Leaderboard, intervals: bool, out: Console) -> None:
     right = [name for name, column in zip(header, columns, strict=True) if column.right]
     grid(out, header, list(rows), right=right)
     if left_out:
-        out.print(f"left out of this narrow window: {', '.join(left_out)}; --output FILE has all")
+        out.line(f"left out of this narrow window: {', '.join(left_out)}; --output FILE has all")
     for line in remarks(board, intervals):
-        out.print(Text(printable(line)))
+        out.line(line)
     for mark, note in footnotes(board):
-        out.print(Text(printable(f"* {note}" if mark == "*" else f"[{mark}] {note}")))
+        out.line(f"* {note}" if mark == "*" else f"[{mark}] {note}")
 
 
 def _dispensable(board: Leaderboard) -> list[str]:
