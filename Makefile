@@ -8,7 +8,7 @@
 # that this installs (about 1.5 GB, a quarter of an hour), and compare their scores with ours.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test quick-tests test-all test-bridges lint style types docs methods
+.PHONY: demo test quick-tests test-all all-tests test-bridges lint style types docs methods
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -26,6 +26,9 @@ demo: .venv/.installed
 	@$(BIN)/adem-bench report results/adem-tiny --output results/report.html
 	@echo && echo "Files of the runs:" && find results/adem-tiny -type f ! -name .lock | sort
 
+# Tests start many processes: what these compile is kept, whatever the machine's default.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Side by side, as many processes as there are cores; models this small are fastest on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
@@ -36,8 +39,12 @@ test: style
 quick-tests: .venv/.installed-test
 	$(PYTEST) -m "not slow"
 
-test-all: test .venv/.installed-docs
-	$(PYTEST) -m slow
+# In one go: collecting them takes half a minute of a slow core.
+test-all: style .venv/.installed-docs
+	@$(MAKE) -j 2 types all-tests
+
+all-tests: .venv/.installed-test
+	$(PYTEST)
 
 lint: style types
 

@@ -419,8 +419,12 @@ def evaluate_model(
 def _left_alone() -> Iterator[None]:
     """Keep the garbage collector off what is there already: libraries, and the model.
 
-    It would walk over these half a million objects again and again as records come.
+    It would walk over these half a million objects again and again as records come. What a caller
+    has frozen stays so.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     try:
         yield

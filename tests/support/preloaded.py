@@ -11,7 +11,7 @@ for name in (
     "adem_bench.cli.train",
     "adem_bench.cli.training_progress",
     "adem_bench.models.fused.model",
-    "adem_bench.results.table",
+    "adem_bench.results.console",
 ):
     import_module(name)
 torch.set_num_threads(1)
