@@ -269,6 +269,16 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def file_state(path: Path) -> tuple[int, int, int]:
+    """Return what tells a file from what it was before: when it was written, its size, its place.
+
+    Raises:
+        OSError: there is none.
+    """
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's whole content, in hexadecimal."""
     with path.open("rb") as stream:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adem_bench.digests import stable_fields
-from adem_bench.files import sha256
+from adem_bench.files import file_state, sha256
 from adem_bench.models.base import Baseline, Model
 from adem_bench.records import Request, Response
 
@@ -46,8 +46,7 @@ class ImageDigests:
         Raises:
             OSError: it cannot be read.
         """
-        found = path.stat()
-        state = (found.st_mtime_ns, found.st_size, found.st_ino)
+        state = file_state(path)
         known = self._known.get(path)
         if known is None or known[0] != state:
             known = self._known[path] = (state, sha256(path))

@@ -13,6 +13,7 @@ from adem_bench.models.fused.fit import check_method, frozen_sizes
 from adem_bench.models.fused.methods.lavin import LavinSettings
 from adem_bench.models.fused.methods.memvp import MemvpSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
+from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.trainers.prepare import TrainingJob
 from adem_bench.trainers.train import train
@@ -114,6 +115,29 @@ def test_sizes_are_those_of_the_files_and_of_names(parity_card):
     assert (found.vision_width, found.vision_blocks, found.patches) == (1024, 24, 256)
     convolutions = load_model_card(str(parity_card), ["vision={path: '', name: RN50}"])
     assert frozen_sizes(convolutions, None) is None
+
+
+def test_files_are_read_for_their_sizes_once_until_they_change(
+    parity_card, parity, tmp_path, monkeypatch
+):
+    read = []
+    for part in ("llama", "clip"):
+        name = f"adem_bench.models.fused.weights.{part}.load_plain_data"
+        monkeypatch.setattr(
+            name, lambda file, **more: read.append(file.name) or load_plain_data(file, **more)
+        )
+    shutil.copytree(parity / "weights" / "tiny", tmp_path / "base")
+    tower = shutil.copy(parity / "weights" / "clip_tiny.pt", tmp_path / "tower.pt")
+    settings = [f"language_model.path={tmp_path / 'base'}", f"vision.path={tower}"]
+    card = load_model_card(str(parity_card), settings)
+    first = frozen_sizes(card, None)
+    assert frozen_sizes(card, None) == first
+    assert sorted(read) == ["consolidated.00.pth", "tower.pt"]
+    shutil.copy(LAVIN_CLIP, tower)
+    assert frozen_sizes(card, None).vision_blocks == 8 != first.vision_blocks
+    (tmp_path / "base" / "params.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="'n_layers' is missing"):
+        frozen_sizes(card, None)
 
 
 def test_sizes_use_up_no_random_numbers(parity_card):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -26,6 +27,7 @@ from timm.models.vision_transformer import VisionTransformer as Trunk
 from torch import Tensor, nn
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import file_state
 from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import TowerSizes, vision_tower
@@ -87,6 +89,12 @@ def visual_sizes(source: VisionSource, file: Path | None) -> TowerSizes | None:
     Raises:
         CheckpointError: the file is not a tower, or not the one that is named.
     """
+    return _sizes_in(source, file, None if file is None else file_state(file))
+
+
+@lru_cache(maxsize=4)
+def _sizes_in(source: VisionSource, file: Path | None, state: object) -> TowerSizes | None:
+    """Return a tower's sizes; a run asks for them twice, and files are read whole for them."""
     if file is not None:
         if not _is_named(source):
             shapes = _sizes_of(file, _tensors(file))

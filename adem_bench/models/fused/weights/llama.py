@@ -8,6 +8,7 @@ their pages given back, so that no two copies of the weights are in memory at a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import is_utf8, read_json
+from adem_bench.files import file_state, is_utf8, read_json
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
@@ -227,11 +228,18 @@ def language_config(source: Path | str) -> Any:
         CheckpointError: files are missing or say nothing sensible.
     """
     if isinstance(source, Path) and is_consolidated(source):
-        return Consolidated(source).config
+        files = [source / PARAMS_NAME, *sorted(source.glob("*.pth"))]
+        return _consolidated_config(source, tuple((file.name, file_state(file)) for file in files))
     if isinstance(source, Path):
         check_files(source)
     with foreign_reader(lambda reason: _unloadable(source, reason)):
         return AutoConfig.from_pretrained(str(source))
+
+
+@lru_cache(maxsize=4)
+def _consolidated_config(folder: Path, files: tuple[Any, ...]) -> LlamaConfig:
+    """Return the configuration of shards, which a run asks for three times before it reads them."""
+    return Consolidated(folder).config
 
 
 def load_language_model(
