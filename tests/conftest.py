@@ -26,9 +26,6 @@ settings.register_profile(
 )
 settings.load_profile("no deadline")
 
-# Imports make millions of objects that stay: the garbage collector need not walk over them.
-gc.disable()
-
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPROF", "SIGALRM")]
 
@@ -38,10 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-def pytest_collection_finish() -> None:
-    """From here on, only what tests make is garbage."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector off what imports make: millions of objects that stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
