@@ -22,6 +22,9 @@ MOST_LISTED = 8
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_USUAL_FILE = (
+    errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO
+)  # fmt: skip
 NO_MEMORY = (
     "cannot allocate memory", "can't allocate memory", "failed to map segment", "std::bad_alloc",
     "can't start new thread", "not enough memory", "out of memory", "libgomp: thread creation",
@@ -132,8 +135,10 @@ def explain_system(error: BaseException) -> str:
             "not enough memory: a limit (ulimit, cgroup, job) or this machine has too little; "
             "raise the limit, or choose a smaller model, --dtype or --batch-size"
         )
-    if not isinstance(error, OSError):
-        return ""
+    return _explain_os(error) if isinstance(error, OSError) else ""
+
+
+def _explain_os(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (
@@ -146,7 +151,7 @@ def explain_system(error: BaseException) -> str:
         return f"too many files are open{where}; raise the limit (ulimit -n)"
     if error.errno in NOT_ALLOWED:
         return f"{(error.strerror or 'not allowed').lower()}{where}; check its permissions"
-    if error.errno in (errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE):
+    if error.errno in NO_USUAL_FILE or (error.errno == errno.EINVAL and error.filename):
         return f"{(error.strerror or 'cannot be used').lower()}{where}; check it"
     return ""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import errno
 import hashlib
+import io
 import json
 import os
 import re
+import select
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -35,10 +37,24 @@ TOO_DEEP = f"lists or objects are nested more than {MAX_NESTED} levels deep"
 PYTHONS_LIMIT = "set_int_max_str_digits"
 """What Python proposes to a programmer where a number is longer than it reads."""
 TOO_LONG_A_NUMBER = "a number in it has more than 4300 digits"
+NOT_REGULAR = "not a regular file"
+"""Why a pipe or a device is not read."""
+MISSING = "is missing"
+NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+"""With which a pipe is opened at once; of Windows, there are none with names of files."""
+WRITER_S = 5
+"""Seconds that whoever writes into a pipe has to begin."""
 TEMPORARY = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
 """Names of files that are being written, or were when their process was killed, and of what."""
 NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """What no name can hold: NUL, and halves of characters that stand for no byte."""
+
+
+class NotRegularError(OSError):
+    """A path leads to a pipe or a device, of which a reader may see no end."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} is {self.strerror}"
 
 
 def write_atomically(path: Path, data: str | bytes | Iterable[str]) -> None:
@@ -92,11 +108,23 @@ def _write_into(path: Path, pieces: Iterable[str | bytes]) -> None:
         ResultsError: it takes nothing.
     """
     try:
-        with path.open("wb") as stream:
+        with open(path, "wb", opener=_opened_stream) as stream:
             for piece in pieces:
                 stream.write(_encoded(piece) if isinstance(piece, str) else piece)
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def _opened_stream(path: str, flags: int) -> int:
+    """Open what is written into; a pipe that nobody reads is an error, not waited for."""
+    try:
+        descriptor = os.open(path, flags | NO_WAITING)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.ENXIO, "it is a pipe that nothing reads", path) from error
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -118,13 +146,65 @@ def _encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what a library that opens files itself would wait for, or read for ever.
+
+    Raises:
+        OSError: it is not there, or a folder, a pipe or a device.
+    """
+    _check_mode(path.stat().st_mode, str(path))
+
+
+def _check_mode(mode: int, path: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(errno.EINVAL, NOT_REGULAR, path)
+
+
+def _opened_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | NO_WAITING)
+    try:
+        _check_mode(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a file to be read; a pipe, whose other end nobody may have, is none, nor is a device.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return open(path, "rb", opener=_opened_regular)
+
+
+def open_text(
+    path: Path, encoding: str = "utf-8", errors: str | None = None, newline: str | None = None
+) -> io.TextIOWrapper:
+    """Open a text file to be read, as `open_bytes` does; arguments are as those of `open`.
+
+    Args:
+        path: The file.
+        encoding: Of its text.
+        errors: What is done about bytes that are not in it.
+        newline: What ends a line.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return open(path, encoding=encoding, errors=errors, newline=newline, opener=_opened_regular)
+
+
 def text_encoding(path: Path) -> str:
     """Return the encoding of a text file: the one that its byte order mark states, else UTF-8.
 
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         start = stream.read(4)
     return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8-sig")
 
@@ -136,7 +216,20 @@ def read_text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is not in its encoding.
     """
-    return path.read_text(encoding=text_encoding(path))
+    with open_text(path, text_encoding(path)) as stream:
+        return stream.read()
+
+
+def _opened_pipe(path: str, flags: int) -> int:
+    """Open what may be a pipe, of which nobody may have the other end.
+
+    Whoever writes to it has some seconds to open it; a pipe that nobody writes to is empty.
+    """
+    descriptor = os.open(path, flags | NO_WAITING)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        select.select([descriptor], [], [], WRITER_S)
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def read_settings(path: Path) -> str:
@@ -146,7 +239,7 @@ def read_settings(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is larger than such a file is, or not UTF-8.
     """
-    with path.open("rb") as stream:
+    with open(path, "rb", opener=_opened_pipe) as stream:
         raw = stream.read(MAX_SETTINGS_BYTES + 1)
     if len(raw) > MAX_SETTINGS_BYTES:
         raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
@@ -162,8 +255,8 @@ def read_json(path: Path) -> Any:
         ValueError: it is not JSON, or larger or deeper than such a file is.
     """
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
-        raise ValueError("not a regular file")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(NOT_REGULAR)
     if found.st_size > MAX_SETTINGS_BYTES:
         raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
     try:
@@ -227,6 +320,17 @@ def is_dir(path: Path) -> bool:
     return exists(path) and path.is_dir()
 
 
+def why_missing(path: Path) -> str:
+    """Return how it is that no file is at a path, as a verb: `is missing`, or what is there."""
+    if exists(path):
+        is_odd = not (is_file(path) or path.is_dir())
+        return f"is {NOT_REGULAR} but a pipe or a device" if is_odd else MISSING
+    try:
+        return f"is a link to {path.readlink()}, which is missing"
+    except (OSError, ValueError):
+        return MISSING
+
+
 def is_utf8(path: Path) -> bool:
     """Return whether the bytes of a path are UTF-8, as some libraries ask for."""
     try:
@@ -259,7 +363,7 @@ def file_digest(path: Path) -> str:
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         if size <= MAX_WHOLE_BYTES:
             digest.update(stream.read())
         else:
@@ -281,7 +385,7 @@ def file_state(path: Path) -> tuple[int, int, int]:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's whole content, in hexadecimal."""
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adem_bench.errors import AdemBenchError, locale_remedy
+from adem_bench.errors import AdemBenchError, locale_remedy, why_unread
+from adem_bench.files import check_regular
 from adem_bench.records import ImageNormalization
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def _opened(path: Path) -> Iterator[Image]:
     from PIL import Image
 
     try:
+        check_regular(path)
         with warnings.catch_warnings():
             # Broken EXIF data and odd palettes: the pixels are good all the same.
             warnings.simplefilter("ignore", UserWarning)
@@ -167,7 +169,7 @@ def _opened(path: Path) -> Iterator[Image]:
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
     except Exception as error:  # broken files raise nearly anything in Pillow
-        reason = str(error) or type(error).__name__
+        reason = why_unread(error) or type(error).__name__
         if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
             reason = remedy
         raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error

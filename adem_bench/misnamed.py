@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adem_bench.errors import in_shell
-from adem_bench.files import is_dir, is_file, read_json
+from adem_bench.files import MISSING, is_dir, is_file, read_json, why_missing
 
 CARD_SUFFIXES = (".yaml", ".yml")
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".gguf")
@@ -26,7 +26,8 @@ def not_a_card(path: Path, noun: str) -> str:
     if is_dir(path):
         return f"{path} is a folder and not a {noun}'s card{_of_folder(path, noun)}"
     if not is_file(path):
-        return ""
+        found = why_missing(path)
+        return "" if found == MISSING else f"{path} {found}; expected a {noun}'s card"
     if noun == "model" and path.suffix.lower() in WEIGHTS_SUFFIXES:
         return (
             f"{path} is not a card: it looks like weights; name the model that they belong to, and "

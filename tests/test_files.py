@@ -10,16 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adem_bench.errors import AdemBenchError
+from adem_bench import files
+from adem_bench.errors import AdemBenchError, ResultsError
 from adem_bench.files import (
     MAX_NAME_BYTES,
+    check_regular,
     disk_error,
     exists,
     expand_home,
     file_name,
     is_file,
     is_utf8,
+    open_bytes,
+    open_text,
+    read_json,
+    read_settings,
     read_text,
+    sha256,
+    why_missing,
     write_atomically,
     write_json,
 )
@@ -164,3 +172,38 @@ def test_what_a_process_has_open_is_written_into(tmp_path):
             write_atomically(Path(name), "told")
             assert stream.seek(0) == 0
             assert stream.read() == "told"
+
+
+@pytest.fixture(params=["pipe", "device"])
+def endless(request, tmp_path):
+    """What a reader would wait for, or read for ever."""
+    path = tmp_path / "a.json"
+    os.mkfifo(path) if request.param == "pipe" else path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize(
+    "read", [open_bytes, open_text, read_text, read_json, sha256, check_regular]
+)
+def test_no_reader_waits_for_a_pipe_or_reads_a_device(endless, read):
+    with pytest.raises((OSError, ValueError), match="not a regular file"):
+        read(endless)
+    assert "a pipe or a device" in why_missing(endless)
+
+
+def test_a_pipe_that_nobody_writes_to_is_empty_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "WRITER_S", 0)
+    os.mkfifo(tmp_path / "pipe")
+    assert read_settings(tmp_path / "pipe") == ""
+
+
+def test_a_pipe_that_nobody_reads_takes_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ResultsError, match="a pipe that nothing reads"):
+        write_json(tmp_path / "pipe", {})
+
+
+def test_a_link_that_leads_nowhere_is_told_from_nothing(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    assert why_missing(tmp_path / "link") == "is a link to gone, which is missing"
+    assert why_missing(tmp_path / "none") == why_missing(Path("a\0b")) == "is missing"

@@ -62,6 +62,7 @@ def test_whatever_pillow_raises_is_told(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Image, "open", fail)
+    (tmp_path / "odd.tif").touch()
     with pytest.raises(UnreadableImageError, match="cannot be read"):
         load_square(tmp_path / "odd.tif", 32, "clip")
 

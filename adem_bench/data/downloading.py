@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from adem_bench import __version__
 from adem_bench.errors import DownloadError
+from adem_bench.files import open_bytes
 
 CHUNK_BYTES = 1 << 20
 Progress = Callable[[int, int | None], None]
@@ -243,7 +244,7 @@ def digest_of(path: Path, name: str) -> str:
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     else:
         digest = hashlib.new(name, usedforsecurity=False)
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

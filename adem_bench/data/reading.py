@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import DataError, MissingDataError
-from adem_bench.files import file_digest, is_file, read_text
+from adem_bench.files import file_digest, is_file, read_text, why_missing
 from adem_bench.records import Sample, TrainingPair
 from adem_bench.schemas import DataSource
 
@@ -41,7 +41,8 @@ def missing(path: Path, what: str, source: DataSource) -> DataError:
         what: What should be there, in words.
         source: Where it is to be had.
     """
-    return MissingDataError(f"{path} is missing: expected {what}{source.remedy()}{ANOTHER_ROOT}")
+    found = why_missing(path)
+    return MissingDataError(f"{path} {found}: expected {what}{source.remedy()}{ANOTHER_ROOT}")
 
 
 def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:

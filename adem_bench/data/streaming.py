@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from adem_bench.data.reading import broken, missing
-from adem_bench.files import text_encoding
+from adem_bench.files import open_text, text_encoding
 from adem_bench.schemas import DataSource
 
 CHUNK = 2**20
@@ -54,7 +54,7 @@ def lines(path: Path, what: str, source: DataSource) -> Iterator[Any]:
 def _opened(path: Path, what: str, source: DataSource) -> Iterator[JsonStream]:
     """Open a stream, and name the file in whatever goes wrong while it is read."""
     try:
-        with path.open(encoding=text_encoding(path)) as file:
+        with open_text(path, text_encoding(path)) as file:
             yield JsonStream(file)
     except FileNotFoundError as error:
         raise missing(path, what, source) from error

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from adem_bench.data.reading import RowError, SkippedRow, broken, missing
 from adem_bench.data.streaming import array_items
-from adem_bench.files import text_encoding
+from adem_bench.files import open_text, text_encoding
 from adem_bench.schemas import DataSource
 
 MAX_CHARACTERS = 128 << 20
@@ -88,7 +88,7 @@ def read_table(path: Path, source: DataSource) -> Iterator[Row | SkippedRow]:
     try:
         # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
         encoding = text_encoding(path)
-        with path.open(encoding=encoding, errors="surrogateescape", newline="") as stream:
+        with open_text(path, encoding, errors="surrogateescape", newline="") as stream:
             if suffix == ".jsonl":
                 yield from _objects(path, Lines(stream))
             elif suffix in DELIMITERS:

@@ -14,7 +14,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError, lacks_memory
-from adem_bench.files import is_file, is_utf8, read_json
+from adem_bench.files import check_regular, is_file, is_utf8, open_bytes, read_json
 from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def check_file(path: Path) -> None:
         CheckpointError: it is a pointer, a web page, empty or cut short.
     """
     size = path.stat().st_size
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         beginning = stream.read(BEGINNING)
     if not beginning:
         raise CheckpointError(f"{path} is empty; fetch it again")
@@ -78,6 +78,9 @@ def check_files(folder: Path) -> None:
     Raises:
         CheckpointError: as for `check_file`.
     """
+    for pattern in ("*.jinja", "*.txt", "*.bin"):  # which may be empty
+        for file in sorted(folder.glob(pattern)):
+            check_regular(file)
     for pattern in ("*.safetensors", "*.json", "*.model"):
         for file in sorted(folder.glob(pattern)):
             check_file(file)
@@ -259,7 +262,7 @@ def lacking(missing: Collection[str], unexpected: Collection[str], network: obje
 
 def _check_size(path: Path, size: int) -> None:
     """Refuse a safetensors file that is shorter than its header says."""
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         length = int.from_bytes(stream.read(8), "little")
         whole = 8 + length
         if whole <= size:

@@ -22,6 +22,7 @@ from adem_bench.files import (
     disk_error,
     file_name,
     is_deep,
+    open_bytes,
     read_json,
     remove_temporaries,
     sha256,
@@ -275,7 +276,7 @@ def _lines(records: Iterable[Record]) -> Iterator[str]:
 
 def _read(file: Path) -> Iterable[Record]:
     try:
-        with file.open("rb") as lines:
+        with open_bytes(file) as lines:
             for line in lines:
                 # Whatever a kill, an editor or a stranger has made of a line.
                 with contextlib.suppress(ValueError, TypeError, RecursionError):

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from adem_bench.cards import list_cards, load_task_card
 from adem_bench.errors import AdemBenchError, ResultsError, in_shell
-from adem_bench.files import sha256
+from adem_bench.files import open_bytes, open_text, sha256
 from adem_bench.metrics.intervals import Statistics
 from adem_bench.records import Record, Result
 from adem_bench.results.run_folder import (
@@ -112,7 +112,7 @@ def unfinished(folder: Path) -> str:
     """Return that a run is not finished, how far it is, and what continues it."""
     answered: set[str] = set()
     for path in (folder / SAMPLES, *folder.glob(SHARD.format(rank="*"))):
-        with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="replace") as lines:
+        with contextlib.suppress(OSError), open_text(path, errors="replace") as lines:
             for line in lines:
                 with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                     answered.add(str(json.loads(line)["sample_id"]))
@@ -183,7 +183,7 @@ def _check_belongs(folder: Path, manifest: Mapping[str, Any], result: Result) ->
     if not samples.is_file():
         return
     if not files:
-        with samples.open("rb") as lines:
+        with open_bytes(samples) as lines:
             belongs = sum(1 for _ in lines) >= result.scored + result.failed
     else:
         belongs = all(files.get(n) in (None, sha256(folder / n)) for n in (SAMPLES, METRICS))

@@ -22,9 +22,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError, ResultsError
-from adem_bench.files import disk_error, read_json, write_atomically, write_json
+from adem_bench.files import disk_error, open_bytes, read_json, write_atomically, write_json
 from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
+from adem_bench.models.weight_files import check_file
 from adem_bench.records import Json
 from adem_bench.results.validation.schema import problems
 from adem_bench.trainers.batch_sampler import Position
@@ -188,7 +189,7 @@ def _read(folder: Path) -> TrainingState:
         return TrainingState(
             position=Position(**data["position"]),
             adapter=read_adapter(folder).tensors,
-            optimizer=load((folder / OPTIMIZER_NAME).read_bytes()),
+            optimizer=_optimizer(folder / OPTIMIZER_NAME),
             scaler=data["scaler"],
             counts=Counts(**data["counts"]),
             evaluations=tuple(data["evaluations"]),
@@ -198,6 +199,16 @@ def _read(folder: Path) -> TrainingState:
             f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
             "before, or start from scratch with --overwrite"
         ) from error
+
+
+def _optimizer(path: Path) -> dict[str, Tensor]:
+    """Return tensors that are read to their end: the file may be removed while they are in use."""
+    try:
+        check_file(path)
+    except CheckpointError as error:
+        raise ValueError(f"{path.name} is no whole file of tensors") from error
+    with open_bytes(path) as stream:
+        return load(stream.read())
 
 
 def _remove(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -174,3 +175,30 @@ def test_a_limit_may_be_larger_than_any_number_of_samples(adem_bench):
 def test_predictions_are_not_read_from_what_has_no_end(adem_bench):
     done = adem_bench("score", "--task", "mini_mme", "--predictions", "/dev/zero")
     assert (done.code, "is a device or a pipe" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "samples.jsonl"])
+def test_a_pipe_in_a_run_folder_is_not_waited_for(adem_bench, runs, name):
+    (runs / name).unlink()
+    os.mkfifo(runs / name)
+    for verb in (["report", "."], ["compare", "bad", "good"], ["leaderboard", "."],
+                 ["score", "bad"], ["rerun", "bad"]):  # fmt: skip
+        done = adem_bench(*verb)
+        assert done.code in (0, 2), (verb, done.err)
+    assert adem_bench("validate", "bad").code == 1
+
+
+def test_a_pipe_among_cards_or_data_is_not_waited_for(adem_bench, tmp_path):
+    os.mkfifo(tmp_path / "one.yaml")
+    (tmp_path / "rows.yaml").write_text(
+        "kind: jsonl\nsplit: test\nheadline: f1\noptions: {file: rows.csv, metric: yes_no}\n"
+    )
+    os.mkfifo(tmp_path / "rows.csv")
+    listed = adem_bench("tasks", "--include", ".")
+    assert (listed.code, "rows" in listed.out, "one.yaml" in listed.err) == (0, True, True)
+    for command in (
+        ("tasks", "show", "one.yaml"),
+        ("run", "--model", "majority", "--tasks", "rows.yaml", "--data-root", "."),
+    ):
+        done = adem_bench(*command)
+        assert (done.code, "a pipe or a device" in done.err) == (2, True), done.err

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from adem_bench.errors import CheckpointError
+from adem_bench.files import open_bytes
 from adem_bench.models.fused.backbone import (
     FrozenFiles,
     Identity,
@@ -229,7 +230,7 @@ def inspect_adapter(card: FusedCard, source: AdapterSource, path: Path) -> Inspe
     compared = [("method", kind, card.fusion.kind), ("values", values, card.trainable_parameters)]
     if path.is_file():
         size = path.stat().st_size
-        with path.open("rb") as stream:
+        with open_bytes(path) as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         facts += [f"{size:,} bytes", f"sha256 {sha256}"]
         compared += [("bytes", size, source.size), ("sha256", sha256, source.sha256 or None)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adem_bench.cards import packaged_folder
 from adem_bench.errors import ResultsError, why_unread
-from adem_bench.files import text_encoding
+from adem_bench.files import open_text, text_encoding
 
 COLUMNS = (
     "model",
@@ -52,7 +52,7 @@ def published_rows(path: Path | None = None) -> list[PublishedRow]:
     """
     path = path or packaged_folder("results") / "published.csv"
     try:
-        with path.open(encoding=text_encoding(path), newline="") as stream:
+        with open_text(path, text_encoding(path), newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ResultsError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adem_bench.files import MAX_NESTED, is_deep
+from adem_bench.files import MAX_NESTED, is_deep, open_bytes
 
 MAX_LINE_BYTES = 16 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -91,7 +91,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES):
             number += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from adem_bench.errors import ResultsError
+from adem_bench.files import open_bytes
 from adem_bench.records import Record
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
 from adem_bench.results.run_log import LOG
@@ -218,7 +219,7 @@ def _stamp(folder: Path, names: list[str]) -> Stamp:
 def _append(run: GrowingRun, path: Path, start: int) -> int:
     """Add the records of the whole lines from a byte on; return how many bytes these are."""
     try:
-        with path.open("rb") as stream:
+        with open_bytes(path) as stream:
             stream.seek(start)
             text = stream.read()
     except OSError:
@@ -233,7 +234,7 @@ def _append(run: GrowingRun, path: Path, start: int) -> int:
 
 def _tail(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_bytes(path) as stream:
             stream.seek(max(0, path.stat().st_size - LOG_BYTES))
             text = stream.read(LOG_BYTES).decode(errors="replace")
     except OSError:

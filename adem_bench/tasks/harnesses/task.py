@@ -23,7 +23,7 @@ from pydantic import Field
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
 from adem_bench.errors import DataError
-from adem_bench.files import file_name, read_json, write_atomically, write_json
+from adem_bench.files import file_name, open_text, read_json, write_atomically, write_json
 from adem_bench.metrics.grouped import MEAN_SCORE, grouped_metrics, scores_of, widened
 from adem_bench.metrics.intervals import Formula, Statistics, ratio, share_metric, with_intervals
 from adem_bench.prompts import INSTRUCTION, TEMPLATE
@@ -206,7 +206,7 @@ class HarnessTask(Benchmark):
             DataError: the file is damaged.
         """
         path = Path(self.built["samples"])
-        with path.open(encoding="utf-8") as lines:
+        with open_text(path) as lines:
             try:
                 yield from map(json.loads, lines)
             except ValueError as error:

@@ -25,7 +25,7 @@ from adem_bench.data.reading import (
     name_below,
 )
 from adem_bench.data.table import Lines, check_text, split_rows, texts_of
-from adem_bench.files import expand_home, is_file, text_encoding
+from adem_bench.files import expand_home, is_file, open_bytes, open_text, text_encoding
 from adem_bench.schemas import DataSource
 
 MAX_REFERENCE_LENGTH = 64
@@ -90,7 +90,7 @@ def lmu_folders() -> list[Path]:
 
 def md5(path: Path) -> str:
     """Return the MD5 of a file, in hexadecimal: what VLMEvalKit publishes of its files."""
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
@@ -289,7 +289,7 @@ class TsvFile:
         try:
             # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
             encoding = text_encoding(self.path)
-            return self.path.open(encoding=encoding, errors="surrogateescape", newline="")
+            return open_text(self.path, encoding, errors="surrogateescape", newline="")
         except OSError as error:
             raise broken(self.path, HOLDS, f"cannot be read ({error})", self.source) from error
 

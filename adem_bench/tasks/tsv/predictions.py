@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from adem_bench.data.reading import SkippedRow
 from adem_bench.data.table import read_table as rows_of
 from adem_bench.errors import PredictionsError
-from adem_bench.files import read_text, text_encoding, write_atomically
+from adem_bench.files import check_regular, read_text, text_encoding, write_atomically
 from adem_bench.metrics.vlmevalkit_rules import MISSING_TEXT
 from adem_bench.schemas import DataSource
 
@@ -126,6 +126,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _check_size(path: Path) -> None:
     """Refuse a file that would not fit in memory, unpacked if it is a spreadsheet."""
+    check_regular(path)
     size = path.stat().st_size
     if path.suffix.lower() == ".xlsx":
         with zipfile.ZipFile(path) as archive:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from adem_bench.data.reading import RowError, broken, whole_id
 from adem_bench.data.streaming import array_items, object_items
+from adem_bench.files import open_bytes
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
@@ -253,7 +254,7 @@ def read_pickle(path: Path, source: DataSource) -> list[Any]:
         return _DataOnly(file, encoding="utf-8", errors="replace").load()
 
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             refs = load(file)
     except Exception as error:  # broken pickles raise nearly anything
         raise broken(path, REFS_HOLD, f"cannot be read ({error})", source) from error

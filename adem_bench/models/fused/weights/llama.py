@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import file_state, is_utf8, read_json
+from adem_bench.files import file_state, is_utf8, open_bytes, read_json
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
 from adem_bench.models.fused.weights.llama_layout import (
@@ -206,7 +206,7 @@ class Consolidated:
 
 
 def _can_be_mapped(file: Path) -> bool:
-    with file.open("rb") as stream:
+    with open_bytes(file) as stream:
         is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6
     return is_zip and is_utf8(file)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import is_utf8, write_atomically
+from adem_bench.files import is_utf8, open_bytes, write_atomically
 from adem_bench.models.weight_files import DISTRIBUTED, check_file, unwrapped
 
 
@@ -78,7 +78,7 @@ def _tensors(data: Any) -> Iterator[tuple[object, Tensor]]:
 
 def _is_archive(path: Path) -> bool:
     """Return whether a file begins as torch's do since 1.6."""
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         return stream.read(2) == b"PK"
 
 
