@@ -22,7 +22,9 @@ from adem_bench.models.fused.decoder import check_architecture, projection_sizes
 from adem_bench.models.fused.method import FrozenSizes, Method
 from adem_bench.models.fused.weights.adapter import (
     SETTINGS_NAME,
+    WEIGHTS_NAME,
     AdapterFile,
+    adapter_folder,
     read_adapter,
     resolve_settings,
 )
@@ -67,35 +69,76 @@ def check_adapter(card: FusedCard, source: AdapterSource, data_root: Path | None
     path = weights_path(source.path, card, data_root)
     if path is None:
         raise CheckpointError(card.missing(source.path, data_root))
-    fitted_method(card, read_adapter(path), data_root)
+    found, key = _fitted(card, path, data_root), _key(card, path, data_root)
+    if len(_checked) < MOST_KEPT or key in _checked:
+        _checked[key] = found
 
 
-def fitted_method(card: FusedCard, adapter: AdapterFile, data_root: Path | None) -> Method | None:
-    """Return the method with an adapter's weights, as it will be next to the frozen parts.
+@dataclass(frozen=True, slots=True)
+class FittedAdapter:
+    """An adapter as it will be next to a model's frozen parts."""
+
+    file: AdapterFile
+    sizes: FrozenSizes | None
+    """Of the frozen parts; None where the tower's name does not say them."""
+    method: Method | None
+    """With the adapter's weights, on the CPU; None where the sizes are not known."""
+
+
+MOST_KEPT = 4
+_checked: dict[tuple[str, ...], FittedAdapter] = {}
+"""What was checked and not yet taken. A run checks its adapters before it loads anything, and what
+has been read then is not read again."""
+
+
+def fitted_adapter(card: FusedCard, path: Path, data_root: Path | None) -> FittedAdapter:
+    """Return an adapter that fits a model's frozen parts, for one model to use.
 
     Args:
         card: Of the model that is to use it.
-        adapter: As read.
+        path: Where it is.
         data_root: Folder below which `weights/` is looked for.
 
-    Returns:
-        None where the tower's name does not say its sizes.
-
     Raises:
-        CheckpointError: the adapter is of another method, or does not fit the frozen parts, or
-            these are missing.
+        CheckpointError: the adapter cannot be read, is of another method, or does not fit the
+            frozen parts, or these are missing.
     """
+    known = checked_adapter(card, path, data_root)
+    return known or _fitted(card, path, data_root)
+
+
+def checked_adapter(card: FusedCard, path: Path, data_root: Path | None) -> FittedAdapter | None:
+    """Return an adapter that `check_adapter` has read, once; None if its files are others now.
+
+    Args:
+        card: Of the model that is to use it.
+        path: Where it is.
+        data_root: Folder below which `weights/` is looked for.
+    """
+    return _checked.pop(_key(card, path, data_root), None)
+
+
+def _key(card: FusedCard, path: Path, data_root: Path | None) -> tuple[str, ...]:
+    """Return what an adapter's fit hangs on: the model's card, and the files as they are."""
+    folder = adapter_folder(path)
+    files = [path] if folder is None else [folder / WEIGHTS_NAME, folder / SETTINGS_NAME]
+    states = [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file()]
+    return (card.digest(), str(card.path), str(data_root), str(path.absolute()), str(states))
+
+
+def _fitted(card: FusedCard, path: Path, data_root: Path | None) -> FittedAdapter:
+    adapter = read_adapter(path)
     check_kind(card, adapter)
     sizes, identities = _frozen(card, FrozenFiles(card, data_root, torch.float32))
     check_base(card, adapter, identities)
     if sizes is None:
-        return None
+        return FittedAdapter(adapter, None, None)
     method = _made(adapter.method, resolve_settings(card.fusion, adapter.settings), sizes)
     try:
         method.load_adapter(adapter.tensors, str(adapter.path))
     except CheckpointError as error:
         raise _other_base(card, adapter, identities, str(error)) from error
-    return method
+    return FittedAdapter(adapter, sizes, method)
 
 
 def check_base(card: FusedCard, adapter: AdapterFile, identities: Sequence[Identity]) -> None:

@@ -21,10 +21,12 @@ from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.card import FusedCard, FusionSettings
 from adem_bench.models.fused.decoder import FusedDecoder
 from adem_bench.models.fused.fit import (
+    FittedAdapter,
     check_adapter,
     check_base,
     check_kind,
-    fitted_method,
+    checked_adapter,
+    fitted_adapter,
     inspect_adapter,
 )
 from adem_bench.models.fused.generation import choice_logprobs, generate, most_probable
@@ -35,9 +37,10 @@ from adem_bench.models.fused.method import (
     Method,
     VisualMemory,
 )
-from adem_bench.models.fused.network import FusedNetwork, build_network
+from adem_bench.models.fused.network import FusedNetwork, build_network, sizes_of
 from adem_bench.models.fused.sequence import PromptRow, SequenceBuilder
 from adem_bench.models.fused.sharding import agreed, gather_in_turn
+from adem_bench.models.fused.vision import vision_tower
 from adem_bench.models.fused.weights.adapter import (
     WEIGHTS_NAME,
     AdapterFile,
@@ -121,7 +124,7 @@ class FusedModel(Model):
         self._options = options
         self._frozen = frozen or FrozenParts(card, options)
         self._tuning: Tuning | None = None
-        self._adapter: AdapterFile | None = None
+        self._adapter: FittedAdapter | None = None
         self._tuned: TunedWeights | None = None
         self._released = False
         self._row = lru_cache(maxsize=1 << 16)(self._build_row)
@@ -183,22 +186,24 @@ class FusedModel(Model):
         self._released = source.is_released
         if self._tuning is None or self._tuning.path != path:
             self._adapter = self._tuned = None
-            if path is None:
-                self._tuning = _no_tuning(self.card)
-            else:
-                self._adapter = read_adapter(path)
-                self._tuning = self._tuning_of(self._adapter)
+            self._tuning = _no_tuning(self.card) if path is None else self._tuning_of(path)
         self._row.cache_clear()
 
-    def _tuning_of(self, adapter: AdapterFile) -> Tuning:
+    def _tuning_of(self, path: Path) -> Tuning:
         """Return what is known of an adapter, if possible without loading the frozen parts."""
-        method = None
-        if not self._frozen.is_loaded:
-            method = fitted_method(self.card, adapter, self._options.data_root)
-        if method is None:
-            self._tuned = _tuned(self._frozen, adapter)
+        frozen, data_root = self._frozen, self._options.data_root
+        if frozen.is_loaded:
+            checked = checked_adapter(self.card, path, data_root)
+            adapter = checked or FittedAdapter(read_adapter(path), None, None)
+        else:
+            adapter = fitted_adapter(self.card, path, data_root)
+        method = adapter.method
+        if frozen.is_loaded or method is None:
+            self._tuned = _tuned(frozen, adapter)
             method = self._tuned.method
-        return _tuning(self._frozen, adapter, method)
+        else:
+            self._adapter = adapter
+        return _tuning(frozen, adapter.file, method)
 
     @property
     def tuning(self) -> Tuning:
@@ -455,7 +460,12 @@ class FusedModel(Model):
 
 
 def network_with(
-    llama: Any, visual: Any, adapter: AdapterFile, fusion: FusionSettings, eager: bool = False
+    llama: Any,
+    visual: Any,
+    adapter: AdapterFile,
+    fusion: FusionSettings,
+    eager: bool = False,
+    fitted: FittedAdapter | None = None,
 ) -> FusedNetwork:
     """Return a network in evaluation mode with an adapter's weights.
 
@@ -465,29 +475,34 @@ def network_with(
         adapter: The tuned weights.
         fusion: Settings of the card, which go before the adapter's own.
         eager: As for `FusedDecoder`.
+        fitted: The adapter as it was fitted to frozen parts; its method is used if these are they.
 
     Raises:
         CheckpointError: the adapter does not fit the frozen parts or the settings.
     """
-    settings = resolve_settings(fusion, adapter.settings)
-    network = build_network(llama, visual, adapter.method, settings, eager)
-    network.method.load_adapter(adapter.tensors, str(adapter.path))
+    tower = vision_tower(visual)
+    if fitted and fitted.method and fitted.sizes == sizes_of(llama, tower):
+        network = FusedNetwork(tower, fitted.method, llama, eager)
+    else:
+        settings = resolve_settings(fusion, adapter.settings)
+        network = build_network(llama, visual, adapter.method, settings, eager)
+        network.method.load_adapter(adapter.tensors, str(adapter.path))
     network.method.to(network.decoder.device)
     return network.eval()
 
 
 @torch.inference_mode()
-def _tuned(frozen: FrozenParts, adapter: AdapterFile) -> TunedWeights:
+def _tuned(frozen: FrozenParts, fitted: FittedAdapter) -> TunedWeights:
     """Return the model that an adapter makes.
 
     Raises:
         CheckpointError: it does not fit the frozen parts or the card's method.
     """
-    card = frozen.card
+    card, adapter = frozen.card, fitted.file
     check_kind(card, adapter)
     check_base(card, adapter, frozen.identities)
     eager = card.attention == "eager"
-    network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager)
+    network = network_with(frozen.llama, frozen.visual, adapter, card.fusion, eager, fitted)
     if card.shard:
         gather_in_turn(network.decoder)
     method = network.method

@@ -170,6 +170,19 @@ class FusedNetwork(nn.Module):
         return type(seen).join([no_image, seen]).select(indicators.cumsum(0) * indicators)
 
 
+def sizes_of(llama: Any, tower: VisionTower) -> FrozenSizes:
+    """Return the sizes of a LlamaForCausalLM and a vision tower."""
+    return FrozenSizes(
+        vision_width=tower.width,
+        vision_blocks=tower.blocks,
+        patches=tower.patches,
+        language_width=llama.config.hidden_size,
+        language_layers=llama.config.num_hidden_layers,
+        projections=projection_sizes(llama.config),
+        class_token=tower.class_token,
+    )
+
+
 def build_network(
     llama: Any,
     visual: Any,
@@ -190,13 +203,4 @@ def build_network(
         CheckpointError: the settings do not suit the frozen parts.
     """
     tower = vision_tower(visual)
-    sizes = FrozenSizes(
-        vision_width=tower.width,
-        vision_blocks=tower.blocks,
-        patches=tower.patches,
-        language_width=llama.config.hidden_size,
-        language_layers=llama.config.num_hidden_layers,
-        projections=projection_sizes(llama.config),
-        class_token=tower.class_token,
-    )
-    return FusedNetwork(tower, method(settings, sizes), llama, eager)
+    return FusedNetwork(tower, method(settings, sizes_of(llama, tower)), llama, eager)

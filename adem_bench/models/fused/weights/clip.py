@@ -97,9 +97,9 @@ def _sizes_in(source: VisionSource, file: Path | None, state: object) -> TowerSi
     """Return a tower's sizes; a run asks for them twice, and files are read whole for them."""
     if file is not None:
         if not _is_named(source):
-            shapes = _sizes_of(file, _tensors(file))
+            shapes = _sizes_of(file, _tensors(file, with_values=False))
             return TowerSizes(shapes["width"], shapes["layers"], shapes["patches"])
-        return vision_tower(_from_named_file(source, file)).sizes
+        return vision_tower(_from_named_file(source, file, with_values=False)).sizes
     try:
         return vision_tower(_checked(source, _untrained(source))).sizes
     except CheckpointError:
@@ -278,8 +278,13 @@ def _from_file(source: VisionSource, file: Path, dtype: torch.dtype) -> nn.Modul
     return visual
 
 
-def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
+def _from_named_file(source: VisionSource, file: Path, with_values: bool = True) -> nn.Module:
     """Return the tower that the card names, with a file's weights.
+
+    Args:
+        source: The card's tower.
+        file: Its weights.
+        with_values: As for `_tensors`.
 
     Raises:
         CheckpointError: they are not of that tower, or nothing says how they were trained.
@@ -292,7 +297,7 @@ def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
             f"tag {source.pretrained!r} of {source.name}; set vision.pretrained to the tag that "
             f"the weights are of or began as (it has {known})"
         )
-    tensors = _tensors(file)
+    tensors = _tensors(file, with_values)
     try:
         visual.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError, LookupError, AttributeError) as error:
@@ -303,9 +308,16 @@ def _from_named_file(source: VisionSource, file: Path) -> nn.Module:
     return _checked(source, visual)
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def _tensors(file: Path, with_values: bool = True) -> dict[str, Tensor]:
+    """Return the tensors of a file's tower.
+
+    Args:
+        file: The file.
+        with_values: Whether more than their shapes is asked for: a gigabyte need not be read.
+    """
+    read = _read(file, with_values)
     # open_clip's trainer puts `module.` before every name.
-    named = {name.removeprefix("module."): tensor for name, tensor in _read(file).items()}
+    named = {name.removeprefix("module."): tensor for name, tensor in read.items()}
     return {
         name.removeprefix("visual."): tensor
         for name, tensor in named.items()
@@ -347,17 +359,18 @@ def _not_clip(file: Path, reason: str) -> CheckpointError:
     )
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
+def _read(file: Path, with_values: bool) -> Mapping[str, Tensor]:
     if file.suffix == ".safetensors":
         return load_tensors(file)
     if _is_torchscript(file):
         # OpenAI's own files are TorchScript archives, whose loader runs no Python.
         with foreign_reader(lambda reason: _not_clip(file, reason)):
             state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
-                file, map_location="cpu"
+                file, map_location="cpu" if with_values else "meta"
             ).state_dict()
         return state
-    data = load_plain_data(file)
+    # Files in PyTorch's first format cannot be mapped.
+    data = load_plain_data(file, mmap=not with_values and zipfile.is_zipfile(file))
     return unwrapped(data.get("state_dict", data), file) if isinstance(data, dict) else {}
 
 
