@@ -173,19 +173,20 @@ def made_model(shape: Shape, dtype: str, device: str, folder: Path) -> FusedMode
     return model
 
 
-def forget_images(model: FusedModel) -> None:
-    """Load the adapter anew, so that no image is remembered."""
-    model._tuned = None
-    model.load_adapter_for("task", "kind")
+def renewed(model: FusedModel) -> FusedModel:
+    """Return a model of the same frozen parts that remembers no image."""
+    again = FusedModel(model.card, ModelOptions(str(model._frozen.device)), model._frozen)
+    again.load_adapter_for("task", "kind")
+    return again
 
 
 def in_float32(model: FusedModel) -> FusedModel:
     """Return a model that computes with the same weights in float32; they are copied."""
     parts = copy.copy(model._frozen)
     parts.dtype = torch.float32
-    parts.llama = copy.deepcopy(parts.llama).float()
-    visual, signature = parts._visual
-    parts.__dict__["_visual"] = (copy.deepcopy(visual).float(), signature)
+    for name in ("_language_model", "_visual"):
+        module, *described = getattr(parts, name)
+        parts.__dict__[name] = (copy.deepcopy(module).float(), *described)
     exact = FusedModel(parts.card, ModelOptions(str(parts.device)), parts)
     exact.load_adapter_for("task", "kind")
     return exact

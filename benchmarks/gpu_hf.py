@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import workloads
@@ -26,7 +27,7 @@ from adem_bench.cards import load_model_card
 from adem_bench.images import open_rgb
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.hf import model as hf_model
-from adem_bench.models.hf.loading import LoadedModel, _decode_plainly
+from adem_bench.models.hf.loading import Unloaded, decode_plainly
 from adem_bench.records import Request
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -123,16 +124,18 @@ def _made(
     with torch.no_grad():  # ids that the tokenizer has no text for are never the most probable
         network.lm_head.weight[len(words) :] = 0
         network.lm_head.weight[: len(words.all_special_ids)] = 0
-    _decode_plainly(network, words)
     network.eval()
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
-    read = hf_model.load
-    hf_model.load = lambda *_: LoadedModel(processor, network)
-    try:
-        card = load_model_card(f"hf:{folder}")
+    card = load_model_card(f"hf:{folder}", [f"dtype={str(dtype).removeprefix('torch.')}"])
+    decode_plainly(card, network, words)
+    unloaded = Unloaded(config, processor, LlavaForConditionalGeneration, network)
+    # All that loading would do with weights in files.
+    with (
+        patch.object(hf_model, "prepare", lambda *_: unloaded),
+        patch.object(hf_model, "load", lambda *_: network),
+    ):
         model = hf_model.HfModel(card, ModelOptions(str(device)))
-    finally:
-        hf_model.load = read
+        model.load()
     model.load_adapter_for("task", "kind")
     return model, processor, network

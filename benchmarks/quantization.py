@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> dict:
 
     def steps(rows: int) -> float:
         """Return the time of one new token for each of some rows."""
-        cache = KeyValueCache(len(decoder.layers), torch.full((rows,), PROMPT), PROMPT + NEW)
+        cache = KeyValueCache(len(decoder.layers), [PROMPT] * rows, PROMPT + NEW, decoder.device)
         decoder(decoder.embed(ids.expand(rows, -1)), nothing, cache)
         token = decoder.embed(ids[:, :1].expand(rows, -1))
         return seconds(lambda: [decoder.step(token, nothing, cache) for _ in range(NEW)]) / NEW

@@ -189,7 +189,7 @@ def load(
     if missing:
         reason = lacking(missing, report["unexpected_keys"], network)
         raise CheckpointError(f"model {card.name}: {reason}")
-    _decode_plainly(card, network, unloaded.processor.tokenizer)
+    decode_plainly(card, network, unloaded.processor.tokenizer)
     if card.quantization == INT8_CPU:
         quantize_linear_layers(_decoder_layers(card, network), INT8_CPU, network.dtype)
     if adapter is not None:
@@ -404,7 +404,7 @@ def _dtype(card: HfCard, device: torch.device) -> torch.dtype | str:
     return dtype
 
 
-def _decode_plainly(card: HfCard, network: Any, tokenizer: Any) -> None:
+def decode_plainly(card: HfCard, network: Any, tokenizer: Any) -> None:
     """Take what a checkpoint prefers in decoding out of its settings, and pad on the left.
 
     Args:
