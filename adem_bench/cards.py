@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from adem_bench.entry_points import entry_points
 from adem_bench.errors import CardError, in_shell, nearest_hint, why_unread
 from adem_bench.files import exists, expand_home, is_file, read_text
+from adem_bench.listing import listing
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
 from adem_bench.schemas import (
@@ -42,6 +43,7 @@ MODEL_CARD_NAME = "model.yaml"
 SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
 PATTERN = re.compile(r"[*?[\]]")
+UNREAD = "unread"
 NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 """What no name of a card has, but paths and `KIND:SOURCE` have."""
 FILE_SUFFIXES = (".md", ".txt", ".json", ".py", *WEIGHTS_SUFFIXES)
@@ -81,7 +83,7 @@ def known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
     packaged = [
         path
         for folder in (packaged_folder(kind), *_plugin_folders(kind))
-        for path in sorted(folder.glob("*.yaml"))
+        for path in _cards_in(folder)
     ]
     found: dict[str, Path] = {}
     doubled: dict[str, str] = {}
@@ -103,16 +105,36 @@ def known_cards(kind: CardKind) -> tuple[dict[str, Path], dict[str, str]]:
 
 def _included_cards(folder: Path, kind: CardKind) -> list[Path]:
     """Return the cards of a kind in its folder of that name, and those next to that folder."""
-    loose = [path for path in sorted(folder.glob("*.yaml")) if _may_be(path, kind)]
-    return [*sorted((folder / kind).glob("*.yaml")), *loose]
+    loose = [path for path in _cards_in(folder) if _may_be(path, kind)]
+    return [*_cards_in(folder / kind), *loose]
+
+
+def _cards_in(folder: Path) -> list[Path]:
+    return [folder / name for name in listing(folder).cards]
 
 
 def _may_be(path: Path, kind: CardKind) -> bool:
     """Return whether a card is of a kind; one that cannot be read may be of each, and says why."""
     try:
-        return _kind_of(_parse_yaml(path)) == kind
-    except CardError:
+        state = path.stat()
+    except OSError:
         return True
+    found = _kind_on_disk(path, (state.st_mtime_ns, state.st_size, state.st_ino))
+    return found in (kind, UNREAD)
+
+
+@lru_cache(maxsize=1024)
+def _kind_on_disk(path: Path, state: tuple[int, ...]) -> str | None:
+    """Return the kind of a card, `UNREAD` of one that cannot be read.
+
+    Args:
+        path: The card.
+        state: Of the file: one that changes is read again.
+    """
+    try:
+        return _kind_of(_parse_yaml(path))
+    except CardError:
+        return UNREAD
 
 
 def _kind_of(fields: Mapping[str, Any]) -> CardKind | None:

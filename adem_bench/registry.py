@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from adem_bench.entry_points import entry_points
 from adem_bench.errors import CardError, nearest_hint
 from adem_bench.files import expand_home
+from adem_bench.listing import forget_listings, listing
 
 T = TypeVar("T")
 INCLUDE_VARIABLE = "ADEM_BENCH_INCLUDE"
@@ -98,6 +99,9 @@ class Registry:
                 cannot be imported.
         """
         known = self._known()
+        if name not in known:
+            forget_listings()
+            known = self._known()
         if name not in known:
             hint = nearest_hint(name, known, self._listing)
             more = "" if "did you mean" in hint else "; --include DIR and plug-ins add others"
@@ -177,8 +181,9 @@ def is_active(module: str, file: str) -> bool:
 
 
 def _module_files(folder: Path) -> list[Path]:
-    packages = [path for path in sorted(folder.glob("*/__init__.py")) if path.is_file()]
-    return [*sorted(folder.glob("*.py")), *packages]
+    found = listing(folder)
+    packages = [folder / name / "__init__.py" for name in found.packages]
+    return [*(folder / name for name in found.modules), *packages]
 
 
 def _run_module(file: Path) -> ModuleType:

@@ -23,8 +23,9 @@ FOR_CARDS = FOR_HELP | {
 """What `adem-bench` may import, besides the standard library, to answer at once. The last three are
 what pydantic imports."""
 OWN_FOR_CARDS = {
-    "cards", "cli", "data", "digests", "entry_points", "errors", "files", "memory_limit", "metrics",
-    "misnamed", "models", "registry", "results", "schemas", "signals", "tasks", "yaml_text",
+    "cards", "cli", "data", "digests", "entry_points", "errors", "files", "listing",
+    "memory_limit", "metrics", "misnamed", "models", "registry", "results", "schemas", "signals",
+    "tasks", "yaml_text",
 }  # fmt: skip
 """The package's own: no records, images or prompts. Of tasks and models only what is below."""
 OWN_IN_LAYERS = {

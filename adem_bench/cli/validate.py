@@ -23,12 +23,12 @@ def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:
     wrong, 2 not a run folder.
     """
     from adem_bench.errors import printable
-    from adem_bench.results.validation.validate import runs_below, validate_run
+    from adem_bench.results.validation.validate import Tasks, runs_below, validate_run
 
     found = list(dict.fromkeys(run for named in runs for run in runs_below(named)))
-    wrong = 0
+    wrong, tasks = 0, Tasks(data_root)
     for run in found:
-        validation = validate_run(run, data_root)
+        validation = validate_run(run, data_root, tasks)
         for finding in validation.issues:
             click.echo(printable(str(finding)))
         warn(f"{run}: not checked: {reason}" for reason in validation.unchecked)

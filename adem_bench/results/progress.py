@@ -36,6 +36,11 @@ class Standing:
     failed: int = 0
     """Of those asked."""
 
+    @property
+    def known_total(self) -> int | None:
+        """The total; None too where the data has more than its card says."""
+        return None if self.total is None or self.done > self.total else self.total
+
 
 OnProgress = Callable[[Standing], None]
 """Called whenever something was done."""
@@ -108,16 +113,16 @@ class ProgressLines:
 
     def _put(self, standing: Standing, is_last: bool) -> None:
         self._written = standing
+        total = standing.known_total
         rate = self._pace.rate(standing.asked)
         facts = [f"{standing.failed:,} failed", *_answered_rate(standing, self._pace)]
         if is_last:
             facts.append(f"took {shown_time(self._pace.seconds())}")
-        elif standing.total:
-            facts.append(f"{shown_time((standing.total - standing.done) / rate)} left")
+        elif total:
+            facts.append(f"{shown_time((total - standing.done) / rate)} left")
         count = f"{standing.done:,} samples"
-        if standing.total:
-            share = standing.done / standing.total
-            count = f"{standing.done:,} of {standing.total:,} samples ({share:.0%})"
+        if total:
+            count = f"{standing.done:,} of {total:,} samples ({standing.done / total:.0%})"
         self._write(f"{self._name}: {count}, {', '.join(facts)}")
 
 
@@ -216,7 +221,8 @@ def _bar(name: str) -> Iterator[OnProgress]:
         def update(standing: Standing) -> None:
             facts = _answered_rate(standing, pace)
             facts += [f"{standing.failed:,} failed"] if standing.failed else []
-            bar.update(shown, completed=standing.done, total=standing.total, facts=", ".join(facts))
+            total, told = standing.known_total, ", ".join(facts)
+            bar.update(shown, completed=standing.done, total=total, facts=told)
 
         yield update
 

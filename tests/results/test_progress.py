@@ -125,3 +125,15 @@ def test_what_has_no_known_end_has_lines_by_time_alone(clock):
         clock.now += 1
         due += pace.is_due(done, None)
     assert due == 3
+
+
+def test_data_of_more_samples_than_the_card_says_has_no_share_and_no_time_left(lines, clock):
+    for done in (40, 120, 200):
+        clock.now += 60
+        lines.update(Standing(done, 100, done))
+    lines.close()
+    assert lines.written == [
+        "sqa: 40 of 100 samples (40%), 0 failed, 0.667 samples/s, 0:01:30 left",
+        "sqa: 120 samples, 0 failed, 1 samples/s",
+        "sqa: 200 samples, 0 failed, 1.11 samples/s",
+    ]

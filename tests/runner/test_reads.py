@@ -11,7 +11,7 @@ import pytest
 
 from adem_bench.models.baselines import Constant
 from adem_bench.registry import INCLUDE_VARIABLE
-from adem_bench.results.validation.validate import validate_run
+from adem_bench.results.validation.validate import Tasks, validate_run
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
 from support.own_data import write_own_data
@@ -36,7 +36,8 @@ def opened():
     counts = Counter()
 
     def note(event, arguments):
-        if event == "open" and isinstance(arguments[0], str):
+        # `open` says a mode; `os.open`, with which it may open a file, says none.
+        if event == "open" and isinstance(arguments[0], str) and arguments[1]:
             counts[arguments[0]] += 1
 
     sys.addaudithook(note)
@@ -103,6 +104,19 @@ def test_a_run_and_its_validation_read_the_questions_no_more_often_than_they_use
     # Each reading looks at the encoding first; the digest of the data has the file's bytes too.
     assert run[file] == 2 * len(("digest", "images", "questions")) + 1
     assert counts[file] == 2 * len(("digest", "questions")) + 1
+
+
+def test_the_data_of_runs_of_one_task_is_digested_once(reads, questions):
+    (first, _), (second, _) = (reads("vsr", questions, size) for size in (1, 2))
+    tasks, counts = Tasks(questions), opened()
+    alone, together = [], []
+    for folder in (first.folder, second.folder):
+        for found, known in ((alone, None), (together, tasks)):
+            counts.clear()
+            assert not validate_run(folder, questions, known).issues
+            found.append(counts[str(questions / "vsr" / "test.jsonl")])
+    assert alone[0] == alone[1] == together[0]
+    assert together[1] == 2 < together[0]
 
 
 def test_a_users_rows_are_read_as_often_for_many_batches(reads, tmp_path):

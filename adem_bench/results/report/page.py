@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from adem_bench.tasks.base import Task, task_of
 from adem_bench.tasks.recorded import recorded_card
 
 MAX_THUMBNAILS = 2000
+MOST_COMPARED = 32
+"""Runs of a task that are compared with each other: 496 pairs, in ten seconds."""
 ASKED = ("task_options", "prompt_settings", "data")
 """Parts of a run's identity that say how it asked, and of what data."""
 
@@ -123,7 +126,13 @@ def _part(
     notes: list[str] = []
     compared = _comparable(members, notes)
     comparison = None
-    if len(compared) > 1:
+    if len(compared) > MOST_COMPARED:
+        pairs = math.comb(len(compared), 2)
+        notes.append(
+            f"No comparison: {len(compared)} runs make {pairs:,} pairs; a page of at most "
+            f"{MOST_COMPARED} runs of a task compares them, and `adem-bench compare` any number."
+        )
+    elif len(compared) > 1:
         try:
             comparison = compare_runs([member.run for member in compared])
         except AdemBenchError as error:

@@ -74,13 +74,41 @@ def runs_below(folder: Path) -> list[Path]:
     return found
 
 
-def validate_run(folder: Path, data_root: Path | None = None) -> Validation:
+class Tasks:
+    """The tasks of runs: those that several runs share are built once, and their data digested."""
+
+    def __init__(self, data_root: Path | None = None) -> None:
+        """Build none yet.
+
+        Args:
+            data_root: As for `build_task`; where a run's data is not there, what needs it is not
+                checked.
+        """
+        self._data_root = data_root
+        self._built: dict[tuple[str, Path | None], Task] = {}
+
+    def of(self, card: TaskCard) -> Task:
+        """Return the task of a card.
+
+        Raises:
+            AdemBenchError: it cannot be built.
+        """
+        key = (card.model_dump_json(), card.path)
+        if key not in self._built:
+            self._built[key] = task_of(card, self._data_root)
+        return self._built[key]
+
+
+def validate_run(
+    folder: Path, data_root: Path | None = None, tasks: Tasks | None = None
+) -> Validation:
     """Check a run folder: its files, their schema, and that they belong together.
 
     Args:
         folder: The run folder.
         data_root: As for `build_task`; where the run's data is not there, what needs it is
             not checked.
+        tasks: Those of other runs that were checked with the same data root.
 
     Raises:
         ResultsError: the folder is not a run folder.
@@ -91,15 +119,15 @@ def validate_run(folder: Path, data_root: Path | None = None) -> Validation:
             f"{folder} is not a run folder: expected {SAMPLES}, {METRICS} and {MANIFEST} in it, as "
             "`adem-bench run` makes them below RESULTS/MODEL/TASK/"
         )
-    return _Check(folder, data_root).whole()
+    return _Check(folder, tasks or Tasks(data_root)).whole()
 
 
 class _Check:
     """The steps, and what they have in common."""
 
-    def __init__(self, folder: Path, data_root: Path | None) -> None:
+    def __init__(self, folder: Path, tasks: Tasks) -> None:
         self.folder = folder
-        self.data_root = data_root
+        self.tasks = tasks
         self.issues = Issues(folder)
         self.lines = 0
 
@@ -213,7 +241,7 @@ class _Check:
             card = recorded_card(manifest)
             here = _version_here(card)
             if here in (None, card.version):
-                return task_of(card, self.data_root)
+                return self.tasks.of(card)
             reason = f"the run has task version {card.version}, this package has {here}"
         except ValidationError:
             reason = "the manifest's task card has fields that this package does not know"

@@ -116,6 +116,18 @@ def test_runs_that_do_not_compare_are_shown_all_the_same(tmp_path):
     assert "Differences" not in "".join(report_pieces([part]))
 
 
+def test_too_many_runs_are_not_compared_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("adem_bench.results.report.page.MOST_COMPARED", 2)
+    for name in "abc":
+        write_run(tmp_path / name, [choice(n, 0) for n in range(9)], model=name)
+    (part,) = report_parts(open_runs([tmp_path])[0])
+    assert part.comparison is None
+    assert part.notes[0] == (
+        "No comparison: 3 runs make 3 pairs; a page of at most 2 runs of a task compares them, "
+        "and `adem-bench compare` any number."
+    )
+
+
 def test_a_subset_does_not_shrink_the_comparison(tmp_path):
     write_run(tmp_path / "a", [choice(n, 0) for n in range(300)])
     write_run(tmp_path / "b", [choice(n, 1) for n in range(300)])
