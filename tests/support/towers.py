@@ -81,16 +81,19 @@ def tiny_visual(kind: str, seed: int = 0) -> nn.Module:
 
 
 def write_tower(kind: str, folder: Path, seed: int = 0) -> dict[str, str]:
-    """Write a tower's weights in open_clip's layout; return `vision` of a model's card.
+    """Write a tower's weights in open_clip's layout, once; return `vision` of a model's card.
 
     Args:
         kind: One of `KINDS`.
         folder: Where the file is put.
         seed: Of its weights.
     """
-    state = tiny_visual(kind, seed).state_dict()
     file = folder / f"{kind}-{seed}.safetensors"
-    save_file({f"visual.{name}": tensor.contiguous() for name, tensor in state.items()}, file)
+    if file.is_file():
+        know_names()
+    else:
+        state = tiny_visual(kind, seed).state_dict()
+        save_file({f"visual.{name}": tensor.contiguous() for name, tensor in state.items()}, file)
     if not NAMES[kind]:
         return {"path": str(file), "pretrained": ""}
     return {"path": str(file), "name": NAMES[kind], "pretrained": TAG}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,10 +74,19 @@ def card(folder, tmp_path):
 
 
 @pytest.fixture
-def adapter(card, tmp_path):
+def adapter(card, folder, tmp_path):
     """Writes an adapter of a method as training does, for the first base and tower."""
 
     def write(kind="llava", **changed):
+        made = folder / f"adapter-{kind}"
+        if not made.is_dir():
+            make(kind, made)
+        written = read_adapter(made)
+        settings = replace(written.settings, **changed)
+        write_adapter(tmp_path / made.name, written.tensors, settings)
+        return read_adapter(tmp_path / made.name)
+
+    def make(kind, place):
         frozen = FrozenParts(card(kind=kind), ModelOptions("cpu"))
         method = METHODS.load(kind)
         network = build_network(frozen.llama, frozen.visual, method, method.settings())
@@ -85,9 +95,8 @@ def adapter(card, tmp_path):
         for part in frozen.identities:
             facts |= {part.field: part.name, f"{part.field}_architecture": part.architecture}
             facts[f"{part.field}_signature"] = part.signature
-        settings = AdapterSettings(kind, tuned.chosen.values(), **facts | changed)
-        write_adapter(tmp_path / f"adapter-{kind}", tuned.adapter_tensors(), settings)
-        return read_adapter(tmp_path / f"adapter-{kind}")
+        settings = AdapterSettings(kind, tuned.chosen.values(), **facts)
+        write_adapter(place, tuned.adapter_tensors(), settings)
 
     return write
 

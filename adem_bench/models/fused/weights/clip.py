@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
@@ -25,6 +25,7 @@ from open_clip.transformer import (
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as Trunk
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import file_state
@@ -44,6 +45,12 @@ PLAIN_SIZES = {"image_size", "patch_size", "width", "layers", "head_width", "mlp
 """What open_clip says of a tower in which nothing else differs from OpenAI's."""
 TRUNK = "trunk."
 """What names of tensors begin with where timm has made a tower's trunk."""
+
+DRAWING = frozenset(
+    getattr(Tensor, f"{step}_")
+    for step in ("uniform", "normal", "erfinv", "mul", "add", "clamp", "fill", "zero")
+)
+"""What initializers change a tensor with."""
 
 
 def load_visual(source: VisionSource, file: Path | None, dtype: torch.dtype) -> nn.Module:
@@ -201,6 +208,22 @@ def _from_tag(source: VisionSource) -> nn.Module:
     return _checked(source, model.visual)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the drawing of values without memory, most of the time of making timm's towers."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what is asked, but for the steps of drawing."""
+        if func in DRAWING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def _untrained(source: VisionSource) -> nn.Module:
     """Return a tower by its name, without memory for its weights.
 
@@ -212,7 +235,7 @@ def _untrained(source: VisionSource) -> nn.Module:
         raise CheckpointError(f"open_clip has no architecture {source.name!r} (vision.name)")
     # What `create_model` makes a tower with: that one makes the text side too.
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             visual: nn.Module = _build_vision_tower(
                 config["embed_dim"], config["vision_cfg"], _is_quick(source)
             )
