@@ -54,4 +54,5 @@ def stand_ins(harness_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
     monkeypatch.setenv("LMUData", str(harness_data / "LMUData"))
     monkeypatch.setenv("MINI_ROWS", str(harness_data / "rows.jsonl"))
+    monkeypatch.setenv("STAND_IN_WITHOUT_TORCH", "1")
     return harness_data

@@ -53,6 +53,7 @@ def records(run: Path) -> list[dict]:
 
 
 def test_a_data_set_of_vlmevalkit_is_run_scored_and_kept(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.delenv("STAND_IN_WITHOUT_TORCH")  # as the real one is
     run = run_of(tmp_path / "a", "constant:Yes", "vlmevalkit:MME")
     found = metrics(run)
     overall = found["split=none|Overall"]
