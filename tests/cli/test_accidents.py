@@ -154,28 +154,6 @@ def test_a_model_of_a_long_name_has_its_runs_in_a_folder_of_a_shorter_one(adem_b
     assert found == {f"constant:{LONG}", f"constant:{LONG}y"}
 
 
-def test_a_locale_without_utf8_fails_only_what_it_cannot_name(questions):
-    folder = questions("here")
-    (folder / "named.yaml").write_text("name: käse\nkind: constant\noptions: {source: 'Yes'}\n")
-
-    def run(model):
-        return subprocess.run(
-            [
-                sys.executable, "-m", "adem_bench", "run", "--model", model, "--tasks", "yn.yaml",
-                "--data-root", ".",
-            ],
-            cwd=folder, capture_output=True, check=False,
-            env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
-        )  # fmt: skip
-
-    done = run("constant:Yes")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"100.00" in done.stdout
-    failed = run("named.yaml")
-    assert failed.returncode == 2
-    assert b"set PYTHONUTF8=1, or a locale in UTF-8" in failed.stderr
-
-
 ENDS = """
 import glob, json, os, sys
 from adem_bench.cli import main
@@ -187,6 +165,27 @@ for command in json.load(sys.stdin):
         print(end.code or 0, *command, file=sys.stderr)
 """
 """Runs command lines in one process, which has a locale of its own."""
+
+
+def in_c_locale(folder, commands, **more):
+    """Run command lines in one process in the C locale."""
+    return subprocess.run(
+        [sys.executable, "-c", ENDS],
+        input=json.dumps(commands).encode(), cwd=folder, capture_output=True, check=False,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", **more},
+    )  # fmt: skip
+
+
+def test_a_locale_without_utf8_fails_only_what_it_cannot_name(questions):
+    folder = questions("here")
+    (folder / "named.yaml").write_text("name: käse\nkind: constant\noptions: {source: 'Yes'}\n")
+    run = ["run", "--tasks", "yn.yaml", "--data-root", ".", "--model"]
+    done = in_c_locale(folder, [[*run, "constant:Yes"], [*run, "named.yaml"]])
+    ended, failed, *rest = done.stderr.splitlines()
+    assert ended.startswith(b"0 run ")  # and nothing was told before
+    assert b"100.00" in done.stdout
+    assert b"set PYTHONUTF8=1, or a locale in UTF-8" in failed
+    assert rest[-1].startswith(b"2 run ")
 
 
 @pytest.mark.slow
@@ -205,11 +204,7 @@ def test_every_verb_in_a_locale_without_utf8_in_a_folder_that_is_not(questions):
         ["recipes", "show", "mini"], ["models", "show", "adem-tiny"],
         ["data", "status", "yn.yaml", "--data-root", str(folder)],
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", ENDS],
-        input=json.dumps([*made, *commands]).encode(), cwd=folder, capture_output=True, check=False,
-        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
+    done = in_c_locale(folder, [*made, *commands], PYTHONIOENCODING="ascii")
     ends = [line for line in done.stderr.decode().splitlines() if line[:1].isdigit()]
     assert len(ends) == len(made) + len(commands), done.stderr
     assert not [line for line in ends if not line.startswith("0 ")], done.stderr

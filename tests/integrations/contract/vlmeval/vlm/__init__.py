@@ -7,7 +7,7 @@ if "STAND_IN_WITHOUT_TORCH" not in os.environ:
     torch.set_grad_enabled(False)
     torch.manual_seed(1234)
 
-from .base import BaseModel  # noqa: E402
+from .base import BaseModel
 
 
 class Parrot(BaseModel):
