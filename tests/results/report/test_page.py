@@ -12,14 +12,15 @@ from support.run_writer import choice, write_run
 HOSTILE = '</script><script>alert(1)</script>=HYPERLINK("http://x")\x1b[31m$x^2$\t\x00'
 
 
-@pytest.fixture
-def parts(tmp_path):
-    """A report of two runs of one task, one of them under a hostile name."""
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A report of two runs of one task, one of them under a hostile name; to be read."""
+    folder = tmp_path_factory.mktemp("two")
     answers = [choice(n, int(n < 20), choice_logprobs=(-0.1 - n / 60, -2.0)) for n in range(60)]
     better = [choice(n, int(n < 3)) for n in range(59)] + [choice(59, 0, response=HOSTILE)]
-    write_run(tmp_path / "a", answers)
-    write_run(tmp_path / "b", better, model=HOSTILE)
-    runs, warnings = open_runs([tmp_path])
+    write_run(folder / "a", answers)
+    write_run(folder / "b", better, model=HOSTILE)
+    runs, warnings = open_runs([folder])
     assert warnings == []
     return report_parts(runs)
 
