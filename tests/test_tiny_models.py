@@ -37,4 +37,4 @@ def test_it_answers_from_the_image(tmp_path, name):
         return outcome.result.metric("accuracy").value
 
     assert accuracy() >= 0.7
-    assert accuracy(blind=True) <= 0.6
+    assert accuracy(blind=True, limit=80) <= 0.6  # 40 images, asked what is right and what is not

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def include():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADEM_BENCH_INCLUDE", str(Path(__file__).parent / "third_party"))
+        # To draw the curve takes longer than to train.
+        patch.setattr("adem_bench.trainers.train.draw_loss_curve", lambda *given: None)
         yield
 
 
