@@ -117,7 +117,9 @@ def meteor(found: Tokens, wanted: Tokens) -> ScorerPart:
 
     jar = package_file("meteor", "meteor-1.5.jar")
     package_file("meteor", "data", "paraphrase-en.gz")
-    arguments = ["-Xmx2G", "-jar", jar.name, "-", "-", "-stdio", "-l", "en", "-norm"]
+    # Its tables stay: collectors with threads of their own go over them for nothing.
+    memory = ["-Xmx2G", "-XX:+UseSerialGC"]
+    arguments = [*memory, "-jar", jar.name, "-", "-", "-stdio", "-l", "en", "-norm"]
     with LineServer(arguments, METEOR_SECONDS, jar.parent) as program:
         lines = []
         for image, (text,) in found.items():
