@@ -3,10 +3,11 @@
     python tools/fuzz.py --n 20000 --seed 1 --folder build/fuzz
 
 One input is one file of a small world (a card, a run folder, data, predictions, weights of every
-layout), one value of it edited or the bytes damaged, given to a verb; or a name or a setting on its
-command line. All happens in this process. Exit codes 0 to 2 are fine; 70, an exception, 60 seconds
-and memory that a file merely asks for are faults, of which each distinct one is printed once, with
-the number of the input that showed it. Counts are kept in the folder: the same command goes on.
+layout), one value of it edited or the bytes damaged, given to a verb; or a name, a setting or the
+value of any option on its command line. All happens in this process. Exit codes 0 to 2 are fine;
+70, an exception, 60 seconds and memory that a file merely asks for are faults, of which each
+distinct one is printed once, with the number of the input that showed it. Counts are kept in the
+folder: the same command goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+from fuzz_options import OddOptions
 from fuzz_world import TEXTS, VALUES, World, edited, make_world
 
 from adem_bench.cli import main
@@ -120,6 +122,7 @@ class Campaign:
         deadline = time.monotonic() + most_s
         with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), _alone():
             world = make_world(Path(name), call)
+            self._odd_options = OddOptions(world)
             with _limited():
                 while self.done < number and time.monotonic() < deadline:
                     if not self._feed(world, random.Random(f"{self.seed}/{self.done}")):
@@ -133,7 +136,10 @@ class Campaign:
         """Give one input to a verb; return whether to go on."""
         (world.root / "new").mkdir()
         file, before, command = None, b"", []
-        if draw.random() < 0.2:
+        kind = draw.random()
+        if kind < 0.15:
+            command = self._odd_options.draw(draw)
+        elif kind < 0.3:
             text = str(draw.choice((*VALUES, *TEXTS))) + draw.choice(("", "x", ".yaml"))
             command = draw.choice(NAMED)(text)
         else:

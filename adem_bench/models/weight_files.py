@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError, lacks_memory
-from adem_bench.files import check_regular, is_file, is_utf8, open_bytes, read_json
+from adem_bench.files import check_regular, is_file, is_utf8, open_bytes, read_json, why_missing
 from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
@@ -53,9 +53,12 @@ def check_file(path: Path) -> None:
     Raises:
         CheckpointError: it is a pointer, a web page, empty or cut short.
     """
-    size = path.stat().st_size
-    with open_bytes(path) as stream:
-        beginning = stream.read(BEGINNING)
+    try:
+        size = path.stat().st_size
+        with open_bytes(path) as stream:
+            beginning = stream.read(BEGINNING)
+    except FileNotFoundError as error:  # of a cache, say, in which the other file is not
+        raise CheckpointError(f"{path} {why_missing(path)}; fetch it again") from error
     if not beginning:
         raise CheckpointError(f"{path} is empty; fetch it again")
     if beginning.startswith(LFS_POINTER):
@@ -70,6 +73,7 @@ def check_file(path: Path) -> None:
         )
     if path.suffix == ".safetensors":
         _check_size(path, size)
+        _check_header(path)
 
 
 def check_files(folder: Path) -> None:
@@ -279,6 +283,17 @@ def _check_size(path: Path, size: int) -> None:
         raise CheckpointError(
             f"{path} is not a safetensors file, or cut short: it has {shown}; fetch it again"
         )
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a safetensors file whose header contradicts itself: loaders do not name the file."""
+    if not is_utf8(path):  # safetensors opens no such path
+        return
+    try:
+        with safe_open(path, "np"):
+            pass
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

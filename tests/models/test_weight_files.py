@@ -309,3 +309,25 @@ def test_a_tokenizer_whose_pieces_are_no_text_is_damaged(tmp_path):
     file.write_bytes(whole.read_bytes().replace(b"Context", b"Con\xffext", 1))
     with pytest.raises(CheckpointError, match="is not a SentencePiece model"):
         SentencePieceTokenizer(file)
+
+
+@pytest.mark.parametrize(
+    "part", [{"shape": [2**32, 2**32]}, {"shape": [-1]}, {"dtype": "F4"}, {"dtype": "I64"},
+             {"data_offsets": [-4, 0]}, {"data_offsets": [4, 20]}, {"data_offsets": "0-4"}],
+)  # fmt: skip
+def test_a_header_that_contradicts_itself_is_told_with_its_file(tmp_path, part):
+    file = tmp_path / "a.safetensors"
+    header = {"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} | part}
+    said = json.dumps(header).encode()
+    file.write_bytes(len(said).to_bytes(8, "little") + said + bytes(16))
+    with pytest.raises(CheckpointError, match=r"a\.safetensors is not a safetensors file"):
+        check_file(file)
+
+
+def test_weights_that_are_a_link_to_nothing_are_told_as_such(tmp_path):
+    for name in ("config.json", "consolidated.00.pth"):
+        (tmp_path / name).symlink_to("blobs/gone")
+    with pytest.raises(CheckpointError, match=r"config\.json is a link to blobs/gone"):
+        check_files(tmp_path)
+    with pytest.raises(CheckpointError, match=r"00\.pth is a link to blobs/gone"):
+        load_plain_data(tmp_path / "consolidated.00.pth")

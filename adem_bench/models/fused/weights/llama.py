@@ -36,6 +36,7 @@ from adem_bench.models.fused.weights.llama_layout import (
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.fused.weights.read_ahead import Upload, give_back, read_ahead
 from adem_bench.models.weight_files import (
+    check_file,
     check_files,
     check_weights,
     foreign_reader,
@@ -206,6 +207,7 @@ class Consolidated:
 
 
 def _can_be_mapped(file: Path) -> bool:
+    check_file(file)
     with open_bytes(file) as stream:
         is_zip = stream.read(2) == b"PK"  # else it is older than torch 1.6
     return is_zip and is_utf8(file)
