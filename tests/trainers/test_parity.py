@@ -58,17 +58,17 @@ def micro_batch(pairs, indices, parity) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("text_first", "tokens", "scaled"),
+    ("epochs", "text_first", "tokens", "scaled"),
     [
-        (False, 40, False),
+        (4, False, 40, False),
         *(
-            pytest.param(*case, marks=pytest.mark.slow)
+            pytest.param(2, *case, marks=pytest.mark.slow)
             for case in product([False, True], [None, 40], [False, True])
             if case != (False, 40, False)
         ),
     ],
 )
-def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
+def test_the_steps_of_the_trainer_end_where_the_published_ones_do(
     published,
     parity,
     make_network,
@@ -76,15 +76,16 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     make_recipe,
     make_dataset,
     pairs,
+    epochs,
     text_first,
     tokens,
     scaled,
 ):
     """Whether the first step has no image, micro-batches are in parts, the loss is scaled."""
-    recipe = make_recipe(epochs=4, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
+    recipe = make_recipe(epochs=epochs, base_learning_rate=PUBLISHED_PEAK * 256 / 4)
     sampler = BatchSampler(make_dataset(pairs[:20]).lengths, recipe)
     order = [m.rows for m in sampler.micro_batches(Position())]
-    assert (sampler.total_steps, len(order)) == (20, 40)
+    assert (sampler.total_steps, len(order)) == (5 * epochs, 10 * epochs)
     blind = {index for rows in order[:2] for index in rows} if text_first else set()
     used = [replace(p, images=()) if i in blind else p for i, p in enumerate(pairs[:20])]
     dataset = make_dataset(used)
@@ -94,16 +95,16 @@ def test_twenty_steps_of_the_trainer_end_where_the_published_ones_do(
     reports = list(training.steps(BatchLoader(dataset, 224, recipe.seed, tokens), 0))
 
     batches = [micro_batch(used, rows, parity) for rows in order]
-    epochs = [batches[start : start + 10] for start in range(0, 40, 10)]
-    schedule = Schedule(4, 0.5, recipe.base_learning_rate, 4, 2, scaled=scaled)
-    losses = published_training(published, epochs, schedule)
+    in_epochs = [batches[start : start + 10] for start in range(0, len(batches), 10)]
+    schedule = Schedule(epochs, 0.5, recipe.base_learning_rate, 4, 2, scaled=scaled)
+    losses = published_training(published, in_epochs, schedule)
 
     for name, tensor in network.method.adapter_tensors().items():
         expected = published.parameters[name].detach()
         torch.testing.assert_close(tensor.detach(), expected, atol=1e-5, rtol=0, msg=name)
     means = [(first + second) / 2 for first, second in zip(losses[::2], losses[1::2], strict=True)]
     assert [report.loss for report in reports] == pytest.approx(means, abs=1e-5)
-    rates = [schedule.learning_rate(step * 2 / 10) for step in range(20)]
+    rates = [schedule.learning_rate(step * 2 / 10) for step in range(5 * epochs)]
     assert [report.learning_rate for report in reports] == pytest.approx(rates)
     before = read_adapter(parity / "checkpoint-19.pth").tensors["adapter_emb1"]
     assert (network.method.adapter_emb1 - before).abs().max() > 5e-3  # they did go somewhere
