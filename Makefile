@@ -40,7 +40,8 @@ quick-tests: .venv/.installed-test
 	$(PYTEST) -m "not slow"
 
 # In one go: collecting them takes half a minute of a slow core.
-test-all: style .venv/.installed-docs
+test-all: .venv/.installed-all
+	@$(MAKE) style
 	@$(MAKE) -j 2 types all-tests
 
 all-tests: .venv/.installed-test
@@ -94,3 +95,7 @@ methods: .venv/.installed
 .venv/.installed-docs: .venv/.installed
 	@$(PIP) -e '.[docs]'
 	@touch $@
+
+.venv/.installed-all: .venv/.installed
+	@$(PIP) -e '.[test,docs]'
+	@touch .venv/.installed-test .venv/.installed-docs $@
