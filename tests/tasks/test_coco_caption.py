@@ -126,6 +126,24 @@ def test_rows_of_one_image_in_the_train_file_are_one_sample(captions):
     assert [(sample.id, sample.reference) for sample in task.samples()] == [("9", ["a", "b"])]
 
 
+def test_captions_of_one_image_are_learned_of_it_whatever_stands_between_them(captions):
+    rows = [
+        {"image": f"train2014/{name}", "caption": text}
+        for name, text in (("a_1.jpg", "one"), ("a_1.jpg", "two"), ("dog.jpg", "no"),
+                           ("b_2.x_3.jpg", "three"), ("a_1.jpg", "four"), ("sub//c_5", "five"))
+    ]  # fmt: skip
+    data = build_training_data("coco_caption", captions(rows, "train"), split="train")
+    found = [(pair.id, pair.images[0].name) for pair in data.training_pairs()]
+    assert found == [
+        ("1/0", "a_1.jpg"),
+        ("1/1", "a_1.jpg"),
+        ("3/0", "b_2.x_3.jpg"),
+        ("1/2", "a_1.jpg"),
+        ("5/0", "c_5"),
+    ]
+    assert [row.id for row in data.skipped_rows()] == ["row 2"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -29,6 +29,9 @@ from adem_bench.data.reading import (
 from adem_bench.schemas import DataSource
 
 KARPATHY_HOLDS = "a list of {image, caption: [texts]} (BLIP's Karpathy layout)"
+NAMES = ("image", "id", "image_id")
+"""Fields of a row that say which image it is of."""
+NUMBER_AT_END = re.compile(r"(?:^|_)([0-9]{1,18})$")
 COCO_HOLDS = "an object with `images` and `annotations` (COCO captions)"
 
 
@@ -137,9 +140,14 @@ class CaptionFiles:
             DataError: a file is missing or malformed.
         """
         counts: Counter[int] = Counter()
+        # The captions of an image stand together, each in a row of its own.
+        known: tuple[list[str], tuple[int, Path]] = ([], (0, Path()))
         for number, raw, captions in self._raw_rows():
             try:
-                image_id, image = self._image(raw)
+                named = [repr(raw.get(name)) for name in NAMES] if isinstance(raw, dict) else []
+                if not named or named != known[0]:
+                    known = named, self._image(raw)
+                image_id, image = known[1]
                 texts = _texts(image_id, [captions] if isinstance(captions, str) else captions)
             except RowError as error:
                 yield self._bad_row(number, error)
@@ -190,7 +198,11 @@ class CaptionFiles:
         name = name_below(raw.get("image"))
         if name is None:
             raise RowError(f"image name {raw.get('image')!r} is no name below the image folder")
-        return _image_id(raw, name), self.root / "images" / name
+        return _image_id(raw, name), self._folder / name
+
+    @cached_property
+    def _folder(self) -> Path:
+        return self.root / "images"
 
     def digest(self) -> str:
         """Return a digest of annotation files and image listing; no image is opened."""
@@ -220,12 +232,21 @@ def _texts(image_id: int, captions: Any) -> tuple[str, ...]:
     return tuple(captions)
 
 
+def _stem(name: str) -> str:
+    """Return `PurePosixPath(name).stem`, in a fraction of its time: there is one for every row."""
+    last = name.rpartition("/")[2]
+    if last in ("", "."):
+        return PurePosixPath(name).stem
+    dot = last.rfind(".")
+    return last[:dot] if 0 < dot < len(last) - 1 else last
+
+
 def _image_id(raw: Mapping[str, Any], name: str) -> int:
     """Return COCO's number of an image: the row's own, else the end of the file name (Q15)."""
     if type(raw.get("id")) is int:
         return int(raw["id"])
-    for text in (PurePosixPath(name).stem, str(raw.get("image_id", "")), str(raw.get("id", ""))):
-        found = re.search(r"(?:^|_)([0-9]{1,18})$", text)
+    for text in (_stem(name), str(raw.get("image_id", "")), str(raw.get("id", ""))):
+        found = NUMBER_AT_END.search(text)
         if found:
             return int(found.group(1))
     raise RowError(f"no image id at the end of the name {name!r}")
