@@ -8,7 +8,7 @@
 # that this installs (about 1.5 GB, a quarter of an hour), and compare their scores with ours.
 # Needs Python 3.11 or later, pip and make; PYTHON=… chooses the interpreter.
 
-.PHONY: demo test quick-tests test-all all-tests test-bridges lint style types docs methods
+.PHONY: demo test tests test-all test-bridges lint style types docs methods
 
 # Some machines have an older python3 beside a suitable one.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -32,20 +32,18 @@ unexport PYTHONDONTWRITEBYTECODE
 # Side by side, as many processes as there are cores; models this small are fastest on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
+CHOSEN := -m "not slow"
+
 # mypy runs beside the tests; what ruff finds is told before they begin.
 test: style
-	@$(MAKE) -j 2 types quick-tests
+	@$(MAKE) -j 2 types tests
 
-quick-tests: .venv/.installed-test
-	$(PYTEST) -m "not slow"
+tests: .venv/.installed-test
+	$(PYTEST) $(CHOSEN)
 
 # In one go: collecting them takes half a minute of a slow core.
 test-all: .venv/.installed-all
-	@$(MAKE) style
-	@$(MAKE) -j 2 types all-tests
-
-all-tests: .venv/.installed-test
-	$(PYTEST)
+	@$(MAKE) test CHOSEN=
 
 lint: style types
 
