@@ -108,23 +108,37 @@ def _write_into(path: Path, pieces: Iterable[str | bytes]) -> None:
         ResultsError: it takes nothing.
     """
     try:
-        with open(path, "wb", opener=_opened_stream) as stream:
+        with open(path, "wb", opener=opened_stream) as stream:
             for piece in pieces:
                 stream.write(_encoded(piece) if isinstance(piece, str) else piece)
     except OSError as error:
         raise disk_error(path, error) from error
 
 
-def _opened_stream(path: str, flags: int) -> int:
-    """Open what is written into; a pipe that nobody reads is an error, not waited for."""
+def opened_stream(path: str, flags: int) -> int:
+    """Open what is written into, for `open`: a pipe that nobody reads is an error, not waited for.
+
+    Raises:
+        OSError: it cannot be written into.
+    """
     try:
-        descriptor = os.open(path, flags | NO_WAITING)
+        descriptor = os.open(path, flags | NO_WAITING, 0o666)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
         raise OSError(errno.ENXIO, "it is a pipe that nothing reads", path) from error
-    os.set_blocking(descriptor, True)
+    if NO_WAITING:
+        os.set_blocking(descriptor, True)
     return descriptor
+
+
+def open_to_append(path: Path) -> io.BufferedWriter:
+    """Open a file to add to its end, as `opened_stream` does.
+
+    Raises:
+        OSError: it cannot be written into.
+    """
+    return open(path, "ab", opener=opened_stream)
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -203,6 +203,18 @@ def test_a_pipe_that_nobody_reads_takes_nothing(tmp_path):
         write_json(tmp_path / "pipe", {})
 
 
+def test_what_is_added_to_is_a_file_like_any_other(tmp_path):
+    for _ in range(2):
+        with files.open_to_append(tmp_path / "a") as stream:
+            stream.write(b"x")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").read_bytes() == b"xx"
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe that nothing reads"):
+        files.open_to_append(tmp_path / "pipe")
+
+
 def test_a_link_that_leads_nowhere_is_told_from_nothing(tmp_path):
     (tmp_path / "link").symlink_to("gone")
     assert why_missing(tmp_path / "link") == "is a link to gone, which is missing"

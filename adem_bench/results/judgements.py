@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import ResultsError
-from adem_bench.files import disk_error
+from adem_bench.files import disk_error, open_to_append
 from adem_bench.records import Json, Response
 from adem_bench.results.run_folder import JUDGEMENTS
 from adem_bench.tasks.base import Question
@@ -94,7 +94,7 @@ class JudgeLog:
             if self._stream is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 _end_line(self._path)
-                self._stream = self._path.open("ab")
+                self._stream = open_to_append(self._path)
             self._stream.write(json.dumps(line).encode() + b"\n")
             self._stream.flush()
         except OSError as error:

@@ -12,11 +12,13 @@ import os
 import platform
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
 from adem_bench import __version__
 from adem_bench.errors import AdemBenchError, in_shell, printable
+from adem_bench.files import opened_stream
 
 LOG = "run.log"
 LOGGER = logging.getLogger("adem_bench.run")
@@ -85,6 +87,11 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, "a", encoding="utf-8", errors=self.errors, opener=opened_stream
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line if the disk takes it."""

@@ -188,6 +188,15 @@ def test_a_pipe_in_a_run_folder_is_not_waited_for(adem_bench, runs, name):
     assert adem_bench("validate", "bad").code == 1
 
 
+def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(adem_bench, tmp_path):
+    run = ("run", "--model", "constant:A", "--tasks", "mini_sqa", "--limit", "4", "--results", "r")
+    assert adem_bench(*run).code == 0
+    (log,) = tmp_path.rglob("run.log")
+    log.unlink()
+    os.mkfifo(log)
+    assert adem_bench(*run, "--fresh").code == 0
+
+
 def test_a_pipe_among_cards_or_data_is_not_waited_for(adem_bench, tmp_path):
     os.mkfifo(tmp_path / "one.yaml")
     (tmp_path / "rows.yaml").write_text(
