@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pytest
@@ -35,7 +36,9 @@ def reads(monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    # What Python compiles would be put there, and change the folder once more.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for name in ("b.yaml", "a.yaml", "m.py", "picture.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "plain").mkdir()
