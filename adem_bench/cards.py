@@ -34,7 +34,7 @@ from adem_bench.schemas import (
     Strict,
     TaskCard,
 )
-from adem_bench.yaml_text import YamlTextError, parse_yaml
+from adem_bench.yaml_text import YamlTextError, loader_for, parse_yaml
 
 CardKind = Literal["models", "tasks", "trainers", "results"]
 NOUNS: dict[CardKind, str] = {"models": "model", "tasks": "task", "trainers": "recipe"}
@@ -485,6 +485,8 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
         raise CardError(f"{place}: not YAML: {error.reason}") from error
     except (OSError, UnicodeError) as error:
         raise CardError(f"{path}: cannot be read: {why_unread(error)}") from error
+    if data is None:
+        raise CardError(f"{path} is empty; expected a card's fields, such as `kind: …`")
     if not isinstance(data, dict):
         raise CardError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
     return data
@@ -639,8 +641,9 @@ def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:
 def _line_of(path: Path, names: Sequence[str]) -> int | None:
     """Return the line of the deepest of the nested keys `names` that the file has."""
     try:
-        node: yaml.Node | None = yaml.compose(read_text(path))
-    except (yaml.YAMLError, OSError):  # the loader in C is laxer
+        text = read_text(path)
+        node: yaml.Node | None = yaml.compose(text, loader_for(text))
+    except (yaml.YAMLError, OSError):  # it is not what it was a moment ago
         return None
     line = None
     for name in names:

@@ -7,6 +7,7 @@ otherwise (`reading="published"`, quirk Q33), and `load_square` says where that 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,17 @@ PNG_DEPTH = 24
 MAX_PNG_PIXELS = 4_000_000
 """Of a photograph that is written anew as PNG; a larger one would be too much for many servers."""
 JPEG_QUALITY = 95
+BEGINNING = 512
+NO_IMAGES = (
+    (re.compile(rb"version https://git-lfs"), "it is a Git LFS pointer; run `git lfs pull` there"),
+    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "it is a web page; fetch it again"),
+    (re.compile(rb"\s*(<\?xml.*)?<svg", re.IGNORECASE | re.DOTALL), "it is SVG; convert it to PNG"),
+    (re.compile(rb"....ftyp(hei|mif|avi)", re.DOTALL), "it is HEIC or AVIF; convert it to PNG"),
+    (re.compile(rb"%PDF-"), "it is PDF; convert it to PNG"),
+)
+"""What files that Pillow does not know begin with, and what to do about them."""
+PROGRAMS = ("EPS", "WMF")
+"""Formats whose files Pillow hands to other programs, which draw what a stranger wrote."""
 
 
 class UnreadableImageError(AdemBenchError):
@@ -155,24 +167,50 @@ def common_form(path: Path) -> CommonForm:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
     """Open an image, and name the file in whatever goes wrong while it is read."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         check_regular(path)
         with warnings.catch_warnings():
             # Broken EXIF data and odd palettes: the pixels are good all the same.
             warnings.simplefilter("ignore", UserWarning)
+            # Of pictures that are large and not yet too large.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                if image.format in PROGRAMS:
+                    raise UnreadableImageError(
+                        f"image {path} is {image.format}, which is a program rather than pixels; "
+                        "convert it to PNG"
+                    )
                 yield image
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"image {path} cannot be read: {_cause(path, error)}") from error
     except FileNotFoundError as error:
         raise UnreadableImageError(f"image {path} does not exist") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImageError(f"image {path} is too large: {error}") from error
     except Exception as error:  # broken files raise nearly anything in Pillow
-        reason = why_unread(error) or type(error).__name__
+        reason = why_unread(error) or f"it is broken ({type(error).__name__})"
         if isinstance(error, UnicodeEncodeError) and (remedy := locale_remedy(error)):
             reason = remedy
         raise UnreadableImageError(f"image {path} cannot be read: {reason}") from error
+
+
+def _cause(path: Path, error: Exception) -> str:
+    """Return what a file is that Pillow does not know, and what to do about it.
+
+    Args:
+        path: The file.
+        error: What Pillow says.
+    """
+    with path.open("rb") as stream:
+        beginning = stream.read(BEGINNING)
+    for begins, remedy in NO_IMAGES:
+        if begins.match(beginning):
+            return remedy
+    return why_unread(error) if beginning else "it is empty"
 
 
 def _rgb(image: Image, reading: Reading) -> Image:

@@ -13,6 +13,7 @@ MAX_NESTED, MAX_VALUES = 32, 100_000
 """Lists and mappings one inside the other, and values in all, repeated ones as often as they
 stand."""
 ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+MERGE = "tag:yaml.org,2002:merge"
 NOT_JSON = ("binary", "set", "omap", "pairs")
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 """What PyYAML raises for a value that its tag or its look does not allow: `2001-99-99`, `0x_`."""
@@ -56,16 +57,22 @@ FAST_LOADER = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 PLAIN_LOADER = _loader(yaml.SafeLoader)
 
 
+def loader_for(text: str) -> Any:
+    """Return the class of PyYAML that reads a text: the quicker one of the two that can."""
+    return PLAIN_LOADER if ESCAPED_HALF.search(text) else FAST_LOADER
+
+
 def parse_yaml(text: str) -> Any:
     """Return the value that a text in YAML stands for; of its tags, only the safe ones.
 
     Raises:
-        YamlTextError: not YAML, too long, nested too deeply, or more than it looks by its aliases.
+        YamlTextError: not YAML, too long, nested too deeply, a key that appears twice, or more than
+            it looks by its aliases.
     """
     if len(text) > MAX_CHARACTERS:
         raise YamlTextError(f"longer than {MAX_CHARACTERS >> 20} MiB")
     try:
-        loader = (PLAIN_LOADER if ESCAPED_HALF.search(text) else FAST_LOADER)(text)
+        loader = loader_for(text)(text)
     except (yaml.reader.ReaderError, UnicodeError) as error:
         raise _not_allowed(text) from error
     try:
@@ -93,8 +100,21 @@ def _not_allowed(text: str) -> YamlTextError:
     return YamlTextError(reason, text.count("\n", 0, found.start()) + 1)
 
 
+def _check_keys(mapping: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice, of which YAML's own loader keeps the last."""
+    seen: dict[str, int] = {}
+    for key, _ in mapping.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+            continue
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            twice = f"key {key.value[:40]!r} appears twice, first in line {seen[key.value]}"
+            raise YamlTextError(twice, line)
+        seen[key.value] = line
+
+
 def _check_size(root: yaml.Node) -> None:
-    """Refuse what is larger or deeper than any card, before a value is made of it.
+    """Refuse what is larger or deeper than any card, or ambiguous, before a value is made of it.
 
     An alias repeats a value: a few lines of them stand for more than a machine holds.
     """
@@ -106,6 +126,7 @@ def _check_size(root: yaml.Node) -> None:
             if isinstance(node, yaml.SequenceNode):
                 inner += node.value
             elif isinstance(node, yaml.MappingNode):
+                _check_keys(node)
                 inner += [part for pair in node.value for part in pair]
             if count + len(inner) > MAX_VALUES:
                 raise YamlTextError(f"it stands for more than {MAX_VALUES} values")

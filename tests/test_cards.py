@@ -199,7 +199,7 @@ def test_a_card_is_found_by_its_path(tmp_path):
         ("title: t\n", ": field 'language_model': field required"),
         ("title: [\n", "line 2: not YAML: "),
         ("- a\n", ": expected a mapping of fields, found list"),
-        ("", ": expected a mapping of fields, found NoneType"),
+        ("", " is empty; expected a card's fields"),
     ],
 )
 def test_a_wrong_card_is_refused_with_file_line_field_and_the_nearest_name(cards, text, message):

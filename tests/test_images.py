@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -46,6 +47,35 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (64, 64)).save(path)
     with pytest.raises(UnreadableImageError, match="too large"):
         load_square(path, 32, "clip")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer; run `git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"<?xml version='1.0'?>\n<svg/>", "SVG; convert"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC or AVIF"),
+        (b"%PDF-1.4", "PDF; convert"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is EPS"),
+        (b"", "it is empty"),
+        (b"hello", "cannot identify image file"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_told_with_its_remedy(tmp_path, content, reason):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=reason):
+        open_rgb(path)
+
+
+def test_a_picture_below_the_limit_is_read_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    path = tmp_path / "large.png"
+    Image.new("RGB", (64, 64)).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_rgb(path).size == (64, 64)
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg/>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])

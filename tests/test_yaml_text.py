@@ -36,6 +36,8 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("[" * 40 + "]" * 40, "nested more than 32"),
         ("&a [*a]", "nested more than 32"),
         ("{[1]: 2}", "found unhashable key"),
+        ("1\nvalue: 2", "key 'value' appears twice, first in line 2"),
+        ("{a: {b: 1, b: 2}}", "key 'b' appears twice, first in line 2"),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_line(text, reason):

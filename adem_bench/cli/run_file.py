@@ -81,12 +81,22 @@ def _load(path: Path) -> Any:
 
 
 def _mapping(path: Path, value: Any, place: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, Mapping):
         raise CardError(
             f"{path}{place}: expected a mapping of keys, found {type(value).__name__}; "
             "docs/run-files.md shows one"
         )
-    return {key.replace("-", "_"): item for key, item in value.items()}
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise CardError(
+                f"{path}{place}: key {key!r} is not a text; docs/run-files.md names the keys"
+            )
+        name = key.replace("-", "_")
+        if name in found:
+            raise CardError(f"{path}{place}: key {key!r} appears twice, with - and with _")
+        found[name] = item
+    return found
 
 
 class _File:
