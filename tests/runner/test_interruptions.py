@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -201,10 +202,15 @@ def test_records_of_a_killed_torchrun_are_taken_up_by_one(
     ) as process:  # fmt: skip
         wait_for_lines(tmp_path / "two", 20, lambda: process.poll() is not None)
         children = children_of(process.pid)
+        ends = [os.pidfd_open(child) for child in children]
         process.send_signal(signal.SIGKILL)
         # They would end by themselves, after a second or more.
         for child in children:
             os.kill(child, signal.SIGKILL)
+        # One that waits for the disk dies, and gives its lock back, when the disk has answered.
+        for end in ends:
+            assert select.select([end], [], [], DEADLINE_S)[0]
+            os.close(end)
     assert len(children) >= 2
     check_taken_up(command, finish, alone(), tmp_path)
 
