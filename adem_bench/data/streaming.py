@@ -55,7 +55,9 @@ def _opened(path: Path, what: str, source: DataSource) -> Iterator[JsonStream]:
     """Open a stream, and name the file in whatever goes wrong while it is read."""
     try:
         with open_text(path, text_encoding(path)) as file:
-            yield JsonStream(file)
+            stream = JsonStream(file)
+            stream.pass_marks()
+            yield stream
     except FileNotFoundError as error:
         raise missing(path, what, source) from error
     except OSError as error:
@@ -73,6 +75,11 @@ class JsonStream:
         self._place = 0
         self._ended = False
         self._decode = json.JSONDecoder().raw_decode
+
+    def pass_marks(self) -> None:
+        """Go past byte order marks, of which a file that was marked twice has one left."""
+        while self.peek() == "\ufeff":
+            self._place += 1
 
     def enter(self, key: str) -> bool:
         """Go to the value of a name of the object that begins here; False if it has none."""

@@ -239,6 +239,8 @@ class Lines:
         if not line:
             raise StopIteration
         self.number += 1
+        if self.number == 1:
+            line = line.lstrip(MARK)  # a second one, of a file that was marked twice
         self.row_characters += len(line)
         if self.row_characters >= MAX_CHARACTERS:
             if self.of_row:  # it may be a row of its own

@@ -19,7 +19,7 @@ from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
 CONFIG_NAME = "config.json"
-INDEX_END, WHOLE = ".index.json", "model.safetensors"
+INDEX_END, WHOLE, WHOLE_PICKLED = ".index.json", "model.safetensors", "pytorch_model.bin"
 MIN_KNOWN = 0.9
 """Share of a language model's rows that its own tokenizer fills at least."""
 SIZES = ("hidden_size", "intermediate_size", "vocab_size", "n_embd", "d_model", "dim", "ffn_dim")
@@ -174,17 +174,36 @@ def _check_shards(folder: Path) -> None:
     Raises:
         CheckpointError: it is such, or is no object in JSON.
     """
-    for file in sorted(folder.glob(f"*.safetensors{INDEX_END}")):
-        if (folder / WHOLE).is_file():
+    for whole, ending in ((WHOLE, ".safetensors"), (WHOLE_PICKLED, ".bin")):
+        if (folder / whole).is_file():
             return  # which is read instead
-        shards = _read_object(file).get("weight_map")
-        if not isinstance(shards, dict):
-            raise CheckpointError(f"{file} has no weight_map; fetch it again")
-        for shard in dict.fromkeys(map(str, shards.values())):
-            if Path(shard).name != shard or "\0" in shard:
-                raise CheckpointError(f"{file} names {shard!r:.99}, which is no file next to it")
-            if not is_file(folder / shard):
-                raise CheckpointError(f"{folder} lacks {shard}, which {file.name} names; fetch it")
+        files = sorted(folder.glob(f"*{ending}{INDEX_END}"))
+        for file in files:
+            _check_index(file, ending)
+        if files:
+            return
+
+
+def _check_index(file: Path, ending: str) -> None:
+    """Refuse an index of shards, as `_check_shards` does.
+
+    Args:
+        file: The index.
+        ending: Of the shards' names.
+    """
+    folder, found = file.parent, _read_object(file)
+    shards = found.get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{file} has no weight_map; fetch it again")
+    if not isinstance(found.get("metadata", {}), dict):
+        raise CheckpointError(f"{file} has no metadata that is an object; fetch it again")
+    for shard in dict.fromkeys(map(str, shards.values())):
+        if Path(shard).name != shard or "\0" in shard:
+            raise CheckpointError(f"{file} names {shard!r:.99}, which is no file next to it")
+        if not is_file(folder / shard):
+            raise CheckpointError(f"{folder} lacks {shard:.99}, which {file.name} names; fetch it")
+        if not shard.endswith(ending):
+            raise CheckpointError(f"{file} names {shard!r:.99}, whose name is not one of weights")
 
 
 def _read_object(file: Path) -> dict[str, Any]:

@@ -99,9 +99,10 @@ def test_a_byte_order_mark_is_no_part_of_a_file(rows, name):
         "own.csv": "a,b\n1,2\n3,4\n",
         "own.tsv": "a\tb\n1\t2\n3\t4\n",
     }
-    assert rows(name, "\ufeff" + texts[name]) == (
-        [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}], {},
-    )  # fmt: skip
+    for marks in ("\ufeff", "\ufeff" * 2):
+        assert rows(name, marks + texts[name]) == (
+            [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}], {},
+        )  # fmt: skip
 
 
 def test_a_separator_of_lines_in_a_text_parts_no_row(rows):

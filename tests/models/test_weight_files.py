@@ -275,6 +275,9 @@ def test_areas_of_pixels_are_no_sides(tmp_path):
         ({"weight_map": {"a": "/dev/zero"}}, "which is no file next to it"),
         ({"weight_map": {"a": None}}, "lacks None"),
         ({"weight_map": ["a"]}, "has no weight_map"),
+        ({"weight_map": {}}, "has no weight_map"),
+        ({"weight_map": {"a": "model.safetensors.index.json"}}, "whose name is not one of weights"),
+        ({"weight_map": {"a": "x"}, "metadata": None}, "has no metadata that is an object"),
         ([], "does not hold a JSON object"),
     ],
 )
@@ -282,6 +285,13 @@ def test_shards_lie_next_to_their_index(tmp_path, index, message):
     save_file({"weight": torch.zeros(8, 8)}, tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=message):
+        check_files(tmp_path)
+
+
+def test_pickled_shards_lie_next_to_their_index(tmp_path):
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"a": "../other/pytorch_model.bin"}, "metadata": {}}')
+    with pytest.raises(CheckpointError, match="which is no file next to it"):
         check_files(tmp_path)
 
 

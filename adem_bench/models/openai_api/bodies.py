@@ -14,6 +14,8 @@ MAX_CHARACTERS = 300
 """Of a server's own text, what is kept."""
 MAX_READ = 20_000
 """Characters of a page or an error that are looked at."""
+MAX_MIXED = 1000
+"""Places that are not UTF-8 in a text that is it otherwise."""
 MAX_DEPTH = 64
 """Of JSON."""
 WESTERN = "adem_bench.western"
@@ -28,7 +30,11 @@ def decoded(raw: bytes) -> str:
     try:
         return raw.decode(json.detect_encoding(raw), "surrogatepass")
     except UnicodeDecodeError:
-        return raw.decode("utf-8", WESTERN)
+        # Byte by byte is slow: megabytes of anything but text would take minutes.
+        broken = raw.decode("utf-8", "replace").count("\ufffd")
+        return (
+            raw.decode("utf-8", WESTERN) if broken <= MAX_MIXED else raw.decode("cp1252", "replace")
+        )
 
 
 def _western(error: UnicodeError) -> tuple[str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 import pytest
 
+from adem_bench.models.openai_api.bodies import WESTERN
 from adem_bench.models.openai_api.model import ServerError
 from adem_bench.models.openai_api.refusals import error_status, error_text
 from adem_bench.models.openai_api.replies import (
@@ -328,3 +330,16 @@ def test_a_sample_without_an_answer_fails_with_the_servers_words(
     assert second.error.endswith(f"({attempts} attempt{'s' if attempts > 1 else ''})")
     assert len(server.asked) == 1 + attempts
     assert reason in model.warnings()[1]
+
+
+def test_megabytes_of_anything_but_text_are_decoded_at_once():
+    """Byte by byte they took minutes."""
+    seen = []
+    handler = codecs.lookup_error(WESTERN)
+    codecs.register_error(WESTERN, lambda error: seen.append(error) or handler(error))
+    try:
+        with pytest.raises(MalformedError, match="not JSON"):
+            read_answer(bytes(range(128, 256)) * 1000)
+    finally:
+        codecs.register_error(WESTERN, handler)
+    assert not seen
