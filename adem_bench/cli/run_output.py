@@ -124,7 +124,7 @@ def _label(evaluation: Evaluation, outcome: Outcome) -> str:
     from adem_bench.results.runs import finished_runs
     from adem_bench.results.variants import run_labels
 
-    if not outcome.result.metrics:
-        return evaluation.name or evaluation.model
-    (label,) = run_labels(finished_runs(outcome.folder)[0]).values()
-    return label
+    # A manifest that was edited since is none of a finished run; `validate` says what is wrong.
+    found = finished_runs(outcome.folder)[0] if outcome.result.metrics else []
+    labels = run_labels(found).values()
+    return next(iter(labels), evaluation.name or evaluation.model)

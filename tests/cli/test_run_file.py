@@ -173,3 +173,12 @@ def test_models_are_named_by_patterns_and_must_be_there(adem_bench):
     done = adem_bench("run", "--tasks", "mini")
     assert done.code == 2
     assert "name something to run: --model, or --config a run file" in done.err
+
+
+def test_a_finished_run_whose_manifest_was_edited_is_no_bug(adem_bench, tmp_path):
+    asked = ("run", "--model", "echo", "--tasks", "mini_sqa", "--limit", 2, "--results", "edited")
+    adem_bench(*asked)
+    (manifest,) = (tmp_path / "edited").rglob("manifest.json")
+    found = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(found | {"model": -1}))
+    assert adem_bench(*asked).code == 0
