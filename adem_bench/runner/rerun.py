@@ -196,7 +196,7 @@ def _card_path(job: Rerun, manifest: Mapping[str, Any]) -> Path | None:
     if job.model:
         return find_card("models", job.model).resolve()
     model, command = manifest["model"], manifest["command"]
-    own = model.get("card_name") or model["card"].get("name", "")
+    own = model.get("card_name") or str(model["card"].get("name", ""))  # not validated yet
     given = [name for option, name in pairwise(command) if option == "--model"]
     for name in (*given, own):
         try:

@@ -132,6 +132,19 @@ def test_a_manifest_that_is_not_as_documented_is_refused(run, again):
         again()
 
 
+@pytest.mark.parametrize("name", [True, -1, [], {"a": 1}, None])
+def test_a_recorded_model_whose_name_is_none_is_refused(run, again, name):
+    manifest = json.loads((run / "manifest.json").read_text())
+    written = manifest | {"model": manifest["model"] | {"card": {"kind": "majority", "name": name}}}
+    (run / "manifest.json").write_text(json.dumps(written))
+    with pytest.raises(ResultsError, match="the model's card does not fit this version"):
+        again()
+    written = manifest | {"model": manifest["model"] | {"card_name": name}}
+    (run / "manifest.json").write_text(json.dumps(written))
+    with pytest.raises(ResultsError, match=r"field 'model\.card_name': expected"):
+        again()
+
+
 def test_missing_data_and_missing_weights_are_refused(run, data, again, tmp_path):
     job = Rerun(run, tmp_path / "reruns", data)
     with pytest.raises(CheckpointError, match=r"'none' .* not on disk.*--model CARD names"):

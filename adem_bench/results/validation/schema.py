@@ -89,6 +89,7 @@ class ModelPart(_Open):
     fingerprint: str
     card: dict[str, Any]
     card_digest: str
+    card_name: str = ""
     # Older manifests call it `tuned_on`.
     training_prompts: dict[str, Any] = Field(
         validation_alias=AliasChoices("training_prompts", "tuned_on")
