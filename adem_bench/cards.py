@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.entry_points import entry_points
 from adem_bench.errors import CardError, in_shell, nearest_hint, why_unread
-from adem_bench.files import exists, expand_home, is_file, read_text
+from adem_bench.files import exists, expand_home, file_state, is_file, read_text
 from adem_bench.listing import listing
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
@@ -116,10 +116,10 @@ def _cards_in(folder: Path) -> list[Path]:
 def _may_be(path: Path, kind: CardKind) -> bool:
     """Return whether a card is of a kind; one that cannot be read may be of each, and says why."""
     try:
-        state = path.stat()
+        state = file_state(path)
     except OSError:
         return True
-    found = _kind_on_disk(path, (state.st_mtime_ns, state.st_size, state.st_ino))
+    found = _kind_on_disk(path, state)
     return found in (kind, UNREAD)
 
 

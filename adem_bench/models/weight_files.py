@@ -199,7 +199,7 @@ def _check_index(file: Path, ending: str) -> None:
         raise CheckpointError(f"{file} has no metadata that is an object; fetch it again")
     for shard in dict.fromkeys(map(str, shards.values())):
         if Path(shard).name != shard or "\0" in shard:
-            raise CheckpointError(f"{file} names {shard!r:.99}, which is no file next to it")
+            raise CheckpointError(f"{file} names {shard!r:.99}, which is not a file next to it")
         if not is_file(folder / shard):
             raise CheckpointError(f"{folder} lacks {shard:.99}, which {file.name} names; fetch it")
         if not shard.endswith(ending):

@@ -206,7 +206,7 @@ def _optimizer(path: Path) -> dict[str, Tensor]:
     try:
         check_file(path)
     except CheckpointError as error:
-        raise ValueError(f"{path.name} is no whole file of tensors") from error
+        raise ValueError(f"{path.name} is not a whole file of tensors") from error
     with open_bytes(path) as stream:
         return load(stream.read())
 

@@ -271,8 +271,8 @@ def test_areas_of_pixels_are_no_sides(tmp_path):
     ("index", "message"),
     [
         ({"weight_map": {"a": "model-00002-of-00002.safetensors"}}, "lacks model-00002-of-00002"),
-        ({"weight_map": {"a": "../other/model.safetensors"}}, "which is no file next to it"),
-        ({"weight_map": {"a": "/dev/zero"}}, "which is no file next to it"),
+        ({"weight_map": {"a": "../other/model.safetensors"}}, "which is not a file next to it"),
+        ({"weight_map": {"a": "/dev/zero"}}, "which is not a file next to it"),
         ({"weight_map": {"a": None}}, "lacks None"),
         ({"weight_map": ["a"]}, "has no weight_map"),
         ({"weight_map": {}}, "has no weight_map"),
@@ -291,7 +291,7 @@ def test_shards_lie_next_to_their_index(tmp_path, index, message):
 def test_pickled_shards_lie_next_to_their_index(tmp_path):
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text('{"weight_map": {"a": "../other/pytorch_model.bin"}, "metadata": {}}')
-    with pytest.raises(CheckpointError, match="which is no file next to it"):
+    with pytest.raises(CheckpointError, match="which is not a file next to it"):
         check_files(tmp_path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from adem_bench.errors import CheckpointError
-from adem_bench.files import open_bytes
+from adem_bench.files import file_state, open_bytes
 from adem_bench.models.fused.backbone import (
     FrozenFiles,
     Identity,
@@ -122,7 +122,7 @@ def _key(card: FusedCard, path: Path, data_root: Path | None) -> tuple[str, ...]
     """Return what an adapter's fit hangs on: the model's card, and the files as they are."""
     folder = adapter_folder(path)
     files = [path] if folder is None else [folder / WEIGHTS_NAME, folder / SETTINGS_NAME]
-    states = [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file()]
+    states = [file_state(file) for file in files if file.is_file()]
     return (card.digest(), str(card.path), str(data_root), str(path.absolute()), str(states))
 
 
