@@ -69,21 +69,34 @@ def _disagreements(out: Console, pair: Pair, names: tuple[str, str], most: int, 
         f"{first} and {second} differ on {counted(count, noun)}: "
         f"{first} better on {lost}, {second} on {won}"
     )
-    if count > most:
-        heading += f"; here {most} of them (--disagreements shows more, --format json all)"
+    rows = [
+        (one.sample_id, *map(_short, (one.reference, _answer(one), _answer(other))), better)
+        for disagreement in pair.disagreements
+        for one, other in disagreement.records
+        if (better := _better(one, other, disagreement.gap, names))
+    ]
+    if len(rows) > most:
+        heading += (
+            f"; here {most} of {counted(len(rows), 'samples')} "
+            "(--disagreements shows more, --format json all)"
+        )
     out.line(heading)
-    rows = []
-    for disagreement in pair.disagreements[:most]:
-        for one, other in disagreement.records:
-            better = (
-                ""
-                if one.score == other.score and one.score is not None
-                else (second if disagreement.gap > 0 else first)
-            )
-            cells = (one.reference, _answer(one), _answer(other))
-            rows.append((one.sample_id, *map(_short, cells), better))
-    if rows:
-        grid(out, ("sample", "reference", first, second, "better"), rows)
+    if rows[:most]:
+        grid(out, ("sample", "reference", first, second, "better"), rows[:most])
+
+
+def _better(one: Record, other: Record, gap: float, names: tuple[str, str]) -> str:
+    """Return who is better on a sample; "" if nobody is.
+
+    Args:
+        one: Of the first run.
+        other: Of the second.
+        gap: Of the sample's unit; it counts where the sample has no score of its own.
+        names: Of the two runs.
+    """
+    if one.score is not None and other.score is not None:
+        gap = other.score - one.score
+    return names[gap > 0] if gap else ""
 
 
 def _answer(record: Record) -> object:

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from adem_bench.metrics import intervals
+from adem_bench.records import Record
 from support.run_writer import choice, write_run
 
 HOSTILE = '=HYPERLINK("http://x")\x1b[31m<script>alert(1)</script>\t\x00'
@@ -37,7 +38,34 @@ def test_the_table_says_what_is_shown_and_what_is_not(adem_bench, runs):
     (headline,) = (line for line in lines if line.startswith("average"))
     assert headline.split()[:6] == ["average", "A,", "B", "66.67", "95.00", "+28.33"]
     assert headline.rstrip().endswith("McNemar, exact (+17 -0)  B is better")
-    assert "A and B differ on 17 questions: A better on 0, B on 17; here 5 of them" in shown.out
+    assert "A and B differ on 17 questions: A better on 0, B on 17; here 5 of 17 samples" in shown.out
+
+
+def test_who_is_better_is_said_of_each_question_of_an_image(adem_bench, tmp_path):
+    """Of one image's two questions each model has another one right."""
+    said_by = (("Yes", "No", "Yes", "No"), ("No", "Yes", "Yes", "Yes"))
+    runs = [
+        write_run(
+            tmp_path / name,
+            [
+                Record(
+                    f"count/{n // 2}/{n % 2}", "", said, said, "Yes", float(said == "Yes"),
+                    ("count", "perception"), f"count/{n // 2}",
+                )
+                for n, said in enumerate(answers)
+            ],
+            task="mini_mme",
+        )
+        for name, answers in zip("ab", said_by, strict=True)
+    ]  # fmt: skip
+    lines = adem_bench("compare", *runs).out.splitlines()
+    place = lines.index("A and B differ on 2 images: A better on 0, B on 1")
+    assert [line.split() for line in lines[place + 2 :]] == [
+        ["count/1/1", "Yes", "No", "Yes", "B"],
+        ["count/0/0", "Yes", "Yes", "No", "A"],
+        ["count/0/1", "Yes", "No", "Yes", "B"],
+    ]
+    assert "here 1 of 3 samples" in adem_bench("compare", *runs, "--disagreements", 1).out
 
 
 def test_hostile_answers_and_names_are_shown_and_not_obeyed(adem_bench, runs):
