@@ -30,6 +30,8 @@ class Step:
     """Never comes."""
     drip: bool = False
     """Comes byte by byte and never to its end."""
+    continues: bool = False
+    """Is announced again and again (`100 Continue`), and never comes."""
     together: int = 1
     """Is held back until so many requests have been there at once."""
 
@@ -85,6 +87,8 @@ def serving():
                 script.flying -= 1
             raw = step.body if isinstance(step.body, bytes) else json.dumps(step.body).encode()
             try:
+                while step.continues and not script.end.wait(0.05):
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.send_response(step.status)
                 for name, value in step.headers.items():
                     self.send_header(name, value)

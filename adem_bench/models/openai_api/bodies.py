@@ -18,6 +18,8 @@ MAX_MIXED = 1000
 """Places that are not UTF-8 in a text that is it otherwise."""
 MAX_DEPTH = 64
 """Of JSON."""
+MAX_DIGITS = 100
+"""Of a whole number: none that counts anything has so many."""
 WESTERN = "adem_bench.western"
 """Name of the way in which bytes are read that are not UTF-8."""
 NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^<>]*>", re.DOTALL | re.IGNORECASE)
@@ -66,7 +68,12 @@ def parsed(raw: bytes, hide: Hide) -> Any:
             return {hide(name): hidden(inner, depth + 1) for name, inner in found.items()}
         return found
 
-    return hidden(json.loads(decoded(raw), strict=False))
+    return hidden(json.loads(decoded(raw), strict=False, parse_int=_number))
+
+
+def _number(digits: str) -> int | float:
+    """Return a whole number; one of more digits than Python reads is infinite, and no count."""
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def clean(text: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import json
 import os
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +25,8 @@ from adem_bench import __version__
 CHUNK_BYTES = 1 << 16
 MAX_BYTES = 16 << 20
 """A longer body is not an answer to a question."""
+GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+HUNG_UP = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError)
 
 
 class UnreachableError(Exception):
@@ -41,17 +47,73 @@ class Reply:
     body: bytes
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A key meant for one server must not travel to another."""
+class _AnyStatus(urllib.request.HTTPErrorProcessor):
+    """Lets every reply through as it is; so a key meant for one server never travels to another."""
 
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+class _Timed(io.RawIOBase):
+    """What a socket sends until a deadline; a socket's own patience begins anew with each byte."""
+
+    def __init__(self, source: socket.socket, deadline: float) -> None:
+        self._source = source
+        self._raw = source.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._source.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(
+        self, source: socket.socket, *arguments: Any, deadline: float, **more: Any
+    ) -> None:
+        super().__init__(source, *arguments, **more)
+        self.fp = io.BufferedReader(_Timed(source, deadline))
+
+
+def _timed(connection: Callable[..., Any], host: str, timeout: float, **more: Any) -> Any:
+    """Return a connection whose answer ends in time: status, headers and body."""
+    made = connection(host, timeout=timeout, **more)
+    made.response_class = partial(_TimedResponse, deadline=time.monotonic() + timeout)
+    return made
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(partial(_timed, http.client.HTTPConnection), request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self) -> None:
+        self._certificates = ssl.create_default_context()
+        super().__init__(context=self._certificates)
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        connection = partial(_timed, http.client.HTTPSConnection)
+        return self.do_open(connection, request, context=self._certificates)
 
 
 @lru_cache
 def _opener(proxies: tuple[tuple[str, str], ...]) -> urllib.request.OpenerDirector:
     """Return what opens addresses; kept, since each new one reads the system's certificates."""
-    return urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(dict(proxies)))
+    handlers = (_AnyStatus, _Http, _Https, urllib.request.ProxyHandler(dict(proxies)))
+    return urllib.request.build_opener(*handlers)
 
 
 def is_this_machine(url: str) -> bool:
@@ -101,14 +163,21 @@ def post(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> Reply
     headers = {"Content-Type": "application/json", "User-Agent": f"adem-bench/{__version__}"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - http(s)
-    deadline = time.monotonic() + timeout_s
+    sent = json.dumps(body).encode()
+    request = urllib.request.Request(url, sent, headers)  # noqa: S310 - http(s)
     try:
         with _open(request, timeout_s) as answer:
-            return Reply(answer.status, _lower(answer.headers), _read(answer, deadline))
+            found = _lower(answer.headers)
+            return Reply(answer.status, found, _unpacked(_read(answer), found))
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise BrokenOffError(f"no answer within {timeout_s:g} s") from error
+        if isinstance(error.reason, HUNG_UP):
+            size = f"{len(sent) / 1024:,.0f} KiB"
+            raise BrokenOffError(
+                f"the connection broke off before the request was sent, of {size}: the server may "
+                f"take none so large ({type(error.reason).__name__})"
+            ) from error
         raise UnreachableError(str(error.reason)) from error
     except TimeoutError as error:
         raise BrokenOffError(f"no answer within {timeout_s:g} s") from error
@@ -122,24 +191,43 @@ def post(url: str, body: Mapping[str, Any], key: str, timeout_s: float) -> Reply
 def _open(request: urllib.request.Request, timeout_s: float) -> Any:
     """Return the response, whatever its status."""
     proxies = {} if is_this_machine(request.full_url) else urllib.request.getproxies()
-    try:
-        return _opener(tuple(sorted(proxies.items()))).open(request, timeout=timeout_s)
-    except urllib.error.HTTPError as error:
-        return error
+    return _opener(tuple(sorted(proxies.items()))).open(request, timeout=timeout_s)
 
 
 def _lower(headers: Message) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _read(answer: Any, deadline: float) -> bytes:
-    """Return the body; each part renews the socket's patience, so the clock is watched here."""
+def redirect_note(reply: Reply) -> str:
+    """Return where a reply sends who asks, in words; empty if nowhere. A query is left out."""
+    place = reply.headers.get("location", "")
+    if reply.status // 100 != 3 or not place:
+        return ""
+    return f"it redirects to {place.partition('?')[0]}, which is not followed"
+
+
+def _too_large() -> BrokenOffError:
+    return BrokenOffError(f"the answer is larger than {MAX_BYTES >> 20} MiB")
+
+
+def _read(answer: Any) -> bytes:
     parts, size = [], 0
     while part := answer.read1(CHUNK_BYTES):
         parts.append(part)
         size += len(part)
         if size > MAX_BYTES:
-            raise BrokenOffError(f"the answer is larger than {MAX_BYTES >> 20} MiB")
-        if time.monotonic() > deadline:
-            raise TimeoutError
+            raise _too_large()
     return b"".join(parts)
+
+
+def _unpacked(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return a body as it was before it was compressed, as some servers do without being asked."""
+    if headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        whole = zlib.decompressobj(GZIP_OR_ZLIB).decompress(body, MAX_BYTES + 1)
+    except zlib.error:
+        return body  # the header is wrong; what the body is shows itself
+    if len(whole) > MAX_BYTES:
+        raise _too_large()
+    return whole

@@ -22,6 +22,7 @@ from adem_bench.models.openai_api.http_client import (
     UnreachableError,
     post,
     proxy_note,
+    redirect_note,
 )
 from adem_bench.models.openai_api.keys import Redaction
 from adem_bench.models.openai_api.messages import request_body
@@ -255,7 +256,8 @@ class ServedModel(Model):
             raise _FailedError(str(error), again, error.status, ended=ended) from error
 
     def _refusal(self, reply: Reply) -> _FailedError:
-        words = error_text(reply.body, self._hide)
+        said = (error_text(reply.body, self._hide), clean(self._hide(redirect_note(reply))))
+        words = "; ".join(filter(None, said))
         reason = self._with_proxy(f"HTTP {reply.status}{': ' if words else ''}{words}")
         named = error_status(reply.body)
         if named in FINAL:  # which some servers send as 400 or 429

@@ -156,7 +156,7 @@ def _said(choice: Mapping[str, Any], usage: Any) -> str:
     message = choice.get("message")
     found: Mapping[str, Any] = message if isinstance(message, dict) else {}
     text, thought = _text(found.get("content"))
-    for other in (choice.get("text"), message, found.get("refusal")):
+    for other in (choice.get("text"), message, found.get("refusal") or None):
         if text is None and isinstance(other, str):
             text = other
     reason = clean(str(choice.get("finish_reason")))
@@ -166,7 +166,7 @@ def _said(choice: Mapping[str, Any], usage: Any) -> str:
     if text is None or not text.strip():
         reasoned = thought or any(found.get(name) for name in REASONING) or _reasoning_tokens(usage)
         _check_ending(finish, reason, bool(reasoned))
-        if text is None and (found.get("tool_calls") or found.get("function_call")):
+        if found.get("tool_calls") or found.get("function_call"):
             raise UnansweredError("the answer calls a tool in place of saying something")
     if text is None:
         raise MalformedError(f"the answer's choice has no text (finish_reason {reason})")

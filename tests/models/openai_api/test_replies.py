@@ -112,6 +112,12 @@ def test_bytes_that_are_no_good_json(raw, text):
     assert answer.text.encode()
 
 
+def test_a_number_of_thousands_of_digits_costs_no_answer():
+    usage = b'"usage": {"prompt_tokens": ' + b"9" * 6000 + b', "completion_tokens": 1}'
+    found = read_answer(b'{"choices": [{"message": {"content": "Yes"}}], ' + usage + b"}")
+    assert (found.text, found.tokens) == ("Yes", None)
+
+
 @pytest.mark.parametrize(
     ("left", "text"),
     [
@@ -164,6 +170,7 @@ REASONED = {"completion_tokens_details": {"reasoning_tokens": 16}}
         (b'{"choices": [{"finish_reason": "content_filter", "message": null}]}', "filter",
          "filter"),
         (body(None, "tool_calls", tool_calls=[{}]), "calls a tool", ""),
+        (body("", "tool_calls", tool_calls=[{}]), "calls a tool", ""),
         (b"<html><title>Login</title><script>x=1</script>Sign in</html>",
          "web page, not JSON: Login Sign in; check the address", ""),
     ],
@@ -188,6 +195,7 @@ def test_a_whole_reply_without_an_answer_says_why(reply, reason, ended):
         (b'{"choices": ["Yes"]}', "no choice"),
         (b'{"choices": [{}]}', "no text"),
         (body(None), "no text .finish_reason stop"),
+        (body(None, refusal=""), "no text .finish_reason stop"),
         (body({"x": 1}), "no text"),
         (body("Y", "error"), "broke the answer off"),
         (body("Y", "insufficient_system_resource"), "broke the answer off"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -67,12 +71,24 @@ def test_a_request_that_is_wrong_in_itself_is_not_repeated(server, served):
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("slow", [Step(said("x"), silent=True), Step(said("x"), drip=True)])
+@pytest.mark.parametrize("slow", ["silent", "drip", "continues"])
 def test_a_server_that_takes_too_long_is_given_up(server, served, slow):
-    server.last = lambda asked: slow
+    server.last = lambda asked: Step(said("x"), **{slow: True})
     with deadline():
         (response,) = ask(served("options.timeout=0.15", "options.retries=1"))
     assert response.error == "no answer within 0.15 s (2 attempts)"
+
+
+def test_a_server_that_hangs_up_on_a_large_request_is_said_to(served):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up():
+            listening.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        model = served("options.retries=0", url=f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+        (response,) = model.generate([Request("x" * (32 << 20))])
+    assert "broke off before the request was sent, of 32,768 KiB" in response.error
 
 
 def test_retry_after_holds_whichever_request_comes_next(server, served, clock):
@@ -109,7 +125,15 @@ def test_nobody_there_ends_the_run(served):
         ask(served(url="http://127.0.0.1:9/v1"))
 
 
-@pytest.mark.parametrize("status", [401, 404, 307])
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9/v1", "http://[::1/v1"])
+def test_a_redirect_is_told_with_its_place_and_not_followed(server, served, place):
+    server.last = lambda asked: Step(b"", 308, {"Location": f"{place}?key=hunter2"})
+    with pytest.raises(ServerError) as caught:
+        ask(served())
+    assert f"HTTP 308: it redirects to {place}, which is not followed; check" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 404, 407])
 def test_a_refusal_before_any_answer_ends_the_run(server, served, status):
     elsewhere = {"Location": "http://127.0.0.1:9/v1"}
     server.last = lambda asked: Step({"message": "no such model"}, status, elsewhere)
@@ -124,9 +148,22 @@ def test_a_refusal_after_an_answer_fails_its_sample_alone(server, served):
     assert [r.error for r in responses] == [None, "HTTP 403: moderated (1 attempt)", None]
 
 
-def test_an_endless_answer_is_cut(server, served, monkeypatch):
+ZIPPED = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize("body", [gzip.compress(json.dumps(said("yes")).encode()), said("yes")])
+def test_an_answer_that_is_said_to_be_compressed_is_read(server, served, body):
+    server.last = lambda asked: Step(body, headers=ZIPPED)
+    (response,) = ask(served("options.retries=0"))
+    assert (response.text, response.error) == ("yes", None)
+
+
+@pytest.mark.parametrize(
+    "endless", [Step(b" " * (2 << 20)), Step(gzip.compress(b" " * (2 << 20)), headers=ZIPPED)]
+)
+def test_an_endless_answer_is_cut(server, served, monkeypatch, endless):
     monkeypatch.setattr("adem_bench.models.openai_api.http_client.MAX_BYTES", 1 << 20)
-    server.last = lambda asked: Step(b" " * (2 << 20))
+    server.last = lambda asked: endless
     (response,) = ask(served("options.retries=0"))
     assert response.error == "the answer is larger than 1 MiB (1 attempt)"
 
@@ -156,7 +193,8 @@ def test_retry_after_is_seconds_or_a_date():
     assert retry_after_s({}) is None
     assert retry_after_s({"retry-after": "7"}) == 7
     assert retry_after_s({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert retry_after_s({"retry-after": "soon"}) is None
+    for junk in ("soon", "-5", "1e3", "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"):
+        assert retry_after_s({"retry-after": junk}) is None
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     assert 15 < retry_after_s({"retry-after": date}) <= 20
 
