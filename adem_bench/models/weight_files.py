@@ -29,6 +29,10 @@ REPEATED, MOST_REPEATED = re.compile("layers|depth|blocks|experts|n_layer$"), 40
 MOST_PACKED = 16
 """Numbers that a byte of a file may stand for, where weights are packed, and then some."""
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+TOKENIZERS = (
+    *("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.json", "chat_template.jinja"),
+)
 SIDES = re.compile("height|width|edge|size|pinpoints")
 EDGES, TOKENS = re.compile("edge"), re.compile("tokens|seq_len")
 OF_AREAS = "merge_size"
@@ -36,6 +40,10 @@ OF_AREAS = "merge_size"
 MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 20
 """Of what an image is made into: pixels of a side, pixels in all, tokens of a prompt."""
 MOST_JSON_BYTES = 512 << 20
+MOST_SAID = 300
+"""Characters of what another package says of a file; it may say all that is in there."""
+PUZZLING = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
+"""Errors whose words say little without the kind: those of a KeyError are the key."""
 BEGINNING = 512
 """Bytes by which a file that holds no weights is known."""
 LFS_POINTER = b"version https://git-lfs"
@@ -195,8 +203,6 @@ def _check_index(file: Path, ending: str) -> None:
     shards = found.get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{file} has no weight_map; fetch it again")
-    if not isinstance(found.get("metadata", {}), dict):
-        raise CheckpointError(f"{file} has no metadata that is an object; fetch it again")
     for shard in dict.fromkeys(map(str, shards.values())):
         if Path(shard).name != shard or "\0" in shard:
             raise CheckpointError(f"{file} names {shard!r:.99}, which is not a file next to it")
@@ -204,6 +210,10 @@ def _check_index(file: Path, ending: str) -> None:
             raise CheckpointError(f"{folder} lacks {shard:.99}, which {file.name} names; fetch it")
         if not shard.endswith(ending):
             raise CheckpointError(f"{file} names {shard!r:.99}, whose name is not one of weights")
+    if not isinstance(found.get("metadata"), dict):  # which transformers asks for
+        raise CheckpointError(
+            f'{file} has no metadata that is an object; fetch it again, or add `"metadata": {{}}`'
+        )
 
 
 def _read_object(file: Path) -> dict[str, Any]:
@@ -215,9 +225,9 @@ def _read_object(file: Path) -> dict[str, Any]:
     try:
         found = read_json(file)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
+        raise CheckpointError(f"{file} is not JSON: {error}; fetch it again") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{file} does not hold a JSON object")
+        raise CheckpointError(f"{file} does not hold a JSON object; fetch it again")
     return found
 
 
@@ -260,7 +270,9 @@ def foreign_reader(
         if is_memory_error(error) or lacks_memory(error):
             raise
         lines = str(error).strip().splitlines()
-        reason = lines[0].strip() if lines else type(error).__name__
+        reason = lines[0].strip()[:MOST_SAID] if lines else ""
+        if not reason or isinstance(error, PUZZLING):
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise error_of(reason + advice(str(error))) from error
 
 

@@ -24,6 +24,7 @@ from adem_bench.models.weight_files import check_file, check_files, load_tensors
 from support.tiny_hf import llava
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 251648\n"
+SHARD = "model-00001-of-00002.safetensors"
 PAGE = "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
 SPOILT = {
     "pointer": (POINTER.encode(), "is a Git LFS pointer.*git lfs pull"),
@@ -277,12 +278,13 @@ def test_areas_of_pixels_are_no_sides(tmp_path):
         ({"weight_map": ["a"]}, "has no weight_map"),
         ({"weight_map": {}}, "has no weight_map"),
         ({"weight_map": {"a": "model.safetensors.index.json"}}, "whose name is not one of weights"),
-        ({"weight_map": {"a": "x"}, "metadata": None}, "has no metadata that is an object"),
+        ({"weight_map": {"a": SHARD}, "metadata": None}, "has no metadata that is an object"),
+        ({"weight_map": {"a": SHARD}}, 'has no metadata .* or add `"metadata": {}`'),
         ([], "does not hold a JSON object"),
     ],
 )
 def test_shards_lie_next_to_their_index(tmp_path, index, message):
-    save_file({"weight": torch.zeros(8, 8)}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"weight": torch.zeros(8, 8)}, tmp_path / SHARD)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=message):
         check_files(tmp_path)

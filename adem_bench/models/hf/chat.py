@@ -9,14 +9,17 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import CheckpointError, lacks_memory
 from adem_bench.images import UnreadableImageError, shown_size
 from adem_bench.models.hf.architectures import OPEN_PROMPTS, WRITES_PLACEHOLDERS
+from adem_bench.models.weight_files import MOST_SAID
 from adem_bench.prompts import whole
 from adem_bench.records import Part, Request
 
 PROBE_SIDES = (224, 224)
 """Pixels of the blank images by which a processor is asked how it works."""
+MOST_RENDERED = 1 << 20
+"""Characters that a template may add to a message."""
 STEP, MAX_SIDE = 128, 4096
 """Image sides are rounded up to a multiple of `STEP` pixels, and counted up to `MAX_SIDE`."""
 
@@ -125,11 +128,19 @@ class Prompts:
             rendered: str = self._processor.apply_chat_template(
                 chat, add_generation_prompt=True, tokenize=False
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: it may divide by 0
+            if lacks_memory(error):
+                raise
+            kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
             raise CheckpointError(
-                f"the model's chat template refuses a message: {error}; a template without system "
-                "messages is one cause (options.system)"
+                f"the model's chat template refuses a message: {kind}{str(error)[:MOST_SAID]}; a "
+                "template without system messages is one cause (options.system)"
             ) from error
+        if len(rendered) > MOST_RENDERED + sum(len(part.text) for part in parts):
+            raise CheckpointError(
+                f"the model's chat template makes {len(rendered):,} characters of a message; put "
+                "the model's own template there"
+            )
         return rendered
 
     def inputs(self, texts: Sequence[str], images: Sequence[Sequence[Any]]) -> Any:
@@ -197,6 +208,6 @@ class Prompts:
 
         try:
             batch = self.inputs([self.render("", 1)], [[Image.new("RGB", (width, height))]])
-        except (ValueError, TypeError, AttributeError, KeyError):
+            return max(0, int(batch["input_ids"].shape[1]) - len(self._ids(self.render("", 0))))
+        except (CheckpointError, ValueError, TypeError, AttributeError, KeyError):
             return 0  # it fails when it is its turn
-        return max(0, int(batch["input_ids"].shape[1]) - len(self._ids(self.render("", 0))))

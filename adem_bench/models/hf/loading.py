@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -38,6 +38,9 @@ from adem_bench.models.quantization import (
     quantize_linear_layers,
 )
 from adem_bench.models.weight_files import (
+    CONFIG_NAME,
+    PROCESSORS,
+    TOKENIZERS,
     check_files,
     check_weights,
     foreign_reader,
@@ -63,6 +66,10 @@ PLAIN = {
     "guidance_scale": None,
 }
 """Plain greedy decoding: penalties on repetition would count the prompt and its padding."""
+CONFIG = (CONFIG_NAME,)
+OF_PROCESSORS = (*PROCESSORS, *TOKENIZERS)
+OF_WEIGHTS = (*CONFIG, "generation_config.json", "model.safetensors.index.json")
+"""Files that transformers makes something of, by what it makes."""
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """Settings of generation that name tokens; transformers takes anything for them."""
 
@@ -122,11 +129,15 @@ def prepare(card: HfCard, files: HfFiles, options: HfOptions) -> Unloaded:
     """
     folder, trusted = str(files.folder), options.trust_remote_code
     _check(card, files)
-    config = _tried(card, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted))
+    config = _tried(
+        card, files, CONFIG, lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+    )
     check_kind(card.name, config.model_type)
     auto = _auto_class(config.model_type)
     processor = _tried(
         card,
+        files,
+        OF_PROCESSORS,
         lambda: AutoProcessor.from_pretrained(
             folder, trust_remote_code=trusted, **options.processor
         ),
@@ -138,7 +149,7 @@ def prepare(card: HfCard, files: HfFiles, options: HfOptions) -> Unloaded:
         )
     _check_arguments(card, processor, options)
     _check_vocabulary(card, config, processor.tokenizer)
-    empty = _empty(card, config, auto, options)
+    empty = _empty(card, files, config, auto, options)
     check_weights(empty, files.folder)
     return Unloaded(config, processor, auto, empty)
 
@@ -173,6 +184,8 @@ def load(
             }
         network, report = _tried(
             card,
+            files,
+            OF_WEIGHTS,
             lambda: _read(
                 unloaded.auto,
                 card.attention,
@@ -274,6 +287,11 @@ def _check_vocabulary(card: HfCard, config: Any, tokenizer: Any) -> None:
 def _check(card: HfCard, files: HfFiles) -> None:
     try:
         check_files(files.folder)
+        if not any(files.folder.glob("*.safetensors")):
+            raise CheckpointError(
+                f"{files.folder} has no weights in safetensors; weights in pickles become "
+                "safetensors when transformers loads and saves them"
+            )
     except (CheckpointError, OSError) as error:
         raise CheckpointError(f"model {card.name} cannot be loaded: {error}") from error
 
@@ -304,11 +322,12 @@ def _auto_class(model_type: str) -> Any:
     return AutoModelForImageTextToText
 
 
-def _empty(card: HfCard, config: Any, auto: Any, options: HfOptions) -> Any:
+def _empty(card: HfCard, files: HfFiles, config: Any, auto: Any, options: HfOptions) -> Any:
     """Return a network without memory for its weights.
 
     Args:
         card: For messages.
+        files: Which `config` is of.
         config: Of the model.
         auto: The automatic class that makes it.
         options: The card's.
@@ -318,7 +337,10 @@ def _empty(card: HfCard, config: Any, auto: Any, options: HfOptions) -> Any:
     """
     with torch.device("meta"):
         return _tried(
-            card, lambda: auto.from_config(config, trust_remote_code=options.trust_remote_code)
+            card,
+            files,
+            CONFIG,
+            lambda: auto.from_config(config, trust_remote_code=options.trust_remote_code),
         )
 
 
@@ -442,11 +464,26 @@ def _is_token(value: object) -> bool:
     return value is None or all(type(one) is int for one in several)
 
 
-def _tried(card: HfCard, make: Callable[[], Any]) -> Any:
+def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[], Any]) -> Any:
+    """Return what transformers makes of some files, which its own messages rarely name.
+
+    Args:
+        card: For messages.
+        files: With their folder.
+        names: Of the files.
+        make: Calls transformers.
+
+    Raises:
+        CheckpointError: it makes nothing of them.
+    """
+
     def unloadable(reason: str) -> CheckpointError:
         return CheckpointError(f"model {card.name} cannot be loaded: {reason}")
 
-    with foreign_reader(unloadable, _advice):
+    def advice(message: str) -> str:
+        return _advice(message) or f"; fetch {files.named(names)} again"
+
+    with foreign_reader(unloadable, advice):
         return make()
 
 
@@ -458,6 +495,4 @@ def _advice(message: str) -> str:
         )
     if "scaled_dot_product_attention" in message or "attn_implementation" in message:
         return "; try --set model.attention=eager"
-    if ".bin" in message or "safetensors" in message:
-        return "; weights in pickles become safetensors when transformers loads and saves them"
     return ""

@@ -30,7 +30,14 @@ from adem_bench.models.hf.adapter import Adapter, find_adapter
 from adem_bench.models.hf.architectures import DROPPED_AT_END, describe_network
 from adem_bench.models.hf.chat import PROBE_SIDES, Prompts
 from adem_bench.models.hf.decoding import Decoder, GeneratedRows, Limits
-from adem_bench.models.hf.loading import Unloaded, check_places, check_quantizes, load, prepare
+from adem_bench.models.hf.loading import (
+    OF_PROCESSORS,
+    Unloaded,
+    check_places,
+    check_quantizes,
+    load,
+    prepare,
+)
 from adem_bench.models.hf.settings import (
     HfCard,
     find_adapter_folder,
@@ -289,8 +296,9 @@ class HfModel(Model):
             self._answer_together([request], {path: Image.new("RGB", PROBE_SIDES)})
         except ProcessorError as error:
             raise CheckpointError(
-                f"model {self.card.name}: its processor cannot be used: {one_line(error)}; its "
-                "files may be of another version of transformers, or incomplete"
+                f"model {self.card.name}: its processor cannot be used: {one_line(error)}; "
+                f"{self._files.named(OF_PROCESSORS)} may be of another version of transformers, or "
+                "incomplete"
             ) from error
         except AdemBenchError:
             raise

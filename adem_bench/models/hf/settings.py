@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +109,11 @@ class HfFiles:
     revision: str | None
     """Commit on the hub; None for a folder of the user's."""
     with_code: bool
+
+    def named(self, names: Iterable[str]) -> str:
+        """Return those of some files that are there, as a message names them."""
+        there = [name for name in names if (self.folder / name).exists()]
+        return f"{', '.join(there)} in {self.folder}" if there else str(self.folder)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits over the names and contents of all files."""

@@ -165,12 +165,25 @@ def test_a_model_without_a_chat_template_gets_plain_prompts_and_a_warning(
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ raise_exception('No system role.') }}", "{% for %}", "{{ messages.x.y }}"]
+    ("template", "message"),
+    [
+        ("{{ raise_exception('No system role.') }}", "refuses a message: No system role"),
+        ("{% for %}", "refuses a message: Expected"),
+        ("{{ messages.x.y }}", "refuses a message: 'list object' has no attribute 'x'"),
+        ("{{ messages[0].content[0]['type'].__class__.mro() }}", "refuses a message: access to"),
+        ("{{ 1 // 0 }}", "refuses a message: ZeroDivisionError: "),
+        ("{{ messages + 'a' }}", "refuses a message: TypeError: "),
+        ("{% for i in range(10 ** 9) %}a{% endfor %}", "refuses a message: OverflowError: "),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refuses a message: RecursionError: "),
+        ("{{ 'a' * 2000000 }}", "makes 2,000,000 characters of a message; put the model's own"),
+    ],
 )
-def test_a_chat_template_that_refuses_is_one_line(copied, load, requests, template):
+def test_a_chat_template_that_refuses_is_one_line(copied, load, requests, template, message):
     (copied / "chat_template.jinja").write_text(template)
-    with pytest.raises(CheckpointError, match="the model's chat template refuses a message: "):
-        load(copied).generate(requests)
+    model = load(copied)
+    assert model.length(requests[0]) > 0
+    with pytest.raises(CheckpointError, match=f"the model's chat template {message}"):
+        model.generate(requests)
 
 
 def test_a_processor_that_lacks_a_setting_is_one_line(copied, load, requests):
@@ -190,6 +203,25 @@ def test_a_processor_of_another_size_is_one_line(copied, load, requests):
     (copied / "processor_config.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match="does not fit its network: Image features"):
         load(copied).generate(requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("processor_config.json", {"image_processor": "x"}, "AttributeError: 'str' object has"),
+        ("processor_config.json", {"processor_class": [1]}, "TypeError: "),
+        ("tokenizer_config.json", {"bos_token": 3}, "TypeError: Special token bos_token has"),
+        ("tokenizer_config.json", {"padding_side": "a" * 9999}, "Padding side should be selected"),
+        ("config.json", {"text_config": 5}, ""),
+        ("generation_config.json", {"cache_implementation": "x"}, ""),
+    ],
+)
+def test_what_transformers_cannot_read_is_told_with_its_file(copied, load, name, value, message):
+    settings = json.loads((copied / name).read_text())
+    (copied / name).write_text(json.dumps(settings | value))
+    with pytest.raises(CheckpointError, match=f"cannot be loaded: {message}.*{name}") as caught:
+        load(copied)
+    assert len(str(caught.value)) < 999
 
 
 def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, requests):
