@@ -483,7 +483,7 @@ def _parse_yaml(path: Path) -> dict[str, Any]:
     except YamlTextError as error:
         place = f"{path}, line {error.line}" if error.line else f"{path}"
         raise CardError(f"{place}: not YAML: {error.reason}") from error
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         raise CardError(f"{path}: cannot be read: {why_unread(error)}") from error
     if data is None:
         raise CardError(f"{path} is empty; expected a card's fields, such as `kind: …`")
@@ -643,7 +643,7 @@ def _line_of(path: Path, names: Sequence[str]) -> int | None:
     try:
         text = read_text(path)
         node: yaml.Node | None = yaml.compose(text, loader_for(text))
-    except (yaml.YAMLError, OSError):  # it is not what it was a moment ago
+    except (yaml.YAMLError, OSError, ValueError):  # it is not what it was a moment ago
         return None
     line = None
     for name in names:

@@ -46,6 +46,26 @@ WRITER_S = 5
 """Seconds that whoever writes into a pipe has to begin."""
 TEMPORARY = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
 """Names of files that are being written, or were when their process was killed, and of what."""
+BEGINNING = 512
+"""Bytes by which a file is known that is no text."""
+NO_TEXTS = (
+    (re.compile(rb"version https://git-lfs"), "it is a Git LFS pointer; run `git lfs pull` there"),
+    (re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE), "it is a web page; fetch it again"),
+    (re.compile(rb"\s*<\?xml"), "it is XML, perhaps a server's refusal; fetch it again"),
+    (re.compile(rb"\x1f\x8b|BZh\d1AY|\xfd7zXZ|\x28\xb5\x2f\xfd"), "it is compressed; unpack it"),
+    (
+        re.compile(rb"PK\x03\x04|7z\xbc\xaf"),
+        "it is an archive or a spreadsheet",
+    ),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "it is an old or encrypted Office file; save it anew"),
+    (re.compile(rb"%PDF-"), "it is PDF"),
+    (re.compile(rb"\0{16}"), "it begins with NUL bytes, as what was cut off does; fetch it again"),
+    (
+        re.compile(rb"([^\0]\0){8}|(\0[^\0]){8}|([^\0]\0{3}){4}|(\0{3}[^\0]){4}"),
+        "it is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8",
+    ),
+)
+"""What files that hold no text begin with, and what to do about them."""
 NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """What no name can hold: NUL, and halves of characters that stand for no byte."""
 
@@ -217,10 +237,21 @@ def text_encoding(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
+        ValueError: it is no text; the message says what it is instead.
     """
     with open_bytes(path) as stream:
-        start = stream.read(4)
-    return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8-sig")
+        return _encoding(stream.read(BEGINNING))
+
+
+def _encoding(beginning: bytes) -> str:
+    if found := no_text(beginning):
+        raise ValueError(found)
+    return next((name for mark, name in MARKS.items() if beginning.startswith(mark)), "utf-8-sig")
+
+
+def no_text(beginning: bytes) -> str:
+    """Return what a file is that begins so, and what to do about it; empty if it may be text."""
+    return next((remedy for begins, remedy in NO_TEXTS if begins.match(beginning)), "")
 
 
 def read_text(path: Path) -> str:
@@ -228,7 +259,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not in its encoding.
+        ValueError: it is no text, or not in its encoding.
     """
     with open_text(path, text_encoding(path)) as stream:
         return stream.read()
@@ -251,14 +282,13 @@ def read_settings(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is larger than such a file is, or not UTF-8.
+        ValueError: it is larger than such a file is, or no text.
     """
     with open(path, "rb", opener=_opened_pipe) as stream:
         raw = stream.read(MAX_SETTINGS_BYTES + 1)
     if len(raw) > MAX_SETTINGS_BYTES:
         raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
-    encoding = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8-sig")
-    return raw.decode(encoding)
+    return raw.decode(_encoding(raw[:BEGINNING]))
 
 
 def read_json(path: Path) -> Any:

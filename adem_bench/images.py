@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adem_bench.errors import AdemBenchError, locale_remedy, why_unread
-from adem_bench.files import check_regular
+from adem_bench.files import BEGINNING, check_regular, no_text
 from adem_bench.records import ImageNormalization
 
 if TYPE_CHECKING:
@@ -45,15 +45,12 @@ PNG_DEPTH = 24
 MAX_PNG_PIXELS = 4_000_000
 """Of a photograph that is written anew as PNG; a larger one would be too much for many servers."""
 JPEG_QUALITY = 95
-BEGINNING = 512
 NO_IMAGES = (
-    (re.compile(rb"version https://git-lfs"), "it is a Git LFS pointer; run `git lfs pull` there"),
-    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "it is a web page; fetch it again"),
     (re.compile(rb"\s*(<\?xml.*)?<svg", re.IGNORECASE | re.DOTALL), "it is SVG; convert it to PNG"),
     (re.compile(rb"....ftyp(hei|mif|avi)", re.DOTALL), "it is HEIC or AVIF; convert it to PNG"),
     (re.compile(rb"%PDF-"), "it is PDF; convert it to PNG"),
 )
-"""What files that Pillow does not know begin with, and what to do about them."""
+"""What files that Pillow does not know begin with, and what to do about them, besides `no_text`."""
 PROGRAMS = ("EPS", "WMF")
 """Formats whose files Pillow hands to other programs, which draw what a stranger wrote."""
 
@@ -210,7 +207,9 @@ def _cause(path: Path, error: Exception) -> str:
     for begins, remedy in NO_IMAGES:
         if begins.match(beginning):
             return remedy
-    return why_unread(error) if beginning else "it is empty"
+    if not beginning:
+        return "it is empty"
+    return no_text(beginning) or why_unread(error)
 
 
 def _rgb(image: Image, reading: Reading) -> Image:

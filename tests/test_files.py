@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import json
+import lzma
 import os
 import pwd
 from pathlib import Path
@@ -33,6 +36,8 @@ from adem_bench.files import (
 )
 from adem_bench.prompts import whole
 from adem_bench.results.run_folder import run_place
+
+UNMARKED = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
 @pytest.mark.parametrize("name", ["a", "ä b", "x" * 255, "caf\udce9", "..a", "ä" * 127])
@@ -95,6 +100,35 @@ def test_a_text_that_is_not_in_its_encoding_is_no_text(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(ValueError, match="codec can't decode"):
         read_text(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer; run `git lfs pull`"),
+        (b"\n<!DOCTYPE html><html>", "web page; fetch it again"),
+        (b"<?xml version='1.0'?><Error>", "XML, perhaps a server's refusal"),
+        (gzip.compress(b"{}"), "compressed; unpack it"),
+        (bz2.compress(b"{}"), "compressed; unpack it"),
+        (lzma.compress(b"{}"), "compressed; unpack it"),
+        (b"PK\x03\x04", "an archive or a spreadsheet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "old or encrypted Office file"),
+        (b"%PDF-1.4", "PDF"),
+        (b"\0" * 100, "begins with NUL bytes"),
+        *(('{"a": "größer"}'.encode(name), "without a byte order mark") for name in UNMARKED),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_by_what_it_is(tmp_path, content, found):
+    (tmp_path / "a").write_bytes(content)
+    for read in (read_text, read_json, read_settings):
+        with pytest.raises(ValueError, match=found):
+            read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"<", b"a\0b", b"PK", b"\0", b"<xml", b"BZh1"])
+def test_an_odd_text_is_a_text(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    assert read_text(tmp_path / "a") == content.decode()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud83d", "none"])

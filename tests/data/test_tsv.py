@@ -196,6 +196,14 @@ def test_a_file_without_a_header_is_refused(table, header, found):
         _ = table(header, "1\t2\t3").columns
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("rest", [b"\n", b"\0\xd8\xff\xff"])
+def test_a_file_that_is_not_in_the_encoding_it_states_is_refused(table, encoding, rest):
+    text = f"{HEADER}\n1\t{RED}\tWhich?\tA\n"
+    with pytest.raises(DataError, match=r"mine\.tsv is not as expected: .*codec can't decode"):
+        split(table(text.encode(encoding) + rest))
+
+
 def test_missing_columns_are_named_with_those_that_are_there(table):
     file = table("\ufeffIndex\tImage_Path\tA", "1\tx.png\tB")
     file.require(["index", "image|image_path"])

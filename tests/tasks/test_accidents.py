@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 
 import pytest
 from PIL import Image
 
 from adem_bench.cards import load_task_card
+from adem_bench.errors import DataError
 from adem_bench.tasks.base import build_task, task_of
 from support.question_files import write_all
 
@@ -175,6 +177,49 @@ def test_a_card_is_read_behind_any_mark(tmp_path, encoding):
     text = "title: Größe\nkind: scienceqa\nsplit: test\nheadline: average\n"
     (tmp_path / "a.yaml").write_bytes(marked(text, encoding))
     assert load_task_card(str(tmp_path / "a.yaml")).title == "Größe"
+
+
+# What lies in the place of a file
+
+STAND_INS = {
+    "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    "web page": b"<!DOCTYPE html><html><body>Sign in</body></html>",
+    "compressed": gzip.compress(b"{}"),
+}
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".tsv"])
+def test_what_lies_in_the_place_of_rows_is_told(own, tsv, suffix, what):
+    with pytest.raises(DataError, match=what):
+        read(own(suffix, STAND_INS[what]))
+    with pytest.raises(DataError, match=what):
+        read(tsv(STAND_INS[what]))
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+def test_what_lies_in_the_place_of_official_files_is_told(science, mme, captions, root, what):
+    problem = {"question": "größer?", "choices": ["a", "b"], "answer": 0, "hint": "", "image": None}
+    science({"1": problem})
+    mme("existence")
+    captions([{"image": "val2014/COCO_val2014_000000000042.jpg", "caption": ["ein Hündchen"]}])
+    for path in [path for path in root.rglob("*") if path.suffix in TEXTS and path.is_file()]:
+        path.write_bytes(STAND_INS[what])
+    for name in ("sqa", "coco_caption"):
+        with pytest.raises(DataError, match=what):
+            read(build_task(name, root))
+    (_, [skipped]) = read(build_task("mme", root, ["options.subtasks=[existence]"]))
+    assert what in skipped.reason
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+def test_what_lies_in_the_place_of_question_files_is_told(tmp_path, what):
+    root = write_all(tmp_path)
+    for path in [path for path in root.rglob("*") if path.suffix in TEXTS | {".p"}]:
+        path.write_bytes(STAND_INS[what])
+    for name in QUESTION_TASKS:
+        with pytest.raises(DataError, match=what):
+            read(build_task(name, root))
 
 
 # Paths as Windows writes them

@@ -57,7 +57,7 @@ def published_rows(path: Path | None = None) -> list[PublishedRow]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ResultsError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
             return [_row(path, reader.line_num, fields) for fields in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ResultsError(f"{path} cannot be read: {why_unread(error)}") from error
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -285,13 +286,18 @@ class TsvFile:
                     yield number, dict(zip(columns, cells, strict=True)) if fits else found
                     number += 1
 
-    def _opened(self) -> TextIO:
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        """Open the file, and name it in whatever goes wrong while it is read."""
         try:
             # What is not UTF-8 becomes halves of characters: a row, not the file, is refused.
             encoding = text_encoding(self.path)
-            return open_text(self.path, encoding, errors="surrogateescape", newline="")
+            with open_text(self.path, encoding, errors="surrogateescape", newline="") as stream:
+                yield stream
         except OSError as error:
             raise broken(self.path, HOLDS, f"cannot be read ({error})", self.source) from error
+        except ValueError as error:
+            raise broken(self.path, HOLDS, str(error), self.source) from error
 
     def digest(self) -> str:
         """Return a digest of the file and, where images are named by path, of their listing."""

@@ -6,6 +6,7 @@ equal VLMEvalKit's: types are guessed column by column, and a cell `None` or `N/
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,12 +14,21 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from adem_bench.data.reading import SkippedRow
 from adem_bench.data.table import read_table as rows_of
 from adem_bench.errors import PredictionsError
-from adem_bench.files import check_regular, read_text, text_encoding, write_atomically
+from adem_bench.files import (
+    BEGINNING,
+    check_regular,
+    no_text,
+    open_bytes,
+    read_text,
+    text_encoding,
+    write_atomically,
+)
 from adem_bench.metrics.vlmevalkit_rules import MISSING_TEXT
 from adem_bench.schemas import DataSource
 
@@ -26,8 +36,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOLDS = "VLMEvalKit's predictions (.tsv, .xlsx or .json): index, prediction, and the TSV's columns"
-MAX_BYTES = 2 << 30
-"""Of a predictions file, unpacked."""
+MAX_BYTES, MAX_SHEET_BYTES = 2 << 30, 256 << 20
+"""Of a predictions file, and of an unpacked spreadsheet, read into several times as much."""
+ZIP = b"PK"
+"""What a spreadsheet begins with."""
+MAX_CELLS = 1 << 22
+"""Of a spreadsheet, empty ones too: one cell far out makes millions of them."""
 NO_CELL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML, and so a spreadsheet, cannot hold."""
 MAX_CELL_LENGTH = 32_767
@@ -58,7 +72,10 @@ def read_table(path: Path, as_vlmevalkit: bool) -> Table:
             f"{path} has no column {' and no column '.join(lacking)}; it has {', '.join(names)}; "
             f"expected {HOLDS}"
         )
+    _check_columns(path, list(frame.columns))
     rows = [_texts(row) for row in frame.to_dict("records")]
+    if not rows:
+        raise PredictionsError(f"{path} holds no predictions; expected {HOLDS}")
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         index = row.get("index", "")
@@ -68,6 +85,17 @@ def read_table(path: Path, as_vlmevalkit: bool) -> Table:
         seen[index] = number
         row.setdefault("prediction", MISSING_TEXT if as_vlmevalkit else "")
     return rows
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuse a file of which it is not clear what an answer is, or to which row.
+
+    Raises:
+        PredictionsError: there are two such columns; pandas calls the second `prediction.1`.
+    """
+    for name in ("index", "prediction"):
+        if names.count(name) + names.count(f"{name}.1") > 1:
+            raise PredictionsError(f"{path}: column {name} stands twice; expected {HOLDS}")
 
 
 def _texts(row: Mapping[Any, Any]) -> dict[str, str]:
@@ -127,12 +155,61 @@ def _table(path: Path) -> pd.DataFrame:
 def _check_size(path: Path) -> None:
     """Refuse a file that would not fit in memory, unpacked if it is a spreadsheet."""
     check_regular(path)
-    size = path.stat().st_size
-    if path.suffix.lower() == ".xlsx":
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-    if size > MAX_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES >> 30} GiB")
+    if path.suffix.lower() == ".xlsx":
+        _check_sheet(path)
+
+
+def _check_sheet(path: Path) -> None:
+    """Refuse what is no spreadsheet, or one that asks for more than its few bytes let expect."""
+    if not zipfile.is_zipfile(path):
+        with open_bytes(path) as stream:
+            beginning = stream.read(BEGINNING)
+        if beginning.startswith(ZIP):
+            raise ValueError("it is cut off; fetch it again")
+        raise ValueError(no_text(beginning) or "it is no spreadsheet, whatever its name says")
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > MAX_SHEET_BYTES:
+            raise ValueError(f"more than {MAX_SHEET_BYTES >> 20} MiB unpacked; save it as .tsv")
+        for part in parts:
+            with archive.open(part) as stream, contextlib.suppress(ExpatError):
+                _Extent().read(stream)  # behind an error of XML, nobody reads on
+
+
+class _Extent:
+    """How much a part of a spreadsheet makes: elements, and cells up to the farthest one."""
+
+    def __init__(self) -> None:
+        from openpyxl.utils.cell import coordinate_to_tuple
+
+        self._place = coordinate_to_tuple
+        self.elements = 0
+        self.row = self.column = 0
+        self.rows = self.columns = 0
+
+    def read(self, stream: IO[bytes]) -> None:
+        """Read a part.
+
+        Raises:
+            ExpatError: it is not XML.
+            ValueError: it makes too much, or its places are none.
+        """
+        parser = ParserCreate()
+        parser.StartElementHandler = self._count
+        parser.ParseFile(stream)
+
+    def _count(self, name: str, attributes: Mapping[str, str]) -> None:
+        self.elements += 1
+        kind, place = name.rpartition(":")[2], attributes.get("r")
+        if kind == "row":
+            self.row, self.column = int(float(place)) if place else self.row + 1, 0
+        elif kind == "c":
+            self.column = self._place(place)[1] if place else self.column + 1
+        self.rows, self.columns = max(self.rows, self.row), max(self.columns, self.column)
+        if max(self.elements, self.rows * self.columns) > MAX_CELLS:
+            raise ValueError(f"more than {MAX_CELLS:,} cells; delete empty ones or save it as .tsv")
 
 
 def write_tables(

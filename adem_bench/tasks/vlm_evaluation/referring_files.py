@@ -5,16 +5,17 @@ Boxes are handed on as left, top, right, bottom, in fractions of the image's wid
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from adem_bench.data.reading import RowError, broken, whole_id
 from adem_bench.data.streaming import array_items, object_items
-from adem_bench.files import open_bytes
+from adem_bench.files import BEGINNING, no_text, open_bytes
 from adem_bench.schemas import DataSource
 from adem_bench.tasks.vlm_evaluation.files import (
     Question,
@@ -250,7 +251,9 @@ def read_pickle(path: Path, source: DataSource) -> list[Any]:
         DataError: the file is not such a list, or would run code.
     """
 
-    def load(file: IO[bytes]) -> Any:
+    def load(file: io.BufferedReader) -> Any:
+        if found := no_text(file.peek(BEGINNING)):
+            raise ValueError(found)
         return _DataOnly(file, encoding="utf-8", errors="replace").load()
 
     try:

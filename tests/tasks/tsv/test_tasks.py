@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pandas as pd
 import pytest
@@ -341,11 +342,89 @@ def test_predictions_of_another_benchmark_are_refused_without_data_too(
 
 
 def test_a_bomb_of_a_spreadsheet_is_refused(scored, tmp_path, monkeypatch, card):
-    monkeypatch.setattr("adem_bench.tasks.tsv.predictions.MAX_BYTES", 1000)
+    monkeypatch.setattr("adem_bench.tasks.tsv.predictions.MAX_SHEET_BYTES", 1000)
     path = tmp_path / "big.xlsx"
     pd.DataFrame({"index": [1], "prediction": ["B"]}).to_excel(path)
     with pytest.raises(PredictionsError, match=r"cannot be read .*more than"):
         card().import_predictions(path)
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """Writes a spreadsheet of one answer, the rows of XML given added to its sheet."""
+
+    def write(*rows):
+        whole, path = tmp_path / "whole.xlsx", tmp_path / "answers.xlsx"
+        pd.DataFrame({"index": [1], "prediction": ["B"]}).to_excel(whole, index=False)
+        with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                end = "".join(rows) + "</sheetData>"
+                new.writestr(name, old.read(name).replace(b"</sheetData>", end.encode()))
+        return path
+
+    return write
+
+
+def test_a_spreadsheet_with_more_rows_is_read(card, sheet):
+    more = '<row r="3"><c r="A3"><v>2</v></c><c r="B3" t="inlineStr"><is><t>A</t></is></c></row>'
+    assert len(card().import_predictions(sheet(more))) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>',
+        '<row r="1000000000000"><c r="A1000000000000"><v>1</v></c></row>',
+        '<row r="1e18"/>',
+        '<row r="300"><c r="XFD300"/></row>',
+        '<row r="1048576">' + "<c/>" * 16_000 + "</row>",
+    ],
+)
+def test_a_cell_far_out_is_no_reason_to_make_all_up_to_it(card, sheet, row):
+    with pytest.raises(PredictionsError, match="more than 4,194,304 cells"):
+        card().import_predictions(sheet(row))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "an old or encrypted Office file"),
+        (b"<html><body>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"PK\x03\x04", "cut off"),
+        (b"index\tprediction\n", "no spreadsheet, whatever its name says"),
+    ],
+)
+def test_what_is_no_spreadsheet_is_told_by_what_it_is(card, tmp_path, content, found):
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(content)
+    with pytest.raises(PredictionsError, match=rf"cannot be read \(it is {found}"):
+        card().import_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["index", "prediction", "prediction"], "column prediction stands twice"),
+        (["index", "Prediction", "prediction"], "column prediction stands twice"),
+        (["index", "index", "prediction"], "column index stands twice"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["xlsx", "tsv"])
+def test_two_columns_of_answers_are_no_answer(card, tmp_path, suffix, columns, message):
+    frame, path = pd.DataFrame([[1, "A", "B"]], columns=columns), tmp_path / f"a.{suffix}"
+    if suffix == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    else:
+        frame.to_excel(path, index=False)
+    with pytest.raises(PredictionsError, match=message):
+        card().import_predictions(path)
+
+
+def test_a_header_alone_holds_no_predictions(card, tmp_path):
+    (tmp_path / "a.tsv").write_text("index\tprediction\n")
+    with pytest.raises(PredictionsError, match="holds no predictions"):
+        card().import_predictions(tmp_path / "a.tsv")
 
 
 def test_yes_no_rules_differ_and_are_said(card, write, answered):
