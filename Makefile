@@ -15,7 +15,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
     && echo $$name && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported: few of all that is installed ever are.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 demo: .venv/.installed
 	$(BIN)/adem-bench run --model adem-tiny --tasks mini
