@@ -418,6 +418,29 @@ def test_files_that_are_not_the_tower_of_the_card_are_refused(tmp_path):
     assert "has no architecture 'tiny-unheard-of'" in refused(laion, name="tiny-unheard-of")
 
 
+@pytest.mark.parametrize(
+    "held", [{"state_dict": [1]}, {"state_dict": None}, {"visual.conv1.weight": 5}, [1], None]
+)
+@pytest.mark.parametrize("name", [VisionSource().name, "ViT-B-16-SigLIP"])
+def test_files_without_a_towers_tensors_are_refused(tmp_path, held, name):
+    file, source = tmp_path / "tower.pt", VisionSource(name=name, pretrained="webli")
+    torch.save(held, file)
+    for read in (visual_sizes, partial(load_visual, dtype=torch.float32)):
+        with pytest.raises(CheckpointError, match=r"tower\.pt (is not a CLIP|does not hold the)"):
+            read(source, file)
+
+
+@pytest.mark.parametrize(
+    "config", [None, "[]", "{", '{"model_cfg": 5}', '{"vision_cfg": [1]}', '{"vision_cfg": {}}']
+)
+def test_a_tower_that_is_not_where_its_name_says_is_refused(tmp_path, config):
+    if config is not None:
+        (tmp_path / "open_clip_config.json").write_text(config)
+    source = VisionSource(name=f"local-dir:{tmp_path}", pretrained="")
+    with pytest.raises(CheckpointError, match="open_clip (has no architecture|cannot make)"):
+        load_visual(source, tmp_path / "tower.pt", torch.float32)
+
+
 @pytest.mark.parametrize("name", ["RN50", "EVA02-B-16", "coca_ViT-B-32", "convnext_base"])
 def test_towers_of_other_kinds_are_refused_by_name(name, monkeypatch):
     assert visual_sizes(VisionSource(name=name, pretrained=""), None) is None

@@ -167,8 +167,24 @@ def _is_named(source: VisionSource) -> bool:
 
 def _vision_config(source: VisionSource) -> Mapping[str, Any]:
     """Return open_clip's configuration of a tower; nothing of a name that it does not know."""
-    found: Mapping[str, Any] = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
-    return found
+    found = _model_config(source).get("vision_cfg")
+    return found if isinstance(found, dict) else {}
+
+
+def _model_config(source: VisionSource) -> Mapping[str, Any]:
+    """Return open_clip's configuration of a tower and its text side; nothing of an unknown name.
+
+    Raises:
+        CheckpointError: the name is that of a place (`hf-hub:…`), where there is none.
+    """
+
+    def unknown(reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"open_clip has no architecture {source.name!r:.99} (vision.name): {reason}"
+        )
+
+    with foreign_reader(unknown):
+        return dict(open_clip.get_model_config(source.name) or {})
 
 
 def _tag(source: VisionSource) -> Mapping[str, Any]:
@@ -184,7 +200,7 @@ def _is_quick(source: VisionSource) -> bool:
         CheckpointError: the name says so, and the tag's weights were trained with GELU.
     """
     quick: bool = _tag(source).get("quick_gelu", False)
-    is_named_so: bool = (open_clip.get_model_config(source.name) or {}).get("quick_gelu", False)
+    is_named_so: bool = _model_config(source).get("quick_gelu", False)
     if _tag(source) and is_named_so and not quick:
         raise CheckpointError(
             f"{source.name} computes QuickGELU, and the weights of tag {source.pretrained!r} were "
@@ -230,17 +246,18 @@ def _untrained(source: VisionSource) -> nn.Module:
     Raises:
         CheckpointError: open_clip knows no such name, or cannot make it.
     """
-    config = open_clip.get_model_config(source.name)
-    if config is None:
+    config = _model_config(source)
+    if not config:
         raise CheckpointError(f"open_clip has no architecture {source.name!r} (vision.name)")
+
+    def unmakable(reason: str) -> CheckpointError:
+        return CheckpointError(f"open_clip cannot make the tower {source.name}: {reason}")
+
     # What `create_model` makes a tower with: that one makes the text side too.
-    try:
-        with torch.device("meta"), _Undrawn():
-            visual: nn.Module = _build_vision_tower(
-                config["embed_dim"], config["vision_cfg"], _is_quick(source)
-            )
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise CheckpointError(f"open_clip cannot make the tower {source.name}: {error}") from error
+    with foreign_reader(unmakable), torch.device("meta"), _Undrawn():
+        visual: nn.Module = _build_vision_tower(
+            config["embed_dim"], config["vision_cfg"], _is_quick(source)
+        )
     return visual
 
 
@@ -363,6 +380,8 @@ def _sizes_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     try:
         width, _, _, patch = tensors["conv1.weight"].shape
         positions = tensors["positional_embedding"].shape[0]
+    except KeyError as error:
+        raise _not_clip(file, f"it has no tensor visual.{error.args[0]}") from error
     except (LookupError, ValueError) as error:
         raise _not_clip(file, str(error)) from error
     if min(width, patch, positions) < 1 or positions > MOST_POSITIONS:
@@ -394,7 +413,9 @@ def _read(file: Path, with_values: bool) -> Mapping[str, Tensor]:
         return state
     # Files in PyTorch's first format cannot be mapped.
     data = load_plain_data(file, mmap=not with_values and zipfile.is_zipfile(file))
-    return unwrapped(data.get("state_dict", data), file) if isinstance(data, dict) else {}
+    found = data.get("state_dict", data) if isinstance(data, dict) else {}
+    named = found.items() if isinstance(found, dict) else ()
+    return unwrapped({name: part for name, part in named if isinstance(part, Tensor)}, file)
 
 
 def _is_torchscript(file: Path) -> bool:
