@@ -78,6 +78,21 @@ class Prompts:
         """Whether the model was tuned on chats; else prompts go in as they are."""
         return getattr(self._processor, "chat_template", None) is not None
 
+    def check(self) -> None:
+        """Refuse a template that leaves out what is asked.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        try:
+            texts = {self.render(word, 1) for word in ("one", "two")}
+        except CheckpointError:
+            return  # it says so when it is its turn
+        if len(texts) == 1:
+            raise CheckpointError(
+                "the model's chat template leaves out what is asked; put the model's own there"
+            )
+
     def fault(self, request: Request) -> str | None:
         """Return why a request cannot be asked: its text has a token that stands for images."""
         texts = (request.prompt, *(part.text for part in request.parts))

@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
     BitsAndBytesConfig,
+    GenerationConfig,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -63,15 +64,24 @@ PLAIN = {
     "temperature": None,
     "top_p": None,
     "top_k": None,
-    "guidance_scale": None,
 }
 """Plain greedy decoding: penalties on repetition would count the prompt and its padding."""
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Settings of generation that name tokens; transformers takes anything for them."""
+MOST_ID = 1 << 62
+"""Above all ids that fit into a tensor."""
+OF_NETWORKS = (
+    *TOKENS,
+    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("max_length", "use_cache", "transformers_version"),
+    *("early_stopping", "length_penalty"),  # of beams, which a card may ask for
+)
+"""Settings of generation that say how a network is used; all others are preferences."""
 CONFIG = (CONFIG_NAME,)
 OF_PROCESSORS = (*PROCESSORS, *TOKENIZERS)
 OF_WEIGHTS = (*CONFIG, "generation_config.json", "model.safetensors.index.json")
 """Files that transformers makes something of, by what it makes."""
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Settings of generation that name tokens; transformers takes anything for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,11 +447,13 @@ def decode_plainly(card: HfCard, network: Any, tokenizer: Any) -> None:
     Raises:
         CheckpointError: a token that the settings name is none.
     """
+    usual = vars(GenerationConfig()).items()
+    plain = {k: v for k, v in usual if k not in OF_NETWORKS and not k.startswith("_")} | PLAIN
     for module in network.modules():
         # Some networks leave generation to their language model, which has settings of its own.
         settings = getattr(module, "generation_config", None)
         if settings is not None:
-            for name, value in PLAIN.items():
+            for name, value in plain.items():
                 setattr(settings, name, value)
             for name in TOKENS:
                 if not _is_token(value := getattr(settings, name)):
@@ -461,7 +473,7 @@ def decode_plainly(card: HfCard, network: Any, tokenizer: Any) -> None:
 def _is_token(value: object) -> bool:
     """Return whether a setting is the id of a token, several of them, or nothing."""
     several = value if isinstance(value, list) and value else [value]
-    return value is None or all(type(one) is int for one in several)
+    return value is None or all(type(one) is int and abs(one) < MOST_ID for one in several)
 
 
 def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[], Any]) -> Any:

@@ -155,6 +155,7 @@ class HfModel(Model):
                 f"model {card.name}: options.system has no effect, for the model has no chat "
                 "template; leave it out"
             )
+        self._prompts.check()
         self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
         self._unloaded: Unloaded | None = unloaded

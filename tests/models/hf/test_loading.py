@@ -186,6 +186,13 @@ def test_a_chat_template_that_refuses_is_one_line(copied, load, requests, templa
         model.generate(requests)
 
 
+@pytest.mark.parametrize("template", [" ", "<s><image>ANSWER:", "{{ messages[0].role }}"])
+def test_a_chat_template_without_the_question_is_refused(copied, load, template):
+    (copied / "chat_template.jinja").write_text(template)
+    with pytest.raises(CheckpointError, match="chat template leaves out what is asked; put the"):
+        load(copied)
+
+
 def test_a_processor_that_lacks_a_setting_is_one_line(copied, load, requests):
     # As in checkpoints from before transformers wanted it.
     settings = json.loads((copied / "processor_config.json").read_text())
@@ -224,20 +231,35 @@ def test_what_transformers_cannot_read_is_told_with_its_file(copied, load, name,
     assert len(str(caught.value)) < 999
 
 
-def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, requests):
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 1.9},
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"dola_layers": "low"},
+        {"prompt_lookup_num_tokens": 3, "assistant_early_exit": 1, "use_mtp": True},
+        {"num_beam_groups": 2, "num_beams": 2, "diversity_penalty": 0.5, "constraints": [1]},
+        {"min_new_tokens": 7, "min_length": 999, "max_time": 1e-9, "stop_strings": ["a"]},
+        {"sequence_bias": [[[9], 99.0]], "encoder_repetition_penalty": 5.0, "min_p": 0.5},
+        {"exponential_decay_length_penalty": [1, 9.0], "remove_invalid_values": True},
+        {"return_dict_in_generate": True, "output_scores": True, "output_hidden_states": "x"},
+        {"cache_implementation": "static", "guidance_scale": 3.0, "watermarking_config": {}},
+    ],
+    ids=lambda wild: next(iter(wild)),
+)
+def test_greedy_decoding_ignores_what_a_checkpoint_prefers(copied, load, llava, requests, wild):
     settings = json.loads((copied / "generation_config.json").read_text())
-    wild = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 1.9}
     (copied / "generation_config.json").write_text(json.dumps(settings | wild))
     assert load(copied).generate(requests) == llava.generate(requests)
 
 
 @pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "pad_token_id"])
-@pytest.mark.parametrize("value", [[[]], [], "2", {"id": 2}, 2.5, True])
+@pytest.mark.parametrize("value", [[[]], [], "2", {"id": 2}, 2.5, True, 2**63])
 def test_a_setting_that_names_no_token_is_one_line(copied, load, requests, name, value):
     settings = json.loads((copied / "generation_config.json").read_text())
     (copied / "generation_config.json").write_text(json.dumps(settings | {name: value}))
     with pytest.raises(CheckpointError, match=r"^[^\n]*cannot be loaded:[^\n]*$"):
-        load(copied).generate(requests)
+        load(copied)
 
 
 CODE = """
