@@ -437,7 +437,7 @@ def test_a_tower_that_is_not_where_its_name_says_is_refused(tmp_path, config):
     if config is not None:
         (tmp_path / "open_clip_config.json").write_text(config)
     source = VisionSource(name=f"local-dir:{tmp_path}", pretrained="")
-    with pytest.raises(CheckpointError, match="open_clip (has no architecture|cannot make)"):
+    with pytest.raises(CheckpointError, match=r"open_clip (has no architecture|cannot make)"):
         load_visual(source, tmp_path / "tower.pt", torch.float32)
 
 

@@ -36,6 +36,7 @@ from adem_bench.models.fused.weights.llama_layout import (
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.fused.weights.read_ahead import Upload, give_back, read_ahead
 from adem_bench.models.weight_files import (
+    MOST_SAID,
     check_file,
     check_files,
     check_weights,
@@ -86,7 +87,7 @@ class Consolidated:
             *(TypeError, ValueError, ArithmeticError, LookupError, RuntimeError),
             StrictDataclassError,
         ) as error:
-            reason = str(error).splitlines()[-1].strip()
+            reason = str(error).splitlines()[-1].strip()[:MOST_SAID]
             raise CheckpointError(
                 f"{folder / PARAMS_NAME} does not describe a model: {reason}"
             ) from error
