@@ -55,6 +55,8 @@ def broken(path: Path, what: str, found: str, source: DataSource) -> DataError:
         source: Where it is to be had.
     """
     where = f"; to be had from {source.url}" if source.url else ""
+    if is_file(path) and not path.stat().st_size:
+        found = "it is empty"
     return DataError(f"{path} is not as expected: {found}; expected {what}{where}{ANOTHER_ROOT}")
 
 

@@ -34,6 +34,8 @@ def array_items(path: Path, key: str, what: str, source: DataSource) -> Iterator
         if key and not stream.enter(key):
             raise ValueError(f"no `{key}` in it")
         yield from stream.array()
+        if not key:
+            stream.end()
 
 
 def object_items(path: Path, what: str, source: DataSource) -> Iterator[tuple[str, Any]]:
@@ -41,6 +43,7 @@ def object_items(path: Path, what: str, source: DataSource) -> Iterator[tuple[st
     with _opened(path, what, source) as stream:
         for name in stream.names():
             yield name, stream.value()
+        stream.end()
 
 
 def lines(path: Path, what: str, source: DataSource) -> Iterator[Any]:
@@ -92,20 +95,33 @@ class JsonStream:
     def names(self) -> Iterator[str]:
         """Yield the names of the object that begins here; each value is to be read in between."""
         self._expect("{")
-        while self.peek() != "}":
+        has_more = self.peek() != "}"
+        while has_more:
             name = self.value()
+            if not isinstance(name, str):
+                raise ValueError(f"expected a name, found {name!r:.60}")
             self._expect(":")
             yield name
-            self._comma("}")
+            has_more = self._comma("}")
         self._expect("}")
 
     def array(self) -> Iterator[Any]:
         """Yield the items of the array that begins here."""
         self._expect("[")
-        while self.peek() != "]":
+        has_more = self.peek() != "]"
+        while has_more:
             yield self.value()
-            self._comma("]")
+            has_more = self._comma("]")
         self._expect("]")
+
+    def end(self) -> None:
+        """Refuse a file that goes on, as one does that was appended to.
+
+        Raises:
+            ValueError: it does.
+        """
+        if found := self.peek():
+            raise ValueError(f"expected its end, found {found!r}")
 
     def peek(self) -> str:
         """Return the next character that is not a blank; nothing at the end."""
@@ -148,9 +164,12 @@ class JsonStream:
             raise ValueError(f"expected {mark!r}, found {self.peek()!r}")
         self._place += 1
 
-    def _comma(self, end: str) -> None:
-        if self.peek() != end:
-            self._expect(",")
+    def _comma(self, end: str) -> bool:
+        """Go past a comma; return False at the end, which no comma stands before."""
+        if self.peek() == end:
+            return False
+        self._expect(",")
+        return True
 
     def _more(self) -> None:
         rest = self._text[self._place :]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.errors import PredictionsError
-from adem_bench.files import exists, is_dir, is_file, open_text, read_text
+from adem_bench.files import exists, is_dir, is_file, open_text, read_text, text_encoding
 from adem_bench.records import Record, Response, Sample
 from adem_bench.tasks.base import Task
 from adem_bench.tasks.benchmark import imported_record
@@ -42,7 +42,7 @@ class SamplesOfRuns:
     def recognises(self, path: Path) -> bool:
         """Return whether the first line is a record."""
         try:
-            with open_text(path) as lines:
+            with open_text(path, text_encoding(path)) as lines:
                 line = json.loads(lines.readline())
         except (OSError, ValueError, RecursionError):
             return False

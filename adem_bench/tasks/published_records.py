@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from adem_bench.errors import PredictionsError
-from adem_bench.files import open_text, read_text
+from adem_bench.files import open_text, read_text, text_encoding
 from adem_bench.records import Record, Response, Sample
 from adem_bench.tasks.base import Task
 from adem_bench.tasks.benchmark import imported_record
@@ -82,7 +82,7 @@ class LmmsEvalSamples:
     def recognises(self, path: Path) -> bool:
         """Return whether the first line is of a document with its responses."""
         try:
-            with open_text(path) as lines:
+            with open_text(path, text_encoding(path)) as lines:
                 line = json.loads(lines.readline())
         except (OSError, ValueError, RecursionError):
             return False
@@ -100,7 +100,7 @@ class LmmsEvalSamples:
 def _columns(path: Path) -> set[str]:
     if path.suffix.lower() == ".tsv":
         csv.field_size_limit(1 << 30)
-        with open_text(path, errors="replace", newline="") as lines:
+        with open_text(path, text_encoding(path), errors="replace", newline="") as lines:
             return set(next(csv.reader(lines, delimiter="\t"), []))
     rows = json.loads(read_text(path))
     first = rows[0] if isinstance(rows, list) and rows else {}

@@ -88,6 +88,16 @@ def test_a_spreadsheet_of_mme_is_a_run_that_compares_with_ones_own(
     assert adem_bench("validate", run, "--data-root", mini).code == 0
 
 
+@pytest.mark.parametrize("suffix", [".tsv", ".json"])
+def test_a_spreadsheet_of_mme_is_known_behind_a_mark_too(as_run, mini, tmp_path, suffix):
+    frame, path = pd.DataFrame(mme_rows(mini)), tmp_path / f"Their-7B_MME{suffix}"
+    text = frame.to_json(orient="records") if suffix == ".json" else frame.to_csv(sep="\t")
+    path.write_text(text, encoding="utf-16")
+    done, run = as_run("mini_mme", path)
+    assert done.code == 0, done.err
+    assert len(records_of(run)) == len(frame)
+
+
 def test_questions_with_an_image_are_a_part_of_scienceqa(as_run, mini, tmp_path):
     rows = sqa_rows(mini)
     pd.DataFrame(rows).to_excel(tmp_path / "m_ScienceQA_TEST.xlsx", index=False)

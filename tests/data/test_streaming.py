@@ -46,7 +46,7 @@ def test_nothing_is_no_item(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not such JSON"),
+        ("", "it is empty"),
         ('{"rows": [1, 2', "not such JSON"),
         ('{"rows": [1 2]}', "expected ','"),
         ('{"other": [1]}', "no `rows` in it"),
@@ -63,6 +63,39 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, text, message):
         list(array_items(path, "rows", "a list of rows", SOURCE))
     assert "rows.json" in str(error.value)
     assert "https://example.org" in str(error.value)
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty"),
+        ("[1][1]", r"expected its end, found '\['"),
+        ("[1]\0\0", "expected its end"),
+        ("[1,]", "Expecting value"),
+        ("[,]", "Expecting value"),
+    ],
+)
+def test_a_list_is_whole_and_alone_in_its_file(tmp_path, text, message):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(array_items(tmp_path / "rows.json", "", "a list of rows", SOURCE))
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}{"b": 2}', "expected its end, found '{'"),
+        ('{"a": 1,}', "Expecting value"),
+        ("{1: 2}", "expected a name, found 1"),
+        ("{[1]: 2}", r"expected a name, found \[1\]"),
+    ],
+)
+def test_an_object_is_whole_and_alone_in_its_file(tmp_path, text, message):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(object_items(tmp_path / "rows.json", "an object of rows", SOURCE))
 
 
 def test_a_missing_file_is_named(tmp_path):

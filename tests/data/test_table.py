@@ -161,7 +161,8 @@ def test_a_line_that_is_too_long_is_passed_over(rows, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("cats.csv", "", "its first line is not a header"),
+        ("cats.csv", "", "it is empty"),
+        ("cats.csv", "\n", "its first line is not a header"),
         ("cats.csv", "id,name,id\n", "column 'id' appears twice in its header"),
         ("cats.json", '{"id": 1}', "not such JSON"),
         ("cats.json", '[{"id": 1}, {"id": ', "not such JSON"),
