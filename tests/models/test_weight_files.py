@@ -14,6 +14,7 @@ from adem_bench.cards import load_model_card, packaged_folder
 from adem_bench.errors import CheckpointError
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.fused.backbone import FrozenParts
+from adem_bench.models.fused.fit import check_adapter
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
 from adem_bench.models.fused.weights.clip import load_visual
@@ -343,3 +344,20 @@ def test_weights_that_are_a_link_to_nothing_are_told_as_such(tmp_path):
         check_files(tmp_path)
     with pytest.raises(CheckpointError, match=r"00\.pth is a link to blobs/gone"):
         load_plain_data(tmp_path / "consolidated.00.pth")
+
+
+@pytest.mark.parametrize(
+    "field", ["vision.path", "language_model.path", "language_model.tokenizer"]
+)
+def test_a_link_to_nothing_is_not_replaced_by_what_a_name_stands_for(tmp_path, field):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "part").symlink_to("gone")
+    card = load_model_card("adem-tiny", [f"{field}=part"])
+    with pytest.raises(CheckpointError, match=r"weights/part is a link to gone, which is missing"):
+        assert FrozenParts(card, ModelOptions(data_root=tmp_path)).fingerprint
+
+
+def test_a_tower_taken_in_place_of_a_missing_file_is_told_as_such(tmp_path):
+    card = load_model_card("adem-tiny", [f"vision.path={tmp_path}/gone.safetensors"])
+    with pytest.raises(CheckpointError, match=r"openai in place of .*gone\.safetensors, which is"):
+        check_adapter(card, card.adapters["default"], tmp_path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adem_bench.errors import CardError, CheckpointError
-from adem_bench.files import file_digest
+from adem_bench.files import MISSING, file_digest, why_missing
 from adem_bench.models.base import ModelOptions
 from adem_bench.models.device import count_parameters, name_of, pick_device
 from adem_bench.models.fused.card import FusedCard
@@ -34,7 +34,7 @@ from adem_bench.models.fused.weights.clip import (
     reading_of_file,
 )
 from adem_bench.models.fused.weights.llama import language_config, load_language_model
-from adem_bench.models.places import weights_path
+from adem_bench.models.places import candidate_paths, weights_path
 from adem_bench.models.quantization import (
     BNB_4BIT,
     BNB_8BIT,
@@ -395,7 +395,7 @@ class FrozenFiles:
 
     def _find_language_model(self) -> Path | str:
         source = self._card.language_model
-        found = weights_path(source.path, self._card, self._data_root)
+        found = self._find(source.path)
         if found is None and not source.hub:
             raise self._missing(source.path)
         return found or source.path
@@ -409,7 +409,7 @@ class FrozenFiles:
         """
         named = self._card.language_model.tokenizer
         if named:
-            found = weights_path(named, self._card, self._data_root)
+            found = self._find(named)
             if found is None:
                 raise self._missing(named)
             return found
@@ -425,9 +425,23 @@ class FrozenFiles:
             CheckpointError: the card names no tag, and the file is missing.
         """
         path = self._card.vision.path
-        found = weights_path(path, self._card, self._data_root)
+        found = self._find(path)
         if path and found is None and not self._card.vision.pretrained:
             raise self._missing(path)
+        return found
+
+    def _find(self, path: str) -> Path | None:
+        """Return what a card's path stands for; None if it is nowhere.
+
+        Raises:
+            CheckpointError: a link to nothing is there; what is found by a name or a tag is not
+                what someone has linked to.
+        """
+        found = weights_path(path, self._card, self._data_root)
+        places = candidate_paths(path, self._card, self._data_root) if path and not found else []
+        for place in places:
+            if (why := why_missing(place)) != MISSING:
+                raise CheckpointError(f"{place} {why}; link to where it is, or remove the link")
         return found
 
     def _missing(self, path: str) -> CheckpointError:

@@ -222,9 +222,11 @@ def _frozen(card: FusedCard, files: FrozenFiles) -> tuple[FrozenSizes | None, tu
     visual = visual_sizes(card.vision, files.vision)
     config = language_config(files.language_model)
     check_architecture(config, card.max_sequence_length)
+    is_replaced = card.vision.path and files.vision is None
+    instead = f" in place of {card.vision.path}, which is missing" if is_replaced else ""
     identities = (
         Identity("language_model", card.base_name, language_architecture(config)),
-        Identity("vision", files.vision_name, visual.described if visual else None),
+        Identity("vision", files.vision_name + instead, visual.described if visual else None),
     )
     if visual is None:
         return None, identities
