@@ -30,6 +30,7 @@ VALUES: tuple[Any, ...] = (
 )
 TEXTS = (
     *("", "null", "[]", "{}", "0", '"x"', "[" * 3000, '{"a":' * 3000, "a: [" * 100, "- " * 500),
+    *("{{ 1 // 0 }}", "{{ messages + 1 }}", "{% for", "{{ raise_exception('x') }}"),
     *("\ufeff{}", "\0", "\xff\xfe", "a: &a [*a]", "!!int x", "!!timestamp x", "%YAML 9"),
     *("---\n---", "x\ty\n", '"', "'", "\r", "a,b\n1", "<html>", "\u202e", "\u2028", "\x85"),
     "version https://git-lfs.github.com/spec/v1\n",
@@ -227,11 +228,19 @@ def _transformers(world: World) -> None:
     """A model of transformers, the same in shards, and an adapter of peft for it."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText, GenerationConfig
 
     from support.tiny_hf import llava
 
     llava(world.root / "hf")
+    for name, more in {
+        "generation_config.json": dict.fromkeys(vars(GenerationConfig())),
+        "config.json": {"quantization_config": None, "auto_map": {}, "num_labels": 2},
+        "special_tokens_map.json": {"bos_token": "<s>", "eos_token": "</s>"},
+    }.items():
+        file = world.root / "hf" / name
+        held = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(more | held))
     shutil.copytree(world.root / "hf", world.root / "sharded")
     (world.root / "sharded" / "model.safetensors").unlink()
     network = AutoModelForImageTextToText.from_pretrained(world.root / "hf")
@@ -247,6 +256,8 @@ def _transformers(world: World) -> None:
                 name = f"{folder}/{file.name}"
                 world.add(name, f"ask --model hf:{folder} {ask}")
     world.add("hf/config.json", "demo --model hf:hf")
+    run = "run --model hf:hf --tasks mini_mme --limit 2 --data-root mini --results new"
+    world.add("hf/chat_template.jinja", run)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         world.add(f"lora/{file}", f"ask --model hf:hf --adapter lora {ask}")
 

@@ -24,6 +24,8 @@ MIN_KNOWN = 0.9
 """Share of a language model's rows that its own tokenizer fills at least."""
 SIZES = ("hidden_size", "intermediate_size", "vocab_size", "n_embd", "d_model", "dim", "ffn_dim")
 LAYERS, MOST_LAYERS = "num_hidden_layers", 1024
+LABELS, MOST_LABELS = "num_labels", 1 << 15
+"""Of a classifier, which transformers names one by one, whether there is such a head or not."""
 REPEATED, MOST_REPEATED = re.compile("layers|depth|blocks|experts|n_layer$"), 4096
 """Parts of the names of numbers that say how often something is made, and the most that is."""
 MOST_PACKED = 16
@@ -121,7 +123,8 @@ def check_config(folder: Path) -> None:
     for name, value in _numbers(config):
         limit = MOST_LAYERS if name == LAYERS else most if name in SIZES else None
         is_wrong = limit is not None and not 1 <= value <= limit
-        if is_wrong or (REPEATED.search(name) and not value <= MOST_REPEATED):
+        is_long = name == LABELS and not value <= MOST_LABELS
+        if is_wrong or is_long or (REPEATED.search(name) and not value <= MOST_REPEATED):
             raise CheckpointError(
                 f"{file}: {name} is {value:.6g}, which does not go with the folder's weights; "
                 "fetch it again"

@@ -213,6 +213,8 @@ def test_a_language_model_that_lacks_tensors_is_refused(tmp_path):
         {"vision_config": {"num_layers": 10**9}},
         {"vision_config": {"depths": [2, 2, 10**9]}},
         {"num_local_experts": 10**9},
+        {"num_labels": 10**9},
+        {"text_config": {"num_labels": 10**6}},
     ],
 )
 def test_sizes_that_no_weights_have_are_refused_before_memory_is_taken(tmp_path, change):
