@@ -272,8 +272,9 @@ def foreign_reader(
     except Exception as error:
         if is_memory_error(error) or lacks_memory(error):
             raise
-        lines = str(error).strip().splitlines()
-        reason = lines[0].strip()[:MOST_SAID] if lines else ""
+        lines = [line.strip() for line in str(error).strip().splitlines()]
+        # A line that ends in a colon says only that the next one says it.
+        reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:MOST_SAID] if lines else ""
         if not reason or isinstance(error, PUZZLING):
             reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise error_of(reason + advice(str(error))) from error

@@ -105,11 +105,7 @@ def attach(network: Any, adapter: Adapter) -> None:
     def misfit(reason: str) -> CheckpointError:
         return CheckpointError(f"adapter {adapter.folder} does not fit the model: {reason}")
 
-    def further(said: str) -> str:
-        # The first line of PyTorch's says only that there are errors.
-        return "".join(f" {line.strip()}" for line in said.strip().splitlines()[1:2])
-
-    with foreign_reader(misfit, further):
+    with foreign_reader(misfit):
         config = PeftConfig.from_pretrained(str(adapter.folder))
         if config.is_prompt_learning:
             raise CheckpointError(

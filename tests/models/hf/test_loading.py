@@ -220,6 +220,7 @@ def test_a_processor_of_another_size_is_one_line(copied, load, requests):
         ("tokenizer_config.json", {"bos_token": 3}, "TypeError: Special token bos_token has"),
         ("tokenizer_config.json", {"padding_side": "a" * 9999}, "Padding side should be selected"),
         ("config.json", {"text_config": 5}, ""),
+        ("config.json", {"image_seq_length": "x"}, "Validation error .*: "),
         ("generation_config.json", {"cache_implementation": "x"}, ""),
     ],
 )
