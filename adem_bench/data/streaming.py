@@ -93,7 +93,11 @@ class JsonStream:
         return False
 
     def names(self) -> Iterator[str]:
-        """Yield the names of the object that begins here; each value is to be read in between."""
+        """Yield the names of the object that begins here; each value is to be read in between.
+
+        Raises:
+            ValueError: it is not an object.
+        """
         self._expect("{")
         has_more = self.peek() != "}"
         while has_more:

@@ -61,6 +61,8 @@ class Harness:
     oldest: tuple[int, ...]
 
 
+ANSWERS = frozenset({"result", "error"})
+"""Fields of an answer, one of which it has."""
 VLMEVALKIT = Harness("vlmevalkit", "VLMEvalKit", "vlmeval", "ms-vlmeval", "vlmevalkit", (0, 0, 20))
 LMMS_EVAL = Harness("lmms_eval", "lmms-eval", "lmms_eval", "lmms-eval", "lmms-eval", (0, 7, 3))
 HARNESSES = {harness.kind: harness for harness in (VLMEVALKIT, LMMS_EVAL)}
@@ -113,7 +115,7 @@ def _find(harness: Harness, python: str, places: str) -> Installed:
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=60)  # noqa: S603
         origin, version = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired) as error:
         raise CardError(f"{python} cannot be asked for {harness.title}: {error}") from error
     elsewhere = "" if python == sys.executable else f" for {python}"
     remedy = (
@@ -182,7 +184,9 @@ def run_job(
             _end(process)
     try:
         answer = json.loads(said.splitlines()[-1])
-    except (ValueError, IndexError) as error:
+        if not isinstance(answer, dict) or not ANSWERS & set(answer):
+            raise ValueError("its last line is no answer")  # but what a library said at its end
+    except (ValueError, IndexError, RecursionError) as error:
         with log.open("rb") as stream:
             stream.seek(start)
             last = stream.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:]
@@ -192,7 +196,7 @@ def run_job(
         ) from error
     if "error" in answer:
         raise DataError(
-            f"{harness.title}, {doing}: {answer['error']} ({answer['at']}; more in {log})"
+            f"{harness.title}, {doing}: {answer['error']} ({answer.get('at')}; more in {log})"
         )
     return answer["result"]
 

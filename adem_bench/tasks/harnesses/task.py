@@ -209,7 +209,7 @@ class HarnessTask(Benchmark):
         with open_text(path) as lines:
             try:
                 yield from map(json.loads, lines)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path} is damaged: {error}; remove it, it is made anew"
                 ) from error
