@@ -350,6 +350,10 @@ def _with_an_object(raw: bytes, draw: random.Random) -> bytes:
     return made.getvalue()
 
 
+FAR = (1_048_576, 16_384)
+"""Row and column of a spreadsheet's last cell."""
+
+
 def _with_a_cell(raw: bytes, draw: random.Random) -> bytes:
     """Return a spreadsheet with something else in a cell."""
     from openpyxl import load_workbook
@@ -358,9 +362,12 @@ def _with_a_cell(raw: bytes, draw: random.Random) -> bytes:
     book = load_workbook(io.BytesIO(raw))
     page = book.active
     row = 1 if draw.random() < 0.3 else draw.randint(1, page.max_row)
+    column = draw.randint(1, page.max_column)
+    if draw.random() < 0.1:
+        row, column = FAR
     value = draw.choice([v for v in VALUES if isinstance(v, int | float | str)])
     try:
-        page.cell(row, draw.randint(1, page.max_column)).value = value
+        page.cell(row, column).value = value
         made = io.BytesIO()
         book.save(made)
     except (ValueError, OverflowError, IllegalCharacterError):  # of what no cell holds
