@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from adem_bench.errors import ResultsError
 from adem_bench.metrics.paired import SIGNIFICANT, adjusted
 from adem_bench.registry import TASK_KINDS
 from adem_bench.results.comparison import Comparison, Pair, compare_runs, is_significant
 from adem_bench.results.comparison_sides import Group, Side, Unpaired, group_runs, place_name
-from adem_bench.results.runs import OpenedRun, open_finished, unusable
+from adem_bench.results.runs import OpenedRun, foreign_card, open_finished, unusable
 from adem_bench.results.variants import Place, letters
 from adem_bench.schemas import TaskCard
 
@@ -155,6 +157,8 @@ def with_failed_as_wrong(run: OpenedRun) -> tuple[OpenedRun, int]:
     try:
         card = TaskCard.model_validate(run.manifest["task"]["card"])
         task: Any = TASK_KINDS.load(card.kind)(card, Path())
+    except ValidationError as error:
+        raise unusable(run.folder, foreign_card(error)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise unusable(run.folder, str(error)) from error
     wrong = getattr(task, "wrong_prediction", "")

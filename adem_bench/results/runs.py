@@ -30,6 +30,7 @@ from adem_bench.results.run_folder import (
     RunFolder,
     read_run_file,
 )
+from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.repeats import statistics_of
 
@@ -104,7 +105,7 @@ def finished_runs(root: Path) -> tuple[list[FinishedRun], list[str]]:
         try:
             runs.append(_read(folder))
         except UNREADABLE as error:
-            warnings.append(f"{folder}: cannot be read, so left out ({_reason(error)})")
+            warnings.append(f"{folder}: cannot be read, so left out ({_reason(folder, error)})")
     return runs, warnings
 
 
@@ -194,15 +195,14 @@ def _check_belongs(folder: Path, manifest: Mapping[str, Any], result: Result) ->
         )
 
 
-def _reason(error: Exception) -> str:
+def _reason(folder: Path, error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{METRICS}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
     if isinstance(error, ResultsError):
         return str(error)
-    if isinstance(error, KeyError):
-        return f"{MANIFEST}: field {error} is missing"
-    return f"{type(error).__name__}: {error}"
+    wrong = next(problems(ManifestFile, read_run_file(folder / MANIFEST)), None)
+    return f"{MANIFEST}: {wrong}" if wrong else f"{type(error).__name__}: {error}"
 
 
 def _rate(timing: Mapping[str, Any]) -> float | None:
@@ -273,6 +273,12 @@ def own_statistics(
         return statistics_of(card, records, repeats)
 
 
+def foreign_card(error: ValidationError) -> str:
+    """Return what is wrong with the task's card that a manifest has."""
+    field = ".".join(map(str, error.errors()[0]["loc"]))
+    return f"the manifest's task card is of another version (field {field!r})"
+
+
 @contextlib.contextmanager
 def of_kept_records(folder: Path) -> Iterator[None]:
     """Say that a run's records are at fault if a task's code cannot read them: they were edited.
@@ -283,6 +289,8 @@ def of_kept_records(folder: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, ValidationError):
+            raise unusable(folder, foreign_card(error)) from error
         raise unusable(folder, f"{type(error).__name__}: {error}") from error
 
 

@@ -23,7 +23,7 @@ from adem_bench.results.run_folder import (
     read_run_file,
     run_place,
 )
-from adem_bench.results.runs import of_kept_records, unfinished
+from adem_bench.results.runs import foreign_card, of_kept_records, unfinished
 from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Judge, Task, judging_of, task_of
@@ -192,10 +192,7 @@ def _task(folder: Path, manifest: Mapping[str, Any], data_root: Path | None) -> 
     try:
         card = recorded_card(manifest)
     except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ResultsError(
-            f"{folder / MANIFEST}: the task's card is of another version (field {field!r})"
-        ) from error
+        raise ResultsError(f"{folder}: {foreign_card(error)}") from error
     try:
         here = load_task_card(card.name).version
     except CardError:

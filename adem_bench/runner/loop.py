@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adem_bench.errors import AdemBenchError, CardError, DataError, OutOfMemoryError
+from adem_bench.errors import AdemBenchError, CardError, DataError, OutOfMemoryError, ResultsError
 from adem_bench.models.base import Budget, Model, load_weights
 from adem_bench.records import (
     Decoding,
@@ -31,6 +31,7 @@ from adem_bench.results.progress import OnProgress, ProgressLines, Standing
 from adem_bench.results.run_folder import NOT_SCORED, RunFolder, is_finished
 from adem_bench.results.run_log import RunLog
 from adem_bench.results.runs import of_kept_records
+from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError, reaching_the_others
@@ -133,7 +134,7 @@ def run_task(
         # What was answered now is its task's own; what was kept may have been edited.
         with of_kept_records(path) if resumed else contextlib.nullcontext():
             records, result, about_judge = run.scored(records, judge, to_score)
-        known = folder.manifest() if answered == 0 else None
+        known = _whole_manifest(folder) if answered == 0 else None
         if not known:
             _log_result(log, result)
         manifest = known or build_manifest(
@@ -201,6 +202,15 @@ def _prepared_place(
 def _is_failed(record: Record) -> bool:
     """Return whether a sample was asked, and has no answer."""
     return bool(record.error and record.request_digest and not record.is_unjudged)
+
+
+def _whole_manifest(folder: RunFolder) -> Any:
+    """Return the manifest of the finished run that is here; None if there is none, or a damaged."""
+    try:
+        manifest = folder.manifest()
+    except ResultsError:
+        return None
+    return None if any(problems(ManifestFile, manifest)) else manifest
 
 
 def _loading(model: Model) -> dict[str, float]:

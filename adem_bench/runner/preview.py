@@ -25,6 +25,8 @@ from adem_bench.tasks.base import Judged, Question, Task, judging_of
 SAMPLED = 50
 """Samples whose prompts are measured where no earlier run has counted tokens."""
 CHARACTERS_PER_TOKEN = 4
+MOST_TOKENS = 1 << 60
+"""That a manifest is believed."""
 ANY_WORD = "any "
 """Of which answers are made that are not there yet: a token each."""
 ANY_VERDICT = "1"
@@ -247,13 +249,9 @@ def _judge_cost(
     if price is None or price(card, 1, 1) is None:
         return NO_PRICES
     for run in sorted(runs, key=lambda run: run.finished, reverse=True):
-        used = read_run_file(run.folder / MANIFEST).get("judge", {}) if _is_alike(run, task) else {}
-        counted = run.result.scored + run.result.failed
-        stated = (used.get(name) for name in ("prompt_tokens", "answer_tokens"))
-        tokens = [number for number in stated if type(number) is int]
-        if used.get("name") == card.name and counted and len(tokens) == 2:
-            value = price(card, *(round(number * samples / counted) for number in tokens))
-            return Estimate(value, f"tokens as in {run.folder}")
+        used = _used(run, "judge") if _is_alike(run, task) else {}
+        if used.get("name") == card.name and (tokens := _tokens(used, run, samples)):
+            return Estimate(price(card, *tokens), f"tokens as in {run.folder}")
     if isinstance(task, Judged):
         judge = _Measuring(Response("", error="not asked"))
         task.judged(answered, judge)
@@ -278,6 +276,28 @@ def _judge_cost(
     return Estimate(value, basis)
 
 
+def _used(run: FinishedRun, part: str) -> Mapping[str, Any]:
+    """Return a part of a run's manifest, which says what it used; empty if it does not say it."""
+    found = read_run_file(run.folder / MANIFEST).get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def _tokens(used: Mapping[str, Any], run: FinishedRun, samples: int) -> tuple[int, int] | None:
+    """Return how many tokens of prompts and answers samples will take, by those of a run.
+
+    Args:
+        used: What its manifest says.
+        run: It.
+        samples: How many.
+    """
+    counted = run.result.scored + run.result.failed
+    stated = (used.get(name) for name in ("prompt_tokens", "answer_tokens"))
+    tokens = [number for number in stated if type(number) is int and 0 <= number < MOST_TOKENS]
+    if not counted or len(tokens) != 2:
+        return None
+    return round(tokens[0] * samples / counted), round(tokens[1] * samples / counted)
+
+
 def _cost(
     prepared: Prepared, requests: Sequence[Request], samples: int, before: FinishedRun | None
 ) -> Estimate | None:
@@ -285,12 +305,9 @@ def _cost(
     price = getattr(MODEL_KINDS.load(prepared.card.kind), "price", None)
     if price is None:
         return None
-    used = read_run_file(before.folder / MANIFEST).get("run", {}) if before else {}
-    counted = before.result.scored + before.result.failed if before else 0
-    if counted and isinstance(used.get("prompt_tokens"), int):
-        share = samples / counted
-        tokens = (round(used["prompt_tokens"] * share), round(used["answer_tokens"] * share))
-        basis = f"tokens as in {before.folder}" if before else ""
+    tokens = _tokens(_used(before, "run"), before, samples) if before else None
+    if before and tokens:
+        basis = f"tokens as in {before.folder}"
     else:
         length = fmean(len(request.prompt) for request in requests) / CHARACTERS_PER_TOKEN
         longest = max(request.max_new_tokens for request in requests)

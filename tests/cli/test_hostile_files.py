@@ -10,6 +10,8 @@ import pytest
 
 from adem_bench.cards import packaged_folder
 from adem_bench.records import Record
+from adem_bench.runner.evaluate import Evaluation, evaluate
+from adem_bench.runner.manifest import RunOptions
 from support.run_writer import write_run
 
 
@@ -90,6 +92,46 @@ def test_no_edited_value_of_a_manifest_is_our_bug(adem_bench, runs, place, value
     for verb in (["report", "."], ["compare", "bad", "good"], ["leaderboard", "."]):
         done = adem_bench(*verb)
         assert done.code in (0, 2), (verb, done.err)
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """A run that is copied before it is edited."""
+    root = tmp_path_factory.mktemp("answered")
+    asked = Evaluation("constant:A", ("mini_sqa",), results=root, options=RunOptions(limit=4))
+    (outcome,) = evaluate(asked)
+    return outcome.folder
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("options", "decoding"), {"heat": 1}), (("options", "decoding"), "x"),
+        (("options", "decoding"), {"temperature": "hot"}), (("options", "repeats"), "x"),
+        (("decoding",), {"heat": 1}), (("decoding",), [1]), (("decoding",), None),
+        (("judge",), []), (("judge",), None), (("judge",), {"card": 1}),
+        (("not_scored",), {}), (("not_scored",), True), (("not_scored",), {"warnings": 1}),
+        (("identity", "judge"), 1), (("model",), "x"), (("task", "prompt_settings"), [1]),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_a_wrong_part_is_told_by_its_field(
+    adem_bench, tmp_path, answered, place, value
+):
+    run = shutil.copytree(answered, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    part = manifest
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    wrong = f"field '{'.'.join(place)}"
+    for verb in (("rerun", run, "--results", "again"), ("score", run)):
+        done = adem_bench(*verb)
+        assert (done.code, wrong in done.err) == (2, True), done.err
+    assert wrong in adem_bench("validate", run).out
+    board = adem_bench("leaderboard", run)
+    assert board.code in (0, 2)
+    assert "Error" not in board.err
 
 
 def test_figures_that_belong_to_other_records_are_not_shown(adem_bench, runs):

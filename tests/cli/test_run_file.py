@@ -175,10 +175,14 @@ def test_models_are_named_by_patterns_and_must_be_there(adem_bench):
     assert "name something to run: --model, or --config a run file" in done.err
 
 
-def test_a_finished_run_whose_manifest_was_edited_is_no_bug(adem_bench, tmp_path):
+@pytest.mark.parametrize("edit", [{"model": -1}, {"judge": []}, [], None])
+def test_a_finished_run_whose_manifest_was_damaged_gets_a_new_one(adem_bench, tmp_path, edit):
     asked = ("run", "--model", "echo", "--tasks", "mini_sqa", "--limit", 2, "--results", "edited")
     adem_bench(*asked)
     (manifest,) = (tmp_path / "edited").rglob("manifest.json")
-    found = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(found | {"model": -1}))
+    found = manifest.read_text()
+    whole = json.loads(found)
+    edited = json.dumps(whole | edit if isinstance(edit, dict) else edit)
+    manifest.write_text(edited if edit is not None else found[:99])
     assert adem_bench(*asked).code == 0
+    assert adem_bench("validate", manifest.parent).code == 0

@@ -25,7 +25,7 @@ from adem_bench.results.report.charts import Plot
 from adem_bench.results.report.plots import UNITS, Shown, task_plots
 from adem_bench.results.report.samples import SampleTable, sample_table
 from adem_bench.results.run_folder import is_imported
-from adem_bench.results.runs import OpenedRun, own_statistics
+from adem_bench.results.runs import OpenedRun, foreign_card, own_statistics
 from adem_bench.results.variants import labels, letters, shown_places
 from adem_bench.tasks.base import Task, task_of
 from adem_bench.tasks.recorded import recorded_card
@@ -228,8 +228,7 @@ def _task(run: OpenedRun, data_root: Path | None) -> tuple[Task | None, str]:
             return task, ""
         return None, "the data here is not what the runs answered; --data-root names another folder"
     except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        return None, f"the manifest's task card is of another version (field {field!r})"
+        return None, foreign_card(error)
     except (AdemBenchError, ValueError, KeyError) as error:
         return None, str(error).splitlines()[0]
 

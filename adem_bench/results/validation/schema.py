@@ -113,6 +113,16 @@ class TaskPart(_Open):
     card_digest: str
 
 
+class DecodingPart(_Closed):
+    """`decoding`, of the run and of what its command line said."""
+
+    temperature: FiniteFloat | None = None
+    top_p: FiniteFloat | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    num_beams: int | None = None
+
+
 class OptionsPart(_Open):
     """`options`."""
 
@@ -122,6 +132,8 @@ class OptionsPart(_Open):
     seed: int
     max_failed: Count = 0
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    decoding: DecodingPart = DecodingPart()
+    judge: str = ""
 
 
 class IdentityPart(_Open):
@@ -137,6 +149,7 @@ class IdentityPart(_Open):
     data: str
     blind: bool
     limit: int | None
+    judge: str = ""
 
 
 class RunPart(_Open):
@@ -145,6 +158,8 @@ class RunPart(_Open):
     started: str
     finished: str
     processes: int
+    prompt_tokens: Count = 0
+    answer_tokens: Count = 0
 
 
 class TimingPart(_Open):
@@ -166,6 +181,21 @@ class HardwarePart(_Open):
     gpus: list[str]
 
 
+class JudgePart(_Open):
+    """`judge`, where one read the answers."""
+
+    name: str = ""
+    card: dict[str, Any] = Field(default_factory=dict)
+    prompt_tokens: Count = 0
+    answer_tokens: Count = 0
+
+
+class NotScoredPart(_Open):
+    """`not_scored`, of a run that has answers alone."""
+
+    warnings: list[str]
+
+
 class ManifestFile(_Open):
     """manifest.json; runs older than digests of files have none."""
 
@@ -182,6 +212,17 @@ class ManifestFile(_Open):
     versions: dict[str, str]
     command: list[str]
     files: dict[str, str] = {}
+    decoding: DecodingPart = DecodingPart()
+    judge: JudgePart = JudgePart()
+    not_scored: NotScoredPart = NotScoredPart(warnings=[])
+
+
+CLOSED: dict[type[BaseModel], type[_Closed]] = {
+    RecordLine: RecordLine,
+    MetricsFile: MetricEntry,
+    ManifestFile: DecodingPart,
+}
+"""What in a file takes no further fields."""
 
 
 def problems(model: type[BaseModel], value: Any) -> Iterator[str]:
@@ -210,7 +251,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"field {name!r} is missing"
     if problem["type"] == "extra_forbidden":
-        known = (RecordLine if model is RecordLine else MetricEntry).model_fields
-        return f"unknown field {name!r}{nearest_hint(str(problem['loc'][-1])[:80], known)}"
+        hint = nearest_hint(str(problem["loc"][-1])[:80], CLOSED[model].model_fields)
+        return f"unknown field {name!r}{hint}"
     wanted = problem["msg"].removeprefix("Input should be ")
     return f"field {name!r}: expected {wanted}, found {found}"
