@@ -445,4 +445,16 @@ def disk_error(path: Path, error: OSError) -> ResultsError:
             f"cannot write {path}: the path is longer than the file system takes; name a folder "
             "with a shorter path"
         )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and (cause := _in_the_way(path)):
+        return ResultsError(f"cannot write {path}: {cause}; name another place, or see to it")
     return ResultsError(f"cannot write {path}: {error.strerror}")
+
+
+def _in_the_way(path: Path) -> str:
+    """Return which part of a path can hold no file, and why; empty if each can."""
+    for part in (*reversed(path.parents), path):
+        if part.is_symlink() and not exists(part):
+            return f"{part} {why_missing(part)}"
+        if exists(part) and not part.is_dir():
+            return f"{part} is a file and not a folder"
+    return ""

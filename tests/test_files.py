@@ -139,6 +139,17 @@ def test_what_no_file_can_be_called_is_not_there(tmp_path, name):
     assert not is_file(tmp_path)
 
 
+def test_what_lies_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    reasons = {"link": "is a link to nowhere, which is missing", "file": "is a file and not a fold"}
+    for name, reason in reasons.items():
+        for path in (tmp_path / name, tmp_path / name / "below"):
+            with pytest.raises(OSError, match=name) as caught:
+                path.mkdir(parents=True, exist_ok=True)
+            assert f"{tmp_path / name} {reason}" in str(disk_error(path, caught.value))
+
+
 def test_a_path_that_is_too_long_is_told_with_a_remedy():
     error = disk_error(Path("a"), OSError(errno.ENAMETOOLONG, "File name too long"))
     assert "name a folder with a shorter path" in str(error)

@@ -30,7 +30,7 @@ from adem_bench.results.run_folder import (
     RunFolder,
     read_run_file,
 )
-from adem_bench.results.validation.schema import ManifestFile, problems
+from adem_bench.results.run_schema import ManifestFile, problems
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks.repeats import statistics_of
 

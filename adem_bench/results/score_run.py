@@ -23,8 +23,8 @@ from adem_bench.results.run_folder import (
     read_run_file,
     run_place,
 )
+from adem_bench.results.run_schema import ManifestFile, problems
 from adem_bench.results.runs import foreign_card, of_kept_records, unfinished
-from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Judge, Task, judging_of, task_of
 from adem_bench.tasks.recorded import recorded_card

@@ -30,8 +30,8 @@ from adem_bench.records import (
 from adem_bench.results.progress import OnProgress, ProgressLines, Standing
 from adem_bench.results.run_folder import NOT_SCORED, RunFolder, is_finished
 from adem_bench.results.run_log import RunLog
+from adem_bench.results.run_schema import ManifestFile, problems
 from adem_bench.results.runs import of_kept_records
-from adem_bench.results.validation.schema import ManifestFile, problems
 from adem_bench.runner.answers import Answers, keeps_answers
 from adem_bench.runner.batching import Backoff, Item, Unit, ahead, plan
 from adem_bench.runner.distributed import Processes, SharedRun, SharedRunError, reaching_the_others

@@ -18,7 +18,7 @@ from adem_bench.models.base import Model, ModelOptions, build_model
 from adem_bench.records import Decoding
 from adem_bench.results.rerun_diff import Differences, differences
 from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, is_imported, read_run_file
-from adem_bench.results.validation.schema import ManifestFile, problems
+from adem_bench.results.run_schema import ManifestFile, problems
 from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_data, evaluate_model
 from adem_bench.runner.judge import JudgeModel, check_use, judge_card

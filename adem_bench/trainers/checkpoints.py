@@ -27,7 +27,7 @@ from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.models.weight_files import check_file
 from adem_bench.records import Json
-from adem_bench.results.validation.schema import problems
+from adem_bench.results.run_schema import problems
 from adem_bench.trainers.batch_sampler import Position
 
 FOLDER, OPTIMIZER_NAME, STATE_NAME = "checkpoints", "optimizer.safetensors", "state.json"

@@ -14,10 +14,10 @@ from adem_bench.cards import load_task_card
 from adem_bench.data.paths import MINI_SIGNS
 from adem_bench.errors import ResultsError
 from adem_bench.records import Metric, Record, Result
+from adem_bench.results.run_schema import MetricEntry, MetricsFile, RecordLine
 from adem_bench.results.validation import safe_json as reading
 from adem_bench.results.validation.issues import MAX_PER_FILE, Issues
 from adem_bench.results.validation.recompute import check_figures
-from adem_bench.results.validation.schema import MetricEntry, MetricsFile, RecordLine
 from adem_bench.results.validation.validate import validate_run
 from support.answering import finished_run
 

@@ -16,6 +16,7 @@ from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.records import Record
 from adem_bench.results.judgements import kept_judge
 from adem_bench.results.run_folder import MANIFEST, METRICS, NOT_SCORED, SAMPLES, SHARD, is_imported
+from adem_bench.results.run_schema import ManifestFile, MetricsFile, RecordLine, problems
 from adem_bench.results.runs import unfinished
 from adem_bench.results.validation.against_data import Numbered, check_exports, check_samples
 from adem_bench.results.validation.consistency import (
@@ -34,7 +35,6 @@ from adem_bench.results.validation.safe_json import (
     parse,
     read_document,
 )
-from adem_bench.results.validation.schema import ManifestFile, MetricsFile, RecordLine, problems
 from adem_bench.schemas import TaskCard
 from adem_bench.tasks import repeats
 from adem_bench.tasks.base import Task, task_of
