@@ -51,6 +51,8 @@ Quantization = Literal["none", "bnb-4bit", "bnb-8bit", "int8-cpu"]
 
 MOST_WORKERS = 256
 """Of one training process: a slip of the keyboard must not fill the machine with processes."""
+MOST_EPOCHS = 1_000_000
+"""Above all trainings: the time that is left of more is no time that can be told."""
 MOST_SEED = (1 << 63) - 1
 """Of generators that take 64 bits."""
 
@@ -403,7 +405,7 @@ class RecipeCard(Card):
     """What is trained on; several sources are shuffled together."""
     method: MethodSettings = Field(default_factory=MethodSettings)
     """The adapter's sizes and strengths."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     """Passes over the data."""
     warmup_epochs: float = Field(default=0.0, ge=0)
     """Epochs of linear warm-up; the rest is half a cosine."""

@@ -209,6 +209,11 @@ def test_what_is_larger_than_any_is_refused(adem_bench, option):
     assert (done.code, "too large" in done.err or "larger than" in done.err) == (2, True)
 
 
+def test_more_epochs_than_any_training_has_are_refused(adem_bench):
+    done = adem_bench("train", "--recipe", "mini", "--set", f"epochs={10**30}", "--output", "o")
+    assert (done.code, "epochs" in done.err) == (2, True)
+
+
 def test_a_limit_may_be_larger_than_any_number_of_samples(adem_bench):
     run = ("run", "--model", "majority", "--tasks", "mini_mme", "--limit", "9" * 40)
     assert adem_bench(*run).code == 0
