@@ -151,7 +151,9 @@ def test_a_refusal_after_an_answer_fails_its_sample_alone(server, served):
 ZIPPED = {"Content-Encoding": "gzip"}
 
 
-@pytest.mark.parametrize("body", [gzip.compress(json.dumps(said("yes")).encode()), said("yes")])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(json.dumps(said("yes")).encode(), mtime=0), said("yes")]
+)
 def test_an_answer_that_is_said_to_be_compressed_is_read(server, served, body):
     server.last = lambda asked: Step(body, headers=ZIPPED)
     (response,) = ask(served("options.retries=0"))
@@ -159,7 +161,8 @@ def test_an_answer_that_is_said_to_be_compressed_is_read(server, served, body):
 
 
 @pytest.mark.parametrize(
-    "endless", [Step(b" " * (2 << 20)), Step(gzip.compress(b" " * (2 << 20)), headers=ZIPPED)]
+    "endless",
+    [Step(b" " * (2 << 20)), Step(gzip.compress(b" " * (2 << 20), mtime=0), headers=ZIPPED)],
 )
 def test_an_endless_answer_is_cut(server, served, monkeypatch, endless):
     monkeypatch.setattr("adem_bench.models.openai_api.http_client.MAX_BYTES", 1 << 20)
