@@ -46,6 +46,8 @@ PATTERN = re.compile(r"[*?[\]]")
 UNREAD = "unread"
 NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 """What no name of a card has, but paths and `KIND:SOURCE` have."""
+MOST_SAID = 300
+"""Characters of a wrong value that a message repeats."""
 FILE_SUFFIXES = (".md", ".txt", ".json", ".py", *WEIGHTS_SUFFIXES)
 """Ends of names that are meant as files."""
 PLUGIN_GROUP = "adem_bench.cards"
@@ -603,7 +605,7 @@ def _explain(
         if place.startswith("--set") and len(names) == 1 and "options" in card_class.model_fields:
             more += f"; an option is written options.{where}=…"
         return f"{place}: unknown field {where!r}{hint}{more}"
-    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    found = "" if first["type"] == "missing" else f", found {first['input']!r:.{MOST_SAID}}"
     return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"
 
 
@@ -683,7 +685,7 @@ def check_options(what: str, card: ModelCard | TaskCard, kind: type[Options]) ->
             raise CardError(f"{place}unknown option {name!r}{hint}") from error
         found = first["input"]
         hint = f": {first['msg'].lower()}"
-        raise CardError(f"{place}option {name!r} cannot be {found!r}{hint}") from error
+        raise CardError(f"{place}option {name!r} cannot be {found!r:.{MOST_SAID}}{hint}") from error
 
 
 def card_of_kind(card: TaskCard) -> str:

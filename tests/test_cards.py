@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from adem_bench.cards import (
     as_mapping,
+    check_options,
     expand_tasks,
     list_cards,
     load_model_card,
@@ -18,6 +19,7 @@ from adem_bench.cards import (
 )
 from adem_bench.data.inventory import listed_files
 from adem_bench.errors import CardError
+from adem_bench.models.openai_api.settings import ServedOptions
 from adem_bench.schemas import TaskCard
 
 MODEL = "language_model: {path: lm}\n"
@@ -210,6 +212,17 @@ def test_a_wrong_card_is_refused_with_file_line_field_and_the_nearest_name(cards
     assert shown.startswith(str(path))
     assert message in shown
     assert "\n" not in shown
+
+
+def test_a_long_value_is_repeated_up_to_a_bound(cards):
+    cards("models", "own", f"kind: hf\noptions: {'x' * 100_000}")
+    with pytest.raises(CardError, match=r"field 'options': .*, found 'xxx") as caught:
+        load_model_card("own")
+    assert len(str(caught.value)) < 1000
+    card = load_model_card("echo").model_copy(update={"options": {"source": ["x" * 100_000]}})
+    with pytest.raises(CardError, match="option 'source' cannot be ") as caught:
+        check_options("model", card, ServedOptions)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_card_that_is_not_text_is_refused(cards):

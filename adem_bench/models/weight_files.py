@@ -42,6 +42,8 @@ OF_AREAS = "merge_size"
 MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 20
 """Of what an image is made into: pixels of a side, pixels in all, tokens of a prompt."""
 MOST_JSON_BYTES = 512 << 20
+COMPLEX = "C64"
+"""How safetensors calls them."""
 MOST_SAID = 300
 """Characters of what another package says of a file; it may say all that is in there."""
 PUZZLING = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
@@ -300,17 +302,18 @@ def lacking(missing: Collection[str], unexpected: Collection[str], network: obje
 
 
 def _check_size(path: Path, size: int) -> None:
-    """Refuse a safetensors file that is shorter than its header says."""
+    """Refuse a safetensors file that is shorter than its header says, or of complex numbers."""
     with open_bytes(path) as stream:
         length = int.from_bytes(stream.read(8), "little")
         whole = 8 + length
         if whole <= size:
             try:
                 header = json.loads(stream.read(length))
-                ends = [
-                    part["data_offsets"][1] for name, part in header.items() if name[:2] != "__"
-                ]
-                whole += max(ends, default=0)
+                parts = {name: part for name, part in header.items() if name[:2] != "__"}
+                whole += max((part["data_offsets"][1] for part in parts.values()), default=0)
+                is_complex = (name for name, part in parts.items() if part["dtype"] == COMPLEX)
+                if (name := next(is_complex, None)) is not None:
+                    raise complex_numbers(path, name)
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 return  # its reader says what is wrong
     if size < whole:
@@ -318,6 +321,14 @@ def _check_size(path: Path, size: int) -> None:
         raise CheckpointError(
             f"{path} is not a safetensors file, or cut short: it has {shown}; fetch it again"
         )
+
+
+def complex_numbers(path: Path, name: object) -> CheckpointError:
+    """Return the error of a file with a complex tensor, of which loaders drop a half."""
+    return CheckpointError(
+        f"{path}: {name} is a tensor of complex numbers; expected real ones, as no model here has "
+        "others"
+    )
 
 
 def _check_header(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from adem_bench.models.fused.backbone import FrozenParts
 from adem_bench.models.fused.fit import check_adapter
 from adem_bench.models.fused.tokenizer import SentencePieceTokenizer
 from adem_bench.models.fused.weights.adapter import read_adapter
-from adem_bench.models.fused.weights.clip import load_visual
+from adem_bench.models.fused.weights.clip import load_visual, visual_sizes
 from adem_bench.models.fused.weights.llama import load_language_model
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.hf.model import HfModel
@@ -172,6 +173,43 @@ def test_tensors_that_are_not_dense_are_refused(tmp_path, kind, tensor, wrap):
         CheckpointError, match=rf"adapter_emb2 is a {kind} tensor; expected a dense"
     ):
         load_plain_data(tmp_path / "own.pth")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "pt"])
+def test_complex_numbers_are_refused(tmp_path, kind):
+    file, tensors = tmp_path / f"tower.{kind}", {"visual.proj": torch.zeros(2, 2) * 1j}
+    if kind == "safetensors":
+        save_file(tensors, file)
+    elif kind == "pth":
+        torch.save({"state_dict": tensors}, file)
+    else:
+        module = torch.nn.Module()
+        module.visual = torch.nn.Module()
+        module.visual.register_buffer("proj", tensors["visual.proj"])
+        module.visual.register_buffer("number", torch.zeros(2))
+        torch.jit.save(torch.jit.script(module), file)
+    for read in (load_visual, lambda source, file, _: visual_sizes(source, file)):
+        with pytest.raises(CheckpointError, match=r"visual\.proj is a tensor of complex numbers"):
+            read(load_model_card("adem-tiny").vision, file, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["adapter.json", "adapter.safetensors"])
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (lambda file: file.symlink_to("gone"), "is a link to gone, which is missing"),
+        (os.mkfifo, "is not a regular file but a pipe"),
+        (lambda file: file.mkdir(), "is a folder"),
+    ],
+)
+def test_what_lies_in_the_place_of_an_adapters_file_is_named(tmp_path, name, put, message):
+    for file in (tmp_path / "adapter.json", tmp_path / "adapter.safetensors"):
+        if file.name == name:
+            put(file)
+        else:
+            file.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=f"{name} {message}"):
+        read_adapter(tmp_path)
 
 
 def test_weights_under_wrapped_names_are_never_made_up(tmp_path):

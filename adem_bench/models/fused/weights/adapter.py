@@ -16,11 +16,11 @@ from torch import Tensor
 
 from adem_bench.digests import stable_names
 from adem_bench.errors import CheckpointError
-from adem_bench.files import read_json, write_atomically, write_json
+from adem_bench.files import MISSING, read_json, why_missing, write_atomically, write_json
 from adem_bench.models.fused.card import FusionSettings
 from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
-from adem_bench.models.weight_files import load_tensors
+from adem_bench.models.weight_files import MOST_SAID, load_tensors
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
@@ -145,7 +145,8 @@ def resolve_settings(card: FusionSettings, adapter: AdapterSettings) -> MethodSe
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise CheckpointError(
-            f"the adapter's setting {name} cannot be {first['input']!r}: {first['msg'].lower()}"
+            f"the adapter's setting {name} cannot be {first['input']!r:.{MOST_SAID}}: "
+            f"{first['msg'].lower()}"
         ) from error
 
 
@@ -170,6 +171,9 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights, settings_file = folder / WEIGHTS_NAME, folder / SETTINGS_NAME
     for file in (weights, settings_file):
         if not file.is_file():
+            found = "is a folder" if file.is_dir() else why_missing(file)
+            if found != MISSING:
+                raise CheckpointError(f"{file} {found}; {FORMATS}")
             raise CheckpointError(
                 f"adapter folder {folder} has no {file.name}{_hint(folder) or f'; {FORMATS}'}"
             )
@@ -196,7 +200,9 @@ def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSet
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        found = "" if first["type"] == "extra_forbidden" else f", found {first['input']!r}"
+        found = (
+            "" if first["type"] == "extra_forbidden" else f", found {first['input']!r:.{MOST_SAID}}"
+        )
         raise CheckpointError(f"{file}: {name}: {first['msg'].lower()}{found}") from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{file}: {error}") from error

@@ -33,7 +33,7 @@ from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import TowerSizes, vision_tower
 from adem_bench.models.fused.weights.published import load_plain_data
-from adem_bench.models.weight_files import foreign_reader, load_tensors, unwrapped
+from adem_bench.models.weight_files import complex_numbers, foreign_reader, load_tensors, unwrapped
 from adem_bench.records import ImageNormalization
 
 MOST_POSITIONS = 1 << 16
@@ -410,6 +410,9 @@ def _read(file: Path, with_values: bool) -> Mapping[str, Tensor]:
             state: Mapping[str, Tensor] = torch.jit.load(  # type: ignore[no-untyped-call]
                 file, map_location="cpu" if with_values else "meta"
             ).state_dict()
+        for name, tensor in state.items():
+            if tensor.is_complex():
+                raise complex_numbers(file, name)
         return state
     # Files in PyTorch's first format cannot be mapped.
     data = load_plain_data(file, mmap=not with_values and zipfile.is_zipfile(file))

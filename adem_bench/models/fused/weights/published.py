@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adem_bench.errors import CheckpointError
 from adem_bench.files import is_utf8, open_bytes, write_atomically
-from adem_bench.models.weight_files import DISTRIBUTED, check_file, unwrapped
+from adem_bench.models.weight_files import DISTRIBUTED, check_file, complex_numbers, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def load_plain_data(path: Path, mmap: bool = False, instead: str = "") -> Any:
 
     Raises:
         CheckpointError: not a torch file, not a whole one, or one that would run code to load; a
-            tensor is not dense.
+            tensor is not dense, or of complex numbers.
     """
     check_file(path)
     try:
@@ -65,6 +65,8 @@ def load_plain_data(path: Path, mmap: bool = False, instead: str = "") -> Any:
             kind = "quantized" if tensor.is_quantized else "sparse"
             kind = "empty" if tensor.is_meta else kind
             raise CheckpointError(f"{path}: {name} is a {kind} tensor; expected a dense one")
+        if tensor.is_complex():
+            raise complex_numbers(path, name)
     return data
 
 
