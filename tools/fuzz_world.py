@@ -20,6 +20,8 @@ from typing import Any
 from adem_bench.cards import packaged_folder
 from adem_bench.mini.source import generated_root
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for `support`
+
 ROWS = 4
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("inf")),
@@ -81,7 +83,7 @@ def make_world(root: Path, call: Callable[[Sequence[str]], tuple[object, str]]) 
         call: Runs a command line.
     """
     world = World(root, call)
-    for make in (_cards, _data, _runs, _fused, _trainings, _transformers):
+    for make in (_cards, _data, _runs, _odd_runs, _fused, _trainings, _transformers):
         make(world)
     return world
 
@@ -190,6 +192,38 @@ def _runs(world: World) -> None:
             world.add(str(file), score, f"{score} --as-run said --results new")
 
 
+def _odd_runs(world: World) -> None:
+    """Runs that a judge read, that nobody scored, and that drew tokens: fields that others lack."""
+    from support.tsv_files import RED
+
+    columns = "image question question_type choices answer_option precision task skills answer_type"
+    cells = f"{RED}\tHow many?\tfree_form\t\t\t\tplane\t['logic']\tinteger"
+    (world.root / "data" / "MathVista_MINI.tsv").write_text(
+        "\t".join(["index", *columns.split(), "answer\n"])
+        + "".join(f"{n}\t{cells}\t{n}\n" for n in range(ROWS))
+    )
+    tiny = "--model models/adem-tiny.yaml"
+    judged = f"--judge {tiny.split()[1]} --set mathvista.options.check_md5=false"
+    asked = {
+        "mathvista": ("data", f"--model constant:3 --tasks mathvista {judged}"),
+        "choice": ("data", "--model constant:A --tasks choice.yaml --predict-only"),
+        "mini_mme": ("mini", f"{tiny} --tasks mini_mme --limit 2 --temperature 0.7 --top-p 0.9"),
+    }
+    for task, (place, words) in asked.items():
+        run = f"run {words} --data-root {place} --results"
+        world.made(*run.split(), "odd")
+        (found,) = Path("odd").rglob(f"{task}/*/manifest.json")
+        data = f"{found.parent} --data-root {place}"
+        for file in sorted(found.parent.glob("*.json*")):
+            world.add(
+                str(file),
+                *("leaderboard odd --all-metrics", "view odd / /leaderboard /task?name=" + task),
+                *(f"validate {data}", f"score {data}", f"rerun {data} --results new/again"),
+                *(f"report {found.parent} --output new/page.html", "compare odd runs --force"),
+            )
+            world.add(str(file), f"{run} new/odd", copied="odd")
+
+
 def _fused(world: World) -> None:
     """The model that comes with the package, and its parts in other layouts."""
     own = "models/adem-tiny"
@@ -226,7 +260,6 @@ def _trainings(world: World) -> None:
 
 def _transformers(world: World) -> None:
     """A model of transformers, the same in shards, and an adapter of peft for it."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
