@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Never
 
-from adem_bench.errors import nearest_hint
+from adem_bench.errors import nearest_hint, system_errors
 from adem_bench.files import expand_home
 from adem_bench.records import Decoding
 from adem_bench.results.progress import no_progress, run_progress
@@ -185,7 +185,8 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command
         overrides=(*few_shot_settings(num_fewshot, seed), *_overrides(settings)),
         options=_options(given),
     )
-    return Outcomes(evaluate_all(evaluation, run_progress if progress else no_progress))
+    with system_errors():
+        return Outcomes(evaluate_all(evaluation, run_progress if progress else no_progress))
 
 
 def run_file(path: str | Path, *, progress: bool = False) -> Outcomes:
@@ -209,12 +210,13 @@ def run_file(path: str | Path, *, progress: bool = False) -> Outcomes:
     # Its keys are the command's options, which no other function needs.
     from adem_bench.cli.run import evaluations_of_file
 
-    evaluations, common = evaluations_of_file(expand_home(path))
-    prepared, skipped = prepare_all(evaluations, common["skip_missing"])
-    for reason in skipped:
-        warnings.warn(f"skipped {reason}", stacklevel=2)
-    shown = run_progress if progress else no_progress
-    return Outcomes(outcome for _, outcome in evaluate_prepared(prepared, shown))
+    with system_errors():
+        evaluations, common = evaluations_of_file(expand_home(path))
+        prepared, skipped = prepare_all(evaluations, common["skip_missing"])
+        for reason in skipped:
+            warnings.warn(f"skipped {reason}", stacklevel=2)
+        shown = run_progress if progress else no_progress
+        return Outcomes(outcome for _, outcome in evaluate_prepared(prepared, shown))
 
 
 def _options(given: Mapping[str, Any]) -> RunOptions:

@@ -32,6 +32,8 @@ NO_MEMORY = (
 )  # fmt: skip
 """What loaders of libraries, allocators and threads say where memory is at its end."""
 NO_HOME = "Could not determine home directory"
+LINK_LOOP = "Symlink loop from "
+"""Which `Path.resolve` says of a link that leads back to itself."""
 """What pathlib says where `~` stands for nothing."""
 
 
@@ -130,6 +132,9 @@ def explain_system(error: BaseException) -> str:
         return _explain_name(error)
     if isinstance(error, RuntimeError) and NO_HOME in str(error):
         return "there is no home folder; set HOME, or write whole paths and set ADEM_BENCH_CACHE"
+    if isinstance(error, RuntimeError) and str(error).startswith(LINK_LOOP):
+        link = str(error).removeprefix(LINK_LOOP)
+        return f"{link} is a link that leads back to itself; name another place, or see to it"
     if lacks_memory(error):
         return (
             "not enough memory: a limit (ulimit, cgroup, job) or this machine has too little; "
@@ -188,14 +193,14 @@ def lacks_memory(error: BaseException) -> bool:
 
 @contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn what the machine refuses (a full disk, a lack of memory) into an error of ours.
+    """Turn what the machine refuses (a full disk, a file's name, memory) into an error of ours.
 
     Raises:
         ResultsError: it refused something.
     """
     try:
         yield
-    except (OSError, MemoryError, RuntimeError, ImportError, SystemError) as error:
+    except (OSError, MemoryError, RuntimeError, ImportError, SystemError, ValueError) as error:
         explained = explain_system(error)
         if not explained:
             raise

@@ -370,9 +370,15 @@ def why_missing(path: Path) -> str:
         is_odd = not (is_file(path) or path.is_dir())
         return f"is {NOT_REGULAR} but a pipe or a device" if is_odd else MISSING
     try:
-        return f"is a link to {path.readlink()}, which is missing"
+        target = path.readlink()
     except (OSError, ValueError):
         return MISSING
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "is a link that leads back to itself"
+    return f"is a link to {target}, which is missing"
 
 
 def is_utf8(path: Path) -> bool:
@@ -445,7 +451,7 @@ def disk_error(path: Path, error: OSError) -> ResultsError:
             f"cannot write {path}: the path is longer than the file system takes; name a folder "
             "with a shorter path"
         )
-    if error.errno in (errno.EEXIST, errno.ENOTDIR) and (cause := _in_the_way(path)):
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP) and (cause := _in_the_way(path)):
         return ResultsError(f"cannot write {path}: {cause}; name another place, or see to it")
     return ResultsError(f"cannot write {path}: {error.strerror}")
 

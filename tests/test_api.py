@@ -187,6 +187,21 @@ def test_all_that_there_is_is_listed():
     assert all(hasattr(adem_bench, name) for name in dir(adem_bench))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a\0", "holds a NUL"),
+        ("a\ud800", "half of a character"),
+        ("loop", "loop is a link that leads back to itself"),
+    ],
+)
+def test_a_place_that_cannot_be_is_our_error(tmp_path, mini, name, said):
+    (tmp_path / "loop").symlink_to("loop")
+    asked = {"tasks": "mini_mme", "results": tmp_path / name, "limit": 2, "data_root": mini}
+    with pytest.raises(ResultsError, match=said):
+        adem_bench.evaluate("constant:Yes", **asked)
+
+
 @pytest.mark.parametrize("room", [100, 1_000, 8_000])
 def test_a_disk_that_takes_no_more_is_our_error_with_the_path(tmp_path, mini, room):
     asked = {"tasks": "mini_mme", "results": tmp_path, "limit": 40, "data_root": mini}

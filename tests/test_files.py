@@ -142,7 +142,12 @@ def test_what_no_file_can_be_called_is_not_there(tmp_path, name):
 def test_what_lies_in_the_way_of_a_folder_is_named(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "file").touch()
-    reasons = {"link": "is a link to nowhere, which is missing", "file": "is a file and not a fold"}
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {
+        "link": "is a link to nowhere, which is missing",
+        "file": "is a file and not a folder",
+        "loop": "is a link that leads back to itself",
+    }
     for name, reason in reasons.items():
         for path in (tmp_path / name, tmp_path / name / "below"):
             with pytest.raises(OSError, match=name) as caught:
@@ -263,4 +268,7 @@ def test_what_is_added_to_is_a_file_like_any_other(tmp_path):
 def test_a_link_that_leads_nowhere_is_told_from_nothing(tmp_path):
     (tmp_path / "link").symlink_to("gone")
     assert why_missing(tmp_path / "link") == "is a link to gone, which is missing"
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    assert why_missing(tmp_path / "one") == "is a link that leads back to itself"
     assert why_missing(tmp_path / "none") == why_missing(Path("a\0b")) == "is missing"

@@ -115,7 +115,7 @@ class RunFolder:
             if not self._locks(0):
                 raise ResultsError(f"another run is writing to {self.path}; wait for it or stop it")
         except OSError as error:
-            raise disk_error(self.path, error) from error
+            raise disk_error(self.path / LOCK, error) from error
         try:
             self._tidy(fresh)
         except OSError as error:
