@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -21,11 +22,13 @@ from filelock import FileLock, Timeout
 
 from adem_bench import __version__
 from adem_bench.errors import DownloadError
-from adem_bench.files import open_bytes
+from adem_bench.files import check_regular, disk_error, open_bytes
 
 CHUNK_BYTES = 1 << 20
 Progress = Callable[[int, int | None], None]
 """Called with the bytes on disk and the total, None where the server does not say."""
+VERSION = re.compile("[ -~\xa0-\xff]{1,1000}")
+"""What a server may call a version of a file: the value of a header."""
 Outcome = Literal["fetched", "already there"]
 
 
@@ -62,8 +65,12 @@ def fetch(download: Download, progress: Progress, timeout_s: float = 30) -> Outc
     Raises:
         DownloadError: the server refuses or falls silent, the bytes are not the published
             ones, or another file is in the place.
+        ResultsError: the folder cannot be made.
     """
-    download.target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(download.target, error) from error
     place = download.target.with_name(f".{download.target.name}.lock")
     busy = f"another process is fetching {download.target}"
     try:
@@ -84,6 +91,9 @@ def fetch(download: Download, progress: Progress, timeout_s: float = 30) -> Outc
 
 def _fetch(download: Download, progress: Progress, timeout_s: float) -> None:
     url, size = download.url, download.size
+    for file in (download.part, download.tag):
+        if file.exists():
+            check_regular(file)
     have = download.part.stat().st_size if download.part.exists() else 0
     if size is None or have < size:
         _check_space(download, have)
@@ -113,10 +123,11 @@ class _AlreadyWhole(Exception):  # noqa: N818 - not an error: there is nothing l
 def _open(download: Download, have: int, timeout_s: float) -> http.client.HTTPResponse:
     """Ask for the bytes after the first `have`, if the server still has that very version."""
     headers = {"User-Agent": f"adem-bench/{__version__}", "Accept-Encoding": "identity"}
-    tag = download.tag.read_text(encoding="utf-8") if download.tag.exists() else ""
-    if have and tag:
+    tag = (
+        download.tag.read_text(encoding="utf-8", errors="replace") if download.tag.exists() else ""
+    )
+    if have and VERSION.fullmatch(tag):
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-    request = urllib.request.Request(download.url, headers=headers)  # noqa: S310 - http(s)
     opener = urllib.request.OpenerDirector()
     # Spelled out so that no redirect can lead to a local file or to FTP.
     for handler in (
@@ -130,12 +141,17 @@ def _open(download: Download, have: int, timeout_s: float) -> http.client.HTTPRe
         opener.add_handler(handler())
     opener.add_handler(Redirects(is_checked=bool(download.digests)))
     try:
+        request = urllib.request.Request(download.url, headers=headers)  # noqa: S310 - http(s)
         reply: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         whole = error.headers.get("Content-Range", "") == f"bytes */{have}"
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and whole:
+        if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and whole:
             raise _AlreadyWhole from error
         raise
+    except ValueError as error:
+        raise DownloadError(
+            f"{download.url} is, or redirects to, what is no address: {error}"
+        ) from error
     return reply
 
 
@@ -200,8 +216,7 @@ def _receive(
         tag = reply.headers.get("ETag", "")
         strong = tag if tag and not tag.startswith("W/") else ""
         download.tag.write_text(strong or reply.headers.get("Last-Modified", ""), encoding="utf-8")
-    length = reply.headers.get("Content-Length")
-    total = have + int(length) if length else None
+    total = None if reply.length is None else have + reply.length
     with download.part.open("ab" if continues else "wb") as part:
         for chunk in _chunks(reply):
             part.write(chunk)

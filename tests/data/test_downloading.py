@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 import urllib.request
 from functools import partial
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from adem_bench.data.downloading import Download, Redirects, digest_of, fetch
-from adem_bench.errors import DownloadError
+from adem_bench.errors import DownloadError, ResultsError
 from support.file_server import serving
 
 BODY = bytes(range(256)) * 1000
@@ -241,3 +243,62 @@ def test_no_lock_is_left_whatever_became_of_a_download(wanted, name):
         fetch(download, quiet, timeout_s=0.2)
     assert list(download.target.parent.glob("*lock*")) == []
     assert list(download.target.parent.glob(".*")) == []
+
+
+def head(*lines, status="200 OK", body=BODY):
+    return "\r\n".join((f"HTTP/1.1 {status}", *lines, "Connection: close", "", "")).encode() + body
+
+
+@pytest.mark.parametrize("length", ["abc", "1e3", "-5", "100, 100", "9" * 5000])
+def test_a_length_that_is_no_number_is_none(server, wanted, length):
+    server.raw["/odd"] = head(f"Content-Length: {length}")
+    assert fetch(wanted("/odd"), quiet) == "fetched"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (head("Location: http://[::1", status="302 Found"), "no address: Invalid IPv6 URL"),
+        (head("Location: http://a..b/", status="302 Found"), "no address: .*label"),
+        (head("Content-Range: bytes */0", status="416 No"), "the server answers 416 No"),
+    ],
+)
+def test_what_a_server_may_not_answer_is_said_in_a_line(server, wanted, answer, message):
+    server.raw["/odd"] = answer
+    with pytest.raises(DownloadError, match=message):
+        fetch(wanted("/odd"), quiet)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/a", "http://[x]/", "http://a..b/", "http://\u2100.com"]
+)
+def test_what_is_no_address_is_said_to_be_none(tmp_path, url):
+    with pytest.raises(DownloadError, match="is, or redirects to, what is no address"):
+        fetch(Download(url, tmp_path / "a"), quiet)
+
+
+@pytest.mark.parametrize("tag", [b"\xff\xfe", b"a\nb", "\u2026".encode(), b"x" * 100_000])
+def test_a_damaged_version_of_a_part_is_none(server, wanted, tag):
+    download = wanted()
+    download.target.parent.mkdir()
+    download.part.write_bytes(b"something else")
+    download.tag.write_bytes(tag)
+    assert fetch(download, quiet) == "fetched"
+    assert server.asked == [("/a.pth", None)]
+
+
+@pytest.mark.parametrize("name", ["part", "tag"])
+def test_a_pipe_in_the_place_of_a_part_is_not_waited_for(wanted, name):
+    download = wanted()
+    download.target.parent.mkdir()
+    os.mkfifo(getattr(download, name))
+    with pytest.raises(OSError, match="a regular file"):
+        fetch(download, quiet)
+
+
+@pytest.mark.parametrize("put", [Path.touch, lambda place: place.symlink_to("gone")])
+def test_what_lies_in_the_way_of_the_folder_is_named(wanted, put):
+    download = wanted()
+    put(download.target.parent)
+    with pytest.raises(ResultsError, match=r"weights is a (file and not a folder|link to gone)"):
+        fetch(download, quiet)

@@ -62,3 +62,9 @@ def test_a_card_cannot_write_outside_the_weights_folder(tmp_path, path):
 )
 def test_what_anyone_on_the_way_could_replace_is_fetched_only_if_asked_for(source, is_refused):
     assert bool(card(sqa={"path": "a.pth", **source}).unprotected()) == is_refused
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "https://[x]/", "http://\u2100.com/"])
+def test_a_url_that_is_none_is_named(url):
+    with pytest.raises(CheckpointError, match=r"model m: '.*' is no URL: "):
+        card(sqa={"path": "a.pth", "url": url}).unprotected()

@@ -193,6 +193,22 @@ def test_complex_numbers_are_refused(tmp_path, kind):
             read(load_model_card("adem-tiny").vision, file, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompts", 1),
+        ("prompts", {"mini": 1}),
+        ("vision_signature", 1),
+        ("vision_signature", ["x"]),
+    ],
+)
+def test_a_wrong_fact_of_an_adapter_is_told_with_its_field(tmp_path, field, value):
+    save_file({"adapter_emb1": torch.zeros(1)}, tmp_path / "adapter.safetensors")
+    (tmp_path / "adapter.json").write_text(json.dumps({field: value}))
+    with pytest.raises(CheckpointError, match=rf"adapter\.json: {field} cannot be "):
+        read_adapter(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["adapter.json", "adapter.safetensors"])
 @pytest.mark.parametrize(
     ("put", "message"),

@@ -18,6 +18,8 @@ class FileServer(ThreadingHTTPServer):
         self.pages: dict[str, bytes] = {}
         """Served as HTML."""
         self.redirects: dict[str, str] = {}
+        self.raw: dict[str, bytes] = {}
+        """Whole answers, head and all."""
         self.asked: list[tuple[str, str | None]] = []
         """Paths with the ranges that were asked for."""
         self.etag: str | None = '"v1"'
@@ -35,6 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.asked.append((self.path, self.headers.get("Range")))
         if self.path in server.silent:
             server.release.wait(20)
+        elif self.path in server.raw:
+            self.wfile.write(server.raw[self.path])
         elif self.path in server.redirects:
             self.send_response(302)
             self.send_header("Location", server.redirects[self.path])

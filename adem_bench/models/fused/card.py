@@ -245,9 +245,18 @@ class FusedCard(TorchModelCard):
         return rows
 
     def unprotected(self) -> list[str]:
-        """Return the addresses over plain http, on another machine, whose digest is not known."""
+        """Return the addresses over plain http, on another machine, whose digest is not known.
+
+        Raises:
+            CheckpointError: one is no address.
+        """
         urls = [source.url for source in self.adapters.values() if source.url and not source.sha256]
-        places = {url: urlsplit(url) for url in urls}
+        places = {}
+        for url in urls:
+            try:
+                places[url] = urlsplit(url)
+            except ValueError as error:
+                raise CheckpointError(f"model {self.name}: {url!r} is no URL: {error}") from error
         return [
             url
             for url, place in places.items()

@@ -189,11 +189,16 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSettings:
     """Return the settings that `adapter.json` states, values that people edited included."""
     stated = {name: value for name, value in data.items() if name not in ("schema", "method")}
+    known: dict[str, Any] = {}
+    for name, read in JSON_READERS.items():
+        value = stated.pop(name, None)
+        try:
+            known |= {} if value is None else {name: read(value)}
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{file}: {name} cannot be {value!r:.{MOST_SAID}}: {error}"
+            ) from error
     try:
-        own = {name: stated.pop(name) for name in JSON_READERS if name in stated}
-        known: dict[str, Any] = {
-            name: JSON_READERS[name](value) for name, value in own.items() if value is not None
-        }
         fields: type[MethodSettings] = METHODS.load(method).settings
         given = {name: value for name, value in stated.items() if value is not None}
         checked = fields.model_validate({**given, "kind": method})
@@ -204,8 +209,6 @@ def _settings_of(file: Path, data: Mapping[str, Any], method: str) -> AdapterSet
             "" if first["type"] == "extra_forbidden" else f", found {first['input']!r:.{MOST_SAID}}"
         )
         raise CheckpointError(f"{file}: {name}: {first['msg'].lower()}{found}") from error
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{file}: {error}") from error
     values = {name: getattr(checked, name) for name in given}
     return replace(AdapterSettings(method=method, values=values), **known)
 
