@@ -53,6 +53,8 @@ MOST_WORKERS = 256
 """Of one training process: a slip of the keyboard must not fill the machine with processes."""
 MOST_EPOCHS = 1_000_000
 """Above all trainings: the time that is left of more is no time that can be told."""
+MOST_WIDTH = 1 << 16
+"""Of an adapter's matrices, and its slots: no model is as wide, and more fills the memory."""
 MOST_SEED = (1 << 63) - 1
 """Of generators that take 64 bits."""
 

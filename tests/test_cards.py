@@ -80,6 +80,9 @@ def test_every_packaged_recipe_is_valid_and_names_cards_that_are_there(path):
         ("method.alhpa=3", "unknown field 'method.alhpa'; did you mean: alpha"),
         ("epochs=0", "field 'epochs'"),
         ("betas=[2,3]", "field 'betas.0'"),
+        ("method.hidden_proj=1000000000000000000000", "field 'method.hidden_proj': .* to 65536"),
+        ("method={kind: memvp, slots: 65537}", "field 'method.slots': .* to 65536"),
+        ("method={kind: llava, lora_rank: 65537}", "field 'method.lora_rank': .* to 65536"),
     ],
 )
 def test_overrides_of_a_recipe_that_do_not_fit_are_named(override, message):

@@ -46,7 +46,7 @@ from adem_bench.models.fused.methods.parts import (
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
 from adem_bench.prompts import TEMPLATE
 from adem_bench.records import Json
-from adem_bench.schemas import MethodSettings
+from adem_bench.schemas import MOST_WIDTH, MethodSettings
 
 NAMES_IN_ORDER = ("adapter_emb", "backbone.", "adapter_proj.", "adapter_proj_cls.")
 LAYOUT = InputLayout("Image: ", "Image: N/A", image_tokens=1)
@@ -87,9 +87,9 @@ class AdemSettings(MethodSettings):
     patches: all of them, and those of the next grid that divides theirs evenly."""
     cls_token: bool = True
     """Whether the class token and its prefix enter the input."""
-    hidden_proj: int = Field(default=128, ge=1)
+    hidden_proj: int = Field(default=128, ge=1, le=MOST_WIDTH)
     """Hidden width of the two projectors."""
-    adapter_dim: int = Field(default=12, ge=1)
+    adapter_dim: int = Field(default=12, ge=1, le=MOST_WIDTH)
     """Hidden width of the CLIP adapters (train.py's own default is 8, its README says 12, Q3)."""
 
 

@@ -39,7 +39,7 @@ from adem_bench.models.fused.methods.parts import (
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
 from adem_bench.prompts import TEMPLATE
 from adem_bench.records import Json
-from adem_bench.schemas import MethodSettings
+from adem_bench.schemas import MOST_WIDTH, MethodSettings
 
 VISION_NAMES = "backbone.visual.transformer.resblocks."
 OURS = {"vision_routers.": VISION_NAMES, "layer_routers.": "layers."}
@@ -67,9 +67,9 @@ class LavinSettings(MethodSettings):
     """Of the routing's softmax (7B: 10, 13B: 5)."""
     adapter_scale: float = 1.0
     """Weight of both branches of a router."""
-    adapter_dim: int = Field(default=8, ge=2, multiple_of=2)
+    adapter_dim: int = Field(default=8, ge=2, le=MOST_WIDTH, multiple_of=2)
     """Width of the routers, in two groups."""
-    hidden_proj: int = Field(default=128, ge=1)
+    hidden_proj: int = Field(default=128, ge=1, le=MOST_WIDTH)
     """Hidden width of the projector."""
     read_every: int = Field(default=4, ge=1)
     """The class token is read after every so many vision blocks (published: 4)."""

@@ -30,7 +30,7 @@ from adem_bench.models.fused.method import (
     linear_as,
 )
 from adem_bench.models.fused.sequence import InputLayout, PromptRow
-from adem_bench.schemas import MethodSettings
+from adem_bench.schemas import MOST_WIDTH, MethodSettings
 
 PROJECTOR = "multi_modal_projector"
 
@@ -47,7 +47,7 @@ class LlavaSettings(MethodSettings):
     kind: str = "llava"
     skipped_blocks: int = Field(default=1, ge=0)
     """Vision blocks that are left out at the tower's end (LLaVA-1.5: 1)."""
-    lora_rank: int = Field(default=0, ge=0)
+    lora_rank: int = Field(default=0, ge=0, le=MOST_WIDTH)
     """Of LoRA on the language model's projections (LLaVA-1.5: 128); 0 leaves them frozen."""
     lora_alpha: float = Field(default=16.0, gt=0)
     """Scale of LoRA, before it is divided by the rank (LLaVA-1.5: 256)."""

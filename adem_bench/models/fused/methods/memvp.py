@@ -39,7 +39,7 @@ from adem_bench.models.fused.methods.parts import (
 )
 from adem_bench.models.fused.sequence import PromptRow
 from adem_bench.records import Json
-from adem_bench.schemas import MethodSettings
+from adem_bench.schemas import MOST_WIDTH, MethodSettings
 
 SCORE_DROPOUT = 0.1
 UNUSED = "adapter_modality_embedding.weight"
@@ -64,12 +64,12 @@ class MemvpSettings(MethodSettings):
     kind: str = "memvp"
     adapter_scale: float = 0.1
     """Weight of the memory's term in each decoder layer."""
-    slots: int = Field(default=320, ge=1)
+    slots: int = Field(default=320, ge=1, le=MOST_WIDTH)
     """Memory slots: one for each patch, and learned ones beyond (7B: 320, 13B: 400). If nothing is
     said and 320 do not hold an image's patches: a quarter more than these, as in 7B."""
-    hidden_proj: int = Field(default=128, ge=1)
+    hidden_proj: int = Field(default=128, ge=1, le=MOST_WIDTH)
     """Hidden width of the projector."""
-    adapter_dim: int = Field(default=12, ge=1)
+    adapter_dim: int = Field(default=12, ge=1, le=MOST_WIDTH)
     """Hidden width of the CLIP adapters (train.py's own default is 8)."""
     visual_scale: float = 0.01
     """Factor on projected patches, a constant in the published code (`memvp/model.py`). It is a
