@@ -212,14 +212,18 @@ def _odd_runs(world: World) -> None:
     for task, (place, words) in asked.items():
         run = f"run {words} --data-root {place} --results"
         world.made(*run.split(), "odd")
-        (found,) = Path("odd").rglob(f"{task}/*/manifest.json")
-        data = f"{found.parent} --data-root {place}"
-        for file in sorted(found.parent.glob("*.json*")):
+        ((folder,), plain) = (
+            [file.parent for file in Path(runs).rglob(f"{task}/*/manifest.json")]
+            for runs in ("odd", "runs")
+        )
+        data = f"{folder} --data-root {place}"
+        for file in sorted(folder.glob("*.json*")):
             world.add(
                 str(file),
                 *("leaderboard odd --all-metrics", "view odd / /leaderboard /task?name=" + task),
                 *(f"validate {data}", f"score {data}", f"rerun {data} --results new/again"),
-                *(f"report {found.parent} --output new/page.html", "compare odd runs --force"),
+                f"report {folder} --output new/page.html",
+                *(f"compare {folder} {other} --force" for other in plain[:1]),
             )
             world.add(str(file), f"{run} new/odd", copied="odd")
 
