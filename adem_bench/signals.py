@@ -31,6 +31,12 @@ def interrupting() -> Iterator[None]:
         yield
 
 
+def end_at_next() -> None:
+    """Let another Ctrl-C end the process without a traceback: all is said and kept."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Ending:
     """Whether a process has been asked to end."""
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 done with more failed samples than allowed, 2 the user's m
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -22,7 +23,7 @@ from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
 from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, printable
 from adem_bench.memory_limit import tried_under_limit
-from adem_bench.signals import interrupting
+from adem_bench.signals import end_at_next, interrupting
 
 USER_MISTAKE, INTERRUPTED, OUR_BUG = 2, 3, 70
 FIRST_PROCESS_S, SHORT_S = 60.0, 5.0
@@ -120,6 +121,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         error.show()
         return USER_MISTAKE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: each a line
+        interrupted = isinstance(error, click.Abort | KeyboardInterrupt)
+        if interrupted:
+            atexit.register(end_at_next)  # before what libraries have to do at the end
         explained = [
             _explain(each)
             for each in (error.errors if isinstance(error, SeveralErrors) else [error])
@@ -127,7 +131,6 @@ def _run(arguments: list[str], debug: bool) -> int:
         if os.environ.get("RANK", "0") != "0":
             # All of torchrun's processes make the same mistake; it ends the others once one has
             # failed. Who is still there after the wait failed alone, and says so.
-            interrupted = isinstance(error, click.Abort | KeyboardInterrupt)
             are_ended = "TORCHELASTIC_RUN_ID" in os.environ
             time.sleep(FIRST_PROCESS_S if are_ended and not interrupted else SHORT_S)
         if debug:

@@ -27,6 +27,7 @@ from adem_bench.models.fused.method import AdapterSettings
 from adem_bench.models.fused.weights.adapter import read_adapter, write_adapter
 from adem_bench.models.weight_files import check_file
 from adem_bench.records import Json
+from adem_bench.results.run_folder import read_run_file
 from adem_bench.results.run_schema import problems
 from adem_bench.trainers.batch_sampler import Position
 
@@ -177,11 +178,9 @@ class Checkpoints:
 
 def _read(folder: Path) -> TrainingState:
     try:
-        data: dict[str, Any] = read_json(folder / STATE_NAME)
+        data: dict[str, Any] = read_run_file(folder / STATE_NAME)
         if data["schema"] != SCHEMA:
-            raise CheckpointError(
-                f"{folder} has schema {data['schema']}, this version reads {SCHEMA}"
-            )
+            raise ValueError(f"it has schema {data['schema']}, this version reads {SCHEMA}")
         if wrong := next(problems(StateFile, data), None):
             raise ValueError(wrong)
         if any(figures.get("epoch") is None for figures in data["evaluations"]):
@@ -194,7 +193,10 @@ def _read(folder: Path) -> TrainingState:
             counts=Counts(**data["counts"]),
             evaluations=tuple(data["evaluations"]),
         )
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except (
+        *(CheckpointError, ResultsError, SafetensorError),
+        *(OSError, ValueError, LookupError, TypeError),
+    ) as error:
         raise CheckpointError(
             f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
             "before, or start from scratch with --overwrite"

@@ -118,7 +118,7 @@ class OutputFolder:
         except filelock.Timeout as error:
             raise ResultsError(f"another training is writing to {self.path}") from error
         except OSError as error:
-            raise disk_error(self.path, error) from error
+            raise disk_error(self.path / LOCK_NAME, error) from error
         reason = self._foreign(identity)
         if reason and not overwrite:
             raise ResultsError(f"{reason}; name another --output, or remove it with --overwrite")

@@ -159,9 +159,13 @@ def test_escape_sequences_in_an_error_are_shown_instead_of_obeyed(adem_bench, fa
     assert printable("Ünï ✓\n\tok") == "Ünï ✓ ok"
 
 
-def test_ctrl_c_in_a_real_process_exits_3():
+@pytest.mark.parametrize("again", [False, True])
+def test_ctrl_c_in_a_real_process_exits_3(again):
     code = (
-        "import click, signal, time, adem_bench.cli as c\n"
+        "import atexit, click, signal, sys, time, adem_bench.cli as c\n"
+        "def end():\n"
+        "    if 'again' in sys.argv: print('ending', flush=True); time.sleep(60)\n"
+        "atexit.register(end)\n"
         # Whoever starts the tests in the background may have told them to ignore it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "@click.command()\n"
@@ -171,13 +175,19 @@ def test_ctrl_c_in_a_real_process_exits_3():
         "c.main(['run'])\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *["again"] * again],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
+    if again:
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 3
+    assert process.returncode == (-signal.SIGINT if again else 3)
     assert err.strip() == "interrupted: the same command resumes where it stopped"
 
 

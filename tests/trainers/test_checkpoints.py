@@ -85,12 +85,23 @@ def test_what_a_kill_left_half_written_is_not_a_checkpoint(tmp_path):
     assert not folder.with_name(".partial-x").exists()
 
 
-@pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "adapter.safetensors"])
-def test_a_broken_checkpoint_is_named_with_what_to_do(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["state.json", "optimizer.safetensors", "adapter.safetensors", "adapter.json"]
+)
+@pytest.mark.parametrize("damage", ["torn", "folder", "link", "gone"])
+def test_a_broken_checkpoint_is_named_with_what_to_do(tmp_path, name, damage):
     checkpoints = Checkpoints(tmp_path, SETTINGS, keep=2)
-    folder = checkpoints.save(state(1), 1)
-    (folder / name).write_bytes((folder / name).read_bytes()[:-30])
-    with pytest.raises(CheckpointError):
+    file = checkpoints.save(state(1), 1) / name
+    whole = file.read_bytes()
+    file.unlink()
+    if damage == "torn":
+        file.write_bytes(whole[:-30])
+    elif damage == "folder":
+        file.mkdir()
+    elif damage == "link":
+        file.symlink_to("nowhere")
+    words = rf"step-00000001 cannot be read \(.*{name}.*; remove it to go on from the one before"
+    with pytest.raises(CheckpointError, match=words):
         checkpoints.latest()
 
 
