@@ -224,5 +224,7 @@ class Prompts:
         try:
             batch = self.inputs([self.render("", 1)], [[Image.new("RGB", (width, height))]])
             return max(0, int(batch["input_ids"].shape[1]) - len(self._ids(self.render("", 0))))
-        except (CheckpointError, ValueError, TypeError, AttributeError, KeyError):
+        except Exception as error:  # processors raise anything over settings of theirs
+            if lacks_memory(error):
+                raise
             return 0  # it fails when it is its turn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_template_that_refuses_one_sample_fails_it_alone(folders, load, tmp_pa
     told = load(tmp_path, "options.cut_answers=scored").generate(requests)
     assert [bool(r.error) for r in told] == ["?" not in q.prompt for q in requests]
     assert "the model's chat template refuses a message: ask" in told[4].error
+
+
+@pytest.mark.parametrize("name", ["image_mean", "image_std"])
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "idefics3"])
+def test_a_processor_of_too_few_colours_is_named_where_prompts_are_counted(
+    folders, load, tmp_path, requests, family, name
+):
+    for file in folders[family].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((tmp_path / "processor_config.json").read_text())
+    settings["image_processor"][name] = [0.5, 0.5]
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    model = load(tmp_path)
+    assert model.length(requests[0]) > 0
+    with pytest.raises(CheckpointError, match=r"its processor cannot be used: .*size of tensor"):
+        model.generate(requests[:1])
 
 
 def test_a_response_says_how_it_ended_and_what_was_cut_is_no_answer(folders, load, requests):
