@@ -126,8 +126,7 @@ class _File:
 
     def settings(self, listed: Any) -> Iterator[Given]:
         """Yield the entries of `settings`; one that says nothing if there is none."""
-        entries = [{}] if listed is None else _listed(listed)
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(_listed(listed) or [{}]):
             place = f", settings[{number}]"
             yield self.options(_mapping(self._path, entry, place), place)
 

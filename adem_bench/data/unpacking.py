@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from adem_bench.data.reading import is_safe_name
 from adem_bench.errors import DataError
@@ -29,20 +30,45 @@ MAX_RATIO = 20
 BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile),
     *(zlib.error, lzma.LZMAError, EOFError, RuntimeError),
+    *(ValueError, IndexError, OverflowError, struct.error),
 )
 """What readers raise for archives that are cut off, damaged, encrypted or of an unknown kind."""
+OCCUPIED = (FileExistsError, NotADirectoryError, IsADirectoryError)
+MAX_NAME_BYTES = 1 << 20
+"""Of a tar file's entry that describes the next one, which is read into memory whole."""
+DESCRIBING = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 LINK_TYPE, TYPE_MASK = 0o120000, 0o170000
 """Of a Unix mode, which a ZIP member keeps in the upper half of its external attributes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive."""
+    """What an archive holds, folders apart."""
 
     name: str
-    is_plain: bool
-    """Whether it is a file, and no link, device or the like."""
     data: IO[bytes] | None
+    """None of a link, a device or the like."""
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar file; one that describes the next is of bounded size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header.
+
+        Args:
+            buf: Its bytes.
+            encoding: Of names.
+            errors: How characters outside it are read.
+        """
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in DESCRIBING and entry.size > MAX_NAME_BYTES:
+            raise ValueError(f"an entry's description has {entry.size:,} bytes")
+        return entry
 
 
 def unpack(archive: Path, folder: Path, inside: str, most_bytes: int | None = None) -> int:
@@ -80,16 +106,23 @@ def unpack(archive: Path, folder: Path, inside: str, most_bytes: int | None = No
 def _write_members(archive: Path, folder: Path, inside: str, bound: int) -> int:
     written = count = 0
     for number, member in enumerate(_members(archive)):
-        if not is_safe_name(member.name) or not member.is_plain or number >= MAX_MEMBERS:
-            what = "leads out of its folder" if member.is_plain else "is a link or a device"
+        if not is_safe_name(member.name) or member.data is None or number >= MAX_MEMBERS:
+            what = "is a link or a device" if member.data is None else "leads out of its folder"
             what = "is one too many" if number >= MAX_MEMBERS else what
             raise DataError(f"{archive}: member {member.name!r} {what}; nothing was unpacked")
         place = PurePosixPath(member.name)
-        if member.data is None or not place.is_relative_to(inside):
+        if not place.is_relative_to(inside):
             continue
         target = folder / place.relative_to(inside)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with member.data as source, target.open("xb") as stream:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stream = target.open("xb")
+        except OCCUPIED as error:
+            raise DataError(
+                f"{archive}: member {member.name!r} is in the place of another; "
+                "nothing was unpacked"
+            ) from error
+        with member.data as source, stream:
             while chunk := source.read(CHUNK_BYTES):
                 written += len(chunk)
                 if written > bound:
@@ -105,17 +138,21 @@ def _write_members(archive: Path, folder: Path, inside: str, bound: int) -> int:
 
 
 def _members(archive: Path) -> Iterator[Member]:
+    """Yield all but folders: one appears with the first file in it, and may be called `.`."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
                 is_link = (info.external_attr >> 16) & TYPE_MASK == LINK_TYPE
-                data = None if info.is_dir() or is_link else file.open(info)
-                yield Member(info.filename, not is_link, data)
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as file:
-            for entry in file:
-                is_plain = entry.isreg() or entry.isdir()
-                data = file.extractfile(entry) if entry.isreg() else None
-                yield Member(entry.name, is_plain, data)
-    else:
-        raise DataError(f"{archive} is neither a ZIP nor a tar file; delete it and fetch it again")
+                if is_link or not info.is_dir():
+                    yield Member(info.filename, None if is_link else file.open(info))
+        return
+    try:
+        opened = tarfile.open(archive, tarinfo=_Entry)  # noqa: SIM115 - closed below
+    except tarfile.TarError as error:
+        raise DataError(
+            f"{archive} is neither a ZIP nor a tar file; delete it and fetch it again"
+        ) from error
+    with opened as file:
+        for entry in file:
+            if not entry.isdir():
+                yield Member(entry.name, file.extractfile(entry) if entry.isreg() else None)

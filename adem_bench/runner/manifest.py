@@ -78,7 +78,7 @@ class RunOptions:
             CardError: it is one.
         """
         if abs(self.seed) > MOST_SEED:
-            raise CardError(f"seed {self.seed:.3g} is too large; expected one of up to {MOST_SEED}")
+            raise CardError(f"the seed is too large; expected one of up to {MOST_SEED}")
 
 
 def run_identity(

@@ -15,6 +15,7 @@ LONG = "9" * 5000
         ("run", "--model", "majority", "--tasks", "mini_mme", "--part", f"1/{LONG}"),
         ("run", "--model", "majority", "--tasks", "mini_mme", "--batch-size", LONG),
         ("run", "--model", "majority", "--tasks", "mini_mme", "--limit", LONG),
+        ("run", "--model", "majority", "--tasks", "mini_mme", "--seed", "9" * 400),
         ("data", "verify", "mini_mme", "--images", LONG),
         ("recipes", "show", "mini", "--set", f"data.{LONG}.limit=1"),
         ("recipes", "show", "mini", "--set", f"epochs={LONG}"),

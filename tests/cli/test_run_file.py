@@ -72,6 +72,13 @@ def test_the_command_line_goes_before_the_file(suite, runs):
     assert (run["task"], run["scored"]) == ("mini_sqa", 2)
 
 
+@pytest.mark.parametrize("empty", ["", "[]", "''", "','"])
+def test_settings_that_say_nothing_are_one_setting(suite, runs, empty):
+    text = SUITE[: SUITE.index("settings:")] + f"settings: {empty}\n"
+    (run,) = runs("--config", suite(text), "--model", "constant:B", "--tasks", "mini_sqa")
+    assert run["scored"] == 4
+
+
 @pytest.mark.slow
 def test_settings_of_a_task_that_is_left_out_do_no_harm(suite, runs):
     found = runs("--config", suite(), "--tasks", "mini_mme", "--model", "constant:A")

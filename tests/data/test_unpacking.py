@@ -141,3 +141,57 @@ def test_a_broken_archive_is_named(request, tmp_path, kind):
     with pytest.raises(DataError, match="neither a ZIP nor a tar file"):
         unpack(archive, tmp_path / "val", "val")
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "names", [("val", "val/1.jpg"), ("val/1.jpg", "val"), ("val/1.jpg", "val/./1.jpg")]
+)
+@pytest.mark.parametrize("kind", ["zipped", "tarred"])
+def test_members_in_each_others_place_are_named(request, tmp_path, kind, names):
+    archive = request.getfixturevalue(kind)(dict.fromkeys(names, b"x"))
+    with pytest.raises(DataError, match=r"is in the place of another; nothing was unpacked"):
+        unpack(archive, tmp_path / "out", ".")
+    assert left_over(tmp_path) == []
+
+
+def test_the_folder_of_all_is_no_member_that_leads_out(tmp_path):
+    path = tmp_path / "a.tar"
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    with tarfile.open(path, "w") as archive:
+        archive.add(tmp_path, "./", recursive=False)
+        archive.add(tmp_path / "1.jpg", "./1.jpg")
+    assert unpack(path, tmp_path / "out", ".") == 1
+
+
+def not_utf8(path):
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+
+
+def nameless(path):
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\0\0"))
+
+
+@pytest.mark.parametrize("damage", [not_utf8, nameless])
+def test_a_name_that_is_none_is_no_fault_of_ours(zipped, tmp_path, damage):
+    path = zipped({"é": b"x"})
+    damage(path)
+    with pytest.raises(DataError, match=r"a\.zip cannot be unpacked"):
+        unpack(path, tmp_path / "out", ".")
+
+
+def sparse(info):
+    info.pax_headers = {"GNU.sparse.map": "a,b"}
+
+
+def sparse_of_version_1(info):
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+
+
+def described_at_length(info):
+    info.pax_headers = {"comment": "x" * (1 << 20)}
+
+
+@pytest.mark.parametrize("change", [sparse, sparse_of_version_1, described_at_length])
+def test_a_hostile_description_of_a_member_is_refused(tarred, tmp_path, change):
+    with pytest.raises(DataError, match=r"a\.tar\.gz cannot be unpacked"):
+        unpack(tarred({"1": b"x"}, change), tmp_path / "out", ".", 10)

@@ -40,7 +40,7 @@ MAX_BYTES, MAX_SHEET_BYTES = 2 << 30, 256 << 20
 """Of a predictions file, and of an unpacked spreadsheet, read into several times as much."""
 ZIP = b"PK"
 """What a spreadsheet begins with."""
-MAX_CELLS = 1 << 22
+MAX_CELLS, MAX_COLUMNS = 1 << 22, 1 << 10
 """Of a spreadsheet, empty ones too: one cell far out makes millions of them."""
 NO_CELL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML, and so a spreadsheet, cannot hold."""
@@ -119,7 +119,7 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
             if as_vlmevalkit
             else _table(path)
         ),
-        ".xlsx": lambda: pd.read_excel(path, **plain),
+        ".xlsx": lambda: _spreadsheet(path, plain),
         ".json": lambda: pd.DataFrame(json.loads(read_text(path))),
     }
     reader = readers.get(path.suffix.lower())
@@ -133,6 +133,24 @@ def _frame(path: Path, as_vlmevalkit: bool) -> pd.DataFrame:
     except Exception as error:  # a broken spreadsheet raises nearly anything in its readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PredictionsError(f"{path} cannot be read ({reason}); expected {HOLDS}") from error
+    return frame
+
+
+def _spreadsheet(path: Path, plain: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of the first table.
+
+    Raises:
+        ValueError: openpyxl takes a part for something else, an empty chart sheet for example.
+    """
+    import pandas as pd
+
+    try:
+        frame: pd.DataFrame = pd.read_excel(path, **plain)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"a sheet before its table, or the table, is not what openpyxl expects: {error}; "
+            "save the table alone, or as .tsv"
+        ) from error
     return frame
 
 
@@ -173,21 +191,22 @@ def _check_sheet(path: Path) -> None:
         parts = archive.infolist()
         if sum(part.file_size for part in parts) > MAX_SHEET_BYTES:
             raise ValueError(f"more than {MAX_SHEET_BYTES >> 20} MiB unpacked; save it as .tsv")
+        extent = _Extent()
         for part in parts:
             with archive.open(part) as stream, contextlib.suppress(ExpatError):
-                _Extent().read(stream)  # behind an error of XML, nobody reads on
+                extent.read(stream)  # behind an error of XML, nobody reads on
+        if not extent.tables:
+            raise ValueError("none of its sheets is a table")
 
 
 class _Extent:
-    """How much a part of a spreadsheet makes: elements, and cells up to the farthest one."""
+    """How much the parts of a spreadsheet make: elements, and cells up to the farthest one."""
 
     def __init__(self) -> None:
         from openpyxl.utils.cell import coordinate_to_tuple
 
         self._place = coordinate_to_tuple
-        self.elements = 0
-        self.row = self.column = 0
-        self.rows = self.columns = 0
+        self.tables = self.elements = 0
 
     def read(self, stream: IO[bytes]) -> None:
         """Read a part.
@@ -196,6 +215,7 @@ class _Extent:
             ExpatError: it is not XML.
             ValueError: it makes too much, or its places are none.
         """
+        self.row = self.column = self.rows = self.columns = 0
         parser = ParserCreate()
         parser.StartElementHandler = self._count
         parser.ParseFile(stream)
@@ -203,13 +223,19 @@ class _Extent:
     def _count(self, name: str, attributes: Mapping[str, str]) -> None:
         self.elements += 1
         kind, place = name.rpartition(":")[2], attributes.get("r")
-        if kind == "row":
+        if kind == "worksheet":
+            self.tables += 1
+        elif kind == "row":
             self.row, self.column = int(float(place)) if place else self.row + 1, 0
         elif kind == "c":
             self.column = self._place(place)[1] if place else self.column + 1
         self.rows, self.columns = max(self.rows, self.row), max(self.columns, self.column)
         if max(self.elements, self.rows * self.columns) > MAX_CELLS:
             raise ValueError(f"more than {MAX_CELLS:,} cells; delete empty ones or save it as .tsv")
+        if self.columns > MAX_COLUMNS:
+            raise ValueError(
+                f"more than {MAX_COLUMNS:,} columns; delete those that are not the TSV's"
+            )
 
 
 def write_tables(

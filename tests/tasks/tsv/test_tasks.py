@@ -385,6 +385,25 @@ def test_a_cell_far_out_is_no_reason_to_make_all_up_to_it(card, sheet, row):
         card().import_predictions(sheet(row))
 
 
+def test_a_spreadsheet_has_no_thousands_of_columns(card, sheet):
+    with pytest.raises(PredictionsError, match="more than 1,024 columns"):
+        card().import_predictions(sheet('<row r="3"><c r="XFD3"/></row>'))
+
+
+@pytest.mark.parametrize(
+    ("tables", "found"), [(0, "none of its sheets is a table"), (1, "save the table alone")]
+)
+def test_a_chart_sheet_is_no_table(card, tmp_path, tables, found):
+    book = pytest.importorskip("openpyxl").Workbook()
+    book.create_chartsheet(index=0)
+    if not tables:
+        book.remove(book.worksheets[0])
+        book.active = 0
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(PredictionsError, match=rf"cannot be read \(.*{found}"):
+        card().import_predictions(tmp_path / "a.xlsx")
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [
