@@ -30,6 +30,8 @@ FIRST_PROCESS_S, SHORT_S = 60.0, 5.0
 """Head start of the first process where several report an error: one may be far ahead of another.
 It is short without torchrun, which would end the others, and where this process was interrupted."""
 
+LONGEST = 10_000
+"""Characters of an error; twice what a path may have."""
 PYDANTIC_VARIABLE = "PYDANTIC_DISABLE_PLUGINS"
 FIRST_WORDS = {"Invalid", "Missing", "No", "Got", "Option", "Argument"}
 """With which click's own sentences begin."""
@@ -136,7 +138,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exception(error)
         for line, _ in explained:
-            click.echo(printable(line), err=True)
+            click.echo(printable(_shortened(line)), err=True)
         return explained[0][1]
     return code if isinstance(code, int) else 0
 
@@ -154,6 +156,14 @@ def without_plugins_of_pydantic() -> Iterator[None]:
     finally:
         if not is_set:
             os.environ.pop(PYDANTIC_VARIABLE, None)
+
+
+def _shortened(line: str) -> str:
+    """Return a line without its middle if it repeats a value that nobody could read."""
+    if len(line) <= LONGEST:
+        return line
+    half = LONGEST // 2
+    return f"{line[:half]}… ({len(line) - LONGEST:,} characters left out) …{line[-half:]}"
 
 
 def _explain(error: Exception | KeyboardInterrupt) -> tuple[str, int]:

@@ -278,3 +278,12 @@ def test_a_model_kind_without_a_source_and_a_task_without_samples_are_mistakes(
     assert (shown.code, shown.out) == (2, "")
     assert "its data has no sample in split test" in shown.err
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("verb", ["leaderboard", "report", "validate"])
+def test_a_value_that_nobody_could_read_is_not_repeated_whole(adem_bench, verb):
+    shown = adem_bench(verb, "x" * 300_000)
+    assert shown.code == 2
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("x… (") == shown.err.count(" characters left out) …x") == 1
+    assert len(shown.err) < 10_100
