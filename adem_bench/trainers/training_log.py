@@ -26,6 +26,8 @@ LOG_NAME, CURVE_NAME = "log.jsonl", "loss.png"
 SCALARS = ("loss", "learning_rate", "grad_norm", "scale", "samples_per_second")
 SMOOTHED_OVER = 0.02
 """Share of all steps that the curve's bold line averages over."""
+MOST_STEPS = 1 << 53
+"""That a log is believed: whole numbers above are not drawn as what they are."""
 
 
 class TrainingLog:
@@ -157,9 +159,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int) and not is_deep(line):
+        if isinstance(line, dict) and _is_step(line.get("step")) and not is_deep(line):
             lines.append(line)
     return lines
+
+
+def _is_step(value: object) -> bool:
+    return type(value) is int and 0 < value < MOST_STEPS
 
 
 def draw_loss_curve(log: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -205,9 +211,13 @@ def _smoothed(values: Sequence[float], window: int) -> list[float]:
 
 
 def _line(line: Mapping[str, Any]) -> str:
-    plain = {
-        # JSON has no word for what half precision meets now and then.
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in line.items()
-    }
-    return json.dumps(plain, allow_nan=False) + "\n"
+    return json.dumps(_plain(line), allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what JSON has no word for; half precision meets it now and then."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -63,6 +63,17 @@ def test_going_on_drops_later_and_torn_lines(tmp_path):
     assert read_log(tmp_path / "log.jsonl")[-1]["loss"] == 9.0
 
 
+def test_lines_that_nobody_here_wrote_are_dropped_or_written_as_json(tmp_path):
+    nested = '{"step": 1, "position": {"epoch": NaN, "step": [-Infinity, 1e999]}, "loss": 2.0}'
+    odd = [f'{{"step": {step}, "loss": 1.0}}' for step in ("-1" + "0" * 300, "1e3", "true", "NaN")]
+    (tmp_path / "log.jsonl").write_text("\n".join([nested, *odd]))
+    write(tmp_path, [report(2, loss=math.inf)], done=1)
+    first, second = read_log(tmp_path / "log.jsonl")
+    assert first["position"] == {"epoch": None, "step": [None, None]}
+    assert second["step"] == 2
+    draw_loss_curve([first | {"learning_rate": 1e-3}, second], tmp_path / "loss.png", "title")
+
+
 def test_the_curve_goes_on_after_a_loss_that_is_none(tmp_path):
     write(tmp_path, [report(s, loss=math.nan if s == 3 else 0.5 + s / 200) for s in range(1, 60)])
     draw_loss_curve(read_log(tmp_path / "log.jsonl"), tmp_path / "loss.png", "title")
