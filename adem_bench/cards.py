@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from adem_bench.entry_points import entry_points
-from adem_bench.errors import CardError, in_shell, nearest_hint, why_unread
+from adem_bench.errors import MOST_SAID, CardError, in_shell, nearest_hint, why_unread
 from adem_bench.files import exists, expand_home, file_state, is_file, read_text
 from adem_bench.listing import listing
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
@@ -46,8 +46,6 @@ PATTERN = re.compile(r"[*?[\]]")
 UNREAD = "unread"
 NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 """What no name of a card has, but paths and `KIND:SOURCE` have."""
-MOST_SAID = 300
-"""Characters of a wrong value that a message repeats."""
 FILE_SUFFIXES = (".md", ".txt", ".json", ".py", *WEIGHTS_SUFFIXES)
 """Ends of names that are meant as files."""
 PLUGIN_GROUP = "adem_bench.cards"

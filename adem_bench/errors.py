@@ -31,10 +31,12 @@ NO_MEMORY = (
     "error return without exception set", "without setting an exception",
 )  # fmt: skip
 """What loaders of libraries, allocators and threads say where memory is at its end."""
+MOST_SAID = 300
+"""Characters of a wrong value, or of another package's message, that a message of ours repeats."""
 NO_HOME = "Could not determine home directory"
-LINK_LOOP = "Symlink loop from "
-"""Which `Path.resolve` says of a link that leads back to itself."""
 """What pathlib says where `~` stands for nothing."""
+LINK_LOOP = "Symlink loop from "
+"""What it says of a link that leads back to itself."""
 
 
 class AdemBenchError(Exception):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import select
@@ -289,6 +290,15 @@ def read_settings(path: Path) -> str:
     if len(raw) > MAX_SETTINGS_BYTES:
         raise ValueError(f"larger than {MAX_SETTINGS_BYTES >> 20} MiB")
     return raw.decode(_encoding(raw[:BEGINNING]))
+
+
+def finite(value: Any) -> Any:
+    """Return JSON data with null for what is infinite or NaN, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -150,7 +150,7 @@ def _open(download: Download, have: int, timeout_s: float) -> http.client.HTTPRe
         raise
     except ValueError as error:
         raise DownloadError(
-            f"{download.url} is, or redirects to, what is no address: {error}"
+            f"{download.url} is not an address, or redirects to what is not one: {error}"
         ) from error
     return reply
 

@@ -13,8 +13,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
-from adem_bench.errors import AdemBenchError, CheckpointError, OutOfMemoryError, lacks_memory
-from adem_bench.files import check_regular, is_file, is_utf8, open_bytes, read_json, why_missing
+from adem_bench.errors import (
+    MOST_SAID,
+    AdemBenchError,
+    CheckpointError,
+    OutOfMemoryError,
+    lacks_memory,
+)
+from adem_bench.files import (
+    BEGINNING,
+    check_regular,
+    is_file,
+    is_utf8,
+    open_bytes,
+    read_json,
+    why_missing,
+)
 from adem_bench.models.device import is_memory_error
 
 T = TypeVar("T")
@@ -44,12 +58,8 @@ MOST_SIDE, MOST_PIXELS, MOST_TOKENS = 1 << 14, 1 << 27, 1 << 20
 MOST_JSON_BYTES = 512 << 20
 COMPLEX = "C64"
 """How safetensors calls them."""
-MOST_SAID = 300
-"""Characters of what another package says of a file; it may say all that is in there."""
 PUZZLING = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
 """Errors whose words say little without the kind: those of a KeyError are the key."""
-BEGINNING = 512
-"""Bytes by which a file that holds no weights is known."""
 LFS_POINTER = b"version https://git-lfs"
 PAGES = (b"<!doctype html", b"<html")
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from adem_bench.files import finite
 from adem_bench.metrics.paired import Difference
 from adem_bench.records import Metric, Record
 from adem_bench.results.comparison import Comparison, Disagreement, Pair, is_significant
@@ -74,7 +75,7 @@ def suite_json(findings: Findings) -> str:
     ]
     found["not_compared"] = [_unpaired(unpaired, names) for unpaired in suite.unpaired]
     found["gate"] = asdict(gate) | {"passed": gate.passed} if gate else None
-    return json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(found), indent=2, allow_nan=False) + "\n"
 
 
 def _headline(findings: Findings, task: TaskComparison, pair: Pair) -> dict[str, Any]:
@@ -103,15 +104,6 @@ def _unpaired(unpaired: Unpaired, names: Sequence[str]) -> dict[str, Any]:
     lacking = [name for side, name in enumerate(names) if side not in unpaired.sides]
     task, split = unpaired.place
     return {"task": task, "split": split, "settings": unpaired.settings, "lacking": lacking}
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON with null in the place of what is not a number."""
-    if isinstance(value, dict):
-        return {name: _finite(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def comparison_json(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adem_bench.files import disk_error, is_deep, write_atomically
+from adem_bench.files import disk_error, finite, is_deep, write_atomically
 from adem_bench.loggers.base import Logger
 from adem_bench.records import Json
 from adem_bench.results.progress import Pace, shown_rate, shown_time
@@ -211,13 +210,5 @@ def _smoothed(values: Sequence[float], window: int) -> list[float]:
 
 
 def _line(line: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(line), allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without what JSON has no word for; half precision meets it now and then."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    # Half precision meets what JSON has no word for now and then.
+    return json.dumps(finite(dict(line)), allow_nan=False) + "\n"

@@ -258,8 +258,8 @@ def test_a_length_that_is_no_number_is_none(server, wanted, length):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (head("Location: http://[::1", status="302 Found"), "no address: Invalid IPv6 URL"),
-        (head("Location: http://a..b/", status="302 Found"), "no address: .*label"),
+        (head("Location: http://[::1", status="302 Found"), "what is not one: Invalid IPv6 URL"),
+        (head("Location: http://a..b/", status="302 Found"), "what is not one: .*label"),
         (head("Content-Range: bytes */0", status="416 No"), "the server answers 416 No"),
     ],
 )
@@ -273,7 +273,7 @@ def test_what_a_server_may_not_answer_is_said_in_a_line(server, wanted, answer, 
     "url", ["http://[::1/a", "http://[x]/", "http://a..b/", "http://\u2100.com"]
 )
 def test_what_is_no_address_is_said_to_be_none(tmp_path, url):
-    with pytest.raises(DownloadError, match="is, or redirects to, what is no address"):
+    with pytest.raises(DownloadError, match="is not an address, or redirects to what is not one"):
         fetch(Download(url, tmp_path / "a"), quiet)
 
 

@@ -66,5 +66,5 @@ def test_what_anyone_on_the_way_could_replace_is_fetched_only_if_asked_for(sourc
 
 @pytest.mark.parametrize("url", ["http://[::1", "https://[x]/", "http://\u2100.com/"])
 def test_a_url_that_is_none_is_named(url):
-    with pytest.raises(CheckpointError, match=r"model m: '.*' is no URL: "):
+    with pytest.raises(CheckpointError, match=r"model m: '.*' is not a URL: "):
         card(sqa={"path": "a.pth", "url": url}).unprotected()

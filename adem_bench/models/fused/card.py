@@ -248,7 +248,7 @@ class FusedCard(TorchModelCard):
         """Return the addresses over plain http, on another machine, whose digest is not known.
 
         Raises:
-            CheckpointError: one is no address.
+            CheckpointError: one is not an address.
         """
         urls = [source.url for source in self.adapters.values() if source.url and not source.sha256]
         places = {}
@@ -256,7 +256,9 @@ class FusedCard(TorchModelCard):
             try:
                 places[url] = urlsplit(url)
             except ValueError as error:
-                raise CheckpointError(f"model {self.name}: {url!r} is no URL: {error}") from error
+                raise CheckpointError(
+                    f"model {self.name}: {url!r} is not a URL: {error}"
+                ) from error
         return [
             url
             for url, place in places.items()

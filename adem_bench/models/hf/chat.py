@@ -9,10 +9,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from adem_bench.errors import CheckpointError, lacks_memory
+from adem_bench.errors import MOST_SAID, CheckpointError, lacks_memory
 from adem_bench.images import UnreadableImageError, shown_size
 from adem_bench.models.hf.architectures import OPEN_PROMPTS, WRITES_PLACEHOLDERS
-from adem_bench.models.weight_files import MOST_SAID
 from adem_bench.prompts import whole
 from adem_bench.records import Part, Request
 

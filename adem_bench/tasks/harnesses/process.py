@@ -185,7 +185,7 @@ def run_job(
     try:
         answer = json.loads(said.splitlines()[-1])
         if not isinstance(answer, dict) or not ANSWERS & set(answer):
-            raise ValueError("its last line is no answer")  # but what a library said at its end
+            raise ValueError("its last line is not an answer")  # but what a library said at its end
     except (ValueError, IndexError, RecursionError) as error:
         with log.open("rb") as stream:
             stream.seek(start)

@@ -180,13 +180,13 @@ def _check_size(path: Path) -> None:
 
 
 def _check_sheet(path: Path) -> None:
-    """Refuse what is no spreadsheet, or one that asks for more than its few bytes let expect."""
+    """Refuse what is not a spreadsheet, or one that asks for more than its few bytes let expect."""
     if not zipfile.is_zipfile(path):
         with open_bytes(path) as stream:
             beginning = stream.read(BEGINNING)
         if beginning.startswith(ZIP):
             raise ValueError("it is cut off; fetch it again")
-        raise ValueError(no_text(beginning) or "it is no spreadsheet, whatever its name says")
+        raise ValueError(no_text(beginning) or "it is not a spreadsheet, whatever its name says")
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if sum(part.file_size for part in parts) > MAX_SHEET_BYTES:

@@ -411,7 +411,7 @@ def test_a_chart_sheet_is_no_table(card, tmp_path, tables, found):
         (b"<html><body>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"PK\x03\x04", "cut off"),
-        (b"index\tprediction\n", "no spreadsheet, whatever its name says"),
+        (b"index\tprediction\n", "not a spreadsheet, whatever its name says"),
     ],
 )
 def test_what_is_no_spreadsheet_is_told_by_what_it_is(card, tmp_path, content, found):

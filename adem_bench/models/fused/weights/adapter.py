@@ -15,12 +15,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adem_bench.digests import stable_names
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import MOST_SAID, CheckpointError
 from adem_bench.files import MISSING, read_json, why_missing, write_atomically, write_json
 from adem_bench.models.fused.card import FusionSettings
 from adem_bench.models.fused.method import AdapterSettings, Method
 from adem_bench.models.fused.weights.published import plain_copy, read_published
-from adem_bench.models.weight_files import MOST_SAID, load_tensors
+from adem_bench.models.weight_files import load_tensors
 from adem_bench.records import Json
 from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings

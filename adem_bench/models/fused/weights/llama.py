@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from adem_bench.errors import CheckpointError
+from adem_bench.errors import MOST_SAID, CheckpointError
 from adem_bench.files import file_state, is_utf8, open_bytes, read_json
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.fused.weights.hugging_face import CONFIG_NAME
@@ -36,7 +36,6 @@ from adem_bench.models.fused.weights.llama_layout import (
 from adem_bench.models.fused.weights.published import load_plain_data
 from adem_bench.models.fused.weights.read_ahead import Upload, give_back, read_ahead
 from adem_bench.models.weight_files import (
-    MOST_SAID,
     check_file,
     check_files,
     check_weights,
