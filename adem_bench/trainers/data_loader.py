@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -153,6 +155,19 @@ def _leave_ending_to_the_parent(worker: int) -> None:
     """Ignore what schedulers send to every process of a job: the parent first makes its step."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """Kill what still loads as Python ends, such as where a traceback kept the loader.
+
+    `multiprocessing` would send the signal that workers ignore, and wait for them for ever.
+    """
+    loading = [process for process in multiprocessing.active_children() if process.daemon]
+    if loading and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise
+    for process in loading:
+        process.kill()
 
 
 def worker_count(asked: int | None, processes_here: int) -> int:

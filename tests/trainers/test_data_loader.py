@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -80,3 +82,22 @@ def test_workers_share_a_machine(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert worker_count(None, 2) == 1
     assert worker_count(0, 1) == 0
+
+
+KEPT = """
+from adem_bench.trainers.data_loader import prefetch_batches
+
+class Numbers:
+    def __getitem__(self, number):
+        return number
+
+kept = prefetch_batches(Numbers(), iter(range(100)), 2, pinned=False)
+print(next(kept))
+"""
+
+
+def test_python_ends_where_a_loader_is_kept():
+    # As a traceback keeps one; workers ignore the signal with which Python would end them.
+    command = [sys.executable, "-c", KEPT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
