@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from adem_bench.cli.options import (
+    NamedPath,
     complete,
     data_root_option,
     decoding_options,
@@ -147,7 +148,7 @@ def _is_cut(response: Response) -> bool:
     "--image",
     "images",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Image to look at; repeatable, in order.",
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import RunName, complete, split_names, warn
+from adem_bench.cli.options import NamedPath, RunName, complete, split_names, warn
 
 if TYPE_CHECKING:
     from adem_bench.results.comparison_text import Findings
@@ -20,7 +20,7 @@ GATE_CLOSED = 4
 @click.argument("runs", nargs=-1, required=True, metavar="A B…", type=RunName())
 @click.option(
     "--results",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     default=Path("results"),
     show_default=True,
     metavar="DIR",
@@ -75,7 +75,7 @@ GATE_CLOSED = 4
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write there (.md, .json, .csv, .html, .txt) instead of to the terminal.",
 )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from adem_bench.cli.options import HintingGroup, warn
+from adem_bench.cli.options import HintingGroup, NamedPath, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _places(command: F) -> F:
     """Add SOURCE, TARGET and `--overwrite`."""
     command = click.option("--overwrite", is_flag=True, help="Replace an earlier result.")(command)
-    path = click.Path(path_type=Path)
+    path = NamedPath(path_type=Path)
     return click.argument("source", type=path)(click.argument("target", type=path)(command))
 
 

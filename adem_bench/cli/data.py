@@ -12,6 +12,7 @@ import click
 
 from adem_bench.cli.options import (
     HintingGroup,
+    NamedPath,
     NumberOr,
     complete,
     data_root_option,
@@ -150,7 +151,10 @@ def fetch_command(tasks: tuple[str, ...], data_root: Path | None, **given: Any) 
             except AdemBenchError as error:
                 failures.append(str(error))
         if card.data.source and not failures:
-            _draw(card, data_root)
+            try:
+                _draw(card, data_root)
+            except AdemBenchError as error:
+                failures.append(str(error))
     for path, how in by_hand.items():
         click.echo(_printable(f"{path}: not fetched; {how}"))
     if failures:
@@ -316,7 +320,7 @@ def _printable(text: str) -> str:
 @click.option(
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Data root to write into; created if missing.",
 )

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from adem_bench.cli.options import Folder, complete, split_names, warn
+from adem_bench.cli.options import NamedPath, complete, split_names, warn
 
 FORMATS = ("table", "csv", "md", "markdown", "latex", "json", "html", "long")
 NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
 
 
 @click.command()
-@click.argument("results", type=Folder(file_okay=False, path_type=Path), default=Path("results"))
+@click.argument("results", type=NamedPath(file_okay=False, path_type=Path), default=Path("results"))
 @click.option(
     "--format",
     "form",
@@ -24,7 +24,7 @@ NOT_FOR_LONG = ("published", "all_metrics", "models", "sort", "intervals")
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write there (.csv, .md, .tex, .json, .html, .txt) instead of to the terminal.",
 )

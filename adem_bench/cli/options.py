@@ -19,6 +19,22 @@ MOST_DIGITS = 18
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class NamedPath(click.Path):
+    """A file or folder: an empty name is not the folder that one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Args:
+            value: As given.
+            param: The parameter, for errors.
+            ctx: The command, for errors.
+        """
+        if not str(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class HintingGroup(click.Group):
     """A click group that answers an unknown command with the nearest ones."""
 
@@ -56,7 +72,7 @@ class _Include(click.Option):
         super().__init__(
             ["--include"],
             multiple=True,
-            type=click.Path(exists=True, file_okay=False),
+            type=NamedPath(exists=True, file_okay=False),
             metavar="DIR",
             expose_value=False,
             callback=_include,
@@ -149,7 +165,7 @@ def data_root_option(command: F) -> F:
     """Add `--data-root`."""
     return click.option(
         "--data-root",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=NamedPath(file_okay=False, path_type=Path),
         metavar="DIR",
         help="Folder with data sets and weights/ [default: $ADEM_BENCH_DATA, else ./data].",
     )(command)
@@ -184,22 +200,6 @@ def _override_option(what: str) -> Callable[[F], F]:
         metavar="KEY=VALUE",
         help=f"Override a field of the {what}; repeatable.",
     )
-
-
-class Folder(click.Path):
-    """A folder that is read: an empty name is not the one that one is in."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path.
-
-        Args:
-            value: As given.
-            param: The parameter, for errors.
-            ctx: The command, for errors.
-        """
-        if not str(value):
-            self.fail("the folder's name is empty", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class RunName(click.types.StringParamType):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import Folder, data_root_option, split_names, warn
+from adem_bench.cli.options import NamedPath, data_root_option, split_names, warn
 
 FORMS = ("html", "png", "svg")
 
@@ -34,10 +34,10 @@ class Forms(click.ParamType[tuple[str, ...]]):
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=Folder(path_type=Path), metavar="RUN…")
+@click.argument("runs", nargs=-1, required=True, type=NamedPath(path_type=Path), metavar="RUN…")
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     default=Path("report.html"),
     show_default=True,
     metavar="FILE",

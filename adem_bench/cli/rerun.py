@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
-    Folder,
+    NamedPath,
     complete,
     data_root_option,
     harness_python_option,
@@ -30,12 +30,12 @@ BEFORE_DIFFERENCE = 20
 
 
 @click.command()
-@click.argument("run", type=Folder(path_type=Path))
+@click.argument("run", type=NamedPath(path_type=Path))
 @data_root_option
 @harness_python_option
 @click.option(
     "--results",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     default=Path("reruns"),
     show_default=True,
     metavar="DIR",

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from adem_bench.cli.dry_run import show_dry_run
 from adem_bench.cli.options import (
+    NamedPath,
     NumberOr,
     Part,
     Samples,
@@ -60,7 +61,7 @@ FAILED = 1
 @harness_python_option
 @click.option(
     "--results",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     default=Path("results"),
     show_default=True,
     metavar="DIR",
@@ -129,7 +130,7 @@ FAILED = 1
 )
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Run file in YAML: models, tasks and settings; options given here go before it.",
 )

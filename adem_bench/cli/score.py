@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
-    Folder,
+    NamedPath,
     complete,
     data_root_option,
     harness_python_option,
@@ -30,13 +30,13 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]…", type=Folder(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUN]…", type=NamedPath(path_type=Path))
 @click.option(
     "--task", shell_complete=complete("tasks"), metavar="T", help="Name or card of the task."
 )
 @click.option(
     "--predictions",
-    type=click.Path(exists=True, path_type=Path),
+    type=NamedPath(exists=True, path_type=Path),
     metavar="PATH",
     help="File or folder in the benchmark's published format.",
 )
@@ -51,7 +51,7 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
 )
 @click.option(
     "--results",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     default=Path("results"),
     show_default=True,
     metavar="DIR",
@@ -64,7 +64,7 @@ OF_PREDICTIONS = ("task", "predictions", "as_run", "output", "split", "overrides
 @click.option("--fresh", is_flag=True, help="Replace other predictions under the same NAME.")
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Also write metrics.json there.",
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.options import (
+    NamedPath,
     complete,
     data_root_option,
     log_to_option,
@@ -205,7 +206,7 @@ class TrainingProgress:
 @data_root_option
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder to write  [default: results/train/MODEL-RECIPE].",
 )
@@ -219,7 +220,7 @@ class TrainingProgress:
 )
 @click.option(
     "--results",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     default=Path("results"),
     show_default=True,
     metavar="DIR",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import Folder, data_root_option, harness_python_option, warn
+from adem_bench.cli.options import NamedPath, data_root_option, harness_python_option, warn
 
 FOUND = 1
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=Folder(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=NamedPath(path_type=Path))
 @data_root_option
 @harness_python_option
 def validate(runs: tuple[Path, ...], data_root: Path | None) -> int:

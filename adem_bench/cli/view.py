@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from adem_bench.cli.options import Folder, data_root_option
+from adem_bench.cli.options import NamedPath, data_root_option
 
 
 @click.command()
-@click.argument("results", type=Folder(path_type=Path), default=Path("results"))
+@click.argument("results", type=NamedPath(path_type=Path), default=Path("results"))
 @click.option(
     "--port",
     type=click.IntRange(min=0, max=65535),

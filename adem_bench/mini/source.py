@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adem_bench.data.paths import cache_root, default_data_root, holds_mini, made_once
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, MissingDataError, nearest_hint
 from adem_bench.schemas import TaskCard
 
 MINI_VERSION = "1"
@@ -25,7 +25,15 @@ def mini_root(card: TaskCard, data_root: Path | None) -> Path:
     """Return the data root of a mini task: generated data (a data source), or a mini world there.
 
     The official data sets have the same layout, so that a root that holds those is passed over.
+
+    Raises:
+        MissingDataError: the data root was named and is not there: another world may be meant.
     """
+    if data_root is not None and not data_root.is_dir():
+        raise MissingDataError(
+            f"{data_root} is not a folder; name another --data-root, or leave it out to have the "
+            "mini world made in the cache"
+        )
     root = data_root or default_data_root()
     return root if holds_mini(root) else generated_root(card.split)
 

@@ -238,7 +238,14 @@ def test_a_message_that_begins_with_a_name_of_the_users_leaves_it_as_it_is(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("leaderboard", ""), "the folder's name is empty"),
+        (("leaderboard", ""), "the path is empty"),
+        (("leaderboard", ".", "--output", ""), "'--output': the path is empty"),
+        (("report", ".", "--output", ""), "'--output': the path is empty"),
+        (("run", "--model", "majority", "--tasks", "mini_mme", "--results", ""), "path is empty"),
+        (("run", "--model", "majority", "--tasks", "mini_mme", "--data-root", ""), "path is empty"),
+        (("train", "--recipe", "mini", "--output", ""), "'--output': the path is empty"),
+        (("data", "mini", "--output", ""), "'--output': the path is empty"),
+        (("convert", "adapter", "a.pth", ""), "'TARGET': the path is empty"),
         (("compare", ""), "a name is empty; expected a folder of runs, or a model's name"),
         (("compare", "a", " "), "a name is empty"),
         (("run", "--model", "", "--tasks", "mini_mme"), "the model's name is empty"),

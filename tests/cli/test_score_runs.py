@@ -258,7 +258,7 @@ def test_what_is_no_run_to_score_is_named(adem_bench, own_run):
     for verb in ("score", "validate"):
         done = adem_bench(verb, "")
         assert done.code == 2
-        assert "the folder's name is empty" in done.err
+        assert "the path is empty" in done.err
 
 
 def test_a_run_of_another_version_of_the_task_is_not_scored(adem_bench, own_run, tmp_path):

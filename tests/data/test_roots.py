@@ -5,7 +5,7 @@ import pytest
 
 from adem_bench.cards import load_task_card
 from adem_bench.data.paths import cache_root, default_data_root, holds_mini
-from adem_bench.errors import CardError, DataError, ResultsError
+from adem_bench.errors import CardError, DataError, MissingDataError, ResultsError
 from adem_bench.mini import source, writer
 from adem_bench.mini.source import generated_root
 from adem_bench.tasks.data_status import data_status
@@ -117,3 +117,11 @@ def test_what_the_generator_wrote_is_known_again(tmp_path, split, monkeypatch):
     assert not holds_mini(tmp_path)
     writer.write_mini(tmp_path, splits=(split,), train_size=1)
     assert holds_mini(tmp_path)
+
+
+def test_a_data_root_that_is_not_there_is_no_reason_to_make_the_mini_world_elsewhere(
+    tmp_path, cache
+):
+    with pytest.raises(MissingDataError, match="DATA is not a folder; name another --data-root"):
+        source.mini_root(load_task_card("mini_sqa"), tmp_path / "DATA")
+    assert not cache.exists()
