@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,19 @@ def test_layers_import_one_way():
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_architecture_lists_the_layers_of_the_contract():
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = next(c["layers"] for c in linter["contracts"] if c.get("exhaustive"))
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    block = text.partition("## Layers")[2].partition("```text\n")[2].partition("```")[0]
+    rows = [re.split(r" {2,}", row)[0] for row in block.splitlines()]
+    named = [set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", row))) for row in rows]
+    level = {name: place for place, layer in enumerate(layers) for name in layer.split(" | ")}
+    places = [{level[name] for name in row} for row in named]
+    assert set().union(*named) == set(level) - {"__main__"}
+    assert places == sorted(places, key=max)
 
 
 def imported(arguments: list[str], folder: Path) -> set[str]:
