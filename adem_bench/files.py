@@ -326,10 +326,10 @@ def read_json(path: Path) -> Any:
     return value
 
 
-def is_deep(value: Any, most: int = MAX_NESTED) -> bool:
-    """Return whether lists and objects lie more than `most` levels deep in one another."""
+def is_deep(value: Any) -> bool:
+    """Return whether lists and objects lie more than `MAX_NESTED` levels deep in one another."""
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(most):
+    for _ in range(MAX_NESTED):
         if not level:
             return False
         level = [

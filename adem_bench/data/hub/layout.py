@@ -36,12 +36,12 @@ def text(row: Mapping[str, Any], column: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def image_bytes(row: Mapping[str, Any], column: str = "image") -> bytes | None:
+def image_bytes(row: Mapping[str, Any]) -> bytes | None:
     """Return the bytes of a row's image as they are, None without one.
 
     A path in a row is not followed: a data set shall not choose files of the reader's disk.
     """
-    value = row.get(column)
+    value = row.get("image")
     data = value.get("bytes") if isinstance(value, Mapping) else None
     return data if isinstance(data, bytes) and data else None
 

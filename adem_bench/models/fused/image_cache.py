@@ -42,20 +42,17 @@ class ImageKey:
 class ImageReader:
     """Reads images ahead in threads, so that decoding overlaps with computing."""
 
-    def __init__(
-        self, size: int, reading: Reading = "published", threads: int | None = None
-    ) -> None:
+    def __init__(self, size: int, reading: Reading = "published") -> None:
         """Make a reader.
 
         Args:
             size: Sides of the squares, in pixels.
             reading: How a file becomes RGB (Q33).
-            threads: How many read at once; None: one a core, 8 at most.
         """
         self._size = size
         self._reading = reading
         # PIL releases the interpreter lock while it decodes and resizes.
-        self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), "image-reader")
+        self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "image-reader")
         self._pending: dict[ImageKey, Future[Square]] = {}
 
     def prefetch(self, keys: Iterable[ImageKey]) -> None:

@@ -17,7 +17,6 @@ from adem_bench.errors import CardError, ResultsError, nearest_hint
 from adem_bench.files import exists, expand_home, read_json, write_json
 from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
 from adem_bench.tasks.harnesses.process import (
-    HARNESSES,
     LMMS_EVAL,
     VLMEVALKIT,
     Harness,
@@ -292,14 +291,3 @@ def _hub_folder(entry: Entry) -> Path:
         os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser(), "hub"
     )
     return Path(hub) / f"datasets--{entry.data.replace('/', '--')}"
-
-
-def harness_of(kind: str) -> Harness:
-    """Return the harness whose benchmarks are tasks of a kind.
-
-    Raises:
-        CardError: there is none.
-    """
-    if kind not in HARNESSES:
-        raise CardError(f"no other harness is called {kind!r}{nearest_hint(kind, HARNESSES)}")
-    return HARNESSES[kind]
