@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
 import threading
+import weakref
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -14,7 +16,7 @@ import pytest
 from adem_bench.models.openai_api.model import ServerError
 from adem_bench.models.openai_api.retry import backoff_s, pause_s, retry_after_s
 from adem_bench.records import Request
-from support.chat_server import Step, said
+from support.chat_server import DEADLINE_S, Step, said
 from support.deadlines import deadline
 
 BUSY = Step({"error": {"message": "slow down"}}, 429)
@@ -175,6 +177,19 @@ def test_requests_fly_together_up_to_the_limit(server, served):
     server.last = lambda asked: Step(said("yes"), together=4)
     assert len(ask(served("options.concurrency=4"), 12)) == 12
     assert server.most_flying == 4
+
+
+def test_threads_end_with_the_work_and_keep_no_model(server, served):
+    before = set(threading.enumerate())
+    model = served("options.concurrency=3")
+    assert set(threading.enumerate()) == before
+    assert len(ask(model, 7)) == 7
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE_S)
+    kept = weakref.ref(model)
+    del model
+    gc.collect()
+    assert kept() is None
 
 
 def test_what_was_asked_ahead_is_not_asked_again(server, served):
