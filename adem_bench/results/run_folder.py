@@ -274,14 +274,19 @@ def _lines(records: Iterable[Record]) -> Iterator[str]:
         yield text.getvalue()
 
 
-def _read(file: Path) -> Iterable[Record]:
+def records_in(lines: Iterable[bytes]) -> Iterator[Record]:
+    """Yield the records that lines hold; one that is no whole record of ours is left out."""
+    for line in lines:
+        # Whatever a kill, an editor or a stranger has made of a line.
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict) and not is_deep(value):
+                yield Record.from_json(value)
+
+
+def _read(file: Path) -> Iterator[Record]:
     try:
         with open_bytes(file) as lines:
-            for line in lines:
-                # Whatever a kill, an editor or a stranger has made of a line.
-                with contextlib.suppress(ValueError, TypeError, RecursionError):
-                    value = json.loads(line)
-                    if isinstance(value, dict) and not is_deep(value):
-                        yield Record.from_json(value)
+            yield from records_in(lines)
     except OSError as error:
         raise ResultsError(f"{file} cannot be read: {error.strerror}") from error

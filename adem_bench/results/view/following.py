@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from threading import Lock
 from adem_bench.errors import ResultsError
 from adem_bench.files import open_bytes
 from adem_bench.records import Record
-from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD
+from adem_bench.results.run_folder import MANIFEST, METRICS, SAMPLES, SHARD, records_in
 from adem_bench.results.run_log import LOG
 from adem_bench.results.runs import (
     FinishedRun,
@@ -225,10 +224,7 @@ def _append(run: GrowingRun, path: Path, start: int) -> int:
     except OSError:
         return 0
     whole = text[: text.rfind(b"\n") + 1]  # the last line may still be written
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-            record = Record.from_json(json.loads(line))
-            run.records[record.key] = record
+    run.records |= {record.key: record for record in records_in(whole.splitlines())}
     return len(whole)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from adem_bench.errors import AdemBenchError, ResultsError
+from adem_bench.results.run_folder import RunFolder
 from adem_bench.results.view import following
 from adem_bench.results.view.following import ResultsFolder
 from adem_bench.results.view.server import ViewServer
@@ -122,6 +123,17 @@ def test_a_growing_run_is_read_on_from_where_it_was(site, root, monkeypatch):
     assert len(starts) == 1  # nothing changed, nothing was read
     place.write_text(lines([choice(7, 0)]))  # begun anew
     assert list(results.look().growing[name].records) == ["7"]
+
+
+def test_a_growing_run_has_the_records_that_it_goes_on_with(site, root):
+    folder = root / "m" / "mini_mme" / "test-limit20-3"
+    deep = lines([choice(3, 0)]).replace('"prediction": 0', f'"prediction": {"[" * 99}{"]" * 99}')
+    assert "[[" in deep
+    with (folder / "samples.jsonl").open("a") as stream:
+        stream.write(deep + "[3]\n" + lines([choice(4, 0)]))
+    growing = site.results.look().growing["m/mini_mme/test-limit20-3"]
+    assert growing.records == RunFolder(folder).records()
+    assert list(growing.records) == ["0", "1", "2", "4"]
 
 
 def test_a_run_that_finishes_moves_to_the_report(site, root):
