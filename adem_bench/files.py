@@ -376,9 +376,10 @@ def is_dir(path: Path) -> bool:
 
 def why_missing(path: Path) -> str:
     """Return how it is that no file is at a path, as a verb: `is missing`, or what is there."""
+    if is_dir(path):
+        return "is a folder"
     if exists(path):
-        is_odd = not (is_file(path) or path.is_dir())
-        return f"is {NOT_REGULAR} but a pipe or a device" if is_odd else MISSING
+        return MISSING if is_file(path) else f"is {NOT_REGULAR} but a pipe or a device"
     try:
         target = path.readlink()
     except (OSError, ValueError):

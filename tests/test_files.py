@@ -271,4 +271,5 @@ def test_a_link_that_leads_nowhere_is_told_from_nothing(tmp_path):
     (tmp_path / "one").symlink_to("other")
     (tmp_path / "other").symlink_to("one")
     assert why_missing(tmp_path / "one") == "is a link that leads back to itself"
+    assert why_missing(tmp_path) == "is a folder"
     assert why_missing(tmp_path / "none") == why_missing(Path("a\0b")) == "is missing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from adem_bench.errors import (
 )
 from adem_bench.files import (
     BEGINNING,
+    MAX_SETTINGS_BYTES,
     check_regular,
     is_file,
     is_utf8,
@@ -231,6 +232,26 @@ def _check_index(file: Path, ending: str) -> None:
         )
 
 
+def check_objects(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files of JSON that transformers cannot read, which it rarely names.
+
+    Args:
+        folder: Of the files.
+        names: Of what may be there; other files than `.json` are not looked at.
+
+    Raises:
+        CheckpointError: one is no object in JSON, or has a byte order mark.
+    """
+    for file in (folder / name for name in names if name.endswith(".json")):
+        if file.is_file() and file.stat().st_size <= MAX_SETTINGS_BYTES:
+            _read_object(file)
+            if not file.read_bytes().lstrip().startswith(b"{"):
+                raise CheckpointError(
+                    f"{file} begins with a byte order mark, which transformers does not read; "
+                    "save it in UTF-8 without one"
+                )
+
+
 def _read_object(file: Path) -> dict[str, Any]:
     """Return a JSON object of settings.
 
@@ -240,7 +261,9 @@ def _read_object(file: Path) -> dict[str, Any]:
     try:
         found = read_json(file)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is not JSON: {error}; fetch it again") from error
+        # What is no text has its own remedy.
+        remedy = "" if ";" in str(error) else "; fetch it again"
+        raise CheckpointError(f"{file} is not JSON: {error}{remedy}") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} does not hold a JSON object; fetch it again")
     return found

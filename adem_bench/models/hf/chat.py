@@ -77,8 +77,8 @@ class Prompts:
         """Whether the model was tuned on chats; else prompts go in as they are."""
         return getattr(self._processor, "chat_template", None) is not None
 
-    def check(self) -> None:
-        """Refuse a template that leaves out what is asked.
+    def check(self, name: str) -> None:
+        """Refuse a template that leaves out what is asked of a model of some name.
 
         Raises:
             CheckpointError: it does.
@@ -89,7 +89,8 @@ class Prompts:
             return  # it says so when it is its turn
         if len(texts) == 1:
             raise CheckpointError(
-                "the model's chat template leaves out what is asked; put the model's own there"
+                f"model {name}: its chat template leaves out what is asked; put the model's own "
+                "there"
             )
 
     def fault(self, request: Request) -> str | None:

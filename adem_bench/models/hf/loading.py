@@ -25,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
-from adem_bench.errors import CardError, CheckpointError
+from adem_bench.errors import CardError, CheckpointError, explain_system
 from adem_bench.models.device import without_progress_bars
 from adem_bench.models.hf.adapter import Adapter, attach
 from adem_bench.models.hf.architectures import check_kind
@@ -43,6 +43,7 @@ from adem_bench.models.weight_files import (
     PROCESSORS,
     TOKENIZERS,
     check_files,
+    check_objects,
     check_weights,
     foreign_reader,
     lacking,
@@ -80,7 +81,8 @@ OF_NETWORKS = (
 """Settings of generation that say how a network is used; all others are preferences."""
 CONFIG = (CONFIG_NAME,)
 OF_PROCESSORS = (*PROCESSORS, *TOKENIZERS)
-OF_WEIGHTS = (*CONFIG, "generation_config.json", "model.safetensors.index.json")
+OF_GENERATION = ("generation_config.json",)
+OF_WEIGHTS = (*CONFIG, *OF_GENERATION, "model.safetensors.index.json")
 """Files that transformers makes something of, by what it makes."""
 
 
@@ -297,13 +299,16 @@ def _check_vocabulary(card: HfCard, config: Any, tokenizer: Any) -> None:
 def _check(card: HfCard, files: HfFiles) -> None:
     try:
         check_files(files.folder)
+        # Without a word, transformers goes on without those that it cannot read.
+        check_objects(files.folder, (*OF_GENERATION, *PROCESSORS))
         if not any(files.folder.glob("*.safetensors")):
             raise CheckpointError(
                 f"{files.folder} has no weights in safetensors; weights in pickles become "
                 "safetensors when transformers loads and saves them"
             )
     except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"model {card.name} cannot be loaded: {error}") from error
+        reason = explain_system(error) or error
+        raise CheckpointError(f"model {card.name} cannot be loaded: {reason}") from error
 
 
 def _read(auto: Any, attention: str, folder: str, **settings: Any) -> Any:
@@ -490,6 +495,10 @@ def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[]
     """
 
     def unloadable(reason: str) -> CheckpointError:
+        try:
+            check_objects(files.folder, names)
+        except CheckpointError as error:
+            reason = str(error)
         return CheckpointError(f"model {card.name} cannot be loaded: {reason}")
 
     def advice(message: str) -> str:

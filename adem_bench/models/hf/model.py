@@ -155,7 +155,7 @@ class HfModel(Model):
                 f"model {card.name}: options.system has no effect, for the model has no chat "
                 "template; leave it out"
             )
-        self._prompts.check()
+        self._prompts.check(card.name)
         self._images = ImagePrefetcher()
         self._files_digest = self._files.fingerprint()
         self._unloaded: Unloaded | None = unloaded
@@ -301,6 +301,8 @@ class HfModel(Model):
                 f"{self._files.named(OF_PROCESSORS)} may be of another version of transformers, or "
                 "incomplete"
             ) from error
+        except CheckpointError as error:
+            raise CheckpointError(f"model {self.card.name}: {error}") from error
         except AdemBenchError:
             raise
         except Exception as error:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError, CheckpointError
-from adem_bench.files import exists, expand_home, file_digest
+from adem_bench.files import MISSING, exists, expand_home, file_digest, why_missing
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
 from adem_bench.models.places import NO_ADAPTER, candidate_paths, weights_path
 from adem_bench.schemas import DecodingDefaults, DownloadProgress, ModelCard, Strict, TorchModelCard
@@ -187,10 +187,13 @@ def find_files(card: ModelCard, options: HfOptions, data_root: Path | None) -> H
         )
     if folder is None:
         return _fetched(card, options, data_root)
-    if not (folder / CONFIG_NAME).is_file():
+    config = folder / CONFIG_NAME
+    if not config.is_file():
+        found = why_missing(config)
+        lacking = f"{folder} has no {CONFIG_NAME}" if found == MISSING else f"{config} {found}"
         raise CheckpointError(
-            f"model {card.name}: {folder} has no {CONFIG_NAME}; expected a folder that "
-            "transformers has saved (save_pretrained of model and processor)"
+            f"model {card.name}: {lacking}; expected a folder that transformers has saved "
+            "(save_pretrained of model and processor)"
         )
     return HfFiles(folder, None, options.trust_remote_code)
 

@@ -20,6 +20,10 @@ from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
 
 WEIGHTS = "model.safetensors"
+JSON_FILES = [
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+]
 
 
 @pytest.fixture
@@ -182,14 +186,14 @@ def test_a_chat_template_that_refuses_is_one_line(copied, load, requests, templa
     (copied / "chat_template.jinja").write_text(template)
     model = load(copied)
     assert model.length(requests[0]) > 0
-    with pytest.raises(CheckpointError, match=f"the model's chat template {message}"):
+    with pytest.raises(CheckpointError, match=f"copy: the model's chat template {message}"):
         model.generate(requests)
 
 
 @pytest.mark.parametrize("template", [" ", "<s><image>ANSWER:", "{{ messages[0].role }}"])
 def test_a_chat_template_without_the_question_is_refused(copied, load, template):
     (copied / "chat_template.jinja").write_text(template)
-    with pytest.raises(CheckpointError, match="chat template leaves out what is asked; put the"):
+    with pytest.raises(CheckpointError, match="copy: its chat template leaves out what is asked"):
         load(copied)
 
 
@@ -230,6 +234,33 @@ def test_what_transformers_cannot_read_is_told_with_its_file(copied, load, name,
     with pytest.raises(CheckpointError, match=f"cannot be loaded: {message}.*{name}") as caught:
         load(copied)
     assert len(str(caught.value)) < 999
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b"[]", b"{}{}", b'{"a": "\xe9"}', b"\xef\xbb\xbf{}", "{}".encode("utf-16")],
+    ids=["deep", "list", "twice", "latin-1", "mark", "utf-16"],
+)
+@pytest.mark.parametrize("name", [name for name in JSON_FILES if name != "config.json"])
+def test_a_file_that_holds_no_object_in_json_is_the_one_that_is_named(copied, load, name, content):
+    (copied / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"/{name} (is not JSON|does not hold|begins with)"):
+        load(copied)
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+def test_what_is_in_the_place_of_a_file_is_told(copied, load, name):
+    file = copied / name
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    with pytest.raises(
+        CheckpointError, match=rf"is a (folder|directory) at .*/{name}|/{name} is a"
+    ):
+        load(copied)
+    file.rmdir()
+    file.symlink_to(name)
+    with pytest.raises(CheckpointError, match=rf"levels of symbolic links at .*/{name}|/{name} is"):
+        load(copied)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights, settings_file = folder / WEIGHTS_NAME, folder / SETTINGS_NAME
     for file in (weights, settings_file):
         if not file.is_file():
-            found = "is a folder" if file.is_dir() else why_missing(file)
+            found = why_missing(file)
             if found != MISSING:
                 raise CheckpointError(f"{file} {found}; {FORMATS}")
             raise CheckpointError(
