@@ -40,7 +40,7 @@ from adem_bench.models.openai_api.thread_pool import DaemonThreadPool
 from adem_bench.records import Decoding, FinishReason, Request, Response
 from adem_bench.schemas import ModelCard
 
-TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
+TRY_AGAIN = frozenset((408, 409, 425, 429, *range(500, 600)))
 HOPELESS = frozenset((301, 302, 303, 307, 308, 403, 404, 405, 407))
 """Wrong address or model: if it comes before any answer, it will come for every sample."""
 UNREACHABLE = -1

@@ -31,12 +31,13 @@ def ask(model, count=1):
     [
         BUSY,
         Step(b"oops", 500),
+        Step(b"the server is down", 521),
         Step(b"{", 200),
         Step({"choices": []}, 200),
         Step(said(None), 200),
         Step(b'{"choices": [', 200, {"Content-Length": "99"}),
     ],
-    ids=["429", "500", "no JSON", "no choice", "empty choice", "cut off"],
+    ids=["429", "500", "521", "no JSON", "no choice", "empty choice", "cut off"],
 )
 def test_a_bad_answer_is_asked_for_again(server, served, bad):
     server.steps = [bad, bad]
