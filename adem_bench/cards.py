@@ -587,8 +587,7 @@ def _explain(
     place = f"{path}, line {line}" if line else str(path or card_class.__name__)
     for override in overrides:
         key = override.partition("=")[0]
-        is_unknown_part = first["type"] == "extra_forbidden" and key.startswith(f"{where}.")
-        if is_unknown_part or f"{where}.".startswith(f"{key}."):
+        if key.startswith(f"{where}.") or f"{where}.".startswith(f"{key}."):
             place = f"--set {override}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -600,7 +599,7 @@ def _explain(
         lists = f"adem-bench recipes show {path.stem}" if path and is_recipe else ""
         lists = listing if place.startswith("--set") and listing else lists
         hint = nearest_hint(names[-1], fields, lists)
-        if place.startswith("--set") and len(names) == 1 and "options" in card_class.model_fields:
+        if place.startswith("--set") and len(names) == 1 and card_class.has_options:
             more += f"; an option is written options.{where}=…"
         return f"{place}: unknown field {where!r}{hint}{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r:.{MOST_SAID}}"

@@ -96,6 +96,8 @@ class Card(Strict):
     """What every card has."""
 
     FIRST_FIELDS = frozenset({"name", "title"})
+    has_options: ClassVar[bool] = False
+    """Whether `options` holds settings of the kind; where not, all settings are fields."""
 
     name: str
     title: str = ""
@@ -188,6 +190,7 @@ class TaskCard(Card):
             "prompt_format", "data", "options",
         }
     )  # fmt: skip
+    has_options = True
 
     kind: str
     version: int = Field(default=1, ge=1)
@@ -237,6 +240,7 @@ class ModelCard(Card):
             "trainable_parameters", "published", "prompt_batch_tokens",
         }
     )  # fmt: skip
+    has_options = True
 
     kind: str = "fused"
     options: dict[str, Any] = {}

@@ -201,6 +201,10 @@ def test_a_card_is_found_by_its_path(tmp_path):
             "language_model: {path: lm}\nfusion: {drop_ratio: 1}\n",
             "line 2: field 'fusion.drop_ratio': input should be less than 1, found 1",
         ),
+        (
+            "language_model: {path: lm}\noptions: {top_p: 0.5}\n",
+            "line 2: field 'options': fused models take none; their settings are fields",
+        ),
         ("title: t\n", ": field 'language_model': field required"),
         ("title: [\n", "line 2: not YAML: "),
         ("- a\n", ": expected a mapping of fields, found list"),
@@ -274,6 +278,7 @@ def test_overrides_change_the_digest_and_the_place_of_the_file_does_not(cards, t
         ("dtype.x=1", "'dtype' has no fields of its own"),
         ("title=[", "--set title=[: the value is not YAML"),
         ("fusion.alpha=much", "field 'fusion.alpha'"),
+        ("options.top_p=0.5", "--set options.top_p=0.5: field 'options': fused models take none"),
     ],
 )
 def test_a_wrong_override_is_refused(cards, override, message):
@@ -281,6 +286,13 @@ def test_a_wrong_override_is_refused(cards, override, message):
     with pytest.raises(CardError) as caught:
         load_model_card("m", [override])
     assert message in str(caught.value)
+
+
+def test_options_are_proposed_to_kinds_that_have_some():
+    for name, has_options in (("adem-7b", False), ("hf:NAME", True)):
+        with pytest.raises(CardError) as caught:
+            load_model_card(name, ["system=Hi"])
+        assert ("an option is written options.system=" in str(caught.value)) is has_options
 
 
 def test_overrides_go_to_the_card_that_has_the_field():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from adem_bench.errors import CheckpointError, DownloadError, in_shell
 from adem_bench.models.places import (
@@ -112,6 +113,8 @@ class FusionSettings(Strict):
 class FusedCard(TorchModelCard):
     """A frozen language model and a frozen vision tower, joined by a method."""
 
+    has_options = False
+
     language_model: LanguageModelSource
     vision: VisionSource = Field(default_factory=VisionSource)
     fusion: FusionSettings = Field(default_factory=FusionSettings)
@@ -138,6 +141,15 @@ class FusedCard(TorchModelCard):
     @classmethod
     def _current(cls, kind: str) -> str:
         return "fused" if kind == FORMER_KIND else kind
+
+    @field_validator("options")
+    @classmethod
+    def _none(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if options:
+            raise PydanticCustomError(
+                "no_options", "fused models take none; their settings are fields of the card"
+            )
+        return options
 
     @property
     def base_name(self) -> str:
