@@ -44,6 +44,8 @@ SCHEME = re.compile("([a-z][a-z0-9_]+):(.+)", re.DOTALL)
 """`KIND:SOURCE`: a model that needs no card. One letter alone would be a drive."""
 PATTERN = re.compile(r"[*?[\]]")
 UNREAD = "unread"
+OF_A_CLASS = re.compile(r" or instance of \w+")
+"""With which pydantic names a class of ours."""
 NO_NAME = re.compile(r"[/\\:]|\.ya?ml$")
 """What no name of a card has, but paths and `KIND:SOURCE` have."""
 FILE_SUFFIXES = (".md", ".txt", ".json", ".py", *WEIGHTS_SUFFIXES)
@@ -603,7 +605,8 @@ def _explain(
             more += f"; an option is written options.{where}=…"
         return f"{place}: unknown field {where!r}{hint}{more}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r:.{MOST_SAID}}"
-    return f"{place}: field {where!r}: {first['msg'].lower()}{found}{more}"
+    reason = OF_A_CLASS.sub("", first["msg"]).lower()
+    return f"{place}: field {where!r}: {reason}{found}{more}"
 
 
 def _of_another_method(card_class: type[BaseModel], names: Sequence[str]) -> str:

@@ -6,13 +6,14 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from adem_bench.cards import check_options
 from adem_bench.errors import CardError
 from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.records import Json, Request, Response, Sample
-from adem_bench.schemas import ModelCard, Strict
+from adem_bench.schemas import ModelCard, Strict, TaskCard
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -31,18 +32,22 @@ class _Baseline(Model):
 
     answers_vary = False
     keeps_answers = False
+    takes: ClassVar[type[Strict]] = _NoOptions
+    """The options of its cards."""
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
-        """Check the card's options; there is nothing to load.
+        """Check the card's options; there is nothing to load. Errors are those of `check`."""
+        super().__init__(card, options)
+        self.check(card, (), options.data_root)
+
+    @classmethod
+    def check(cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
+        """Refuse options that the kind does not have; arguments as in `Model`.
 
         Raises:
-            CardError: an option that the kind does not have.
+            CardError: there are such.
         """
-        super().__init__(card, options)
-        self._check()
-
-    def _check(self) -> None:
-        check_options("model", self.card, _NoOptions)
+        check_options("model", card, cls.takes)
 
     @abstractmethod
     def _answer(self, request: Request) -> str:
@@ -80,11 +85,10 @@ class Echo(_Baseline):
 class Constant(_Baseline):
     """Answers every request with the text behind `constant:`."""
 
-    def _check(self) -> None:
-        self._text = check_options("model", self.card, _ConstantOptions).source
+    takes = _ConstantOptions
 
     def _answer(self, request: Request) -> str:
-        return self._text
+        return str(self.card.options["source"])
 
 
 class Majority(_Baseline):

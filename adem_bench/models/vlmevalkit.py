@@ -30,7 +30,7 @@ from adem_bench.models.base import Budget, Model, ModelOptions
 from adem_bench.models.device import memory_errors
 from adem_bench.prompts import whole
 from adem_bench.records import Request, Response
-from adem_bench.schemas import ModelCard, Strict
+from adem_bench.schemas import ModelCard, Strict, TaskCard
 
 PACKAGE = "ms-vlmeval"
 """VLMEvalKit's name on the package registry."""
@@ -56,6 +56,15 @@ class VlmEvalKitOptions(Strict):
 
 class VlmEvalKitModel(Model):
     """A model of VLMEvalKit, asked one question at a time as it does itself."""
+
+    @classmethod
+    def check(cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
+        """Refuse options that the kind does not have; arguments as in `Model`.
+
+        Raises:
+            CardError: there are such, or one is wrong.
+        """
+        check_options("model", card, VlmEvalKitOptions)
 
     def __init__(self, card: ModelCard, options: ModelOptions) -> None:
         """Load the model as VLMEvalKit would, on the GPU that `options` name.

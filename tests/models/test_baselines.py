@@ -4,7 +4,7 @@ import pytest
 
 from adem_bench.cards import load_model_card
 from adem_bench.errors import CardError
-from adem_bench.models.base import Baseline, ModelOptions, build_model
+from adem_bench.models.base import Baseline, ModelOptions, build_model, check_model
 from adem_bench.records import Request, Sample
 from adem_bench.runner.evaluate import Evaluation, evaluate
 from adem_bench.runner.manifest import RunOptions
@@ -73,6 +73,12 @@ def test_only_majority_is_shown_references():
 def test_what_a_baseline_does_not_read_is_refused(name):
     with pytest.raises(CardError, match="unknown option 'source'"):
         model(name)
+
+
+@pytest.mark.parametrize("name", ["echo", "majority", "constant:a", "vlmevalkit:Any"])
+def test_an_unknown_option_is_refused_before_a_model_is_made(name):
+    with pytest.raises(CardError, match="unknown option 'colour'"):
+        check_model(load_model_card(name, ["options.colour=red"]), [], None)
 
 
 @pytest.mark.parametrize("task", ["mini_mme", "mini_sqa"])

@@ -153,6 +153,7 @@ def prepare(card: HfCard, files: HfFiles, options: HfOptions) -> Unloaded:
         lambda: AutoProcessor.from_pretrained(
             folder, trust_remote_code=trusted, **options.processor
         ),
+        options.of_processors(),
     )
     if not hasattr(processor, "image_processor"):
         raise CheckpointError(
@@ -481,7 +482,9 @@ def _is_token(value: object) -> bool:
     return value is None or all(type(one) is int and abs(one) < MOST_ID for one in several)
 
 
-def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[], Any]) -> Any:
+def _tried(
+    card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[], Any], else_: str = ""
+) -> Any:
     """Return what transformers makes of some files, which its own messages rarely name.
 
     Args:
@@ -489,6 +492,7 @@ def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[]
         files: With their folder.
         names: Of the files.
         make: Calls transformers.
+        else_: What else may be at fault, for the end of a message.
 
     Raises:
         CheckpointError: it makes nothing of them.
@@ -502,7 +506,7 @@ def _tried(card: HfCard, files: HfFiles, names: Sequence[str], make: Callable[[]
         return CheckpointError(f"model {card.name} cannot be loaded: {reason}")
 
     def advice(message: str) -> str:
-        return _advice(message) or f"; fetch {files.named(names)} again"
+        return _advice(message) or f"; fetch {files.named(names)} again{else_}"
 
     with foreign_reader(unloadable, advice):
         return make()

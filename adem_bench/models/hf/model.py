@@ -299,7 +299,7 @@ class HfModel(Model):
             raise CheckpointError(
                 f"model {self.card.name}: its processor cannot be used: {one_line(error)}; "
                 f"{self._files.named(OF_PROCESSORS)} may be of another version of transformers, or "
-                "incomplete"
+                f"incomplete{self._settings.of_processors()}"
             ) from error
         except CheckpointError as error:
             raise CheckpointError(f"model {self.card.name}: {error}") from error

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 """All that makes a model; weights in pickles are not among it."""
 CODE = "*.py"
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+
+
+Size = Annotated[str, Field(pattern=r"(?i)^\d{1,9}(\.\d{1,9})? ?[kmg]i?b$")]
+"""As accelerate reads them: `20GiB`, `1.5GB`."""
 
 
 class HfOptions(Strict):
@@ -45,7 +49,7 @@ class HfOptions(Strict):
     """The name by which an adapter knows this model, where it is another one."""
     device_map: Literal["", "auto"] = ""
     """`auto` spreads the layers over all GPUs, and over the CPU's memory where they are full."""
-    max_memory: dict[int | Literal["cpu", "mps"], str] = Field(default={})
+    max_memory: dict[int | Literal["cpu", "mps"], Size] = Field(default={})
     """Most memory for the weights on each device with `device_map`, as `{0: 20GiB, cpu: 64GiB}`."""
     cut_answers: Literal["failed", "scored"] = "failed"
     """What an answer counts that reached the most new tokens before its end."""
@@ -53,6 +57,10 @@ class HfOptions(Strict):
     """Least tokens of prompt and answer together, as `generate` of transformers counts them."""
     max_length: int | None = Field(default=None, ge=2)
     """Most tokens of prompt and answer together; `max_new_tokens` of a task counts too."""
+
+    def of_processors(self) -> str:
+        """Return what else may be at fault where a processor is, for the end of a message."""
+        return "; options.processor, which is set, may be the cause" if self.processor else ""
 
 
 class HfDecoding(DecodingDefaults):

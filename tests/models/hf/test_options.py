@@ -31,6 +31,19 @@ def test_layers_can_be_spread_over_devices(folders, llava, requests):
         HfModel(small, ModelOptions("auto"))
 
 
+@pytest.mark.parametrize("size", ["", "20", "20 apples", "-1GB", "1e400GB", "[1]"])
+def test_a_size_of_memory_that_is_none_is_told_by_its_option(folders, size):
+    settings = ["options.device_map=auto", f"options.max_memory={{cpu: {size}}}"]
+    with pytest.raises(CardError, match=r"option 'max_memory\.cpu' cannot be"):
+        HfModel(load_model_card(f"hf:{folders['llava']}", settings), ModelOptions("auto"))
+
+
+@pytest.mark.parametrize("setting", ["size: null", "patch_size: {a: 1}", "crop_size: {1: 2, a: 3}"])
+def test_settings_of_a_card_are_named_where_its_processor_fails(folders, load, requests, setting):
+    with pytest.raises(CheckpointError, match=r"options\.processor, which is set, may be"):
+        load(folders["llava"], f"options.processor={{{setting}}}").generate(requests)
+
+
 @pytest.mark.parametrize(
     ("settings", "device", "message"),
     [
