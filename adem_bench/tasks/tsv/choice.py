@@ -197,13 +197,7 @@ class TsvMultipleChoice(TsvTask):
     def statistics(cls, card: TaskCard, records: Sequence[Record]) -> Statistics:
         """Return what the accuracies rest on, by question or image."""
         choices = _choices(scored_records(records))
-        return choice_statistics(choices, _is_circular(records))
-
-
-def _is_circular(records: Sequence[Record]) -> bool:
-    return bool(records) and all(
-        r.cluster == question_of(r.sample_id) for r in records if r.cluster
-    )
+        return choice_statistics(choices, bool(card.options.get("circular")))
 
 
 def _choices(records: Sequence[Record]) -> list[Choice]:

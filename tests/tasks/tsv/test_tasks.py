@@ -224,6 +224,17 @@ def test_a_run_that_asked_no_rotation_says_so(card, write, answered):
     assert "1 have one only" in part.warnings[1]
 
 
+def test_questions_without_images_are_no_rotations(card, write, answered):
+    ids = ("0007", "1000007", "2000007")
+    write("mine", [{"index": index, "image": "", **CHOICE} for index in ids])
+    task = card(settings=["options.text_only=true"])
+    records = answered(task, "B")
+    records[1] = answered(task, "A")[1]
+    statistics = task.statistics(task.card, records)
+    assert statistics.units == ids
+    assert statistics.value("accuracy") == task.aggregate(records).metric("accuracy").value
+
+
 def test_rotations_need_numbers(card, write):
     write("mine", [{"index": "one", "image": RED, **CHOICE}])
     assert "its index is none" in reasons(card(*CIRCULAR))[0]
