@@ -422,6 +422,21 @@ def test_a_board_of_subsets_says_that_none_has_a_rank(run, tmp_path):
         assert "best" not in text
 
 
+def test_a_run_that_ranks_by_its_worst_shows_it(run, tmp_path):
+    metrics = run("a", 0.9, scored=9, failed=1, max_failed=1) / "metrics.json"
+    stored = json.loads(metrics.read_text())
+    stored["metrics"][0]["if_wrong"] = 0.8125
+    metrics.write_text(json.dumps(stored))
+    run("b", 0.85)
+    found = board(tmp_path)
+    assert ranks(found) == [("b", 1), ("a", 2)]
+    for form in ("table", "md", "html", "latex"):
+        assert "at worst 81.25" in leaderboard_text(found, form)
+    page = leaderboard_text(found, "html")
+    sorted_by = re.findall(r'<td class="first figure [^>]* data-value="([\d.]+)"', page)
+    assert sorted_by == ["85.0", "81.25"]
+
+
 def test_a_row_without_a_rank_names_the_column_that_others_would_have_it_by(run, tmp_path):
     run("a", 0.9, scored=4)
     run("a", 0.5, task="other")

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from adem_bench.errors import printable
-from adem_bench.results.leaderboard.board import Group, Leaderboard, Row
+from adem_bench.results.leaderboard.board import Cell, Group, Leaderboard, Row
 from adem_bench.results.leaderboard.formats.wording import (
     RATE,
     footnotes,
@@ -104,14 +104,22 @@ def _row(board: Leaderboard, groups: Groups, row: Row, intervals: bool) -> Itera
             if cell and board.is_best(column, cell):
                 text = rf"\textbf{{{text}}}"
             cells.append(text if not cell or cell.complete else f"{text}$^{{*}}$")
-            interval = cell.shown_interval if cell and intervals else ""
-            below.append(rf"{{\scriptsize {tex(interval)}}}" if interval else "")
+            small = ", ".join(_small(cell, intervals)) if cell else ""
+            below.append(rf"{{\scriptsize {tex(small)}}}" if small else "")
         if counted:
             cells += [tex(row.coverage(group.place)), row.rate(group.place)]
             below += ["", ""]
     yield _line(cells)
     if any(below):
         yield _line(below)
+
+
+def _small(cell: Cell, intervals: bool) -> Iterator[str]:
+    """Yield what stands below a figure."""
+    if intervals and cell.shown_interval:
+        yield cell.shown_interval
+    if cell.shown_if_wrong:
+        yield f"at worst {cell.shown_if_wrong}"
 
 
 def _notes(board: Leaderboard, groups: Groups) -> Iterator[str]:
