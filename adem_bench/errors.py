@@ -6,6 +6,7 @@ import difflib
 import errno
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,10 @@ MOST_SAID = 300
 """Characters of a wrong value, or of another package's message, that a message of ours repeats."""
 NO_HOME = "Could not determine home directory"
 """What pathlib says where `~` stands for nothing."""
+NO_TEMPORARY = "No usable temporary directory found"
+"""What tempfile says, without the file's name."""
+HALF_COMPILED = "marshal data"
+"""In what Python says of a module that it compiled."""
 LINK_LOOP = "Symlink loop from "
 """What it says of a link that leads back to itself."""
 
@@ -130,6 +135,11 @@ class OutOfMemoryError(Exception):
 
 def explain_system(error: BaseException) -> str:
     """Return what about this machine is at fault, and the remedy; empty if it is something else."""
+    if isinstance(error, EOFError | ValueError) and HALF_COMPILED in str(error):
+        return (
+            "Python has kept a module half compiled, as on a full disk; delete the folders "
+            f"__pycache__ below {sys.prefix}"
+        )
     if isinstance(error, ValueError):
         return _explain_name(error)
     if isinstance(error, RuntimeError) and NO_HOME in str(error):
@@ -146,6 +156,8 @@ def explain_system(error: BaseException) -> str:
 
 
 def _explain_os(error: OSError) -> str:
+    if NO_TEMPORARY in str(error):
+        return "no folder for temporary files can be written to; set TMPDIR to one with free space"
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (

@@ -25,7 +25,7 @@ FOR_CARDS = FOR_HELP | {
 """What `adem-bench` may import, besides the standard library, to answer at once. The last three are
 what pydantic imports."""
 OWN_FOR_CARDS = {
-    "cards", "cli", "data", "digests", "entry_points", "errors", "files", "listing",
+    "cards", "cli", "data", "digests", "entry_points", "errors", "files", "launcher", "listing",
     "memory_limit", "metrics", "misnamed", "models", "registry", "results", "schemas", "signals",
     "tasks", "yaml_text",
 }  # fmt: skip

@@ -22,6 +22,8 @@ from adem_bench.errors import ResultsError, explain_system, system_errors
         (OSError(errno.ENOSPC, "No space left", "/r/x"), "no space left on the disk at /r/x"),
         (OSError(errno.EDQUOT, "Quota", "/r/x"), "no space left on the disk at /r/x"),
         (OSError(errno.EMFILE, "Too many", "/r/x"), "too many files are open at /r/x"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
+        (ValueError("bad marshal data (unknown type code)"), "delete the folders __pycache__"),
         (OSError(errno.EIO, "Input/output error", "/r/x"), "input/output error at /r/x"),
     ],
 )

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -22,6 +23,7 @@ import click
 from adem_bench import __version__
 from adem_bench.cli.options import HintingGroup, with_include_option
 from adem_bench.errors import AdemBenchError, SeveralErrors, explain_system, printable
+from adem_bench.launcher import LAUNCHED, is_main_process
 from adem_bench.memory_limit import tried_under_limit
 from adem_bench.signals import end_at_next, interrupting
 
@@ -108,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Taken out here so that it may also stand after the verb, where people add it.
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A title with an accent must not end a run on an ASCII terminal.
@@ -115,10 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(given, debug))
 
 
+def _open_closed_streams() -> None:
+    """Give what is said nowhere (`>&-`) a place, lest it go to the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         with interrupting(), tried_under_limit(), without_plugins_of_pydantic():
-            code = group.main(arguments, prog_name="adem-bench", standalone_mode=False)
+            code = _called(arguments)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return USER_MISTAKE
@@ -130,10 +140,10 @@ def _run(arguments: list[str], debug: bool) -> int:
             _explain(each)
             for each in (error.errors if isinstance(error, SeveralErrors) else [error])
         ]
-        if os.environ.get("RANK", "0") != "0":
+        if not is_main_process():
             # All of torchrun's processes make the same mistake; it ends the others once one has
             # failed. Who is still there after the wait failed alone, and says so.
-            are_ended = "TORCHELASTIC_RUN_ID" in os.environ
+            are_ended = LAUNCHED in os.environ
             time.sleep(FIRST_PROCESS_S if are_ended and not interrupted else SHORT_S)
         if debug:
             traceback.print_exception(error)
@@ -141,6 +151,15 @@ def _run(arguments: list[str], debug: bool) -> int:
             click.echo(printable(_shortened(line)), err=True)
         return explained[0][1]
     return code if isinstance(code, int) else 0
+
+
+def _called(arguments: list[str]) -> object:
+    try:
+        return group.main(arguments, prog_name="adem-bench", standalone_mode=False)
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):  # nobody's wish to stop
+            raise abort.__cause__ from None
+        raise
 
 
 @contextmanager

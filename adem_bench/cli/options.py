@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from adem_bench.errors import nearest_hint, printable
+from adem_bench.launcher import is_main_process
 from adem_bench.registry import INCLUDE_VARIABLE
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
@@ -419,7 +420,7 @@ def split_option(command: F) -> F:
 
 def warn(warnings: Iterable[str]) -> None:
     """Print warnings to standard error, one line each; of torchrun's processes, the first does."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_process():
         return
     for warning in warnings:
         click.echo(printable(f"warning: {warning}"), err=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from adem_bench.errors import in_shell, printable
+from adem_bench.launcher import is_main_process
 
 if TYPE_CHECKING:
     from adem_bench.runner.evaluate import Evaluation
@@ -102,7 +102,7 @@ class _JsonOutput:
         )
 
     def end(self) -> None:
-        if os.environ.get("RANK", "0") == "0":  # other processes have no result
+        if is_main_process():  # other processes have no result
             click.echo(json.dumps({"runs": self._runs}, indent=2))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adem_bench.errors import AdemBenchError
+from adem_bench.launcher import LAUNCHED, RENDEZVOUS, process_rank
 from adem_bench.runner.batching import Unit
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, which may load a model or score."""
+MEETING_S = 15.0
+"""After what time a process says that it waits for the first of them."""
 BEAT_S, SILENT_S = 2.0, 60.0
 """How often a process says that it lives, and after what silence it counts as dead."""
 LOOK_S = 0.02
@@ -39,9 +44,8 @@ LINGER_S = 10.0
 """How long the last one waits for others to have read that they may go."""
 GRACE_S = 30.0
 """What a process without its launcher may take to end by itself."""
-LAUNCHED = "TORCHELASTIC_RUN_ID"
-"""Set by torchrun for its processes."""
 
+_LOG = logging.getLogger(__name__)
 _JOINED = count()
 """Numbers the calls of `_join_store` in this process."""
 
@@ -62,12 +66,12 @@ class Processes:
             patience: How long a barrier waits for a process that lives.
 
         Raises:
+            LaunchError: they are missing, or do not go together.
             SharedRunError: it cannot be reached.
         """
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        place = process_rank()
+        self.rank, self.world_size = place.rank, place.world_size
+        self.local_rank, self.local_world_size = place.local_rank, place.local_world_size
         if LAUNCHED in os.environ:
             _end_with_launcher()
         self.store = _join_store() if self.world_size > 1 else None
@@ -376,10 +380,25 @@ def _end_with_launcher() -> None:
 
 def _join_store() -> Store:
     from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
 
+    # PyTorch waits in code that takes no signal; this process takes one meanwhile.
+    meeting: Future[Store] = Future()
+    threading.Thread(target=_meet, args=(meeting,), name="meeting", daemon=True).start()
+    if not wait([meeting], MEETING_S).done:
+        variables = ("WORLD_SIZE", "RANK", *RENDEZVOUS)
+        stated = " ".join(f"{name}={os.environ.get(name, '')}" for name in variables)
+        _LOG.warning("waiting for the first process (%s), for half an hour at most", stated)
     with reaching_the_others():
-        store: Store = next(iter(rendezvous("env://")))[0]
+        store = meeting.result()
     # All processes call alike, so the n-th call of each meets the n-th of the others, and no call
     # finds what an earlier one left in the store.
     return PrefixStore(f"call{next(_JOINED)}", store)
+
+
+def _meet(meeting: Future[Store]) -> None:
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        meeting.set_result(next(iter(rendezvous("env://")))[0])
+    except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        meeting.set_exception(error)

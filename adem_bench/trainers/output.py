@@ -37,6 +37,7 @@ from adem_bench.files import (
     write_atomically,
     write_json,
 )
+from adem_bench.launcher import process_rank
 from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.models.device import name_of
 from adem_bench.models.fused.card import FusedCard
@@ -242,7 +243,7 @@ def _command() -> dict[str, str]:
     """Return the command line that trains here, if it is one, as a shell takes it."""
     if "train" not in sys.argv[1:]:
         return {}
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = process_rank().local_world_size
     torchrun = ["torchrun", f"--nproc-per-node={processes}", "-m", "adem_bench"]
     program = torchrun if processes > 1 else ["adem-bench"]
     return {COMMAND: shlex.join([*program, *sys.argv[1:]])}

@@ -116,6 +116,20 @@ def test_a_misspelt_option_proposes_the_right_one(adem_bench):
             2,
             "error: permission denied at /r; check its permissions",
         ),
+        # Of a module that Python compiled on a full disk. click takes it for a wish to stop.
+        (
+            EOFError("marshal data too short"),
+            2,
+            "error: Python has kept a module half compiled, as on a full disk; delete the folders "
+            f"__pycache__ below {sys.prefix}",
+        ),
+        (
+            EOFError("x"),
+            70,
+            "error: EOFError: x; this is our bug, please report it; the same command with "
+            "--debug shows the traceback",
+        ),
+        (click.Abort(), 3, "interrupted: the same command resumes where it stopped"),
         (KeyboardInterrupt(), 3, "interrupted: the same command resumes where it stopped"),
         (
             KeyError("x"),
@@ -206,12 +220,22 @@ def test_an_ascii_terminal_does_not_end_a_listing(tmp_path):
     assert "Mod?le ?" in done.stdout
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams_do_not_end_a_command(tmp_path, closed):
+    command = f"exec {sys.executable} -m adem_bench leaderboard runs {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "2>&-" in closed or done.stderr.startswith("error: ")
+
+
 def test_of_several_processes_the_first_one_reports_before_the_others(
     adem_bench, failing, monkeypatch
 ):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    shared = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}
+    for name, value in {**shared, "MASTER_ADDR": "h", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     failing(DataError("gone"))
     for rank, expected in (("0", []), ("1", [60.0])):
         monkeypatch.setenv("RANK", rank)
