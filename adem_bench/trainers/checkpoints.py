@@ -179,8 +179,9 @@ class Checkpoints:
 def _read(folder: Path) -> TrainingState:
     try:
         data: dict[str, Any] = read_run_file(folder / STATE_NAME)
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"it has schema {data['schema']}, this version reads {SCHEMA}")
+        schema = data["schema"] if "schema" in data else None  # noqa: SIM401 - it may be a list
+        if schema != SCHEMA:
+            raise ValueError(f"it has schema {schema}, this version reads {SCHEMA}")
         if wrong := next(problems(StateFile, data), None):
             raise ValueError(wrong)
         if any(figures.get("epoch") is None for figures in data["evaluations"]):
@@ -197,10 +198,15 @@ def _read(folder: Path) -> TrainingState:
         *(CheckpointError, ResultsError, SafetensorError),
         *(OSError, ValueError, LookupError, TypeError),
     ) as error:
-        raise CheckpointError(
-            f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
-            "before, or start from scratch with --overwrite"
-        ) from error
+        raise unreadable(folder, error) from error
+
+
+def unreadable(folder: Path, error: Exception) -> CheckpointError:
+    """Return the error of a checkpoint from which no training can go on."""
+    return CheckpointError(
+        f"the checkpoint {folder} cannot be read ({error}); remove it to go on from the one "
+        "before, or start from scratch with --overwrite"
+    )
 
 
 def _optimizer(path: Path) -> dict[str, Tensor]:

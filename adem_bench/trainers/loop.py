@@ -105,7 +105,7 @@ class Training:
         """Go on from a state.
 
         Raises:
-            CheckpointError: its adapter does not fit.
+            CheckpointError: its adapter or its optimizer does not fit.
         """
         self.network.method.load_adapter(state.adapter, "of the checkpoint")
         self._optimizer.load_state(state.optimizer, state.scaler)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adem_bench.errors import CheckpointError
 from adem_bench.records import Json
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import ProcessGroup
@@ -196,13 +197,33 @@ class AdapterOptimizer:
         return dict(self._scaler.state_dict())
 
     def load_state(self, tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> None:
-        """Take up what `state_tensors` and `scaler_state` returned."""
+        """Take up what `state_tensors` and `scaler_state` returned.
+
+        Raises:
+            CheckpointError: it is no such state, or one of other tensors.
+        """
+        left = dict(tensors)
         for name, parameter in self._tensors.items():
-            if f"{name}.step" not in tensors:
-                continue
-            moments = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in MOMENTS}
-            self._optimizer.state[parameter] = {"step": tensors[f"{name}.step"], **moments}
+            names = {key: f"{name}.{key}" for key in ("step", *MOMENTS)}
+            found = {key: left.pop(names[key]) for key in names if names[key] in left}
+            if not found:
+                continue  # it had no gradient
+            for key in names:
+                part, shape = found.get(key), () if key == "step" else parameter.shape
+                if part is None or part.dtype != parameter.dtype or part.shape != shape:
+                    raise CheckpointError(
+                        f"its optimizer has no {name}.{key} of shape {tuple(shape)} in "
+                        f"{str(parameter.dtype).removeprefix('torch.')}"
+                    )
+            if not found["step"] >= 0:  # a NaN is neither
+                raise CheckpointError(f"its optimizer's {name}.step is {found['step']:g}")
+            moments = {key: found[key].to(parameter.device) for key in MOMENTS}
+            self._optimizer.state[parameter] = {"step": found["step"], **moments}
             parameter.grad = torch.zeros_like(parameter)
+        if left:
+            raise CheckpointError(f"its optimizer has {min(left)!r}, which is not the adapter's")
+        if lacking := self._scaler.state_dict().keys() - (scaler or self.scaler_state()).keys():
+            raise CheckpointError(f"its loss scaler lacks {min(lacking)}")
         if scaler:
             self._scaler.load_state_dict(dict(scaler))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adem_bench.cards import MODEL_CARD_NAME, expand_tasks
-from adem_bench.errors import CardError, DivergedError, system_errors
+from adem_bench.errors import CardError, CheckpointError, DivergedError, system_errors
 from adem_bench.files import write_json
 from adem_bench.loggers.base import LoggedRun
 from adem_bench.loggers.multi import Loggers, check_loggers
@@ -33,7 +33,7 @@ from adem_bench.runner.manifest import RunOptions
 from adem_bench.schemas import RecipeCard
 from adem_bench.signals import Ending, noted
 from adem_bench.tasks.base import Task
-from adem_bench.trainers.checkpoints import Checkpoints, Counts
+from adem_bench.trainers.checkpoints import Checkpoints, Counts, unreadable
 from adem_bench.trainers.data_loader import BatchLoader, worker_count
 from adem_bench.trainers.distributed import ProcessGroup
 from adem_bench.trainers.loop import StepReport, Training
@@ -362,7 +362,10 @@ class _TrainingRun:
         state = self.checkpoints.latest() if self.group.is_main_process else None
         state = self.group.broadcast(state)
         if state is not None:
-            self.training.load(state)
+            try:
+                self.training.load(state)
+            except CheckpointError as error:
+                raise unreadable(self.checkpoints.folders()[-1], error) from error
             self.evaluations = list(state.evaluations)
         return self.prepared.sampler.steps_before(self.training.position)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from adem_bench.errors import CheckpointError
 from adem_bench.runner.distributed import Processes
 from adem_bench.schemas import RecipeCard
 from adem_bench.trainers.distributed import ProcessGroup
@@ -115,6 +116,34 @@ def test_gradients_are_cut_to_the_norm_asked_for():
     given = [t.grad.clone() for t in tensors.values() if t.grad is not None]
     expected = math.sqrt(sum(float((g**2).sum()) for g in given))
     assert trained.step(0.0, ()).grad_norm == pytest.approx(expected)
+
+
+def test_a_state_that_is_not_the_optimizers_is_refused():
+    tensors = parameters()
+    first = optimizer(tensors, scaled=True)
+    first.backward(loss_of(tensors), 1)
+    first.step(0.05, ())
+    good, scaler = first.state_tensors(), first.scaler_state()
+    name = next(iter(good)).rpartition(".")[0]
+    part, step = good[f"{name}.exp_avg"], f"{name}.step"
+    damaged = (
+        {f"{name}.exp_avg": part.to(torch.uint8)},
+        {f"{name}.exp_avg_sq": part.double()},
+        {f"{name}.exp_avg": part[..., :1]},
+        {step: torch.ones(3)},
+        {step: torch.tensor(-1.0)},
+        {step: torch.tensor(torch.nan)},
+        {"other.exp_avg": part},
+    )
+    for change in damaged:
+        with pytest.raises(CheckpointError, match="its optimizer"):
+            optimizer(tensors, scaled=True).load_state(good | change, scaler)
+    for key in ("step", "exp_avg", "exp_avg_sq"):
+        lacking = {known: value for known, value in good.items() if known != f"{name}.{key}"}
+        with pytest.raises(CheckpointError, match=f"no {name}.{key} of shape"):
+            optimizer(tensors, scaled=True).load_state(lacking, scaler)
+    with pytest.raises(CheckpointError, match="its loss scaler lacks _growth"):
+        optimizer(tensors, scaled=True).load_state(good, {"growth_factor": 2.0})
 
 
 def test_a_state_taken_up_goes_on_to_the_bit():

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import adem_bench
 from adem_bench.cards import load_model_card
@@ -193,6 +193,16 @@ def test_a_training_that_is_asked_to_end_first_writes_a_checkpoint(train, undist
 def test_the_callbacks_former_name_is_still_taken(train):
     with pytest.raises(StopError):
         train(watcher=StopsAt(1))
+
+
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "adapter.safetensors"])
+def test_a_checkpoint_that_does_not_fit_is_named_with_what_to_do(train, trained, name):
+    folder = trained / "checkpoints" / "step-00000008"
+    tensors = load_file(folder / name)
+    first = min(tensors)
+    save_file({("other" if key == first else key): tensors[key] for key in tensors}, folder / name)
+    with pytest.raises(CheckpointError, match=rf"{folder} cannot be read \(.*{first}.*; remove it"):
+        train()
 
 
 def test_a_finished_training_is_not_done_again(train, trained):
