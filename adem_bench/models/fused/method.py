@@ -296,7 +296,7 @@ class Method(nn.Module, ABC):
         """Copy an adapter's tensors into the tuned parameters.
 
         Raises:
-            CheckpointError: names or shapes differ; all of them are listed.
+            CheckpointError: names, shapes or kinds of numbers differ; all of them are listed.
         """
         own = self.adapter_tensors()
         missing = [name for name in own if name not in tensors]
@@ -306,7 +306,13 @@ class Method(nn.Module, ABC):
             for name in own
             if name in tensors and tensors[name].shape != own[name].shape
         ]
-        problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+        unreal = [f"{n} {t.dtype}" for n, t in tensors.items() if not t.is_floating_point()]
+        problems = {
+            "missing": missing,
+            "unexpected": unexpected,
+            "wrong shape": misshapen,
+            "not of real numbers": unreal,
+        }
         found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
         if found:
             raise CheckpointError(

@@ -286,7 +286,7 @@ def test_our_adapter_folder_answers_like_the_published_file(
     assert ours.generate(requests) == load(parity_card).generate(requests)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "text", "no settings", "bad scales"])
+@pytest.mark.parametrize("damage", ["truncate", "text", "no settings", "schema", "bad scales"])
 def test_a_damaged_adapter_folder_is_told(parity, tmp_path, damage):
     adapter = read_adapter(parity / "checkpoint-19.pth")
     folder = tmp_path / "ours"
@@ -300,12 +300,23 @@ def test_a_damaged_adapter_folder_is_told(parity, tmp_path, damage):
         (folder / "adapter.json").unlink()
     else:
         settings = json.loads((folder / "adapter.json").read_text())
-        (folder / "adapter.json").write_text(json.dumps(settings | {"scales": [256, 16]}))
+        change = {"schema": 2} if damage == "schema" else {"scales": [256, 16]}
+        (folder / "adapter.json").write_text(json.dumps(settings | change))
     with pytest.raises(CheckpointError, match=str(folder)):
         read_adapter(folder)
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_an_adapter_of_whole_numbers_is_refused(parity_card, parity, tmp_path, dtype):
+    adapter = read_adapter(parity / "checkpoint-19.pth")
+    name = min(adapter.tensors)
+    tensors = adapter.tensors | {name: adapter.tensors[name].to(dtype)}
+    write_adapter(tmp_path / "ours", tensors, adapter.settings)
+    with pytest.raises(CheckpointError, match=rf"ours does not .*real numbers: {name} {dtype}"):
+        load(parity_card, f"adapter={tmp_path / 'ours'}")
 
 
 def test_the_method_knows_the_prompts_of_released_adapters_alone(parity_card, parity, tmp_path):

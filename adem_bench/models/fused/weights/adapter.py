@@ -26,6 +26,7 @@ from adem_bench.registry import METHODS
 from adem_bench.schemas import DEFAULT_METHOD, MethodSettings
 
 WEIGHTS_NAME, SETTINGS_NAME = "adapter.safetensors", "adapter.json"
+SCHEMA = 1
 FORMATS = (
     f"an adapter is a folder with {WEIGHTS_NAME} and {SETTINGS_NAME}, as `adem-bench train` writes "
     "it, or a .pth of the published trainers, with a dict of tensors under 'model'"
@@ -98,7 +99,9 @@ def write_adapter(folder: Path, tensors: Mapping[str, Tensor], settings: Adapter
     """
     plain = {name: plain_copy(tensor) for name, tensor in tensors.items()}
     write_atomically(folder / WEIGHTS_NAME, save(plain, metadata={"format": "pt"}))
-    write_json(folder / SETTINGS_NAME, {"schema": 1} | _facts(settings, settings.values.keys()))
+    write_json(
+        folder / SETTINGS_NAME, {"schema": SCHEMA} | _facts(settings, settings.values.keys())
+    )
 
 
 def stated_facts(settings: AdapterSettings) -> dict[str, Any]:
@@ -181,6 +184,10 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         data = read_json(settings_file)
         if not isinstance(data, dict):
             raise CheckpointError(f"{settings_file}: expected an object of settings")
+        if (schema := data.get("schema", SCHEMA)) != SCHEMA:
+            raise CheckpointError(
+                f"{settings_file} has schema {schema!r:.{MOST_SAID}}, this version reads {SCHEMA}"
+            )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{settings_file}: {error}") from error
     return load_tensors(weights), data
