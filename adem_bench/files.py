@@ -13,7 +13,7 @@ import re
 import select
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +372,15 @@ def is_file(path: Path) -> bool:
 def is_dir(path: Path) -> bool:
     """Return whether a folder is there, as `exists`."""
     return exists(path) and path.is_dir()
+
+
+def first_file(places: Sequence[Path]) -> Path:
+    """Return the first place with a file; without any, the first where something else lies.
+
+    That is what is to be told; where nothing lies, it is the first place.
+    """
+    found = next(filter(is_file, places), None)
+    return found or next(filter(os.path.lexists, places), places[0])
 
 
 def why_missing(path: Path) -> str:

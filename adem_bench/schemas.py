@@ -389,6 +389,8 @@ class MethodSettings(Strict):
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(gt=0, le=1_000_000)]
+"""To wait: eleven days, for no system waits longer than 24."""
 
 
 class RecipeCard(Card):

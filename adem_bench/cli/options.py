@@ -128,6 +128,12 @@ def harness_python_option(command: F) -> F:
 def _harness_python(
     context: click.Context, parameter: click.Parameter, named: tuple[str, ...]
 ) -> None:
+    from adem_bench.tasks.harnesses.process import HARNESSES
+
+    for kind in (one.partition("=")[0] for one in named if "=" in one):
+        if kind not in HARNESSES:
+            wrong = f"{kind!r} is not another harness{nearest_hint(kind, HARNESSES)}"
+            raise click.BadParameter(wrong, context, parameter)
     # One for both leaves nothing of what the variable names for each.
     for_both = any("=" not in one for one in named)
     _while_it_runs(context, PYTHON_VARIABLE, named, in_place=for_both)

@@ -1,4 +1,4 @@
-"""Numbers of options that no Python reads: each a mistake of one line."""
+"""Numbers of options that no Python reads or no system waits for: each a mistake of one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from adem_bench.cli import main
 
 LONG = "9" * 5000
+SERVED = ("run", "--model", "openai:x@http://127.0.0.1:9/v1", "--tasks", "mini_mme", "--set")
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,11 @@ LONG = "9" * 5000
         ("run", "--model", "majority", "--tasks", "mini_mme", "--batch-size", LONG),
         ("run", "--model", "majority", "--tasks", "mini_mme", "--limit", LONG),
         ("run", "--model", "majority", "--tasks", "mini_mme", "--seed", "9" * 400),
+        (*SERVED, "model.options.timeout=1e400"),
+        (*SERVED, "model.options.timeout=1e12"),
+        (*SERVED, "model.options.backoff=1e400"),
+        (*SERVED, "model.options.longest_wait=1e30"),
+        (*SERVED, f"model.options.retries={LONG}"),
         ("data", "verify", "mini_mme", "--images", LONG),
         ("recipes", "show", "mini", "--set", f"data.{LONG}.limit=1"),
         ("recipes", "show", "mini", "--set", f"epochs={LONG}"),

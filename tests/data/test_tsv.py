@@ -227,6 +227,9 @@ def test_images_named_by_path_lie_beside_the_file_and_nowhere_else(table, tmp_pa
     assert good["2"].images == (tmp_path / "b.png",)
     assert good["4"].images == (absolute, tmp_path / "b.png")
     assert good["7"].images == (tmp_path / "images" / "mine" / "gone.png",)
+    # What lies in a file's place is told, not that there is none in the first place.
+    (tmp_path / "gone.png").mkdir()
+    assert split(file)[0]["7"].images == (tmp_path / "gone.png",)
     assert list(bad) == ["row 5", "row 6"]
     assert "image path '../../secret.png' leads out of" in bad["row 5"]
     before = file.digest()

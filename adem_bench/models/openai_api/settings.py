@@ -13,7 +13,7 @@ from adem_bench.cards import check_options
 from adem_bench.errors import CardError
 from adem_bench.metrics.reasoning import DEFAULT_TAGS, ReasoningTags
 from adem_bench.models.openai_api.keys import OPENAI_URL, OPENAI_VARIABLE, find_key
-from adem_bench.schemas import ModelCard, Strict
+from adem_bench.schemas import ModelCard, Seconds, Strict
 
 ENDPOINT = "/chat/completions"
 PLACED = re.compile(r"(.+?)@(https?://.*)", re.DOTALL)
@@ -31,13 +31,13 @@ class ServedOptions(Strict):
     """Whether the key may go over plain http to another machine; for the command line alone."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Requests in flight at a time."""
-    timeout: float = Field(default=120, gt=0)
+    timeout: Seconds = 120
     """Seconds that one attempt may take."""
-    retries: int = Field(default=5, ge=0)
+    retries: int = Field(default=5, ge=0, le=1000)
     """Further attempts after a failed one."""
-    backoff: float = Field(default=1, gt=0)
+    backoff: Seconds = 1
     """Seconds before the first retry; each further one waits twice as long, more or less."""
-    longest_wait: float = Field(default=120, gt=0)
+    longest_wait: Seconds = 120
     """Most seconds between two attempts; a server that asks for more is not asked again."""
     system: str = ""
     """System message before every prompt."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
-from adem_bench.errors import CardError, ResultsError, nearest_hint
+from adem_bench.errors import CardError, ResultsError, nearest_hint, why_unread
 from adem_bench.files import exists, expand_home, read_json, write_json
 from adem_bench.tasks.harnesses import lmms_eval_names, vlmevalkit_names
 from adem_bench.tasks.harnesses.process import (
@@ -109,7 +109,7 @@ def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
         complete: Whether to ask the harness itself, once, for names that its code computes.
 
     Raises:
-        CardError: the harness is not installed.
+        CardError: the harness is not installed, or not whole.
         DataError: it cannot be asked.
     """
     installed = find(harness)
@@ -117,7 +117,13 @@ def catalogue(harness: Harness, complete: bool = False) -> dict[str, Entry]:
     names = _kept_names(file, complete)
     if names is None:
         computed = _computed(harness) if complete else {}
-        names = READERS[harness.kind](installed.folder, computed)
+        try:
+            names = READERS[harness.kind](installed.folder, computed)
+        except OSError as error:
+            raise CardError(
+                f"{harness.title} in {installed.folder} is not whole: {error.filename} cannot be "
+                f"read ({why_unread(error)}); install it again"
+            ) from error
         published = _published_sizes() if harness is VLMEVALKIT else {}
         for one in names.values():
             one["samples"] = published.get(one.get("md5", ""), "")

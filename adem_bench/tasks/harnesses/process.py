@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adem_bench.data.paths import cache_root
-from adem_bench.errors import AdemBenchError, CardError, DataError
-from adem_bench.files import expand_home
+from adem_bench.errors import MOST_SAID, AdemBenchError, CardError, DataError
+from adem_bench.files import MISSING, expand_home, why_missing
 from adem_bench.tasks.harnesses import PYTHON_VARIABLE
 
 if TYPE_CHECKING:  # at run time it would bring every schema, and a list needs none
@@ -42,6 +42,8 @@ FIND = BARE + (
 )
 JUDGE_PATIENCE_S = 0.1
 """Between two looks at whether a job has ended."""
+MOST_DIGITS = 18
+"""Of a part of a version."""
 LOG_LINES = 3
 """Of what the harness said last, where it ended without an answer."""
 
@@ -92,9 +94,11 @@ def python_of(harness: Harness) -> str:
     # Not resolved: the link to an interpreter is what tells its environment.
     python = expand_home(chosen).absolute()
     if not python.is_file():
+        found = why_missing(python)
         raise CardError(
-            f"--harness-python {chosen}: there is no such file; expected the interpreter of an "
-            f"environment with {harness.package}, for example ENVIRONMENT/bin/python"
+            f"--harness-python {chosen}: {'there is no such file' if found == MISSING else found}; "
+            f"expected the interpreter of an environment with {harness.package}, for example "
+            "ENVIRONMENT/bin/python"
         )
     return str(python)
 
@@ -111,12 +115,7 @@ def find(harness: Harness) -> Installed:
 @lru_cache
 def _find(harness: Harness, python: str, places: str) -> Installed:
     """Ask an interpreter; `places` is where it looks besides."""
-    asked = [python, "-c", FIND, harness.module, harness.package]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60)  # noqa: S603
-        origin, version = json.loads(done.stdout)
-    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired) as error:
-        raise CardError(f"{python} cannot be asked for {harness.title}: {error}") from error
+    origin, version = _asked(harness, python)
     elsewhere = "" if python == sys.executable else f" for {python}"
     remedy = (
         f"`pip install 'adem-bench[{harness.extra}]'`, or name an environment that has it: "
@@ -132,9 +131,34 @@ def _find(harness: Harness, python: str, places: str) -> Installed:
     return Installed(python, Path(origin).parent, version)
 
 
+def _asked(harness: Harness, python: str) -> tuple[str | None, str]:
+    """Return the file of a harness's package, None without one, and its version.
+
+    Raises:
+        CardError: the interpreter does not say them.
+    """
+    cannot = f"{python} cannot be asked for {harness.title}"
+    asked = [python, "-c", FIND, harness.module, harness.package]
+    try:
+        done = subprocess.run(asked, capture_output=True, timeout=60)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CardError(f"{cannot}: {error}") from error
+    try:
+        origin, version = json.loads(done.stdout)
+        if not isinstance(version, str) or not (origin is None or Path(origin).parent.is_dir()):
+            raise ValueError("it is not Python that says so")
+    except (ValueError, TypeError, RecursionError) as error:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-LOG_LINES:]
+        raise CardError(
+            f"{cannot}: it ended with code {done.returncode} and no answer: "
+            f"{' / '.join(said)[-MOST_SAID:] or 'it said nothing'}; is it Python?"
+        ) from error
+    return origin, version
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     parts = version.split("+")[0].split(".")
-    return tuple(int("".join(filter(str.isdecimal, part)) or 0) for part in parts)
+    return tuple(int("".join(filter(str.isdecimal, part[:MOST_DIGITS])) or 0) for part in parts)
 
 
 def run_job(

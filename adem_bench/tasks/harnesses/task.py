@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from filelock import FileLock
-from pydantic import Field
 
 from adem_bench.data.paths import cache_root
 from adem_bench.digests import digest
@@ -38,7 +37,7 @@ from adem_bench.records import (
     Response,
     Sample,
 )
-from adem_bench.schemas import Strict, TaskCard
+from adem_bench.schemas import Seconds, Strict, TaskCard
 from adem_bench.tasks.base import Judge, Judging, SetScores
 from adem_bench.tasks.benchmark import Benchmark, TokenCount, scored_records
 from adem_bench.tasks.harnesses.catalogue import (
@@ -86,7 +85,7 @@ class HarnessOptions(Strict):
     """The benchmark's name in its harness."""
     max_new_tokens: TokenCount | None = None
     """The harness's own by default; where it has none, 128."""
-    time_limit: Annotated[float, Field(gt=0)] = 3600
+    time_limit: Seconds = 3600
     """Seconds that reading the data, or scoring, may take."""
 
 

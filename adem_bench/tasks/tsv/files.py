@@ -26,7 +26,7 @@ from adem_bench.data.reading import (
     name_below,
 )
 from adem_bench.data.table import Lines, check_text, split_rows, texts_of
-from adem_bench.files import expand_home, is_file, open_bytes, open_text, text_encoding
+from adem_bench.files import expand_home, first_file, is_file, open_bytes, open_text, text_encoding
 from adem_bench.schemas import DataSource
 
 MAX_REFERENCE_LENGTH = 64
@@ -266,8 +266,7 @@ class TsvFile:
         below = name_below(name)
         if below is None:
             raise RowError(f"image path {name[:200]!r} leads out of {self.path.parent}")
-        candidates = [folder / below for folder in self._image_folders]
-        return next(filter(is_file, candidates), candidates[0])
+        return first_file([folder / below for folder in self._image_folders])
 
     def _cells(self) -> Iterator[tuple[int, dict[str, str] | str]]:
         """Yield row numbers with the cells by column, or with why there are none."""

@@ -168,6 +168,10 @@ def test_an_interpreter_on_the_command_line_goes_before_the_variables(
         main(["tasks", "list", "--source", "vlmevalkit", "--harness-python", given])
     assert stop.value.code == 2
     assert f"--harness-python {tmp_path}/python: there is no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["tasks", "list", "--source", "vlmevalkit", "--harness-python", "vlmeval=python"])
+    assert stop.value.code == 2
+    assert "'vlmeval' is not another harness; did you mean: vlmevalkit" in capsys.readouterr().err
 
 
 def _fields(harness: process.Harness) -> dict:
