@@ -18,8 +18,8 @@ from adem_bench.cli.options import (
     complete,
     data_root_option,
     decoding_options,
+    model_set_option,
     quantization_option,
-    set_option,
     warn,
 )
 from adem_bench.errors import printable_lines
@@ -54,7 +54,7 @@ def model_options(command: F) -> F:
         click.option("--adapter", metavar="PATH", help="Adapter to use; `none`: none."),
         decoding_options,
         click.option("--seed", type=int, default=0, show_default=True, help="Of drawn tokens."),
-        set_option,
+        model_set_option,
     )
     for option in reversed(options):
         command = option(command)

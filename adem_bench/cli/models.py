@@ -12,7 +12,7 @@ from adem_bench.cli.options import (
     complete,
     data_root_option,
     format_option,
-    set_option,
+    model_set_option,
     warn,
 )
 from adem_bench.errors import in_shell
@@ -89,7 +89,7 @@ def _needs_card(kind: str) -> bool:
 @models.command("show")
 @click.argument("name", shell_complete=complete("models"))
 @data_root_option
-@set_option
+@model_set_option
 def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
     """Show a model's card and which of its files are on disk."""
     import yaml
@@ -112,7 +112,7 @@ def show_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) 
 @models.command("check")
 @click.argument("name", shell_complete=complete("models"))
 @data_root_option
-@set_option
+@model_set_option
 def check_command(name: str, data_root: Path | None, overrides: tuple[str, ...]) -> None:
     """Say what a model's adapters on disk are: method, tensors, size, digest.
 

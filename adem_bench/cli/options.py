@@ -179,8 +179,13 @@ def data_root_option(command: F) -> F:
 
 
 def set_option(command: F) -> F:
-    """Add `--set`, any number of times, as `overrides`."""
+    """Add `--set` for the fields of a task's card, any number of times, as `overrides`."""
     return _override_option("card, for example options.captions=false")(command)
+
+
+def model_set_option(command: F) -> F:
+    """Add `--set` for the fields of a model's card."""
+    return _override_option("model's card, for example decoding.top_k=5")(command)
 
 
 def cards_set_option(command: F) -> F:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from adem_bench.cards import load_model_card
 
 CARD = """\
 title: {title}
@@ -193,3 +196,10 @@ def test_pull_leaves_an_adapter_beside_the_card_where_it_is(adem_bench, my_cards
     pulled = adem_bench("models", "pull", "mine", "--data-root", "d")
     assert pulled.code == 0
     assert f"{folder / 'a.pth'}: already there\n" in pulled.out
+
+
+@pytest.mark.parametrize("verb", [("ask",), ("models", "show"), ("models", "check")], ids=" ".join)
+def test_the_help_of_set_names_a_field_of_a_models_card(adem_bench, verb):
+    help_text = " ".join(adem_bench(*verb, "--help").out.split())
+    (example,) = re.findall(r"Override a field of .*?, for example (\S+);", help_text)
+    assert load_model_card("adem-tiny", [example])
