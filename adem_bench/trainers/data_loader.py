@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -146,22 +147,33 @@ def prefetch_batches(
         pin_memory=pinned,
         # Keeps its random numbers off the global generator.
         generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_leave_ending_to_the_parent,
     )
-    yield from data_loader
+    with _ending_held():
+        batches = iter(data_loader)
+    yield from batches
 
 
-def _leave_ending_to_the_parent(worker: int) -> None:
-    """Ignore what schedulers send to every process of a job: the parent first makes its step."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def _ending_held() -> Iterator[None]:
+    """Hold what schedulers send to every process of a job, in this one for as long as this lasts.
+
+    Processes that begin meanwhile never take it: their parent first makes its step.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which sends nothing to a job
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @atexit.register
 def _kill_workers() -> None:
     """Kill what still loads as Python ends, such as where a traceback kept the loader.
 
-    `multiprocessing` would send the signal that workers ignore, and wait for them for ever.
+    `multiprocessing` would send a signal that workers never take, and wait for them for ever.
     """
     loading = [process for process in multiprocessing.active_children() if process.daemon]
     if loading and hasattr(signal, "SIGCHLD"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adem_bench.signals import ENDING
 from adem_bench.trainers.batch_sampler import MicroBatch
-from adem_bench.trainers.data_loader import BatchLoader, worker_count
+from adem_bench.trainers.data_loader import BatchLoader, prefetch_batches, worker_count
 
 WHOLE = MicroBatch(0, 0, tuple(range(12)))
 
@@ -97,7 +99,20 @@ print(next(kept))
 
 
 def test_python_ends_where_a_loader_is_kept():
-    # As a traceback keeps one; workers ignore the signal with which Python would end them.
+    # As a traceback keeps one; workers never take the signal with which Python would end them.
     command = [sys.executable, "-c", KEPT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+class _Asking:
+    """Asks its process to end, as schedulers do each of a job."""
+
+    def __getitem__(self, number):
+        for one in ENDING:
+            os.kill(os.getpid(), one)
+        return number
+
+
+def test_workers_leave_the_end_to_their_parent():
+    assert list(prefetch_batches(_Asking(), iter(range(4)), 2, pinned=False)) == [0, 1, 2, 3]

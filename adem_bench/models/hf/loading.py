@@ -162,6 +162,8 @@ def prepare(card: HfCard, files: HfFiles, options: HfOptions) -> Unloaded:
         )
     _check_arguments(card, processor, options)
     _check_vocabulary(card, config, processor.tokenizer)
+    # Some settings are looked at with the first text alone.
+    _tried(card, files, TOKENIZERS, lambda: processor.tokenizer("a"))
     empty = _empty(card, files, config, auto, options)
     check_weights(empty, files.folder)
     return Unloaded(config, processor, auto, empty)

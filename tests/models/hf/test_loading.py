@@ -222,6 +222,8 @@ def test_a_processor_of_another_size_is_one_line(copied, load, requests):
         ("processor_config.json", {"image_processor": "x"}, "AttributeError: 'str' object has"),
         ("processor_config.json", {"processor_class": [1]}, "TypeError: "),
         ("tokenizer_config.json", {"bos_token": 3}, "TypeError: Special token bos_token has"),
+        ("tokenizer_config.json", {"model_max_length": "2048"}, "TypeError: "),
+        ("tokenizer_config.json", {"model_max_length": [1]}, "TypeError: "),
         ("tokenizer_config.json", {"padding_side": "a" * 9999}, "Padding side should be selected"),
         ("config.json", {"text_config": 5}, ""),
         ("config.json", {"image_seq_length": "x"}, "Validation error .*: "),
