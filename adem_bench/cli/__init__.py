@@ -115,7 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A title with an accent must not end a run on an ASCII terminal.
             stream.reconfigure(errors="replace")
-    sys.exit(_run(given, debug))
+    code = _run(given, debug)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again as it ends, and complain; an error has been told
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        code = code or USER_MISTAKE
+    sys.exit(code)
 
 
 def _open_closed_streams() -> None:

@@ -228,6 +228,15 @@ def test_closed_streams_do_not_end_a_command(tmp_path, closed):
     assert "2>&-" in closed or done.stderr.startswith("error: ")
 
 
+@pytest.mark.parametrize("arguments", ["--help", "tasks", "models show adem-7b"])
+def test_an_output_on_a_full_disk_is_told_once(arguments):
+    command = f"exec {sys.executable} -m adem_bench {arguments} > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no space left on the disk")
+    assert done.stderr.count("\n") == 1
+
+
 def test_of_several_processes_the_first_one_reports_before_the_others(
     adem_bench, failing, monkeypatch
 ):
