@@ -144,6 +144,12 @@ def _score(
         records = list(run.records().values())
         if not records:
             raise ResultsError(f"{folder / SAMPLES} holds no record; run it again")
+        had = manifest["timing"]["answered"] + manifest["timing"]["resumed"]
+        if len(records) < had:
+            raise ResultsError(
+                f"{folder / SAMPLES} holds {len(records):,} of the {had:,} records that the run "
+                "had; the command that made it answers the others again"
+            )
         with of_kept_records(folder):
             records, result = repeats.score(task, records, folder, judge)
         if judge is not None and not isinstance(judge, KeptJudge):

@@ -251,6 +251,17 @@ def test_an_unfinished_run_is_not_scored(adem_bench, own_run, tmp_path):
     assert " samples): the same `adem-bench run` command continues it\n" in done.err
 
 
+def test_a_run_that_has_lost_records_is_not_scored(adem_bench, own_run, tmp_path):
+    run = Path(shutil.copytree(own_run, tmp_path / own_run.name))
+    samples = run / "samples.jsonl"
+    samples.write_bytes(samples.read_bytes()[:-20])
+    figures = (run / "metrics.json").read_bytes()
+    done = adem_bench("score", run)
+    assert done.code == 2
+    assert f"{samples} holds 15 of the 16 records that the run had; " in done.err
+    assert (run / "metrics.json").read_bytes() == figures
+
+
 def test_what_is_no_run_to_score_is_named(adem_bench, own_run):
     done = adem_bench("score", own_run.parent)
     assert done.code == 2
