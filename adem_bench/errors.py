@@ -30,6 +30,7 @@ NO_MEMORY = (
     "cannot allocate memory", "can't allocate memory", "failed to map segment", "std::bad_alloc",
     "can't start new thread", "not enough memory", "out of memory", "libgomp: thread creation",
     "error return without exception set", "without setting an exception",
+    "memory allocation still failed",
 )  # fmt: skip
 """What loaders of libraries, allocators and threads say where memory is at its end."""
 MOST_SAID = 300

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adem_bench.errors import lacks_memory
 
-LIBRARIES = ("torch", "transformers.modeling_utils", "open_clip")
+LIBRARIES = ("numpy", "torch", "transformers.modeling_utils", "open_clip")
 """Those that are tried, each before its first import."""
 ENOUGH = 16 << 30
 """Bytes that suffice for all libraries: under such a limit nothing is tried."""
@@ -23,17 +23,25 @@ MOST_CPU_S = 60
 TRIAL = """\
 import mmap, resource, sys
 from importlib import import_module
-seconds, held, *names = sys.argv[1:]
+seconds, held, statm, *names = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-taken = mmap.mmap(-1, int(held))
 for name in names:
-    import_module(name)
+    if name == names[-1]:
+        used = int(open(statm).read().split()[0]) * resource.getpagesize() if statm else 0
+        taken = mmap.mmap(-1, max(1, int(held) - used))
+    module = import_module(name)
+    if name == "numpy":
+        module.ones((64, 64)) @ module.ones((64, 64))
+"""
+"""Loads libraries, the last one beside as much as is in use here.
+
+OpenBLAS takes its memory with numpy's first product, and ends the process that has none.
 """
 STATM = Path("/proc/self/statm")
 """Of Linux: the pages of this process."""
 SPARE = 64 << 20
-"""Bytes that the trial has less than this process: the order of what is loaded may differ."""
+"""Bytes that the trial has less than this process: what it loads may lie otherwise."""
 
 
 @contextmanager
@@ -58,15 +66,24 @@ class _TriesLibraries:
     """Finds no module; tries a library when it is looked for, with those before it."""
 
     def __init__(self) -> None:
-        """Remember the memory that is in use without any."""
-        self._held = bytes_in_use()
+        """Begin with what is loaded already."""
         self._tried = [name for name in LIBRARIES if name in sys.modules]
+        self._is_reserved = False
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Return nothing, so that others look."""
         if name in LIBRARIES and name not in self._tried:
-            self._tried.append(name)
-            try_libraries(self._tried, self._held)
+            try_libraries([*self._tried, name], bytes_in_use())
+            self._tried.append(name)  # what lacks memory is tried again if someone goes on
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Have OpenBLAS take its memory as soon as numpy is loaded, before others take it."""
+        numpy = sys.modules.get("numpy")
+        if self._is_reserved or numpy is None or getattr(numpy.__spec__, "_initializing", False):
+            return
+        self._is_reserved = True
+        numpy.ones((64, 64)) @ numpy.ones((64, 64))
 
 
 def bytes_in_use() -> int:
@@ -79,8 +96,8 @@ def try_libraries(names: Sequence[str], held: int, most_cpu_s: int = MOST_CPU_S)
     """Load libraries in another process.
 
     Args:
-        names: Of modules.
-        held: Bytes that the process takes before; `SPARE` more are added.
+        names: Of modules. All but the last are loaded in this process as well.
+        held: Bytes that this process takes; `SPARE` more are added.
         most_cpu_s: Seconds of the processor's time after which it is ended.
 
     Raises:
@@ -89,9 +106,12 @@ def try_libraries(names: Sequence[str], held: int, most_cpu_s: int = MOST_CPU_S)
     import subprocess
 
     # -P: no module of the current folder is meant.
-    trial = [sys.executable, "-P", "-c", TRIAL, str(most_cpu_s), str(held + SPARE), *names]
+    statm = str(STATM) if STATM.exists() else ""
+    numbers = (str(most_cpu_s), str(held + SPARE), statm)
+    trial = [sys.executable, "-P", "-c", TRIAL, *numbers, *names]
     ended = subprocess.run(trial, capture_output=True, check=False)  # noqa: S603 (our own code)
-    last = ended.stderr.decode(errors="replace").rpartition("\n")[0].rpartition("\n")[2]
-    is_short = last.startswith(MemoryError.__name__) or lacks_memory(RuntimeError(last))
-    if ended.returncode < 0 or is_short:  # other errors are raised in this process as well
+    said = ended.stderr.decode(errors="replace")
+    is_short = MemoryError.__name__ in said or lacks_memory(RuntimeError(said))
+    # Other errors are raised in this process as well.
+    if ended.returncode < 0 or (ended.returncode and is_short):
         raise MemoryError(f"the limit on memory does not suffice to load {', '.join(names)}")

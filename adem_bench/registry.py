@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from adem_bench.entry_points import entry_points
-from adem_bench.errors import CardError, nearest_hint
+from adem_bench.errors import CardError, lacks_memory, nearest_hint
 from adem_bench.files import expand_home
 from adem_bench.listing import forget_listings, listing
 
@@ -113,7 +113,7 @@ class Registry:
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            if name in self._builtin:
+            if name in self._builtin or lacks_memory(error):
                 raise
             raise CardError(
                 f"{self.what} {name!r} is the plug-in {place}, which cannot be imported "
@@ -201,7 +201,7 @@ def _run_module(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(name, None)
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or lacks_memory(error):
             raise
         raise CardError(
             f"{file}, of an included folder, cannot be run ({type(error).__name__}: {error}); "

@@ -137,6 +137,16 @@ def test_a_metric_that_fails_loses_nothing(folder, include):
     assert text.note == "the plug-in returned str; expected a Metric"
 
 
+def test_a_lack_of_memory_is_no_fault_of_a_plug_in(folder, include):
+    short = SHOUT.replace("    count =", "    raise MemoryError\n    x =")
+    include(folder("mine", {"a.py": short}))
+    with pytest.raises(MemoryError):
+        added_metrics(load_task_card("mini_mme", ["metrics=[shouted]"]), [ANSWER])
+    include(folder("other", {"b.py": "raise ImportError('libb.so: failed to map segment')\n"}))
+    with pytest.raises(ImportError, match="failed to map segment"):
+        METRICS.table()
+
+
 def test_a_metric_that_is_not_there_shows_before_anything_is_answered(tmp_path):
     with pytest.raises(CardError, match="unknown metric 'nope'; --include DIR and plug-ins add"):
         build_task("mini_mme", tmp_path, ["metrics=[nope]"])

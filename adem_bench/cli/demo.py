@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adem_bench.cli.ask import answer, as_request, asked_decoding, load_model, model_options
-from adem_bench.errors import AdemBenchError
+from adem_bench.errors import AdemBenchError, lacks_memory
 
 if TYPE_CHECKING:
     from adem_bench.models.base import Model
@@ -46,6 +46,8 @@ def import_gradio() -> Any:
     try:
         import gradio
     except ImportError as error:
+        if lacks_memory(error):
+            raise
         raise AdemBenchError(
             "the demo needs Gradio, which is not installed; `pip install 'adem-bench[demo]'` "
             "brings it, and `adem-bench ask` asks without it"

@@ -20,7 +20,7 @@ from adem_bench.cards import card_of_kind, check_options
 from adem_bench.data.reading import RowError, SkippedRow, data_digest
 from adem_bench.data.remedy import Remedy
 from adem_bench.data.table import Row, read_table
-from adem_bench.errors import CardError, DataError, PredictionsError, nearest_hint
+from adem_bench.errors import CardError, DataError, PredictionsError, lacks_memory, nearest_hint
 from adem_bench.files import read_text, write_atomically
 from adem_bench.metrics.grouped import (
     MAJORITY,
@@ -567,7 +567,9 @@ def _added(name: str, function: Any, scored: Sequence[Record]) -> Metric:
         if isinstance(metric, Metric):
             return replace(metric, name=name)
         reason = f"the plug-in returned {type(metric).__name__}; expected a Metric"
-    except Exception as error:  # noqa: BLE001 - code of others may raise anything
+    except Exception as error:  # code of others may raise anything
+        if lacks_memory(error):
+            raise
         reason = f"the plug-in failed ({type(error).__name__}: {error})"
     return Metric(name, None, "fraction", len(scored), note=reason)
 

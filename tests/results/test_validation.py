@@ -390,6 +390,16 @@ def test_figures_that_another_machine_computes_otherwise_are_not_held_against_a_
     assert (len(issues.listed()), len(issues.unchecked)) == (wrong, unchecked)
 
 
+@pytest.mark.parametrize("function", ["repeats.score", "check_samples"])
+def test_a_lack_of_memory_is_no_fault_of_a_run(made, data, monkeypatch, function):
+    def fails(*arguments):
+        raise ImportError("libtorch.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(f"adem_bench.results.validation.validate.{function}", fails)
+    with pytest.raises(ImportError, match="failed to map segment"):
+        validate_run(made(), data)
+
+
 def test_of_very_many_findings_the_first_are_told(run, data):
     (run / "samples.jsonl").write_text("x\n" * 1000)
     found = told(run, data)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adem_bench.cards import load_task_card
-from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell
+from adem_bench.errors import AdemBenchError, CardError, ResultsError, in_shell, lacks_memory
 from adem_bench.misnamed import TRAINING_NAME
 from adem_bench.records import Record
 from adem_bench.results.judgements import kept_judge
@@ -231,7 +231,9 @@ class _Check:
         try:
             if check_samples(task, numbered, manifest, self.issues):
                 check_exports(task, records, self.folder, self.issues)
-        except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
+        except Exception as error:  # whatever edited records do to a task's code
+            if lacks_memory(error):
+                raise
             self.issues.add(SAMPLES, f"the task cannot read these records: {_named(error)}")
 
     def _task(self, manifest: Any) -> Task | None:
@@ -270,7 +272,9 @@ class _Check:
             scored, again = repeats.score(task, records, self.folder, judge)
         except AdemBenchError as error:
             self.issues.unchecked.append(f"metrics: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever edited records do to a task's code
+        except Exception as error:  # whatever edited records do to a task's code
+            if lacks_memory(error):
+                raise
             text = f"the task cannot score these records: {_named(error)}"
             self.issues.add(SAMPLES, text)
         else:
