@@ -180,7 +180,9 @@ def evaluate_prepared(
     for each in prepared:
         torch.manual_seed(each.evaluation.options.seed)
         if model is None or before is None or not each.asks_the_model_of(before):
-            model = None  # two do not fit into memory
+            if model is not None:
+                model = None
+                gc.collect()  # two do not fit into memory, and libraries' models hold themselves
             device = processes.own_device(each.evaluation.device)
             if getattr(each.card, "shard", False):
                 join_process_group(processes, pick_device(device))

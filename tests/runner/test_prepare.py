@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from adem_bench.errors import CardError, DataError, SeveralErrors
+from adem_bench.models.base import Model, build_model
 from adem_bench.runner import evaluate as module
 from adem_bench.runner.evaluate import (
     Evaluation,
@@ -89,3 +92,26 @@ def test_a_model_that_is_asked_twice_in_a_row_is_loaded_once(mini, tmp_path, mon
     prepared, _ = prepare_all([evaluations[0], evaluations[2], evaluations[0]])
     assert len(list(evaluate_prepared(prepared))) == 3
     assert loaded[2:] == ["echo", "majority", "echo"]
+
+
+def test_a_model_is_gone_before_the_next_is_loaded(mini, tmp_path, monkeypatch):
+    seen: list[weakref.ref[Model]] = []
+
+    def build(card, options):
+        assert [model for ref in seen if (model := ref())] == []
+        model = build_model(card, options)
+        vars(model)["held"] = model  # as models of other packages hold themselves
+        seen.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(module, "build_model", build)
+    options = RunOptions(limit=1)
+    given = {"data_root": mini, "results": tmp_path, "options": options}
+    models = ("echo", "majority", "adem-tiny", "constant:a")
+    formats = (None, None, "matched", None)
+    evaluations = [
+        Evaluation(model, ("mini_mme", "mini_sqa"), prompt_format=asked, **given)
+        for model, asked in zip(models, formats, strict=True)
+    ]
+    assert len(list(evaluate_each(evaluations))) == 2 * len(models)
+    assert len(seen) == len(models)

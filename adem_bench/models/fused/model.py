@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import _lru_cache_wrapper, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,11 @@ class TunedWeights:
     """Memories of images; None where the model cannot see."""
     trainable_parameters: int
 
+    @cached_property
+    def row(self) -> _lru_cache_wrapper[PromptRow]:
+        """Builds the row of a prompt; a scheduler asks for it several times."""
+        return lru_cache(maxsize=1 << 16)(self.sequences.prompt)
+
 
 class FusedModel(Model):
     """Frozen parts, loaded once, with the adapter that the card names for a task.
@@ -127,7 +132,6 @@ class FusedModel(Model):
         self._adapter: FittedAdapter | None = None
         self._tuned: TunedWeights | None = None
         self._released = False
-        self._row = lru_cache(maxsize=1 << 16)(self._build_row)
 
     @classmethod
     def check(cls, card: ModelCard, tasks: Sequence[TaskCard], data_root: Path | None) -> None:
@@ -187,7 +191,8 @@ class FusedModel(Model):
         if self._tuning is None or self._tuning.path != path:
             self._adapter = self._tuned = None
             self._tuning = _no_tuning(self.card) if path is None else self._tuning_of(path)
-        self._row.cache_clear()
+        if self._tuned is not None:
+            self._tuned.row.cache_clear()
 
     def _tuning_of(self, path: Path) -> Tuning:
         """Return what is known of an adapter, if possible without loading the frozen parts."""
@@ -410,10 +415,7 @@ class FusedModel(Model):
         return ImageKey(request.images[0], self._frozen.normalization(request.image_normalization))
 
     def _row_of(self, request: Request) -> PromptRow:
-        return self._row(request.prompt, bool(request.images), request.max_new_tokens)
-
-    def _build_row(self, prompt: str, has_image: bool, max_new_tokens: int) -> PromptRow:
-        return self.weights.sequences.prompt(prompt, has_image, max_new_tokens)
+        return self.weights.row(request.prompt, bool(request.images), request.max_new_tokens)
 
     def fingerprint(self) -> str:
         """Return a digest over the weights in use and everything that changes answers.

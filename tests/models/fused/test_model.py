@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import shutil
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -47,6 +49,18 @@ def test_any_batch_gives_the_answers_of_single_requests(model, requests):
     for size in (2, 4, 9):
         batches = [requests[i : i + size] for i in range(0, len(requests), size)]
         assert [r for batch in batches for r in model.generate(batch)] == single
+
+
+def test_the_network_is_freed_with_its_model(parity_card, requests):
+    model = load(parity_card)
+    model.generate(requests[:2])
+    network = weakref.ref(model.weights.decoder)
+    gc.disable()  # a cycle would hold the network until the collector's next turn
+    try:
+        del model
+        assert network() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", ["adem-tiny", "memvp-tiny", "lavin-tiny", "llava-tiny"])
