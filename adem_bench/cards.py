@@ -26,6 +26,7 @@ from adem_bench.listing import listing
 from adem_bench.misnamed import CARD_SUFFIXES, WEIGHTS_SUFFIXES, not_a_card
 from adem_bench.registry import METHODS, MODEL_CARDS, MODEL_KINDS, TASK_KINDS, included_folders
 from adem_bench.schemas import (
+    CARD_FILE,
     DEFAULT_METHOD,
     Card,
     GroupCard,
@@ -237,7 +238,7 @@ def model_card_fields(kind: Any) -> Collection[str]:
     """Return the fields that a card of this kind may have; of an unknown kind, those of all."""
     is_known = isinstance(kind, str) and kind in MODEL_CARDS.table()
     schema: type[ModelCard] = MODEL_CARDS.load(kind) if is_known else ModelCard
-    return schema.model_fields
+    return _stated(schema)
 
 
 def _model_fields(name: str) -> tuple[dict[str, Any], Path | None]:
@@ -456,7 +457,8 @@ def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], li
     Raises:
         CardError: neither card has the field.
     """
-    fields = _model_schema(_model_fields(model)[0]).model_fields
+    fields = _stated(_model_schema(_model_fields(model)[0]))
+    of_tasks = _stated(TaskCard)
     for_model: list[str] = []
     for_task: list[str] = []
     for override in overrides:
@@ -466,14 +468,14 @@ def split_overrides(overrides: Sequence[str], model: str) -> tuple[list[str], li
             for_model.append(override.removeprefix("model."))
         elif first == "task" and rest:
             for_task.append(override.removeprefix("task."))
-        elif first in fields and first not in ("name", "title", "path", "options"):
+        elif first in fields and first not in ("name", "title", "options"):
             for_model.append(override)
-        elif first in TaskCard.model_fields:
+        elif first in of_tasks:
             for_task.append(override)
         else:
-            known = {*fields, *TaskCard.model_fields} - {"path"}
+            hint = nearest_hint(first, {*fields, *of_tasks})
             raise CardError(
-                f"--set {override}: no card has a field {first!r}{nearest_hint(first, known)}; "
+                f"--set {override}: no card has a field {first!r}{hint}; "
                 f"an option of a task is written options.{first}=…"
             )
     return for_model, for_task
@@ -531,7 +533,7 @@ def _checked(
         listing: A command that shows all fields, for messages.
     """
     try:
-        return card_class.model_validate({**data, "path": path.resolve() if path else None})
+        return card_class.model_validate({**data, CARD_FILE: path.resolve() if path else None})
     except ValidationError as error:
         raise CardError(_explain(path, card_class, error, overrides, listing)) from error
 
@@ -637,7 +639,12 @@ def _fields_at(card_class: type[BaseModel], names: Sequence[str]) -> list[str]:
         for inner in (annotation, *get_args(annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 current = inner
-    return [name for name in current.model_fields if name != "path"]
+    return _stated(current)
+
+
+def _stated(card_class: type[BaseModel]) -> list[str]:
+    """Return the fields that a file may have."""
+    return [name for name, field in card_class.model_fields.items() if not field.exclude]
 
 
 def _line_of(path: Path, names: Sequence[str]) -> int | None:

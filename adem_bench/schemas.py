@@ -23,6 +23,8 @@ DEFAULT_METHOD = "adem"
 """The method of cards that name none. It is left out of digests and identities: runs and trainings
 of the first version, which knew no other, go on."""
 DownloadProgress = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
+CARD_FILE = "file of the card"
+"""By which loaders say where a card lies: a name that no field has."""
 FORMER: Mapping[str, Any] = {
     "language_model": {"path": "", "hub": False, "tokenizer": "", "source": ""},
     "vision": {"path": "", "name": "ViT-L-14-quickgelu", "pretrained": "openai"},
@@ -101,8 +103,8 @@ class Card(Strict):
 
     name: str
     title: str = ""
-    path: Path | None = Field(default=None, exclude=True)
-    """The file the card was read from."""
+    path: Path | None = Field(default=None, exclude=True, validation_alias=CARD_FILE)
+    """The file the card was read from, which no file says."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits over the resolved fields, wherever the file lies."""

@@ -205,6 +205,8 @@ def test_a_card_is_found_by_its_path(tmp_path):
             "language_model: {path: lm}\noptions: {top_p: 0.5}\n",
             "line 2: field 'options': fused models take none; their settings are fields",
         ),
+        ("language_model: {path: lm}\npath: lm\n", "line 2: unknown field 'path'; the nearest"),
+        ("language_model: {path: lm, pth: x}\n", "field 'language_model.pth'; did you mean: path?"),
         ("title: t\n", ": field 'language_model': field required"),
         ("title: [\n", "line 2: not YAML: "),
         ("- a\n", ": expected a mapping of fields, found list"),
@@ -274,6 +276,7 @@ def test_overrides_change_the_digest_and_the_place_of_the_file_does_not(cards, t
     [
         ("alpha", "--set alpha: expected key=value"),
         ("=1", "--set =1: expected key=value"),
+        ("path=lm", "unknown field 'path'; the nearest: "),
         ("fusion.alhpa=1", "unknown field 'fusion.alhpa'; did you mean: alpha?"),
         ("dtype.x=1", "'dtype' has no fields of its own"),
         ("title=[", "--set title=[: the value is not YAML"),

@@ -86,7 +86,7 @@ def _explained(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
     texts = _texts_below_fields(type(model))
     for name, field in type(model).model_fields.items():
         value: Any = getattr(model, name)
-        if name == "path":
+        if field.exclude:
             continue
         parts = enumerate(value) if isinstance(value, tuple) else [("", value)]
         nested = [(key, part) for key, part in parts if isinstance(part, BaseModel)]

@@ -23,6 +23,7 @@ from adem_bench.runner.distributed import Processes
 from adem_bench.runner.evaluate import Progress, check_data, evaluate_model
 from adem_bench.runner.judge import JudgeModel, check_use, judge_card
 from adem_bench.runner.manifest import RunOptions, run_folder_path, run_identity
+from adem_bench.schemas import CARD_FILE
 from adem_bench.tasks.base import Task, task_of
 from adem_bench.tasks.recorded import recorded_card
 
@@ -132,7 +133,7 @@ def _model(job: Rerun, manifest: Mapping[str, Any], task: Task, processes: Proce
     dtype = job.dtype or stated.get("dtype")
     path = _card_path(job, manifest)
     try:
-        card = model_card_of({**stated["card"], "path": path})
+        card = model_card_of({**stated["card"], CARD_FILE: path})
         if stated.get("card_name"):
             card = card.renamed(card.name, stated["card_name"])
     except ValidationError as error:
@@ -176,7 +177,7 @@ def _judge(
         check_use(card, [task])
     elif isinstance(stated, Mapping) and "judge" in manifest["identity"]:
         try:
-            card = model_card_of({**stated, "path": _path_of(str(stated.get("name", "")))})
+            card = model_card_of({**stated, CARD_FILE: _path_of(str(stated.get("name", "")))})
         except ValidationError as error:
             raise _foreign_card(job, "judge", error) from error
     else:

@@ -103,6 +103,8 @@ class SentencePieceTokenizer:
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token by its name; None if there is no such token."""
+        if whole(token) != token:
+            return None  # half of a character, which the library takes for no text
         found = int(self._processor.piece_to_id(token))
         return found if self._processor.id_to_piece(found) == token else None
 

@@ -286,6 +286,14 @@ def test_a_token_that_the_tokenizer_lacks_is_named(card, setting, reason):
         loaded(card(setting))
 
 
+@pytest.mark.parametrize("tokenizer", ["sentencepiece", "hub"])
+def test_half_of_a_character_is_no_token(card, tokenizer):
+    setting = r'language_model.bos_token="\ud800"'
+    own = load_model_card("adem-tiny", [setting]) if tokenizer == "sentencepiece" else card(setting)
+    with pytest.raises(CheckpointError, match=r"has no token '\\ud800'"):
+        loaded(own).load()
+
+
 @pytest.mark.parametrize("scheme", ["first", "always"])
 def test_a_blank_before_a_message_is_one_where_the_tokenizer_adds_its_own(scheme, tmp_path):
     blank = "\N{LOWER ONE EIGHTH BLOCK}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -428,6 +430,18 @@ def test_files_without_a_towers_tensors_are_refused(tmp_path, held, name):
     for read in (visual_sizes, partial(load_visual, dtype=torch.float32)):
         with pytest.raises(CheckpointError, match=r"tower\.pt (is not a CLIP|does not hold the)"):
             read(source, file)
+
+
+def test_a_pipe_in_the_place_of_a_tower_is_not_opened(tmp_path, monkeypatch):
+    def opened(*arguments, **options):
+        raise AssertionError("it would wait for ever; /dev/zero would fill the memory")
+
+    file = tmp_path / "tower.pt"
+    os.mkfifo(file)
+    monkeypatch.setattr(zipfile, "ZipFile", opened)
+    for read in (visual_sizes, partial(load_visual, dtype=torch.float32)):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(VisionSource(), file)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,13 @@ from adem_bench.images import PIXEL_STATISTICS
 from adem_bench.models.fused.card import VisionSource
 from adem_bench.models.fused.vision import TowerSizes, vision_tower
 from adem_bench.models.fused.weights.published import load_plain_data
-from adem_bench.models.weight_files import complex_numbers, foreign_reader, load_tensors, unwrapped
+from adem_bench.models.weight_files import (
+    check_file,
+    complex_numbers,
+    foreign_reader,
+    load_tensors,
+    unwrapped,
+)
 from adem_bench.records import ImageNormalization
 
 MOST_POSITIONS = 1 << 16
@@ -404,6 +410,7 @@ def _not_clip(file: Path, reason: str) -> CheckpointError:
 def _read(file: Path, with_values: bool) -> Mapping[str, Tensor]:
     if file.suffix == ".safetensors":
         return load_tensors(file)
+    check_file(file)
     if _is_torchscript(file):
         # OpenAI's own files are TorchScript archives, whose loader runs no Python.
         with foreign_reader(lambda reason: _not_clip(file, reason)):
