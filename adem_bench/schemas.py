@@ -55,6 +55,8 @@ MOST_WORKERS = 256
 """Of one training process: a slip of the keyboard must not fill the machine with processes."""
 MOST_EPOCHS = 1_000_000
 """Above all trainings: the time that is left of more is no time that can be told."""
+MOST_BATCH = 1_000_000
+"""Samples of an optimizer step."""
 MOST_WIDTH = 1 << 16
 """Of an adapter's matrices, and its slots: no model is as wide, and more fills the memory."""
 MOST_SEED = (1 << 63) - 1
@@ -67,7 +69,11 @@ class Strict(BaseModel):
     # Built when first used: a list of cards needs few of these classes. A default that is itself
     # one of them comes from a factory, or it would be built with the class that has it.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), defer_build=True
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        defer_build=True,
+        allow_inf_nan=False,
     )
     FIRST_FIELDS: ClassVar[frozenset[str]] = frozenset()
     """Always in digests; a later field only off its default (`digests.py`). Never add to it; a
@@ -432,9 +438,9 @@ class RecipeCard(Card):
     nan_loss: Literal["method", "zero", "skip"] = "method"
     """What a micro-batch does whose loss is not a number: counts as zero (ADEM-VL, MemVP, Q23), or
     is left out of its step (LaVIN, L7); by default as the method's published trainer has it."""
-    effective_batch: int = Field(default=32, ge=1)
+    effective_batch: int = Field(default=32, ge=1, le=MOST_BATCH)
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
-    batch_size: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=2, ge=1, le=MOST_BATCH)
     """Rows of a micro-batch on one process; accumulation is derived from it."""
     precision: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     """Of frozen weights and activations; the adapter is float32. `auto` is float16 with loss

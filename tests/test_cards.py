@@ -80,6 +80,12 @@ def test_every_packaged_recipe_is_valid_and_names_cards_that_are_there(path):
         ("method.alhpa=3", "unknown field 'method.alhpa'; did you mean: alpha"),
         ("epochs=0", "field 'epochs'"),
         ("betas=[2,3]", "field 'betas.0'"),
+        *(
+            (f"{field}=.inf", f"field '{field}': input should be a finite number")
+            for field in ("base_learning_rate", "weight_decay", "warmup_epochs", "max_grad_norm")
+        ),
+        ("batch_size=2147483648", "field 'batch_size': .* to 1000000, found 2147483648"),
+        ("effective_batch=2147483648", "field 'effective_batch': .* to 1000000"),
         ("method.hidden_proj=1000000000000000000000", "field 'method.hidden_proj': .* to 65536"),
         ("method={kind: memvp, slots: 65537}", "field 'method.slots': .* to 65536"),
         ("method={kind: llava, lora_rank: 65537}", "field 'method.lora_rank': .* to 65536"),

@@ -165,7 +165,7 @@ def _proposal(effective_batch: int, batch_size: int, world_size: int) -> str:
     proposals = [f"--set effective_batch={max(1, round(effective_batch / rows)) * rows}"]
     if effective_batch % world_size == 0:
         share = effective_batch // world_size
-        fits = max(size for size in range(1, batch_size + 1) if share % size == 0)
+        fits = max(size for size in range(1, min(batch_size, share) + 1) if share % size == 0)
         proposals.append(f"--set batch_size={fits}")
     counts = [n for n in range(1, world_size) if effective_batch % (batch_size * n) == 0]
     if counts:

@@ -5,6 +5,7 @@ import pytest
 from adem_bench.cards import load_model_card
 from adem_bench.models.fused.card import FusedCard
 from adem_bench.models.places import weights_path
+from adem_bench.schemas import CARD_FILE
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def card(tmp_path):
     return FusedCard.model_validate(
         {
             "name": "mine",
-            "path": tmp_path / "cards" / "mine.yaml",
+            CARD_FILE: tmp_path / "cards" / "mine.yaml",
             "language_model": {"path": "7B", "source": "the moon"},
             "vision": {"path": "clip/v.pt"},
             "adapters": {
