@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Never
 
@@ -256,7 +257,7 @@ def _check_values(given: Mapping[str, Any]) -> None:
         value = given[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         whole = name == "temperature" or isinstance(value, int)
-        if value is not None and not (is_number and whole and value >= least):
+        if value is not None and not (is_number and whole and least <= value < inf):
             what = "number" if name == "temperature" else "whole number"
             raise ValueError(f"{name}={value!r}: expected a {what} of at least {least}")
     share = given["top_p"]

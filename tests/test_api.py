@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 
 import pytest
@@ -65,6 +66,9 @@ def test_a_metric_that_there_is_not_names_the_nearest(results):
         ({"limt": 4}, TypeError, r"unexpected keyword argument 'limt'; did you mean: limit"),
         ({"limit": "4"}, ValueError, r"limit='4': expected a whole number of at least 1"),
         ({"limit": 0}, ValueError, r"limit=0: expected a whole number of at least 1"),
+        ({"temperature": math.nan}, ValueError, "temperature=nan: expected a number of at least"),
+        ({"temperature": math.inf}, ValueError, "temperature=inf: expected a number of at least"),
+        ({"top_p": math.nan}, ValueError, "top_p=nan: expected a share above 0, at most 1"),
         ({"temperature": -1}, ValueError, r"temperature=-1: expected a number of at least 0"),
         ({"top_p": 2}, ValueError, r"top_p=2: expected a share above 0, at most 1"),
         ({"blind": "no"}, ValueError, r"blind='no': expected True or False"),

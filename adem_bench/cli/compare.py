@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adem_bench.cli.options import NamedPath, RunName, complete, split_names, warn
+from adem_bench.cli.options import FiniteRange, NamedPath, RunName, complete, split_names, warn
 
 if TYPE_CHECKING:
     from adem_bench.results.comparison_text import Findings
@@ -55,7 +55,7 @@ GATE_CLOSED = 4
 )
 @click.option(
     "--power",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.8,
     show_default=True,
     metavar="P",

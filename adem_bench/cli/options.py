@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,6 +35,23 @@ class NamedPath(click.Path):
         if not str(value):
             self.fail("the path is empty", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers: what is none (`nan`) lies between all bounds, and `inf` above any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number.
+
+        Args:
+            value: As given.
+            param: The parameter, for errors.
+            ctx: The command, for errors.
+        """
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class HintingGroup(click.Group):
@@ -357,14 +375,14 @@ def decoding_options(command: F) -> F:
     for option in (
         click.option(
             "--top-p",
-            type=click.FloatRange(0, 1, min_open=True),
+            type=FiniteRange(0, 1, min_open=True),
             metavar="P",
             help="Draw from the most probable tokens, up to this share of the probability "
             "[default: the card's].",
         ),
         click.option(
             "--temperature",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             metavar="T",
             help="Draw new tokens at this temperature; 0: take the most probable [default: the "
             "card's, else 0].",

@@ -22,6 +22,13 @@ SERVED = ("run", "--model", "openai:x@http://127.0.0.1:9/v1", "--tasks", "mini_m
         (*SERVED, "model.options.backoff=1e400"),
         (*SERVED, "model.options.longest_wait=1e30"),
         (*SERVED, f"model.options.retries={LONG}"),
+        *(
+            ("ask", "--model", "adem-tiny", option, value, "hi")
+            for option in ("--temperature", "--top-p")
+            for value in ("nan", "inf", "-inf")
+        ),
+        ("run", "--model", "adem-tiny", "--tasks", "mini_mme", "--temperature", "1e400"),
+        ("compare", "a", "b", "--power", "nan"),
         ("data", "verify", "mini_mme", "--images", LONG),
         ("recipes", "show", "mini", "--set", f"data.{LONG}.limit=1"),
         ("recipes", "show", "mini", "--set", f"epochs={LONG}"),

@@ -131,6 +131,7 @@ def test_everything_that_is_wrong_is_listed_before_anything_runs(adem_bench, sui
     [
         ({"limit:": "limitt:"}, ": unknown key 'limitt'; did you mean: limit"),
         ({"limit: 4": "limit: 0"}, ": limit: 0 is not in the range x>=1"),
+        ({"limit: 4": "temperature: .nan"}, ": temperature: 'nan' is not a finite number"),
         ({"limit: 4": "limit: [4]"}, ": limit is [4], expected one value"),
         ({"limit: 4": "limit: true"}, ": limit is True, expected one value"),
         ({"limit: 4": "dtype: int3"}, ": dtype: 'int3' is not one of 'auto'"),
