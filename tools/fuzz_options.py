@@ -1,4 +1,4 @@
-"""Odd values for the options of every verb, in command lines that are good without them.
+"""Odd values for the options of every verb and the fields of cards, in command lines that are good without them.
 
 None leads out of the campaign's folder, starts processes or servers, or trains for long.
 """
@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import get_args, get_origin
 
 import click
 from fuzz_world import TEXTS, VALUES, World
+from pydantic import BaseModel
 
 from adem_bench.cli import VERBS, group
+from adem_bench.models.fused.card import FusedCard
+from adem_bench.registry import METHODS
+from adem_bench.schemas import RecipeCard, TaskCard
+from adem_bench.tasks.mme.task import MmeOptions
 
 OWN = (
     *("9" * 5000, "-1", "+1", "1_000", "1e5", "1e999", "-0", "\u0661\u0662", "\u00b2", "0x1"),
@@ -24,13 +30,14 @@ ODD = tuple(
     for value in dict.fromkeys((*map(str, (*VALUES, *TEXTS)), *OWN))
     if not value.startswith(("/", "~")) and ".." not in value.split("=")[0].split("/")
 )
-SET = {
-    "tasks show": "title split headline columns expected options kind options.check_md5 group",
-    "models show": "title kind fusion fusion.alpha fusion.scales language vision options adapters",
-    "recipes show": "title epochs data data.0 data.0.limit workers batch_size method model",
-    "run": "headline columns expected options options.check_md5 model.title task.title",
-}
-"""Fields that `--set` is tried with, of verbs whose cards have some."""
+OF_FIELDS = (
+    *(*ODD, "/dev/zero", "/dev/null", "~nobody/x", "4", "64", "1e30", "1e-30", "fix", "tower"),
+    *("float16", "eager", "int8-cpu", "[64, 16]", "[q_proj]", "caption", "fused", "hf", "echo"),
+    *("{kind: adem}", "{kind: lavin}", "{kind: memvp}", "{kind: llava}", "{default: {path: a}}"),
+)
+"""What fields of cards are set to, some of which they take."""
+FIELDS = 0.4
+"""Share of command lines that set a field of a card; the others have an odd option."""
 SKIPPED = ("--harness-python", "--port")
 """Options whose value is started, or listened at."""
 UNTRIED = ("view", "demo", "data fetch", "data mini")
@@ -44,13 +51,16 @@ class OddOptions:
         """Collect the options of every verb, and a command line of each that ends well."""
         self._options = list(_options())
         self._commands = _good_commands(world)
+        self._fields = _fields_of_cards()
 
     def draw(self, draw: random.Random) -> list[str]:
         """Return a command line."""
+        if draw.random() < FIELDS:
+            verb = draw.choice(list(self._fields))
+            setting = f"{draw.choice(self._fields[verb])}={draw.choice(OF_FIELDS)}"
+            return [*self._commands[verb], "--set", setting]
         verb, option = draw.choice(self._options)
         value = draw.choice(ODD)
-        if option.name == "overrides" and verb in SET and draw.random() < 0.8:
-            value = f"{draw.choice(SET[verb].split())}={value}"
         if isinstance(option.type, click.Path):
             value = f"new/{value}"
         return [*self._commands[verb], option.opts[-1], value]
@@ -67,6 +77,30 @@ def _options() -> Iterator[tuple[str, click.Option]]:
                 is_tried = isinstance(option, click.Option) and not option.is_flag
                 if is_tried and not set(SKIPPED) & set(option.opts):
                     yield whole, option
+
+
+def _fields_of_cards() -> dict[str, list[str]]:
+    """Return the dotted fields that `--set` may name, by the verb whose card has them."""
+    methods = [METHODS.load(name).settings for name in METHODS.table()]
+    task = [*_dotted(TaskCard), *_dotted(MmeOptions, "options")]
+    model = [*_dotted(FusedCard), *(name for one in methods for name in _dotted(one, "fusion"))]
+    recipe = [*_dotted(RecipeCard), *(name for one in methods for name in _dotted(one, "method"))]
+    recipe.remove("epochs")  # which trains for as long as it is told to
+    run = [*_dotted(TaskCard, "task"), *(f"model.{name}" for name in ("title", "options"))]
+    return {
+        **{"tasks show": task, "models show": model, "recipes show": recipe},
+        **{"run": run, "train": recipe, "ask": model},
+    }
+
+
+def _dotted(card: type[BaseModel], *above: str) -> Iterator[str]:
+    """Yield the fields of a card, and of what lies in it, under `above`."""
+    for name, field in card.model_fields.items():
+        yield ".".join([*above, name])
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                of = {tuple: ["0"], dict: ["default"]}.get(get_origin(field.annotation), [])
+                yield from _dotted(kind, *above, name, *of)
 
 
 def _command(verb: str) -> click.Command:
@@ -87,7 +121,8 @@ def _good_commands(world: World) -> dict[str, list[str]]:
         "train --recipe small.yaml --data-root mini --log-to none --output new/o",
         *("leaderboard runs", f"compare {run} {other} --force"),
         *(f"report {run} --output new/page.html", f"validate {run} --data-root mini"),
-        *(f"rerun {run} --data-root mini --results new", "ask --model constant:a hello"),
+        f"rerun {run} --data-root mini --results new",
+        "ask --model models/adem-tiny.yaml --max-new-tokens 2 hello",
         *(f"models {verb} models/adem-tiny.yaml" for verb in ("show", "check", "pull")),
         *("models list", "tasks list", "tasks show mini_mme", "recipes list"),
         *("recipes show small.yaml", "convert adapter models/adem-tiny/adapter new/o.pth"),
