@@ -1,6 +1,7 @@
-"""Odd values for the options of every verb and the fields of cards, in command lines that are good without them.
+"""Odd values for the options of every verb, and for the fields of cards.
 
-None leads out of the campaign's folder, starts processes or servers, or trains for long.
+Their command lines are good without them. None leads out of the campaign's folder, starts processes
+or servers, or trains for long.
 """
 
 from __future__ import annotations
