@@ -272,7 +272,8 @@ def _report(outcome: TrainingOutcome) -> None:
         warn(["the last loss is not a number: training diverged; lower base_learning_rate"])
     counts = outcome.counts
     if counts.skipped_steps:
-        click.echo(f"{counts.skipped_steps} steps skipped: a gradient was not finite")
+        steps = "step" if counts.skipped_steps == 1 else "steps"
+        click.echo(f"{counts.skipped_steps} {steps} skipped: a gradient was not finite")
     if counts.unreadable_images:
         named = f": {'; '.join(outcome.unreadable)}" if outcome.unreadable else ""
         more = "; …" if 0 < len(outcome.unreadable) < counts.unreadable_images else ""

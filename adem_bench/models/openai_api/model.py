@@ -350,7 +350,11 @@ class ServedModel(Model):
         """Return that the weights are unverified, and why samples failed."""
         unverified = f"the weights behind {self._server.url} are known by the server's word only"
         common = self._reasons.most_common(COUNTED_REASONS)
-        return [unverified, *(f"{count} requests failed: {reason}" for reason, count in common)]
+        failed = [
+            f"{count} request{'s' if count > 1 else ''} failed: {reason}"
+            for reason, count in common
+        ]
+        return [unverified, *failed]
 
     def describe(self) -> Mapping[str, Any]:
         """Return server, model, counts of this call's requests, and prices."""

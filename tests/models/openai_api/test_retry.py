@@ -64,7 +64,7 @@ def test_after_the_last_attempt_the_sample_has_failed_and_the_others_go_on(
     responses = ask(model, 3)
     assert [response.text for response in responses] == ["yes", "", "yes"]
     assert responses[1].error == f"{reason} (3 attempts)"
-    assert model.warnings()[1:] == [f"1 requests failed: {reason}"]
+    assert model.warnings()[1:] == [f"1 request failed: {reason}"]
 
 
 def test_a_request_that_is_wrong_in_itself_is_not_repeated(server, served):
