@@ -38,7 +38,7 @@ class NamedPath(click.Path):
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers: what is none (`nan`) lies between all bounds, and `inf` above any."""
+    """A range of finite numbers: of click's own, `nan` is within any bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number.

@@ -59,8 +59,8 @@ def check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     for tag in tags:
         if not TAG.fullmatch(tag):
             raise ValueError(
-                f"{tag!r} is no tag: expected a name (`think`), or a start and an end as the model "
-                "writes them, with one blank between (`<|think_on|> <|think_off|>`)"
+                f"{tag!r} is not a tag: expected a name (`think`), or a start and an end as the "
+                "model writes them, with one blank between (`<|think_on|> <|think_off|>`)"
             )
     return tags
 

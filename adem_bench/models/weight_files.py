@@ -127,7 +127,7 @@ def check_config(folder: Path) -> None:
     Networks are made as their configuration says, before a weight is read.
 
     Raises:
-        CheckpointError: it does, or is no object in JSON.
+        CheckpointError: it does, or is not an object in JSON.
     """
     file = folder / CONFIG_NAME
     if not file.is_file():
@@ -175,7 +175,7 @@ def _check_processors(folder: Path) -> None:
     """Refuse settings by which an image or a prompt is made larger than any that is asked.
 
     Raises:
-        CheckpointError: a file has such, or is no object in JSON.
+        CheckpointError: a file has such, or is not an object in JSON.
     """
     for file in (folder / name for name in PROCESSORS):
         settings = _read_object(file) if file.is_file() else {}
@@ -196,7 +196,7 @@ def _check_shards(folder: Path) -> None:
     """Refuse an index of shards that are not all there, next to it.
 
     Raises:
-        CheckpointError: it is such, or is no object in JSON.
+        CheckpointError: it is such, or is not an object in JSON.
     """
     for whole, ending in ((WHOLE, ".safetensors"), (WHOLE_PICKLED, ".bin")):
         if (folder / whole).is_file():
@@ -240,7 +240,7 @@ def check_objects(folder: Path, names: Iterable[str]) -> None:
         names: Of what may be there; other files than `.json` are not looked at.
 
     Raises:
-        CheckpointError: one is no object in JSON, or has a byte order mark.
+        CheckpointError: one is not an object in JSON, or has a byte order mark.
     """
     for file in (folder / name for name in names if name.endswith(".json")):
         if file.is_file() and file.stat().st_size <= MAX_SETTINGS_BYTES:

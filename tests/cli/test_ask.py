@@ -159,6 +159,26 @@ def test_a_port_that_is_taken_is_said(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted", "says"),
+    [
+        ("raise ImportError('libx.so: failed to map segment')", ImportError, "failed to map"),
+        ("raise ImportError('no module')", AdemBenchError, "the demo needs Gradio, which is not"),
+    ],
+)
+def test_a_gradio_for_which_memory_lacks_is_not_called_missing(
+    tmp_path, monkeypatch, text, wanted, says
+):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gradio"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in demo_page.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "gradio.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(wanted, match=says):
+        demo_page.import_gradio()
+
+
 def test_the_page_asks_the_model(pictures, monkeypatch):
     pytest.importorskip("gradio")
     for name in demo_page.QUIET:

@@ -125,4 +125,4 @@ def test_a_tag_that_is_none_is_refused(adem_bench, tmp_path):
         "--set", "model.options.reasoning_tags=[a b c]",
     )  # fmt: skip
     assert told.code == 2
-    assert "'a b c' is no tag: expected a name" in told.err
+    assert "'a b c' is not a tag: expected a name" in told.err

@@ -69,7 +69,7 @@ def test_a_card_names_other_tags():
     assert answer_in("<think>A?</think>B", []) == "<think>A?</think>B"
     assert check_tags(DEFAULT_TAGS) == DEFAULT_TAGS
     for wrong in ("", "a b c", " "):
-        with pytest.raises(ValueError, match="is no tag: expected"):
+        with pytest.raises(ValueError, match="is not a tag: expected"):
             check_tags([wrong])
 
 

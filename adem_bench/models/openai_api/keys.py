@@ -65,8 +65,8 @@ def find_key(card: ModelCard, variable: str, url: str, insecure: bool) -> str:
         return ""
     if not re.fullmatch("[!-~]*", key):
         raise CardError(
-            f"model {card.name}: what the environment variable {variable} holds is no key: it has "
-            "spaces, line breaks or other characters that no key has"
+            f"model {card.name}: what the environment variable {variable} holds is not a key: it "
+            "has spaces, line breaks or other characters that no key has"
         )
     readable = urlsplit(url).scheme == "http" and not is_this_machine(url)
     if readable and not (insecure and card.is_given("options.insecure_key")):

@@ -170,7 +170,7 @@ class JudgeServer:
         images: list[Path] = []
         for message in body["messages"]:
             if not isinstance(message, Mapping):
-                raise NoQuestionError("a message is no object")
+                raise NoQuestionError("a message is not an object")
             role = ROLES.get(message.get("role"), "user")
             for piece in _pieces(message.get("content")):
                 if isinstance(piece, str):

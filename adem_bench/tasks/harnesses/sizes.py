@@ -134,7 +134,7 @@ def _counts(paths: Sequence[Path]) -> dict[Path, int]:
 
 
 def _rows(path: Path) -> int | None:
-    """Return the number of rows below a table's header; None if it is no table."""
+    """Return the number of rows below a table's header; None if it is not a table."""
     csv.field_size_limit(max(csv.field_size_limit(), MOST_CHARACTERS))
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

@@ -114,7 +114,7 @@ def test_no_key_goes_over_plain_http_unless_the_command_line_says_so(card):
 def test_what_is_no_key_is_not_repeated(monkeypatch):
     for value in ("sk hunter2", "sk-hunter2\nX: y", "schlüssel-hunter2"):
         monkeypatch.setenv("MY_KEY", value)
-        with pytest.raises(CardError, match="is no key") as caught:
+        with pytest.raises(CardError, match="is not a key") as caught:
             key_of(typed("m@https://a.b/v1", "options.key_variable=MY_KEY"))
         assert "hunter2" not in str(caught.value)
     with pytest.raises(CardError, match="is the name of an environment variable") as caught:

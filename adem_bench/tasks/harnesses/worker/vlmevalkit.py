@@ -410,7 +410,7 @@ def _vectors(folder: str, file: str, given: set[str], ids: set[str]) -> dict[str
         try:
             rows = load(path)
         except Exception as error:  # noqa: BLE001 - notes of any kind
-            print(f"{path} is no table: {error}")  # noqa: T201 - to the log
+            print(f"{path} is not a table: {error}")  # noqa: T201 - to the log
             continue
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
             columns = {name: [row.get(name) for row in rows] for name in rows[0]}
